@@ -1,0 +1,66 @@
+"""Every error that lowlight raises on purpose.
+
+    LowlightError          1   anything that went wrong and is ours to explain
+    ├── UsageError         2   options that do not fit together, an unknown model, two inputs to one output
+    ├── InputError         3   an input that is missing, unreadable, damaged or not a picture
+    ├── OutputError        4   an output that cannot or must not be written
+    ├── WeightsError       5   weights that are missing, wrong or unreachable
+    ├── DeviceError        6   a device, engine or optional package that is not to be had
+    └── ResourceError      7   memory or disk is used up
+
+The number is the exit code of the command. A message is one line: what, which file, why, what to do.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "DeviceError",
+    "InputError",
+    "LowlightError",
+    "OutputError",
+    "ResourceError",
+    "UsageError",
+    "WeightsError",
+]
+
+
+class LowlightError(Exception):
+    """The root of the tree; `exit_code` is what the command ends with."""
+
+    exit_code = 1
+
+
+class UsageError(LowlightError):
+    """Options or names that cannot be honoured."""
+
+    exit_code = 2
+
+
+class InputError(LowlightError):
+    """An input that is missing, unreadable, damaged or not a picture."""
+
+    exit_code = 3
+
+
+class OutputError(LowlightError):
+    """An output that cannot or must not be written."""
+
+    exit_code = 4
+
+
+class WeightsError(LowlightError):
+    """Weights that are missing, wrong or unreachable."""
+
+    exit_code = 5
+
+
+class DeviceError(LowlightError):
+    """A device, engine or optional package that is not to be had."""
+
+    exit_code = 6
+
+
+class ResourceError(LowlightError):
+    """Memory or disk is used up."""
+
+    exit_code = 7

@@ -1,0 +1,122 @@
+"""The table of networks: what each is, without importing torch.
+
+A network is one file of this room and one line of `NETWORKS`. `build` imports the file on first use.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lowlight_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from lowlight_cli.networks.layers import Network
+
+__all__ = ["NETWORKS", "Descriptor", "build", "descriptor"]
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """What the rest of the program needs to know about a network before it is built.
+
+    Attributes:
+        name: what the user types.
+        factory: `module:Class` inside this room.
+        title: the network's full name.
+        paper: authors, venue, year.
+        url: where the paper is.
+        stride: heights and widths are padded to a multiple of it inside `forward`.
+        radius: how many pixels away an input pixel can change an output pixel; None where the network pools over the
+            whole picture.
+        parameters: number of trained values at inference, in millions, as published where `published` is true.
+        gmacs: multiply-adds at 384x384, in 1e9, as published where `published` is true.
+        published: whether the paper states the two budgets.
+        bf16: whether bfloat16 stays within 0.5 grey levels (mean) of float32.
+        good_at: one line for `lowlight models`.
+        bad_at: one line for `lowlight models`.
+    """
+
+    name: str
+    factory: str
+    title: str
+    paper: str
+    url: str
+    stride: int
+    radius: int | None
+    parameters: float
+    gmacs: float
+    published: bool
+    bf16: bool
+    good_at: str
+    bad_at: str
+
+
+NETWORKS: dict[str, Descriptor] = {
+    d.name: d
+    for d in (
+        Descriptor(
+            "jcrnet", "jcrnet:JCRNet", "Joint Correcting and Refinement Network",
+            "Yu, Shi, Han, 2023", "https://arxiv.org/abs/2309.16128",
+            4, None, 2.01, 219.74, True, True,
+            "indoor pictures of the LOL kind; the largest network", "slow without a GPU; night skies",
+        ),
+        Descriptor(
+            "drgn", "drgn:DRGN", "Degradation-to-Refinement Generation Network",
+            "Jiang et al., AAAI 2022", "https://arxiv.org/abs/2103.10621",
+            4, None, 4.773, 110.59, True, True,
+            "noise and detail at three scales", "slow without a GPU; pictures unlike its training set",
+        ),
+        Descriptor(
+            "lw-drgn", "drgn:LightDRGN", "Light-weight Degradation-to-Refinement Generation Network",
+            "Jiang et al., AAAI 2022", "https://arxiv.org/abs/2103.10621",
+            4, None, 0.660, 18.15, True, True,
+            "most of DRGN at a sixth of its work", "fine texture",
+        ),
+        Descriptor(
+            "neid", "neid:NEID", "Network for joint brightness enhancement and detail preservation",
+            "Jiang et al., 2021", "https://arxiv.org/abs/2101.08039",
+            16, None, 3.2, 7.3, False, True,
+            "fast on large pictures: it works at half size", "fine detail, for the same reason",
+        ),
+        Descriptor(
+            "frlie", "frlie:FRLIE", "Low-light image enhancement via feature restoration",
+            "Yang, Zhang, Guo, ICASSP 2022", "https://doi.org/10.1109/ICASSP43922.2022.9746142",
+            4, 0, 2.85, 33.9, False, True,
+            "purely local: the same in a tile as in the whole picture", "strong noise in large flat areas",
+        ),
+        Descriptor(
+            "dgaf", "dgaf:DGAF", "Degradation-guided enlightening network",
+            "Chen et al., Frontiers in Physics 2023", "https://doi.org/10.3389/fphy.2023.1147031",
+            4, None, 0.383, 3.63, False, True,
+            "photographs of any kind, video; the fastest", "the deepest shadows stay grey",
+        ),
+    )
+}
+
+
+def descriptor(name: str) -> Descriptor:
+    """The descriptor called `name`.
+
+    Raises:
+        UsageError: there is none; the message names the nearest.
+    """
+    try:
+        return NETWORKS[name]
+    except KeyError:
+        near = difflib.get_close_matches(name.lower(), NETWORKS, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(NETWORKS)}"
+        raise UsageError(f"unknown model {name!r}: {hint} (see `lowlight models`)") from None
+
+
+def build(name: str) -> Network:
+    """A new network with its initial weights, in training mode, float32, on the CPU.
+
+    Raises:
+        UsageError: no such network.
+    """
+    module, _, factory = descriptor(name).factory.partition(":")
+    network: Network = getattr(importlib.import_module(f"{__name__}.{module}"), factory)()
+    return network

@@ -1,0 +1,64 @@
+"""What two or more papers share: the form of a network, padding to a stride, channel attention."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["MINIMUM", "ChannelAttention", "Network", "pad"]
+
+MINIMUM: Final = 16
+"""The shortest side that a network sees; shorter ones are replicated up to it."""
+
+
+class Network(nn.Module):
+    """A picture in, a picture out.
+
+    A subclass implements `training_outputs`; where the losses look at more than inference needs, it implements
+    `forward` too, so that an exported graph has no branch that only training uses.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Enhance (N, 3, H, W) RGB in [0, 1] to the same shape, unclamped."""
+        return self.training_outputs(x)["output"]
+
+    def training_outputs(self, x: Tensor) -> dict[str, Tensor]:
+        """`output`, as `forward` gives it, and whatever else the paper's losses look at, by name."""
+        raise NotImplementedError
+
+
+def pad(x: Tensor, stride: int) -> Tensor:
+    """Extend (N, C, H, W) at the right and bottom to multiples of `stride`, at least `MINIMUM`.
+
+    By reflection, except where a side is too short to reflect: that is replicated.
+    """
+    height, width = x.shape[-2:]
+    down = max(-height % stride, MINIMUM - height)
+    right = max(-width % stride, MINIMUM - width)
+    if down == 0 and right == 0:
+        return x
+    mode = "reflect" if down < height and right < width else "replicate"
+    return F.pad(x, (0, right, 0, down), mode=mode)
+
+
+class ChannelAttention(nn.Module):
+    """Squeeze and excitation: scale each channel by a gate computed from all channels' means.
+
+    (N, C, H, W) to the same shape. SENet, Hu et al. 2018; used as in RCAN, Zhang et al. 2018.
+    """
+
+    def __init__(self, channels: int, hidden: int, *, bias: bool = True) -> None:
+        super().__init__()
+        self.gate = nn.Sequential(
+            nn.Conv2d(channels, hidden, 1, bias=bias),
+            nn.ReLU(),
+            nn.Conv2d(hidden, channels, 1, bias=bias),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale (N, C, H, W)."""
+        scaled: Tensor = x * self.gate(x.mean((2, 3), keepdim=True))
+        return scaled
