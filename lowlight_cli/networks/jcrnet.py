@@ -1,0 +1,369 @@
+"""JCRNet: features, then colour, then illumination, in three stages.
+
+Yu, Shi, Han: Joint Correcting and Refinement for Balanced Low-Light Image Enhancement, 2023, arXiv 2309.16128.
+
+The paper gives the stages and Equations 1 to 7. Widths and depths that it leaves open follow the authors' public code
+(woshiyll/JCRNet, built on DGUNet, Mou et al., CVPR 2022), from which facts were read and no code was taken. Marks:
+
+    [P] the paper, [C] the authors' code, [W] our choice.
+
+The code departs from the paper in three places, and we follow the paper: the spatial transform multiplies (Eq. 5), the
+first stage's picture is divided by the estimate R (Eq. 6), and back projection works on 64 channels (Sec. III-C).
+The starting values [W] make an untrained network give about its input back: every layer that ends in three channels
+starts small, not at zero, so that gradients reach all others at the first step.
+
+1.98 M parameters (paper: 2.01 M) and 221.4 G multiply-adds at 384x384 (paper: 219.74 G).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from lowlight_cli.networks.layers import ChannelAttention, Network, pad
+
+__all__ = ["JCRNet"]
+
+STRIDE: Final = 4  # two levels of halving
+WIDTHS: Final = (40, 60, 80)  # [C] full, 1/2 and 1/4 of the size
+CONDITION: Final = 32  # [C] channels that steer the spatial transforms
+REFINED: Final = 64  # [C] channels that the spatial transforms work on
+CORRECTED: Final = 128  # [P, Sec. III-B]
+AGGREGATED: Final = 64  # [P, Sec. III-C]
+CODED: Final = 32  # [P, Sec. III-C]
+SMALL: Final = 0.03  # [W] starting gain of every layer that ends in a picture
+RATIO_LEAST: Final = 0.02  # [W] no pixel is brightened more than fifty times
+RATIO_START: Final = 0.9  # [W] brighten a little at first; sigmoid still has a slope there
+QUOTIENT: Final = (-1.0, 2.0)  # [W] wide enough for every picture, narrow enough for gradients
+
+
+def conv(channels: int, out: int, kernel: int = 3, *, bias: bool = True) -> nn.Conv2d:
+    """A convolution that keeps height and width."""
+    return nn.Conv2d(channels, out, kernel, padding=kernel // 2, bias=bias)
+
+
+def scale_start(layer: nn.Module, gain: float = SMALL, bias: float = 0.0) -> None:
+    """Let a convolution start near the constant `bias`."""
+    with torch.no_grad():
+        layer.get_parameter("weight").mul_(gain)
+        if layer.bias is not None:
+            layer.get_parameter("bias").fill_(bias)
+
+
+class Residual(nn.Module):
+    """res_1 or res_2 of Eq. 1: a picture plus a correction. (N, 3, H, W) to the same shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(conv(3, 64), nn.PReLU(), conv(64, 3))  # [C]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Correct (N, 3, H, W)."""
+        y: Tensor = x + self.body(x)
+        return y
+
+
+class Projection(nn.Module):
+    """Eq. 1: `x - r * res_2(res_1(x) - low)`, a step towards a picture that explains the dark one.
+
+    r [C] is learnt. In the first stage x is the dark picture itself.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.degrade = Residual()
+        self.restore = Residual()
+        self.step = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, x: Tensor, low: Tensor) -> Tensor:
+        """Two (N, 3, H, W) to one."""
+        y: Tensor = x - self.step * self.restore(self.degrade(x) - low)
+        return y
+
+
+class AttentionBlock(nn.Module):
+    """Eq. 2 to 4: residual channel attention. (N, C, H, W) to the same shape; no biases [C]."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            conv(channels, channels, bias=False),
+            nn.PReLU(),
+            conv(channels, channels, bias=False),
+            ChannelAttention(channels, channels // 4, bias=False),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add to (N, C, H, W) what attention lets through."""
+        y: Tensor = x + self.body(x)
+        return y
+
+
+class HalfInstanceNorm(nn.Module):
+    """Instance norm with affine on the first half of the channels [C, from HINet, Chen et al. 2021]."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.InstanceNorm2d(channels // 2, affine=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to the same shape."""
+        first, second = x.chunk(2, 1)
+        return torch.cat((self.norm(first), second), 1)
+
+
+class UnitBlock(nn.Module):
+    """Two convolutions beside a 1x1 [C]. (N, C, H, W) to (N, out, H, W); only the encoder normalises."""
+
+    def __init__(self, channels: int, out: int, *, normalised: bool) -> None:
+        super().__init__()
+        self.identity = conv(channels, out, 1)
+        self.body = nn.Sequential(
+            conv(channels, out),
+            HalfInstanceNorm(out) if normalised else nn.Identity(),
+            nn.LeakyReLU(0.2, inplace=True),
+            conv(out, out),
+            nn.LeakyReLU(0.2, inplace=True),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, out, H, W)."""
+        y: Tensor = self.body(x) + self.identity(x)
+        return y
+
+
+class EncoderDecoder(nn.Module):
+    """Three levels down and up again (Fig. 3). (N, 40, H, W) to the same shape; H and W multiples of 4."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        one, two, three = WIDTHS
+        self.encode1 = UnitBlock(one, two, normalised=True)
+        self.down1 = nn.Conv2d(two, two, 4, stride=2, padding=1, bias=False)
+        self.encode2 = UnitBlock(two, three, normalised=True)
+        self.down2 = nn.Conv2d(three, three, 4, stride=2, padding=1, bias=False)
+        self.encode3 = UnitBlock(three, three, normalised=True)
+        self.up2 = nn.ConvTranspose2d(three, two, 2, stride=2)
+        self.skip2 = conv(three, two)
+        self.decode2 = UnitBlock(2 * two, two, normalised=False)
+        self.up1 = nn.ConvTranspose2d(two, one, 2, stride=2)
+        self.skip1 = conv(two, one)
+        self.decode1 = UnitBlock(2 * one, one, normalised=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 40, H, W) to the same shape."""
+        first = self.encode1(x)
+        second = self.encode2(self.down1(first))
+        third = self.encode3(self.down2(second))
+        up = self.decode2(torch.cat((self.up2(third), self.skip2(second)), 1))
+        y: Tensor = self.decode1(torch.cat((self.up1(up), self.skip1(first)), 1))
+        return y
+
+
+class Extraction(nn.Module):
+    """Stage 1 (Sec. III-A): the dark picture to a first picture x_A and features F_s, by Eq. 1 to 4."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        width = WIDTHS[0]
+        self.project = Projection()
+        self.shallow = nn.Sequential(conv(3, width, bias=False), AttentionBlock(width))
+        self.deep = EncoderDecoder()
+        self.picture = conv(width, 3, 1, bias=False)  # the self-supervised block [P, from MPRNet], sizes [C]
+        self.features = conv(width, width, 1, bias=False)
+
+    def forward(self, low: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 3, H, W) to (N, 3, H, W), (N, 40, H, W)."""
+        projected = self.project(low, low)
+        deep = self.deep(self.shallow(projected))
+        return self.picture(deep) + projected, self.features(deep) + deep
+
+
+class SpatialTransform(nn.Module):
+    """Eq. 5: `S_c * features + S_h`, scale and shift for each pixel and channel from the condition.
+
+    Both are convolved from the condition, the scale by 3x3 and the shift by 1x1 [C]. The scale starts near 1 [W].
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Sequential(
+            conv(CONDITION, CONDITION), nn.LeakyReLU(0.1, inplace=True), conv(CONDITION, REFINED)
+        )
+        self.shift = nn.Sequential(
+            conv(CONDITION, CONDITION, 1), nn.LeakyReLU(0.1, inplace=True), conv(CONDITION, REFINED, 1)
+        )
+
+    def forward(self, features: Tensor, condition: Tensor) -> Tensor:
+        """(N, 64, H, W), (N, 32, H, W) to (N, 64, H, W)."""
+        return torch.addcmul(self.shift(condition), features, self.scale(condition))
+
+
+class NormalisedPair(nn.Module):
+    """One of R's two residual blocks [P, Sec. III-B]. (N, 128, H, W) to the same shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            *convolve_normalise(CORRECTED), conv(CORRECTED, CORRECTED, bias=False), nn.BatchNorm2d(CORRECTED)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Refine (N, 128, H, W)."""
+        return torch.relu(x + self.body(x))
+
+
+def convolve_normalise(channels: int) -> list[nn.Module]:
+    """Sec. III-B: "convolution + normalization + activation"; the norm has the bias."""
+    return [conv(channels, CORRECTED, bias=False), nn.BatchNorm2d(CORRECTED), nn.ReLU(inplace=True)]
+
+
+class Refinement(nn.Module):
+    """Stage 2 (Sec. III-B), Eq. 6: `x_J = x_A / R(S(x_A, E(x_A)))`.
+
+    E is `detail` and, up to the 32 channels that steer S, `condition`; S is `enter`, the two transforms and the two
+    convolutions between; R is `ratio` and a sigmoid. Sizes of E and S [C].
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.detail = nn.Sequential(
+            *(conv(3, 32), nn.ReLU(inplace=True), conv(32, 32), nn.ReLU(inplace=True)),
+            *(conv(32, 64), nn.ReLU(inplace=True), conv(64, 64), nn.ReLU(inplace=True)),
+            *(conv(64, 1, 1), nn.ReLU(inplace=True)),
+        )
+        self.condition = nn.Sequential(
+            *(conv(1, 64), nn.ReLU(inplace=True), conv(64, 64, 1), nn.ReLU(inplace=True)), conv(64, CONDITION, 1)
+        )
+        self.enter = conv(3, REFINED)
+        self.transform1 = SpatialTransform()
+        self.refine1 = nn.Sequential(conv(REFINED, REFINED), nn.ReLU(inplace=True))
+        self.transform2 = SpatialTransform()
+        self.refine2 = conv(REFINED, REFINED)
+        self.ratio = nn.Sequential(
+            *convolve_normalise(REFINED),
+            NormalisedPair(),
+            *convolve_normalise(CORRECTED),
+            NormalisedPair(),
+            conv(CORRECTED, 3, 1),
+        )
+
+    def forward(self, stage: Tensor) -> Tensor:
+        """(N, 3, H, W) x_A to (N, 3, H, W) x_J within [-1, 2]."""
+        condition = self.condition(self.detail(stage))
+        entered = self.enter(stage)
+        inner = self.refine1(self.transform1(entered, condition))
+        refined = entered + self.refine2(self.transform2(inner, condition))
+        # The picture's own precision: a step of bfloat16 near 0.9 is a whole grey level.
+        ratio = torch.sigmoid(self.ratio(refined).to(stage.dtype))
+        return (stage / ratio.clamp(min=RATIO_LEAST)).clamp(*QUOTIENT)
+
+
+class Offset(nn.Module):
+    """A lightening block L, or with `sign` -1 the darkening block D, of Eq. 7. (N, 64, H, W) to the same shape.
+
+    Encode 64 to 32, add (or subtract) an offset that PReLU keeps mostly positive, decode to 64 [P, Sec. III-C].
+    """
+
+    def __init__(self, sign: int) -> None:
+        super().__init__()
+        self.sign = sign
+        self.encode = nn.Sequential(conv(AGGREGATED, CODED), nn.PReLU())
+        self.offset = nn.Sequential(conv(CODED, CODED), nn.PReLU())
+        self.decode = nn.Sequential(conv(CODED, AGGREGATED), nn.PReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Lighten or darken (N, 64, H, W)."""
+        code = self.encode(x)
+        y: Tensor = self.decode(torch.add(code, self.offset(code), alpha=self.sign))
+        return y
+
+
+class BackProjection(nn.Module):
+    """Eq. 7 on the aggregated features: `R_F = L_2(lambda x_F - D(L_1(x_F)))`, as a correction of the picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = ChannelAttention(6, 2)  # [C]
+        self.aggregate = nn.Sequential(conv(6, AGGREGATED, 1), nn.PReLU())
+        self.weight = nn.Sequential(conv(AGGREGATED, AGGREGATED, 1), nn.PReLU())  # lambda, for each channel [C]
+        self.lighten = Offset(1)
+        self.darken = Offset(-1)
+        self.lighten_rest = Offset(1)
+        self.correct = conv(AGGREGATED, 3)
+
+    def forward(self, low: Tensor, picture: Tensor) -> Tensor:
+        """Two (N, 3, H, W) to one correction."""
+        both = torch.cat((low, picture), 1)
+        x = self.aggregate(both + self.attention(both))
+        y: Tensor = self.correct(self.lighten_rest(self.weight(x) - self.darken(self.lighten(x))))
+        return y
+
+
+class Adjustment(nn.Module):
+    """Stage 3 (Sec. III-C): x_J, the dark picture and stage 1's features to the output, by Eq. 7."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        width = WIDTHS[0]
+        self.project = Projection()
+        self.shallow = nn.Sequential(conv(3, width, bias=False), AttentionBlock(width))
+        self.fuse = nn.Sequential(conv(2 * width, 56, bias=False), conv(56, 3, bias=False))  # [C]
+        self.back = BackProjection()
+
+    def forward(self, low: Tensor, refined: Tensor, features: Tensor) -> Tensor:
+        """(N, 3, H, W), (N, 3, H, W), (N, 40, H, W) to (N, 3, H, W), unclamped."""
+        shallow = self.shallow(self.project(refined, low))
+        picture = low + self.fuse(torch.cat((shallow, features), 1))
+        y: Tensor = picture + self.back(low, picture)
+        return y
+
+
+class JCRNet(Network):
+    """Joint Correcting and Refinement Network: three stages, each the only input of the next but for skips."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.extraction = Extraction()
+        self.refinement = Refinement()
+        self.adjustment = Adjustment()
+        self.start()
+
+    def start(self) -> None:
+        """Set starting values [W].
+
+        Convolutions keep the variance (He's factor 2 for ReLU is left out: the sums around them make up for it and
+        with it stage 1's features grow tenfold); then come those that make the whole nearly the identity.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        small = [self.extraction.picture, self.adjustment.fuse[-1], self.adjustment.back.correct]
+        for project in (self.extraction.project, self.adjustment.project):
+            small += [project.degrade.body[-1], project.restore.body[-1]]
+        for layer in small:
+            scale_start(layer)
+        for transform in (self.refinement.transform1, self.refinement.transform2):
+            scale_start(transform.scale[-1], bias=1.0)
+            scale_start(transform.shift[-1])
+        scale_start(self.refinement.ratio[-1], bias=math.log(RATIO_START / (1 - RATIO_START)))
+        # Two ReLUs of one and two channels, which a bad draw would leave dead for every picture.
+        scale_start(self.refinement.detail[-2], gain=0.5, bias=0.5)
+        with torch.no_grad():
+            self.adjustment.back.attention.get_parameter("gate.0.weight").abs_()
+
+    def training_outputs(self, x: Tensor) -> dict[str, Tensor]:
+        """`output` and `stage`, the first stage's picture x_A, which the loss compares too.
+
+        Both (N, 3, H, W) like `x`, unclamped. Inference computes x_A in any case, so `forward` is the common one.
+        """
+        height, width = x.shape[-2:]
+        low = pad(x, STRIDE)
+        stage, features = self.extraction(low)
+        output = self.adjustment(low, self.refinement(stage), features)
+        return {"output": output[..., :height, :width], "stage": stage[..., :height, :width]}
