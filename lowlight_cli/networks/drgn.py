@@ -1,0 +1,270 @@
+"""DRGN and LW-DRGN: take the degradation away, then refine what is left.
+
+Paper: Jiang, Wang, Wang, Chen, Yi, Lu, Lin, "Degrade is Upgrade: Learning Degradation for Low-light Image
+Enhancement", AAAI 2022, arXiv 2103.10621. Section and equation numbers below are the paper's.
+
+The authors have published no code, so the layout comes from the paper alone: [P] marks what it fixes, [W] what it
+leaves open and we chose. The two budgets of Table 2 (4.773 M parameters and 110.59 G multiply-adds for DRGN, 0.660 M
+and 18.15 G for LW-DRGN, at 384x384) decided the widths.
+
+Our choices that hold throughout:
+
+- [W] ReG adds its input to its output: `I* = I_B + MFN(I_B)`. Eq. 13 ends with a convolution and says nothing of an
+  identity; with it ReG starts as one, and a short training run spends its steps on the difference. DeG has none: I_D
+  is itself a difference.
+- [W] Both generators start near zero (`LAST`), so that an untrained network returns about its input, and gradients
+  reach every weight from the first step.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lowlight_cli.networks.layers import ChannelAttention, Network, pad
+
+__all__ = ["DRGN", "RCAB", "DenseBranch", "LightDRGN", "MultiResolutionFusion", "gaussian_half"]
+
+STRIDE: Final = 4
+"""[P] Three pyramid levels: full, 1/2 and 1/4 (Sec. 3.1)."""
+WIDTHS: Final = (40, 40, 88)
+"""[W] Channels from full to 1/4: the one family of small widths within 2 % of both published budgets."""
+GROUPS: Final = (2, 3, 4)
+"""[P] Groups of RCABs in the residual group of each level (Sec. 3.1)."""
+DEPTH: Final = 3
+"""[P] RCABs in each group (Sec. 3.1)."""
+LAST: Final = 0.03
+"""[W] How much smaller than usual the last convolution of a generator starts: 1 to 4 grey levels of output."""
+BRANCH: Final = 0.2
+"""[W] How much smaller than usual the second convolution of an RCAB starts, so that 12 in a row stay near identity."""
+
+
+class DRGN(Network):
+    """The degradation generator `deg` and the refinement generator `reg`, of one form (Sec. 2.1 and 2.2).
+
+    The paper trains them in two stages; each can be called alone on (N, 3, H, W) with sides that 4 divides.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.deg = MultiResolutionFusion(residual=False)
+        self.reg = MultiResolutionFusion(residual=True)
+
+    def training_outputs(self, x: Tensor) -> dict[str, Tensor]:
+        """`output` I*, `degradation` I_D and `base` I_B, each shaped as `x`, (N, 3, H, W)."""
+        return _degrade_then_refine(self.deg, self.reg, x)
+
+
+class LightDRGN(Network):
+    """LW-DRGN: each generator a single branch with attention-guided dense fusion (Sec. 3.2, "Efficiency").
+
+    [W] DeG works at 1/4 resolution, for degradation is smooth, and ReG at 1/2; 4 and 10 RCABs of 48 channels.
+    Called alone, `deg` wants sides that 4 divides and `reg` sides that 2 divides.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.deg = DenseBranch(scale=4, groups=2, depth=2, residual=False)
+        self.reg = DenseBranch(scale=2, groups=2, depth=5, residual=True)
+
+    def training_outputs(self, x: Tensor) -> dict[str, Tensor]:
+        """`output` I*, `degradation` I_D and `base` I_B, each shaped as `x`, (N, 3, H, W)."""
+        return _degrade_then_refine(self.deg, self.reg, x)
+
+
+def _degrade_then_refine(deg: nn.Module, reg: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """`I_D = DeG(I_L)`, `I_B = I_L - I_D`, `I* = ReG(I_B)` (Eq. 4 and 8), padded before and cropped after."""
+    height, width = x.shape[-2:]
+    low = pad(x, STRIDE)
+    degradation = deg(low)
+    base = low - degradation
+    pictures = {"output": reg(base), "degradation": degradation, "base": base}
+    return {name: picture[..., :height, :width] for name, picture in pictures.items()}
+
+
+class MultiResolutionFusion(nn.Module):
+    """MFN: three levels of a Gaussian pyramid that exchange features before and after their residual groups (Fig. 3).
+
+    (N, 3, H, W) to the same shape; 4 divides H and W.
+
+    Args:
+        residual: add the input to the output (ReG) or not (DeG).
+    """
+
+    def __init__(self, *, residual: bool) -> None:
+        super().__init__()
+        self.residual = residual
+        self.initial = nn.ModuleList(nn.Conv2d(3, width, 3, padding=1) for width in WIDTHS)
+        self.exchange = nn.ModuleList(MultiScaleRepresentation(level) for level in range(len(WIDTHS)))
+        self.groups = nn.ModuleList(
+            LongTermFusion(width, DEPTH * groups) for width, groups in zip(WIDTHS, GROUPS, strict=True)
+        )
+        self.up = nn.ModuleList(Upsample(WIDTHS[level], WIDTHS[0], 2**level) for level in range(1, len(WIDTHS)))
+        self.fuse = nn.Conv2d(len(WIDTHS) * WIDTHS[0], WIDTHS[0], 1)
+        self.reconstruct = nn.Conv2d(WIDTHS[0], 3, 3, padding=1)
+        _start(self, self.reconstruct)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Eq. 10 to 13, in order."""
+        half = gaussian_half(x)
+        pyramid = (x, half, gaussian_half(half))
+        first = [project(picture) for project, picture in zip(self.initial, pyramid, strict=True)]
+        shared = [exchange(first) for exchange in self.exchange]
+        deep = [group(features) for group, features in zip(self.groups, shared, strict=True)]
+        upsampled = [up(features) for up, features in zip(self.up, deep[1:], strict=True)]
+        picture: Tensor = self.reconstruct(self.fuse(torch.cat([deep[0], *upsampled], 1)))
+        return x + picture if self.residual else picture
+
+
+class MultiScaleRepresentation(nn.Module):
+    """MSR (Eq. 11): a level's first features, joined by those of every level of higher resolution.
+
+    Each of these comes down by a strided 3x3 convolution; a 1x1 fuses the concatenation. [W] The full-resolution
+    level has nothing above it and keeps its features as they are.
+    """
+
+    def __init__(self, level: int) -> None:
+        super().__init__()
+        width = WIDTHS[level]
+        self.level = level
+        self.down = nn.ModuleList(
+            nn.Conv2d(WIDTHS[above], width, 3, stride=2 ** (level - above), padding=1) for above in range(level)
+        )
+        self.fuse = nn.Conv2d((level + 1) * width, width, 1) if level else nn.Identity()
+
+    def forward(self, first: list[Tensor]) -> Tensor:
+        """The features of all levels, (N, C_i, H / 2^i, W / 2^i), to this level's, in its own shape."""
+        above = [down(features) for down, features in zip(self.down, first[: self.level], strict=True)]
+        fused: Tensor = self.fuse(torch.cat([*above, first[self.level]], 1))
+        return fused
+
+
+class LongTermFusion(nn.Module):
+    """A residual group and the 1x1 convolution over its output and its input (Eq. 12). (N, C, H, W) to the same.
+
+    [W] The groups follow each other without convolutions or additions of their own: those of RCAN would exceed the
+    published parameters by a tenth, and Eq. 12 is itself the way around the group.
+    """
+
+    def __init__(self, width: int, blocks: int) -> None:
+        super().__init__()
+        self.group = nn.Sequential(*(RCAB(width, width // 8) for _ in range(blocks)))  # [W] reduction 8
+        self.fuse = nn.Conv2d(2 * width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Refine (N, C, H, W)."""
+        fused: Tensor = self.fuse(torch.cat([self.group(x), x], 1))
+        return fused
+
+
+class RCAB(nn.Module):
+    """Residual channel attention block: conv3, ReLU, conv3, attention, addition (RCAN, Zhang et al. 2018)."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.attention = ChannelAttention(width, hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to the same shape."""
+        refined: Tensor = x + self.attention(self.second(F.relu(self.first(x))))
+        return refined
+
+
+class Upsample(nn.ConvTranspose2d):
+    """The deconvolution before Eq. 13: (N, C, H, W) to (N, C', scale H, scale W).
+
+    [W] A kernel of `scale + 2` makes neighbours overlap by one pixel on each side, and the taps start as a smooth
+    interpolation whose sum is the same at every output pixel: no checkerboard before training, little after.
+    """
+
+    def __init__(self, inputs: int, outputs: int, scale: int) -> None:
+        super().__init__(inputs, outputs, scale + 2, stride=scale, padding=1)
+
+    @torch.no_grad()
+    def start(self) -> None:
+        """Mix channels at random, keeping their variance, and interpolate with a box of `scale` smoothed by 3."""
+        scale = self.stride[0]
+        taps = torch.tensor([min(i + 1, scale, 3, scale + 2 - i) / min(scale, 3) for i in range(scale + 2)])
+        taps = taps * (scale / taps.sum())
+        mix = torch.randn(self.in_channels, self.out_channels, 1, 1) / self.in_channels**0.5
+        self.weight.copy_(mix * taps[:, None] * taps)
+
+
+class DenseBranch(nn.Module):
+    """A generator of LW-DRGN: groups of RCABs at one lower resolution, densely fused (Sec. 3.2).
+
+    (N, 3, H, W) to the same shape; `scale` divides H and W. [W] Width 48, reduction 16 and lossless changes of
+    resolution (pixels to channels and back) rather than strided convolutions, which would cost detail.
+
+    Args:
+        scale: the branch works at 1 / scale of the resolution.
+        groups: number of groups.
+        depth: RCABs in each group.
+        residual: add the input to the output (ReG) or not (DeG).
+    """
+
+    def __init__(self, *, scale: int, groups: int, depth: int, residual: bool) -> None:
+        super().__init__()
+        width, reduction = 48, 16
+        self.scale = scale
+        self.residual = residual
+        self.initial = nn.Conv2d(3 * scale**2, width, 3, padding=1)
+        self.groups = nn.ModuleList(
+            nn.Sequential(*(RCAB(width, width // reduction) for _ in range(depth))) for _ in range(groups)
+        )
+        self.fusions = nn.ModuleList(
+            nn.Sequential(ChannelAttention(seen * width, seen * width // reduction), nn.Conv2d(seen * width, width, 1))
+            for seen in range(2, groups + 2)
+        )
+        self.reconstruct = nn.Conv2d(width, 3 * scale**2, 3, padding=1)
+        _start(self, self.reconstruct)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """After each group: attention over all features so far, and a 1x1 convolution back to one width."""
+        features: Tensor = self.initial(F.pixel_unshuffle(x, self.scale))
+        seen = [features]
+        for group, fusion in zip(self.groups, self.fusions, strict=True):
+            seen.append(group(features))
+            features = fusion(torch.cat(seen, 1))
+        picture: Tensor = F.pixel_shuffle(self.reconstruct(features), self.scale)
+        return x + picture if self.residual else picture
+
+
+def gaussian_half(x: Tensor) -> Tensor:
+    """The next level of a Gaussian pyramid (Eq. 10): (N, C, H, W) with even sides to (N, C, H / 2, W / 2).
+
+    [W] The binomial filter 1 4 6 4 1 of Burt and Adelson, 1983, borders reflected, taken at the even pixels, where the
+    strided convolutions of Eq. 11 are centred too.
+    """
+    taps = x.new_tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
+    kernel = (taps[:, None] * taps).expand(x.shape[1], 1, 5, 5)
+    return F.conv2d(F.pad(x, (2, 2, 2, 2), mode="reflect"), kernel, stride=2, groups=x.shape[1])
+
+
+@torch.no_grad()
+def _start(generator: nn.Module, last: nn.Conv2d) -> None:
+    """Fill a generator for short training runs [W]: variance kept along the linear path, blocks near identity.
+
+    Biases are 0, except those before the ReLU of a gate: its few hidden units could otherwise all be dead at first.
+    """
+    for module in generator.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+        if isinstance(module, Upsample):
+            module.start()
+        elif isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
+    for module in generator.modules():
+        if isinstance(module, RCAB):
+            nn.init.kaiming_normal_(module.first.weight, nonlinearity="relu")
+            module.second.weight.mul_(BRANCH)
+        elif isinstance(module, ChannelAttention):
+            weight, bias = module.gate[0].parameters()
+            weight.mul_(0.5)
+            bias.fill_(0.5)
+    last.weight.mul_(LAST)
