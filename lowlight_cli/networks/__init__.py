@@ -78,13 +78,13 @@ NETWORKS: dict[str, Descriptor] = {
         Descriptor(
             "neid", "neid:NEID", "Network for joint brightness enhancement and detail preservation",
             "Jiang et al., 2021", "https://arxiv.org/abs/2101.08039",
-            16, None, 3.2, 7.3, False, True,
+            16, None, 3.210, 7.35, False, True,
             "fast on large pictures: it works at half size", "fine detail, for the same reason",
         ),
         Descriptor(
             "frlie", "frlie:FRLIE", "Low-light image enhancement via feature restoration",
             "Yang, Zhang, Guo, ICASSP 2022", "https://doi.org/10.1109/ICASSP43922.2022.9746142",
-            4, 0, 2.85, 33.9, False, True,
+            4, 147, 2.854, 33.85, False, True,
             "purely local: the same in a tile as in the whole picture", "strong noise in large flat areas",
         ),
         Descriptor(

@@ -1,10 +1,10 @@
 """NEID: brighten at half the size, guided by what detail there is, and upscale by two.
 
 "Bridge the Vision Gap from Field to Command: A Deep Learning Network Enhancing Illumination and Details", Jiang et al.,
-2021, https://arxiv.org/abs/2101.08039. No code is public. The paper gives the parts (Sec. 2.2): a U-Net with a sub-pixel
+2021, https://arxiv.org/abs/2101.08039. No code is public. The paper gives the parts (Sec. 2.2): a U-Net with sub-pixel
 upsampling for light (LE), a second branch on the same encoder that super-resolves the dark picture and so learns its
-detail (DR), and channel weights that mix the two (FF). Widths are ours, and so is that both decoders correct the bicubic
-upscaling of their input: an untrained network then starts near it, and short runs learn light at once.
+detail (DR), and channel weights that mix the two (FF). Widths are ours, and so is that both decoders correct their
+input's bicubic upscaling: an untrained network starts near it, and short runs learn light at once.
 """
 
 from __future__ import annotations
