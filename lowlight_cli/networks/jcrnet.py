@@ -323,7 +323,11 @@ class Adjustment(nn.Module):
 
 
 class JCRNet(Network):
-    """Joint Correcting and Refinement Network: three stages, each the only input of the next but for skips."""
+    """Joint Correcting and Refinement Network (Fig. 2): extraction, refinement, adjustment.
+
+    (N, 3, H, W) RGB in [0, 1] to the same shape, unclamped, any H and W. The attention's and the norms' means are over
+    the whole picture.
+    """
 
     def __init__(self) -> None:
         super().__init__()
