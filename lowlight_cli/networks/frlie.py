@@ -59,7 +59,11 @@ class Decoder(nn.Module):
         self.conv2 = nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(WIDTH, 3, 3))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Decode; the hyperbolic tangent maps to [0, 1]."""
+        """Decode, in float32 even under autocast: with the authors' weights bfloat16 is 3 grey levels off here."""
+        device = features.device.type
+        if torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):
+                return self.forward(features.float())
         picture: Tensor = self.conv2(self.up2(self.conv1(self.up1(features))))
         return (torch.tanh(picture) + 1) / 2
 
@@ -76,6 +80,8 @@ class FeatureRestoration(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Restore: the blocks predict what is missing."""
+        if features.dtype is torch.bfloat16:
+            features = features.float()  # what the blocks add up keeps its digits; their convolutions stay bfloat16
         restored = features
         for block in self.main_blocks:
             restored = block(restored)
