@@ -31,7 +31,7 @@ __all__ = ["DRGN", "RCAB", "DenseBranch", "LightDRGN", "MultiResolutionFusion", 
 STRIDE: Final = 4
 """[P] Three pyramid levels: full, 1/2 and 1/4 (Sec. 3.1)."""
 WIDTHS: Final = (40, 40, 88)
-"""[W] Channels from full to 1/4: the one family of small widths within 2 % of both published budgets."""
+"""[W] Channels from full to 1/4: within 2 % of both published budgets."""
 GROUPS: Final = (2, 3, 4)
 """[P] Groups of RCABs in the residual group of each level (Sec. 3.1)."""
 DEPTH: Final = 3
@@ -59,7 +59,7 @@ class DRGN(Network):
 
 
 class LightDRGN(Network):
-    """LW-DRGN: each generator a single branch with attention-guided dense fusion (Sec. 3.2, "Efficiency").
+    """LW-DRGN: each generator a single branch with attention-guided dense fusion (Sec. 3.3).
 
     [W] DeG works at 1/4 resolution, for degradation is smooth, and ReG at 1/2; 4 and 10 RCABs of 48 channels.
     Called alone, `deg` wants sides that 4 divides and `reg` sides that 2 divides.
@@ -145,8 +145,8 @@ class MultiScaleRepresentation(nn.Module):
 class LongTermFusion(nn.Module):
     """A residual group and the 1x1 convolution over its output and its input (Eq. 12). (N, C, H, W) to the same.
 
-    [W] The groups follow each other without convolutions or additions of their own: those of RCAN would exceed the
-    published parameters by a tenth, and Eq. 12 is itself the way around the group.
+    [W] The groups follow each other without convolutions or additions of their own: those of RCAN, one convolution a
+    group, would exceed the published parameters by a sixth, and Eq. 12 is itself the way around.
     """
 
     def __init__(self, width: int, blocks: int) -> None:
@@ -196,7 +196,7 @@ class Upsample(nn.ConvTranspose2d):
 
 
 class DenseBranch(nn.Module):
-    """A generator of LW-DRGN: groups of RCABs at one lower resolution, densely fused (Sec. 3.2).
+    """A generator of LW-DRGN: groups of RCABs at one lower resolution, densely fused (Sec. 3.3).
 
     (N, 3, H, W) to the same shape; `scale` divides H and W. [W] Width 48, reduction 16 and lossless changes of
     resolution (pixels to channels and back) rather than strided convolutions, which would cost detail.
