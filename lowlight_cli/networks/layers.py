@@ -20,6 +20,9 @@ class Network(nn.Module):
     `forward` too, so that an exported graph has no branch that only training uses.
     """
 
+    wants_thumbnail: bool = False
+    """Whether `training_outputs` takes a second argument, the thumbnail of the whole picture that a crop is from."""
+
     def forward(self, x: Tensor) -> Tensor:
         """Enhance (N, 3, H, W) RGB in [0, 1] to the same shape, unclamped."""
         return self.training_outputs(x)["output"]

@@ -1,0 +1,83 @@
+"""One gain for the whole picture, in linear light: how most networks here are handed their input.
+
+How bright a picture should be is a question about the whole of it; a network that sees a crop or a tile cannot know.
+So the gain is taken once, from a thumbnail, and the network starts from an exposed picture. The curve is
+y = g x / (1 + (g - 1) x) in linear light: slope g in the dark, 1 stays 1, nothing is clipped, order is kept.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["LARGEST_GAIN", "TARGET", "apply_gain", "auto_gain", "thumbnail", "to_linear", "to_srgb"]
+
+Picture = NDArray[np.float32]
+
+TARGET: Final = 0.44
+"""Mean of the exposed picture, sRGB-encoded: what references of paired sets have on average."""
+
+LARGEST_GAIN: Final = 400.0
+"""Eight bits hold nothing to bring out beyond it."""
+
+THUMBNAIL: Final = 64
+
+
+def to_linear(srgb: NDArray[np.floating]) -> Picture:
+    """Linear light of sRGB-encoded values (IEC 61966-2-1); any shape, [0, 1]."""
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((np.maximum(srgb, 0.04045) + 0.055) / 1.055) ** 2.4).astype(
+        np.float32
+    )
+
+
+def to_srgb(linear: NDArray[np.floating]) -> Picture:
+    """sRGB encoding of linear light (IEC 61966-2-1); any shape, [0, 1]."""
+    return np.where(
+        linear <= 0.0031308, linear * 12.92, 1.055 * np.maximum(linear, 0.0031308) ** (1 / 2.4) - 0.055
+    ).astype(np.float32)
+
+
+def thumbnail(picture: Picture, size: int = THUMBNAIL) -> Picture:
+    """Averages over a grid of at most `size` x `size` cells: (H, W, 3) to (h, w, 3), same range.
+
+    Every pixel counts once, so that a lamp of one pixel is neither lost nor enlarged.
+    """
+    height, width = picture.shape[:2]
+    rows = np.linspace(0, height, min(size, height) + 1).astype(int)
+    columns = np.linspace(0, width, min(size, width) + 1).astype(int)
+    sums = np.add.reduceat(np.add.reduceat(picture, rows[:-1], 0, dtype=np.float64), columns[:-1], 1)
+    cells = np.diff(rows)[:, None] * np.diff(columns)[None, :]
+    return (sums / cells[..., None]).astype(np.float32)
+
+
+def auto_gain(picture: Picture, target: float = TARGET) -> float:
+    """The gain, 1 to `LARGEST_GAIN`, after which the picture's sRGB-encoded mean is `target`.
+
+    Args:
+        picture: (H, W, 3) RGB, sRGB-encoded, [0, 1].
+        target: wanted mean; a picture that is brighter already gets 1.
+    """
+    small = to_linear(thumbnail(picture))
+    low, high = 0.0, float(np.log(LARGEST_GAIN))
+    if to_srgb(small).mean() >= target:
+        return 1.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        if to_srgb(_curve(small, float(np.exp(middle)))).mean() < target:
+            low = middle
+        else:
+            high = middle
+    return float(np.exp((low + high) / 2))
+
+
+def apply_gain(picture: Picture, gain: float) -> Picture:
+    """Expose (H, W, 3) sRGB-encoded RGB in [0, 1] by `gain`; a gain of 1 gives the picture itself."""
+    if gain == 1.0:
+        return picture
+    return to_srgb(_curve(to_linear(picture), gain))
+
+
+def _curve(linear: Picture, gain: float) -> Picture:
+    return gain * linear / (1 + (gain - 1) * linear)

@@ -1,0 +1,37 @@
+"""PSNR, and the rescaling to the reference's mean that half of the published tables apply before it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["gt_mean", "psnr"]
+
+Picture = NDArray[np.floating]
+
+
+def psnr(x: Picture, y: Picture) -> float:
+    """Peak signal to noise ratio in dB over all pixels and channels; infinite for equal pictures.
+
+    Example:
+        >>> import numpy as np
+        >>> round(psnr(np.zeros((4, 4, 3)), np.full((4, 4, 3), 0.1)), 2)
+        20.0
+    """
+    error = float(np.mean((x.astype(np.float64) - y.astype(np.float64)) ** 2))
+    return float("inf") if error == 0 else -10 * float(np.log10(error))
+
+
+def gt_mean(x: Picture, y: Picture) -> NDArray[np.float32]:
+    """`x` scaled so that its mean grey equals that of the reference `y`, clipped to [0, 1].
+
+    It takes knowledge of the reference: a column of its own, never beside plain figures unmarked.
+
+    Example:
+        >>> import numpy as np
+        >>> float(gt_mean(np.full((4, 4, 3), 0.25), np.full((4, 4, 3), 0.5)).mean())
+        0.5
+    """
+    grey = np.array([0.299, 0.587, 0.114])
+    factor = float((y @ grey).mean() / max(float((x @ grey).mean()), 1e-6))
+    return np.clip(x * factor, 0, 1).astype(np.float32)

@@ -1,0 +1,127 @@
+"""DGAF's Enlightening network: low-light enhancement guided by degradation, in real time.
+
+Paper: Chen et al., "A degradation guided adversarial framework for low-light image enhancement", Frontiers in Physics
+2023. No code is public. The paper fixes how the network is trained (pseudo-low-light pictures weighted by how real they
+look) and leaves its layers mostly open; those here are ours, made for video on a CPU:
+
+- exposure first: one gain in linear light for the whole picture, from a thumbnail. Brightness is a decision about the
+  whole picture; local networks that guess it make halos round lamps and grey skies.
+- then, on the picture and its exposed form, residual blocks (two 3x3 with ReLU between, as the paper's Darkening
+  network has) at quarter resolution, and from them a gain and a residual for each pixel and channel.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lowlight_cli.networks.layers import Network, pad
+
+__all__ = ["DGAF", "Exposure", "to_linear", "to_srgb"]
+
+STRIDE: Final = 4
+THUMBNAIL: Final = 64
+KEY: Final = 0.13
+"""Log-average of linear light of a well exposed picture: where the gain starts before anything is learnt."""
+
+
+def to_linear(srgb: Tensor) -> Tensor:
+    """Linear light of sRGB-encoded values (IEC 61966-2-1); any shape, [0, 1]."""
+    return torch.where(srgb <= 0.04045, srgb / 12.92, ((srgb.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4)
+
+
+def to_srgb(linear: Tensor) -> Tensor:
+    """sRGB encoding of linear light (IEC 61966-2-1); any shape, [0, 1]."""
+    return torch.where(
+        linear <= 0.0031308, linear * 12.92, 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055
+    )
+
+
+class Exposure(nn.Module):
+    """One gain in linear light from a thumbnail of the whole picture: (N, 3, 64, 64) to (N, 1, 1, 1), positive.
+
+    It starts as the log-average rule (Reinhard et al. 2002) and learns a correction, from the logarithms' means and
+    deviations and from the means and maxima of learnt features.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU(),
+            nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU(),
+            nn.Conv2d(32, 48, 3, 2, 1), nn.ReLU(),
+        )  # fmt: skip
+        self.head = nn.Sequential(nn.Linear(102, 48), nn.ReLU(), nn.Linear(48, 1))
+        last = self.head[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.normal_(last.weight, std=1e-2)
+        nn.init.zeros_(last.bias)
+
+    def forward(self, thumbnail: Tensor) -> Tensor:
+        """The gain of each picture of the batch."""
+        logs = torch.log(to_linear(thumbnail.float()) + 1e-3)
+        scaled = logs / 3 + 1
+        features = self.features(scaled)
+        pooled = torch.cat(
+            (features.mean((2, 3)), features.amax((2, 3)), scaled.mean((2, 3)), scaled.std((2, 3))), dim=1
+        )
+        correction = self.head(pooled).float()
+        rule = math.log(KEY) - logs.mean((1, 2, 3)).unsqueeze(1)
+        return torch.exp(rule + correction)[..., None, None]
+
+
+class ResidualBlock(nn.Module):
+    """conv3, ReLU, conv3, added to the input: (N, C, H, W) to the same."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, 1, 1)
+        self.second = nn.Conv2d(channels, channels, 3, 1, 1)
+        nn.init.normal_(self.second.weight, std=1e-2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Refine the features."""
+        refined: Tensor = x + self.second(F.relu(self.first(x)))
+        return refined
+
+
+class DGAF(Network):
+    """The Enlightening network. `forward` gives (N, 3, H, W) of the same size, unclamped."""
+
+    wants_thumbnail = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.exposure = Exposure()
+        self.stem = nn.Conv2d(6, 24, 3, 2, 1)
+        self.down = nn.Conv2d(24, 48, 3, 2, 1)
+        self.blocks = nn.Sequential(*(ResidualBlock(48) for _ in range(8)))
+        self.up = nn.Conv2d(48, 96, 1)
+        self.merge = nn.Conv2d(24, 24, 3, 1, 1)
+        self.last = nn.Conv2d(24, 24, 3, 1, 1)
+        nn.init.normal_(self.last.weight, std=1e-3)
+        assert self.last.bias is not None
+        nn.init.zeros_(self.last.bias)
+
+    def training_outputs(self, x: Tensor, thumbnail: Tensor | None = None) -> dict[str, Tensor]:
+        """`output` and, for whoever wants to look at it, the `exposed` picture.
+
+        Args:
+            x: (N, 3, H, W), a whole picture or a crop of one.
+            thumbnail: (N, 3, 64, 64) of the whole picture that `x` was cut from; from `x` itself where not given.
+        """
+        height, width = x.shape[-2:]
+        if thumbnail is None:
+            thumbnail = F.interpolate(x, size=(THUMBNAIL, THUMBNAIL), mode="area")
+        x = pad(x, STRIDE)
+        exposed = to_srgb((self.exposure(thumbnail) * to_linear(x)).clamp(0, 1))
+        half = F.relu(self.stem(torch.cat((x, exposed), 1)))
+        deep = self.blocks(F.relu(self.down(half)))
+        merged = F.relu(F.pixel_shuffle(self.up(deep), 2) + half)
+        gain, residual = F.pixel_shuffle(self.last(F.relu(self.merge(merged))), 2).chunk(2, 1)
+        output = exposed * (1 + gain) + residual
+        return {"output": output[..., :height, :width], "exposed": exposed[..., :height, :width]}

@@ -1,0 +1,144 @@
+"""Dark pictures out of bright ones: the same scene at two exposures, with a sensor's noise.
+
+What real nights are, as far as eight bits tell: the scene's own light and colour, a smaller share of the photons, lamps
+far above white, shot and read noise that demosaicking has smeared, a black level, rounding, often JPEG. Nothing is
+evened out or neutralised in the reference: only exposure, noise and compression are to be undone.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from PIL import Image
+
+from lowlight_cli.exposure import to_linear, to_srgb
+
+__all__ = ["codec_noise", "physical"]
+
+Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+LINEAR: Final = to_linear(np.arange(256, dtype=np.float32) / 255)
+CODE_STEPS: Final = 8192
+CODES: Final = to_srgb(np.linspace(0, 1, CODE_STEPS, dtype=np.float32) ** 2)
+"""sRGB over the square root of linear light: fine steps where the curve is steep."""
+
+
+def physical(picture: Bytes, random: Generator) -> tuple[Bytes, Bytes]:
+    """A dark picture and its reference: two exposures of one well-lit picture's scene.
+
+    Args:
+        picture: (H, W, 3) uint8 sRGB.
+        random: every choice is drawn from it, so that a seed gives the same pair again.
+
+    Returns:
+        low and high, each (H, W, 3) uint8 sRGB.
+    """
+    radiance = LINEAR[picture]
+    height, width = picture.shape[:2]
+    if random.random() < 0.5:
+        radiance = radiance * _light_field(height, width, random)[..., None]
+    if random.random() < 1 / 3:
+        radiance = radiance + _lamps(height, width, random)
+    radiance = radiance * _exposure_for(radiance, random.uniform(0.32, 0.54))
+    high = _develop(radiance)
+    if random.random() < 0.1:
+        factor = random.uniform(0.3, 1.0)
+    else:
+        factor = float(np.exp(random.uniform(np.log(0.004), np.log(0.15))))
+    low = _sensor(radiance * np.float32(factor), random)
+    return low, high
+
+
+def codec_noise(low: Bytes, random: Generator) -> Bytes:
+    """Give a dark picture the noise back that a lossy codec took from it.
+
+    Fitted on LOL's low pictures: lossless minus AVIF at quality 80. The deviation is 2.3, 1.5 and 2.1 grey levels in
+    R, G and B, less below level 4; neighbours correlate by 0.2 over several pixels, channels by 0.15.
+
+    Args:
+        low: (H, W, 3) uint8, a crop or a whole picture.
+        random: the source of the noise.
+    """
+    height, width = low.shape[:2]
+    fine = random.standard_normal((height, width, 3), dtype=np.float32)
+    coarse = random.standard_normal((height // 4 + 2, width // 4 + 2, 3), dtype=np.float32)
+    coarse = cv2.resize(coarse, None, fx=4, fy=4, interpolation=cv2.INTER_LINEAR)[:height, :width]
+    shared = random.standard_normal((height, width, 1), dtype=np.float32)
+    noise = 0.8 * fine + 0.62 * coarse + 0.36 * shared
+    level = low.astype(np.float32)
+    deviation = np.array([2.3, 1.5, 2.1], np.float32) * np.sqrt(np.minimum((level + 1.5) / 5.5, 1))
+    strength = np.float32(random.uniform(0.75, 1.2))
+    return np.clip(np.rint(level + strength * deviation * noise), 0, 255).astype(np.uint8)
+
+
+def _light_field(height: int, width: int, random: Generator) -> Floats:
+    """A smooth log-normal field of mean about 1, (H, W)."""
+    cells = random.integers(2, 6, size=2)
+    coarse = random.standard_normal((cells[0], cells[1]), dtype=np.float32) * np.float32(random.uniform(0.2, 1.4))
+    smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.exp(smooth - smooth.mean()).astype(np.float32)
+
+
+def _lamps(height: int, width: int, random: Generator) -> Floats:
+    """One to four small warm lamps: a core far above white and a faint wide glow, (H, W, 3) linear light."""
+    rows = np.arange(height, dtype=np.float32)[:, None]
+    columns = np.arange(width, dtype=np.float32)[None, :]
+    light = np.zeros((height, width, 3), np.float32)
+    size = min(height, width)
+    for _ in range(random.integers(1, 5)):
+        y, x = random.uniform(0, height), random.uniform(0, width)
+        squared = ((rows - y) ** 2 + (columns - x) ** 2) / np.float32((size * random.uniform(0.006, 0.03)) ** 2)
+        core = np.exp(-np.minimum(squared, 60)) * np.float32(random.uniform(5, 60))
+        glow = np.float32(random.uniform(0.05, 0.6)) / (1 + squared / np.float32(random.uniform(20, 120))) ** 1.5
+        colour = np.array([1, random.uniform(0.6, 1), random.uniform(0.25, 1)], np.float32)
+        light += (core + glow)[..., None] * colour
+    return light
+
+
+def _exposure_for(radiance: Floats, mean: float) -> np.float32:
+    """The factor after which the clipped sRGB mean is `mean`."""
+    small = np.ascontiguousarray(radiance[::4, ::4])
+    low, high = np.log(1e-3), np.log(1e3)
+    for _ in range(14):
+        middle = (low + high) / 2
+        if to_srgb(np.minimum(small * np.float32(np.exp(middle)), 1)).mean() < mean:
+            low = middle
+        else:
+            high = middle
+    return np.float32(np.exp((low + high) / 2))
+
+
+def _encode(linear: Floats) -> Floats:
+    """sRGB of linear light clipped to [0, 1], by table."""
+    codes: Floats = CODES[(np.sqrt(np.clip(linear, 0, 1)) * (CODE_STEPS - 1) + 0.5).astype(np.int32)]
+    return codes
+
+
+def _develop(linear: Floats) -> Bytes:
+    return (_encode(linear) * 255 + 0.5).astype(np.uint8)
+
+
+def _sensor(linear: Floats, random: Generator) -> Bytes:
+    """Photons to an eight-bit file: noise, tone, black level, rounding, JPEG."""
+    shot = np.exp(random.uniform(np.log(1e-5), np.log(2e-3)))
+    read = np.exp(random.uniform(np.log(5e-5), np.log(2e-3)))
+    noise = random.standard_normal(linear.shape, dtype=np.float32)
+    if random.random() < 0.6:
+        noise = cv2.GaussianBlur(noise, (3, 3), random.uniform(0.5, 0.9))
+        noise /= noise.std()
+    clipped = np.minimum(linear, 1)
+    linear = clipped + noise * np.sqrt(np.float32(shot) * clipped + np.float32(read**2))
+    code = _encode(linear)
+    code = cv2.pow(code, random.uniform(0.9, 1.1)) + np.float32(random.uniform(-0.008, 0.008))
+    low = (np.clip(code, 0, 1) * 255 + 0.5).astype(np.uint8)
+    if random.random() < 0.4:
+        held = io.BytesIO()
+        Image.fromarray(low).save(held, "JPEG", quality=int(random.integers(60, 97)))
+        low = np.asarray(Image.open(held))
+    return low

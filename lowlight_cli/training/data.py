@@ -1,0 +1,283 @@
+"""Pairs to train on: sources, decoding once, crops.
+
+A source is written `KIND:PATH`, with `@WEIGHT` behind it for its share of the batches:
+
+    lol:PATH          our485/{low,high} and siblings/{low,high} where they are; scenes.csv tells which are one scene
+    sice:PATH         low/, high/ and pairs.csv with its split
+    pairs:LOW,HIGH    two folders, matched by stem whatever the suffix
+    bright:PATH       well-lit photographs, darkened anew each time (darken.physical)
+
+Everything is decoded once into one memory-mapped file in the cache and cut from there.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+import torch
+from numpy.random import Generator
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from lowlight_cli.errors import InputError, UsageError
+from lowlight_cli.exposure import apply_gain, auto_gain, thumbnail
+from lowlight_cli.training.darken import codec_noise, physical
+
+__all__ = ["Batch", "Pair", "Source", "batch_of", "cut", "parse", "read_source"]
+
+Bytes = NDArray[np.uint8]
+SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff"})
+HELD_OUT: Final = 20
+"""Every HELD_OUT-th scene is kept for validation."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One `--data` value: where from, and how often beside the others."""
+
+    kind: str
+    paths: tuple[Path, ...]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One pair, decoded: (H, W, 3) uint8 each; `low` is None where it is to be made from `high`.
+
+    `cleaned`: the low picture was kept by a lossy codec, which took its noise away.
+    """
+
+    stem: str
+    low: Bytes | None
+    high: Bytes
+    scene: str
+    validation: bool
+    cleaned: bool
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Crops as the network sees them: (N, 3, h, w) float32 in [0, 1], and the whole pictures' thumbnails."""
+
+    low: Tensor
+    high: Tensor
+    thumbnail: Tensor
+
+
+def parse(text: str) -> Source:
+    """`KIND:PATH[,PATH][@WEIGHT]` to a Source.
+
+    Raises:
+        UsageError: no such kind, or a weight that is no positive number.
+    """
+    kind, colon, rest = text.partition(":")
+    if not colon or kind not in READERS:
+        raise UsageError(f"--data {text!r}: write KIND:PATH, where KIND is one of {', '.join(READERS)}")
+    rest, at, number = rest.rpartition("@") if "@" in rest else (rest, "", "1")
+    try:
+        weight = float(number)
+    except ValueError:
+        rest, weight = rest + at + number, 1.0
+    if weight <= 0:
+        raise UsageError(f"--data {text!r}: the weight behind @ must be above 0")
+    return Source(kind, tuple(Path(part).expanduser() for part in rest.split(",")), weight)
+
+
+def read_source(source: Source, cache: Path) -> list[Pair]:
+    """Every pair of a source, decoded by way of the cache.
+
+    Raises:
+        InputError: a folder or picture is missing, unreadable, or a pair's sizes differ; the message names the first
+            such pictures.
+    """
+    listed = READERS[source.kind](source)
+    if not listed:
+        raise InputError(f"{source.paths[0]}: no picture found for {source.kind}: (expected its usual folders)")
+    pictures = _decode([p for row in listed for p in (row.low, row.high) if p is not None], cache)
+    pairs = [
+        Pair(
+            row.high.stem,
+            pictures[row.low] if row.low else None,
+            pictures[row.high],
+            row.scene,
+            row.validation,
+            row.low is not None and row.low.suffix == ".avif",
+        )
+        for row in listed
+    ]
+    unequal = [p.stem for p in pairs if p.low is not None and p.low.shape != p.high.shape]
+    if unequal:
+        raise InputError(f"{source.paths[0]}: {len(unequal)} pairs of unequal size, first {', '.join(unequal[:5])}")
+    return pairs
+
+
+def batch_of(samples: Sequence[tuple[Bytes, Bytes, Bytes]], exposed: bool, random: Generator) -> Batch:
+    """Cut, turn and stack (low, high, whole low) triples.
+
+    Args:
+        samples: low and high, (H, W, 3) uint8 of equal size, and the whole picture that low is or was cut from.
+        exposed: hand the network the low picture exposed by the whole picture's gain.
+        random: positions, flips and turns are drawn from it.
+    """
+    lows, highs, smalls = [], [], []
+    for low, high, whole in samples:
+        turned = _turn(np.concatenate((low, high), 2), random)
+        small = thumbnail(whole.astype(np.float32) / 255)
+        if exposed:
+            gain = auto_gain(small)
+            levels = np.repeat(np.arange(256, dtype=np.float32)[:, None] / 255, 3, 1)
+            table = apply_gain(levels, gain)[:, 0]
+            lows.append(table[turned[..., :3]])
+        else:
+            lows.append(turned[..., :3].astype(np.float32) / 255)
+        highs.append(turned[..., 3:].astype(np.float32) / 255)
+        smalls.append(cv2.resize(small, (64, 64)) if small.shape[:2] != (64, 64) else small)
+    return Batch(_stack(lows), _stack(highs), _stack(smalls))
+
+
+def cut(pair: Pair, crop: int, random: Generator) -> tuple[Bytes, Bytes, Bytes]:
+    """A random crop of a pair, and the whole low picture; synthesised or given its noise back where that is due."""
+    if pair.low is None:
+        short = min(pair.high.shape[:2])
+        scale = max(crop, short * random.uniform(0.45, 0.9)) / short
+        size = (max(crop, round(pair.high.shape[1] * scale)), max(crop, round(pair.high.shape[0] * scale)))
+        low, high = physical(cv2.resize(pair.high, size, interpolation=cv2.INTER_AREA), random)
+    else:
+        low, high = pair.low, pair.high
+    height, width = high.shape[:2]
+    side = min(crop, height, width)
+    y, x = random.integers(height - side + 1), random.integers(width - side + 1)
+    window = (slice(y, y + side), slice(x, x + side))
+    piece = low[window]
+    if pair.cleaned:
+        piece = codec_noise(piece, random)
+    return piece, high[window], low
+
+
+def _turn(picture: Bytes, random: Generator) -> Bytes:
+    """One of the eight flips and quarter turns."""
+    picture = np.rot90(picture, random.integers(4))
+    return picture[:, ::-1] if random.random() < 0.5 else picture
+
+
+def _stack(pictures: list[NDArray[np.float32]]) -> Tensor:
+    stacked = torch.from_numpy(np.ascontiguousarray(np.stack(pictures), np.float32))
+    return stacked.permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class _Row:
+    low: Path | None
+    high: Path
+    scene: str
+    validation: bool = False
+
+
+def _folder(path: Path) -> dict[str, Path]:
+    """Pictures of a folder by stem."""
+    if not path.is_dir():
+        raise InputError(f"{path}: no such folder")
+    found: dict[str, Path] = {}
+    for file in sorted(path.iterdir()):
+        if file.suffix.lower() in SUFFIXES:
+            if file.stem in found:
+                raise InputError(f"{path}: {found[file.stem].name} and {file.name} share a stem, which belongs to the pair?")
+            found[file.stem] = file
+    return found
+
+
+def _matched(low: Path, high: Path) -> list[tuple[Path, Path]]:
+    lows, highs = _folder(low), _folder(high)
+    single = sorted(lows.keys() ^ highs.keys())
+    if single:
+        raise InputError(f"{low} and {high}: {len(single)} pictures without partner, first {', '.join(single[:5])}")
+    return [(lows[stem], highs[stem]) for stem in sorted(lows)]
+
+
+def _lol(source: Source) -> list[_Row]:
+    root = source.paths[0]
+    scenes: dict[str, str] = {}
+    if (root / "scenes.csv").is_file():
+        with (root / "scenes.csv").open(newline="") as file:
+            scenes = {f"{row['folder']}/{row['stem']}": row["scene"] for row in csv.DictReader(file)}
+    folders = [root / name for name in ("our485", "siblings") if (root / name).is_dir()] or [root]
+    rows = []
+    for folder in folders:
+        for low, high in _matched(folder / "low", folder / "high"):
+            scene = scenes.get(f"{folder.name}/{high.stem}", high.stem)
+            held = int(hashlib.sha256(f"scene {scene}".encode()).hexdigest(), 16) % HELD_OUT == 0
+            rows.append(_Row(low, high, scene, held))
+    return rows
+
+
+def _sice(source: Source) -> list[_Row]:
+    root = source.paths[0]
+    listing = root / "pairs.csv"
+    if not listing.is_file():
+        raise InputError(f"{listing}: missing; sice: wants low/, high/ and pairs.csv (low, high, scene, split)")
+    with listing.open(newline="") as file:
+        return [
+            _Row(root / "low" / row["low"], root / "high" / row["high"], f"sice {row['scene']}", row["split"] == "val")
+            for row in csv.DictReader(file)
+        ]
+
+
+def _pairs(source: Source) -> list[_Row]:
+    if len(source.paths) != 2:
+        raise UsageError("--data pairs: wants two folders, pairs:LOW,HIGH")
+    rows = []
+    for low, high in _matched(*source.paths):
+        held = int(hashlib.sha256(f"scene {high.stem}".encode()).hexdigest(), 16) % HELD_OUT == 0
+        rows.append(_Row(low, high, high.stem, held))
+    return rows
+
+
+def _bright(source: Source) -> list[_Row]:
+    return [_Row(None, file, file.stem) for file in _folder(source.paths[0]).values()]
+
+
+READERS: Final = {"lol": _lol, "sice": _sice, "pairs": _pairs, "bright": _bright}
+
+
+def _decode(paths: list[Path], cache: Path) -> dict[Path, Bytes]:
+    """Pictures as views of one memory-mapped file, which is made on first use."""
+    unique = sorted(set(paths))
+    missing = [str(p) for p in unique if not p.is_file()]
+    if missing:
+        raise InputError(f"{len(missing)} pictures are missing, first {missing[0]}")
+    state = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in unique]
+    key = hashlib.sha256(json.dumps(state).encode()).hexdigest()[:16]
+    cache.mkdir(parents=True, exist_ok=True)
+    flat, index = cache / f"{key}.u8", cache / f"{key}.json"
+    if not index.is_file():
+        shapes: list[tuple[int, int]] = []
+        part = flat.with_suffix(f".{os.getpid()}.part")
+        with part.open("wb") as file:
+            for path in unique:
+                try:
+                    with Image.open(path) as picture:
+                        pixels = np.asarray(picture.convert("RGB"))
+                except (OSError, ValueError) as error:
+                    raise InputError(f"{path}: cannot be read as a picture ({error})") from error
+                file.write(pixels.tobytes())
+                shapes.append((pixels.shape[0], pixels.shape[1]))
+        part.replace(flat)
+        index.write_text(json.dumps(shapes))
+    shapes = [tuple(shape) for shape in json.loads(index.read_text())]
+    mapped = np.memmap(flat, np.uint8, "r")
+    views, start = {}, 0
+    for path, (height, width) in zip(unique, shapes, strict=True):
+        end = start + height * width * 3
+        views[path] = np.asarray(mapped[start:end]).reshape(height, width, 3)
+        start = end
+    return views

@@ -1,0 +1,53 @@
+"""Losses: one pure function each, on (N, 3, H, W) float32 tensors in [0, 1]; each gives a scalar."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["charbonnier", "charbonnier_at_mean", "ssim", "supervised"]
+
+LUMA = (0.299, 0.587, 0.114)
+
+
+def charbonnier(x: Tensor, y: Tensor, epsilon: float = 1e-3) -> Tensor:
+    """mean sqrt((x - y)^2 + epsilon^2): L1 with a round bottom (Charbonnier et al. 1994)."""
+    return torch.sqrt((x - y) ** 2 + epsilon**2).mean()
+
+
+def charbonnier_at_mean(x: Tensor, y: Tensor, epsilon: float = 1e-3) -> Tensor:
+    """Charbonnier after each picture of `x` is scaled to the mean luma of its reference, the factor held constant.
+
+    Lets colour, noise and detail be learnt where the reference's brightness cannot be known from the input.
+    """
+    weights = x.new_tensor(LUMA).view(1, 3, 1, 1)
+    means = [(picture.detach() * weights).sum(1, keepdim=True).mean((2, 3), keepdim=True) for picture in (x, y)]
+    factor = (means[1] / means[0].clamp(min=1e-3)).clamp(0.25, 4)
+    return charbonnier(x * factor, y, epsilon)
+
+
+def ssim(x: Tensor, y: Tensor) -> Tensor:
+    """Mean structural similarity, 1 for equal pictures (Wang et al. 2004): 11x11 Gaussian of sigma 1.5, per channel.
+
+    Means and variances are taken over the population, borders left out; K1 = 0.01, K2 = 0.03.
+    """
+    channels = x.shape[1]
+    positions = torch.arange(11, device=x.device, dtype=x.dtype) - 5
+    bell = torch.exp(-(positions**2) / (2 * 1.5**2))
+    bell = bell / bell.sum()
+    maps = torch.cat((x, y, x * x, y * y, x * y), 1)
+    across = bell.view(1, 1, 1, 11).expand(5 * channels, 1, 1, 11)
+    down = bell.view(1, 1, 11, 1).expand(5 * channels, 1, 11, 1)
+    blurred = F.conv2d(F.conv2d(maps, across, groups=5 * channels), down, groups=5 * channels)
+    mean_x, mean_y, xx, yy, xy = blurred.chunk(5, 1)
+    c1, c2 = 0.01**2, 0.03**2
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    structure = (2 * (xy - mean_x * mean_y) + c2) / (xx - mean_x**2 + yy - mean_y**2 + c2)
+    return (luminance * structure).mean()
+
+
+def supervised(output: Tensor, high: Tensor, *, at_mean: float, structure: float) -> Tensor:
+    """Charbonnier + `at_mean` times the same at equal mean + `structure` times (1 - SSIM)."""
+    loss = charbonnier(output, high) + at_mean * charbonnier_at_mean(output, high)
+    return loss + structure * (1 - ssim(output, high))
