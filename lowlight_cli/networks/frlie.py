@@ -61,7 +61,7 @@ class Decoder(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Decode, in float32 even under autocast: with the authors' weights bfloat16 is 3 grey levels off here."""
         device = features.device.type
-        if torch.is_autocast_enabled(device):
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
             with torch.autocast(device, enabled=False):
                 return self.forward(features.float())
         picture: Tensor = self.conv2(self.up2(self.conv1(self.up1(features))))
@@ -124,8 +124,8 @@ class _Double(nn.Module):
     """Bilinear, twice the size.
 
     The authors align corners, which shifts features by up to half of one with their place in the picture: a tile would
-    not be what the whole picture is there. Between pixel centres, with the authors' weights, reconstructions of
-    photographs are as good (30.48 against 30.44 dB on three photographs, both ways within 0.6 dB on each).
+    not be what the whole picture is there. Between pixel centres [W] their weights reconstruct as well: 32.75 against
+    32.68 dB on thirty photographs, between 0.24 worse and 0.46 better.
     """
 
     def forward(self, x: Tensor) -> Tensor:
