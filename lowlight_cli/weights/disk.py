@@ -1,0 +1,150 @@
+"""Weight files as bytes on a disk: hashes, the safetensors header, replacing a file in one step. No torch here."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lowlight_cli.errors import OutputError, ResourceError, WeightsError
+
+__all__ = [
+    "Header", "called", "disk_full", "first_line", "git_blob_id", "inspect", "replaced", "settle", "sha256", "sniff",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself before any tensor is read.
+
+    Attributes:
+        path: the file.
+        bytes: its size.
+        metadata: its strings; empty where it has none.
+        shapes: tensor name to shape.
+        dtypes: tensor name to element type as safetensors spells it (F16, F32, I64, ...).
+    """
+
+    path: Path
+    bytes: int
+    metadata: dict[str, str]
+    shapes: dict[str, tuple[int, ...]]
+    dtypes: dict[str, str]
+
+
+def inspect(path: str | Path) -> Header:
+    """The header of any safetensors file, without reading a tensor and without torch.
+
+    Raises:
+        WeightsError: no such file, or it is something else, or it is cut off; the message says what it looks like.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    try:
+        if not path.is_file():
+            raise WeightsError(f"no weights file {path}" + (": it is a folder" if path.is_dir() else ""))
+        size = path.stat().st_size
+        with safe_open(path, framework="numpy") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
+            dtypes = {name: str(part.get_dtype()) for name, part in slices.items()}
+            return Header(path, size, dict(file.metadata() or {}), shapes, dtypes)
+    except OSError as error:
+        raise WeightsError(f"cannot read the weights {path}: {error.strerror or error}") from error
+    except SafetensorError as error:
+        looks = sniff(path) or f"it is cut off, damaged or of another kind ({first_line(error)})"
+        raise WeightsError(f"{path} is not a safetensors file: {looks}") from error
+
+
+def sha256(path: str | Path) -> str:
+    """64 hex digits over the whole file."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def git_blob_id(path: str | Path) -> str:
+    """The 40 hex digits by which git names this content: SHA-1 over `blob SIZE`, a zero byte, the content."""
+    path = Path(path)
+    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sniff(path: str | Path) -> str:
+    """What a file that is no safetensors file looks like, in a few words; empty where nobody can tell."""
+    with Path(path).open("rb") as file:
+        head = file.read(512)
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if not head:
+        return "it is empty"
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        return "it is a web page (HTML), not a file of weights; the address of the file itself is wanted"
+    if text.startswith(b"version https://git-lfs"):
+        return "it is a git-lfs pointer, not the file that it stands for; run `git lfs pull`"
+    if head.startswith((b"PK\x03\x04", b"\x80")):
+        return "it is a pickle or an archive (.pth, .pt), which only `lowlight weights convert` reads"
+    if text.startswith((b"{", b"[")):
+        return "it is a text (JSON), not a file of weights"
+    return ""
+
+
+@contextlib.contextmanager
+def replaced(target: Path) -> Iterator[Path]:
+    """A temporary name beside `target` that takes its place when the block ends well, and goes away when not.
+
+    Raises:
+        OutputError: the folder cannot be written.
+        ResourceError: the disk is full.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+        part.touch(exist_ok=False)
+        try:
+            yield part
+            settle(part, target)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        if disk_full(error):
+            raise ResourceError(f"the disk is full: {target} was not written") from error
+        raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
+
+
+def settle(part: Path, target: Path) -> Path:
+    """Give the finished file `part` its final name, safely on the disk first; the name is the result."""
+    with part.open("rb+") as file:
+        os.fsync(file.fileno())
+    return part.replace(target)
+
+
+@contextlib.contextmanager
+def called(part: Path, name: str) -> Iterator[None]:
+    """Let errors about the temporary file `part` speak of `name`, which the user knows."""
+    try:
+        yield
+    except WeightsError as error:
+        raise WeightsError(str(error).replace(str(part), name)) from error
+
+
+def disk_full(error: BaseException | None) -> bool:
+    """Whether `error`, or what caused it, is a full disk or a used-up quota."""
+    full = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in full:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what another library says went wrong."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

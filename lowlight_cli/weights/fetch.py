@@ -1,0 +1,330 @@
+"""From what a user types to a checked file on this machine.
+
+    None                                   the network's first checkpoint in weights.toml
+    TAG, NETWORK.TAG                       another of its checkpoints
+    FILE                                   a local safetensors file
+    hf://ORG/REPO/FILE@REVISION            a hub's file; without a revision its newest, with a warning
+    https://...#sha256=HEX                 any server's file; without the hash it is refused
+
+Nothing enters the cache unchecked, nothing is fetched without being announced, and nothing at all with `offline`,
+LOWLIGHT_OFFLINE or HF_HUB_OFFLINE. Downloads are kept in LOWLIGHT_CACHE, else where the platform keeps caches, under a
+name that is their hash; files of a hub stay in the hub's own cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lowlight_cli import networks
+from lowlight_cli.errors import LowlightError, OutputError, ResourceError, WeightsError
+from lowlight_cli.weights import disk, files, hub, web
+from lowlight_cli.weights.catalog import Checkpoint, bundled, catalog, find
+from lowlight_cli.weights.hub import Progress, Reference
+
+__all__ = ["Message", "Progress", "Resolved", "cache_folder", "clear", "local", "offline_reason", "remove", "resolve"]
+
+Message = Callable[[str], None]
+"""Called with one line before the network is used, and with warnings."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A file of weights on this machine.
+
+    Attributes:
+        path: where it is.
+        sha256: what it is.
+        checkpoint: its block in weights.toml; None for files that the table does not have.
+    """
+
+    path: Path
+    sha256: str
+    checkpoint: Checkpoint | None
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How a resolve goes about it: for which network, what forbids fetching, and whom it tells."""
+
+    network: str
+    offline: str
+    on_progress: Progress | None
+    on_message: Message | None
+
+    def say(self, line: str) -> None:
+        if self.on_message:
+            self.on_message(line)
+
+    def announce(self, what: str, place: str, size: int | None) -> None:
+        """Say that the network is going to be used, or refuse it."""
+        if self.offline:
+            raise WeightsError(f"{what} is not on this machine, and {self.offline} keeps it from being fetched")
+        self.say(f"fetching {what} from {place}" + (f" ({size / 1e6:.1f} MB)" if size else ""))
+
+
+def resolve(
+    network: str,
+    weights: str | None = None,
+    *,
+    offline: bool = False,
+    on_progress: Progress | None = None,
+    on_message: Message | None = None,
+) -> Resolved:
+    """Find, and if need be fetch, weights for `network`.
+
+    Args:
+        network: a name of the table of networks.
+        weights: what the user typed; None for the network's default.
+        offline: never use the network.
+        on_progress: told as bytes arrive.
+        on_message: told before the network is used, and what the user should know.
+
+    Raises:
+        UsageError: no such network.
+        WeightsError: missing, wrong, unreachable, foreign; nothing was cached then.
+        ResourceError: the disk is full.
+    """
+    networks.descriptor(network)
+    way = _Way(network, offline_reason(offline), on_progress, on_message)
+    if weights is None:
+        return _from_catalog(find(network), way)
+    if weights.startswith("hf://"):
+        return _from_hub(weights, None, way)
+    if "://" in weights:
+        return _from_web(weights, None, way)
+    named = {name: c for c in catalog() if c.network == network for name in (c.tag, c.name)}
+    if weights in named:
+        return _from_catalog(named[weights], way)
+    if other := next((c for c in catalog() if c.name == weights), None):
+        raise WeightsError(f"{weights} is for {other.network}, not for {network}: use `--model {other.network}`")
+    path = Path(weights).expanduser()
+    if path.is_file() or path.suffix or len(path.parts) > 1:
+        files.check(path, network)  # here, so that a wrong file ends the work before any picture is read
+        return Resolved(path, disk.sha256(path), None)
+    return _from_catalog(find(network, weights), way)
+
+
+def local(checkpoint: Checkpoint) -> Path | None:
+    """Where `checkpoint` is on this machine, unchecked; None where it would have to be fetched."""
+    if checkpoint.file:
+        path = bundled(checkpoint)
+    elif checkpoint.sources:
+        path = next(cache_folder().glob(f"{_stem(checkpoint)}-*.safetensors"), None)
+    elif checkpoint.url and checkpoint.url.startswith("hf://"):
+        path = hub.cached(hub.parse(checkpoint.url))
+    else:
+        path = cache_folder() / f"{checkpoint.sha256}.safetensors"
+    return path if path and path.is_file() else None
+
+
+def remove(checkpoint: Checkpoint) -> Path | None:
+    """Delete the fetched copy of `checkpoint`; None where there is none.
+
+    Raises:
+        WeightsError: it is shipped with the program.
+        OutputError: it cannot be deleted.
+    """
+    if checkpoint.file:
+        raise WeightsError(f"{checkpoint.name} is shipped with lowlight and is not removed")
+    path = local(checkpoint)
+    try:
+        if path and checkpoint.url and checkpoint.url.startswith("hf://"):
+            hub.forget(path)
+        elif path:
+            path.unlink()
+    except OSError as error:
+        raise OutputError(f"cannot delete {path}: {error.strerror or error}") from error
+    return path
+
+
+def clear() -> int:
+    """Delete everything that was fetched into our own cache, and say how many bytes that were.
+
+    Raises:
+        OutputError: it cannot be deleted.
+    """
+    folder = cache_folder()
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    try:
+        if folder.exists():
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise OutputError(f"cannot delete {folder}: {error.strerror or error}") from error
+    return size
+
+
+def cache_folder() -> Path:
+    """LOWLIGHT_CACHE, else the platform's folder for caches; it need not exist."""
+    if chosen := os.environ.get("LOWLIGHT_CACHE"):
+        return Path(chosen).expanduser() / "weights"
+    from platformdirs import user_cache_path
+
+    return user_cache_path("lowlight", appauthor=False) / "weights"
+
+
+def offline_reason(offline: bool = False) -> str:
+    """What forbids the use of the network, as a user would say it; empty where nothing does."""
+    if offline:
+        return "--offline"
+    names = ("LOWLIGHT_OFFLINE", "HF_HUB_OFFLINE")
+    return next((name for name in names if os.environ.get(name, "").lower() in ("1", "on", "yes", "true")), "")
+
+
+# ----------------------------------------------------------------------------------------------------------- places
+
+
+def _from_catalog(checkpoint: Checkpoint, way: _Way) -> Resolved:
+    if checkpoint.sources:
+        return _from_authors(checkpoint, way)
+    if checkpoint.url:
+        place = _from_hub if checkpoint.url.startswith("hf://") else _from_web
+        return place(checkpoint.url, checkpoint, way)
+    if (path := local(checkpoint)) is None:
+        raise WeightsError(f"{bundled(checkpoint)} is missing: install lowlight-cli again")
+    if (found := disk.sha256(path)) != checkpoint.sha256:
+        looks = disk.sniff(path) or f"sha256 {found}, wanted {checkpoint.sha256}"
+        raise WeightsError(f"{path} is damaged or was changed ({looks}): install lowlight-cli again")
+    return Resolved(path, found, checkpoint)
+
+
+def _from_hub(address: str, checkpoint: Checkpoint | None, way: _Way) -> Resolved:
+    """Through the hub's own cache. What came anew and is refused by a check is taken out of it again."""
+    reference = hub.parse(address)
+    if Path(reference.file).suffix != ".safetensors":
+        raise WeightsError(f"{reference} is no .safetensors file: `lowlight weights convert` reads others, from a disk")
+    wanted = checkpoint.sha256 if checkpoint else reference.sha256
+    name = f"{checkpoint.name} ({reference})" if checkpoint else str(reference)
+    known = hub.cached(reference)
+    if known and wanted and disk.sha256(known) != wanted:
+        if way.offline:
+            raise WeightsError(f"{name}: the copy {known} is damaged, and {way.offline} keeps it from being fetched")
+        way.say(f"{name}: the copy on this machine is damaged")
+    elif known and (reference.pinned or way.offline):
+        return Resolved(known, _checked(known, str(reference), way), checkpoint)
+    way.announce(name, hub.endpoint() or "huggingface.co", checkpoint.bytes if checkpoint else None)
+    got = hub.download(reference, again=known is not None and wanted is not None, on_progress=way.on_progress)
+    try:
+        web.verified(got.path, str(reference), sha256=wanted)
+        found = _checked(got.path, str(reference), way)
+    except LowlightError:
+        if got.fresh:
+            hub.forget(got.path)
+        raise
+    if not reference.pinned:
+        pinned = Reference(reference.repo, reference.file, got.commit)
+        way.say(f"{reference} may change, which this file does not: {pinned}")
+    return Resolved(got.path, found, checkpoint)
+
+
+def _from_web(address: str, checkpoint: Checkpoint | None, way: _Way) -> Resolved:
+    """By https into our cache, where the file's name is its hash."""
+    url, wanted = web.split(address)
+    size = checkpoint.bytes if checkpoint else None
+    name = f"{checkpoint.name} ({url})" if checkpoint else url
+    target = cache_folder() / f"{wanted}.safetensors"
+
+    def find() -> Path | None:
+        return target if target.is_file() and disk.sha256(target) == wanted else None
+
+    def make(folder: Path) -> Path:
+        part = folder / target.name
+        web.download(url, part, expected=size, on_progress=way.on_progress)
+        web.verified(part, url, sha256=wanted)
+        _checked(part, url, way)
+        return disk.settle(part, target)
+
+    if path := find():
+        return Resolved(path, wanted if checkpoint else _checked(path, url, way), checkpoint)
+    way.announce(name, web.host(url), size)
+    return Resolved(_made(target, find, make, way), wanted, checkpoint)
+
+
+def _from_authors(checkpoint: Checkpoint, way: _Way) -> Resolved:
+    """Fetch what the authors published, check each file, convert; what they published is not kept."""
+    sizes = [source.bytes for source in checkpoint.sources]
+    total = sum(size for size in sizes if size) if all(sizes) else None
+
+    def find() -> Path | None:
+        path = local(checkpoint)
+        return path if path and path.stem.endswith(disk.sha256(path)) else None
+
+    def make(folder: Path) -> Path:
+        parts = [folder / f"{number}.pth" for number in range(len(checkpoint.sources))]
+        for source, part in zip(checkpoint.sources, parts, strict=True):
+            web.download(source.url, part, expected=source.bytes, on_progress=way.on_progress)
+            web.verified(part, source.url, git_blob=source.git_blob)
+        converted = folder / "converted.safetensors"
+        about = {
+            "tag": checkpoint.tag,
+            "input": checkpoint.input,
+            "licence": checkpoint.licence,
+            "data": checkpoint.training_data,
+            "recipe": checkpoint.recipe,
+        }
+        with disk.called(folder, checkpoint.name):
+            files.convert(parts, checkpoint.network, converted, about)
+        if old := local(checkpoint):
+            old.unlink()
+        return disk.settle(converted, cache_folder() / f"{_stem(checkpoint)}-{disk.sha256(converted)}.safetensors")
+
+    if (path := find()) is None:
+        way.announce(checkpoint.name, web.host(checkpoint.sources[0].url), total)
+        way.say(f"{checkpoint.name}: licence {checkpoint.licence}")
+        path = _made(cache_folder() / _stem(checkpoint), find, make, way)
+    return Resolved(path, path.stem[-64:], checkpoint)
+
+
+# ----------------------------------------------------------------------------------------------------------- inside
+
+
+def _checked(path: Path, name: str, way: _Way) -> str:
+    """The sha256 of a file whose header fits the network; its faults are told of `name`."""
+    with disk.called(path, name):
+        files.check(path, way.network)
+    return disk.sha256(path)
+
+
+def _stem(checkpoint: Checkpoint) -> str:
+    """How the converted file's name begins: another set of sources is another file."""
+    blobs = " ".join(source.git_blob for source in checkpoint.sources)
+    return f"{checkpoint.name}-{hashlib.sha256(blobs.encode()).hexdigest()[:12]}"
+
+
+def _made(target: Path, find: Callable[[], Path | None], make: Callable[[Path], Path], way: _Way) -> Path:
+    """What `make` makes in a temporary folder beside `target`, or what another process made meanwhile."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(target, way):
+            if path := find():
+                return path
+            with tempfile.TemporaryDirectory(prefix=".part-", dir=target.parent) as folder:
+                return make(Path(folder))
+    except OSError as error:
+        if disk.disk_full(error):
+            raise ResourceError(f"the disk is full: {target.parent} cannot take more") from error
+        why = error.strerror or error
+        raise WeightsError(f"cannot write to {target.parent}: {why}; LOWLIGHT_CACHE names another folder") from error
+
+
+@contextlib.contextmanager
+def _alone(target: Path, way: _Way) -> Iterator[None]:
+    """Only one process at a time fetches `target`; the others wait, and say so."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(target.with_name(f"{target.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        way.say("another lowlight is fetching the same file: waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

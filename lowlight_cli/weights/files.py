@@ -1,0 +1,265 @@
+"""Weight files: safetensors with half-precision tensors and a few strings of metadata.
+
+Nothing is allocated before the header was compared with the network's own names and shapes. The one `torch.load` of
+the project is here, with `weights_only=True`: a pickle is read only to convert it.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping, Sequence, Set
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from lowlight_cli import networks
+from lowlight_cli.errors import ResourceError, WeightsError
+from lowlight_cli.weights.disk import Header, called, first_line, git_blob_id, inspect, replaced, sha256, sniff
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lowlight_cli.networks.layers import Network
+
+__all__ = ["FORMAT", "Header", "check", "convert", "git_blob_id", "inspect", "load", "parameters", "save", "sha256"]
+
+FORMAT: Final = "lowlight-1"
+"""What `format` in the metadata says; another number means another layout."""
+
+INPUTS: Final = ("exposed", "as-is")
+"""What a network wants to see: the picture after one gain for the whole of it, or as it is."""
+
+FLOATS: Final = ("F16", "BF16", "F32", "F64")
+"""Element types that load: all become float32."""
+
+WRAPPERS: Final = ("state_dict", "model_state_dict", "params_ema", "params", "model", "ema", "network", "generator")
+"""Names under which training programs put the tensors beside optimiser and counters."""
+
+PREFIXES: Final = ("module.", "_orig_mod.")
+"""What torch's wrappers put before every name: DataParallel, compile."""
+
+
+# ---------------------------------------------------------------------------------------------------------- reading
+
+
+def check(path: str | Path, network: str) -> Header:
+    """Compare the header of `path` with `network`: format, name, every tensor's name and shape. Reads no tensor.
+
+    Raises:
+        WeightsError: it is foreign, for another network, cut off, or a tensor is missing, unknown or misshapen.
+    """
+    header = inspect(path)
+    if (found := header.metadata.get("format")) != FORMAT:
+        what = f"its format is {found!r}, this version reads {FORMAT!r}" if found else "it was not written by lowlight"
+        raise WeightsError(f"{path}: {what}; `lowlight weights convert {path} --model {network}` may read it")
+    if (found := header.metadata.get("network")) != network:
+        raise WeightsError(f"{path} holds weights for {found}, not for {network}: use `--model {found}`")
+    if (found := header.metadata.get("input")) not in INPUTS:
+        raise WeightsError(f"{path}: `input` in its metadata is {found!r}, wanted {' or '.join(INPUTS)}")
+    wanted = {name: shape for name, (shape, floating) in _layout(network).items() if floating}
+    if fault := _differences(header.shapes, wanted):
+        raise WeightsError(f"{path} does not fit {network}: {fault}")
+    if odd := sorted(name for name, kind in header.dtypes.items() if kind not in FLOATS):
+        kind = header.dtypes[odd[0]]
+        raise WeightsError(f"{path}: {odd[0]} has element type {kind}, wanted one of {', '.join(FLOATS)}")
+    return header
+
+
+def load(path: str | Path, network: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read weights for `network`.
+
+    Returns:
+        The state for `load_state_dict(..., strict=True)`: float32 on the CPU, integer buffers zero (batch counters,
+        which only training reads); and the file's metadata.
+
+    Raises:
+        WeightsError: as `check`, or a value is not finite.
+        ResourceError: the machine has not the memory.
+    """
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    header = check(path, network)
+    try:
+        with safe_open(path, framework="pt") as file:  # copies: the mapping of the file ends here
+            state = {name: file.get_tensor(name).to(torch.float32, copy=True) for name in header.shapes}
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"cannot read the weights {path}: {first_line(error)}") from error
+    except MemoryError as error:
+        raise ResourceError(f"not enough memory for the weights {path}") from error
+    for name, tensor in state.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise WeightsError(f"{path}: {name} holds values that are not finite; the file is damaged")
+    for name, (shape, floating) in _layout(network).items():
+        if not floating:
+            state[name] = torch.zeros(shape, dtype=torch.int64)
+    return state, header.metadata
+
+
+def parameters(network: str) -> int:
+    """How many trained values `network` has (buffers apart)."""
+    return sum(tensor.numel() for tensor in _meta(network).parameters())
+
+
+# ---------------------------------------------------------------------------------------------------------- writing
+
+
+def save(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write weights: floats as float16, integer buffers dropped, nothing half-written under the final name.
+
+    The same weights and metadata give the same bytes.
+
+    Args:
+        path: the file to write; replaced where it exists.
+        state: a network's whole `state_dict()`.
+        metadata: `network` and `input` at least; `tag`, `recipe`, `data`, `licence`, `config`, `steps` as known.
+
+    Raises:
+        WeightsError: the state does not fit the network, or a value is not finite or too large for float16.
+        OutputError: the file cannot be written.
+        ResourceError: the disk is full.
+    """
+    import torch
+    from safetensors.torch import save as to_bytes
+
+    strings = {**metadata, "format": FORMAT}
+    if lacking := {"network", "input"} - strings.keys():
+        raise WeightsError(f"{path}: the metadata lack {' and '.join(sorted(lacking))}")
+    half: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if not tensor.is_floating_point():
+            continue
+        small = tensor.detach().to("cpu", torch.float16, copy=True).contiguous()
+        if not bool(torch.isfinite(small).all()):
+            largest = float(tensor.abs().max())
+            raise WeightsError(f"{path}: {name} holds values that float16 cannot (largest {largest:g})")
+        half[name] = small
+    with replaced(Path(path)) as part:
+        part.write_bytes(_in_order(to_bytes(half, metadata=strings)))
+        with called(part, str(path)):
+            check(part, strings["network"])
+
+
+def convert(
+    source: Path | Sequence[Path], network: str, target: Path, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Turn foreign weights into ours: .pth, .pt (without running code that they hold) or .safetensors.
+
+    Nested states are flattened with dots (`{"encoder": {"a": ...}}` is `encoder.a`), the usual wrappers are opened.
+
+    Args:
+        source: a file, or several that together hold the network.
+        network: which it is for.
+        target: the file to write.
+        metadata: as for `save`; what it lacks is taken from a safetensors source, then `input` is "as-is".
+
+    Raises:
+        WeightsError: a source is missing, not readable without running its code, or does not fit the network.
+        OutputError: the target cannot be written.
+        ResourceError: the disk is full.
+    """
+    networks.descriptor(network)
+    sources = [source] if isinstance(source, Path) else list(source)
+    wanted = {name: shape for name, (shape, floating) in _layout(network).items() if floating}
+    state: dict[str, Tensor] = {}
+    strings = {"input": "as-is"}
+    for path in sources:
+        if path.suffix == ".safetensors":
+            strings |= inspect(path).metadata
+        state |= _unwrapped(_tree(path), wanted.keys())
+    floats = {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
+    if fault := _differences({name: tuple(tensor.shape) for name, tensor in floats.items()}, wanted):
+        raise WeightsError(f"{', '.join(map(str, sources))} does not fit {network}: {fault}")
+    save(target, floats, {**strings, **(metadata or {}), "network": network})
+
+
+# ---------------------------------------------------------------------------------------------------------- inside
+
+
+@functools.cache
+def _meta(network: str) -> Network:
+    """The network without memory behind its tensors: names and shapes only."""
+    import torch
+
+    with torch.device("meta"):
+        return networks.build(network)
+
+
+def _layout(network: str) -> dict[str, tuple[tuple[int, ...], bool]]:
+    """Tensor name to (shape, whether it holds floats), as the network has it."""
+    return {name: (tuple(t.shape), t.is_floating_point()) for name, t in _meta(network).state_dict().items()}
+
+
+def _differences(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> str:
+    """What is missing, unknown or misshapen, as half a line; empty where nothing is."""
+    faults = []
+    if missing := sorted(wanted.keys() - found.keys()):
+        faults.append(f"{len(missing)} of {len(wanted)} tensors are missing (first {missing[0]})")
+    if extra := sorted(found.keys() - wanted.keys()):
+        faults.append(f"{len(extra)} unknown (first {extra[0]})")
+    if bent := sorted(name for name in wanted.keys() & found.keys() if wanted[name] != found[name]):
+        first = bent[0]
+        shapes = ("x".join(map(str, shape)) or "a number" for shape in (found[first], wanted[first]))
+        faults.append("shape of {} is {}, wanted {}".format(first, *shapes))
+    return ", ".join(faults)
+
+
+def _tree(path: Path) -> Mapping[Any, Any]:
+    """The tensors of a foreign file, nested as its authors nested them."""
+    import torch
+
+    if path.suffix == ".safetensors":
+        inspect(path)
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    if not path.is_file():
+        raise WeightsError(f"no weights file {path}")
+    try:
+        tree = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # bytes from anywhere: the unpickler and the archive reader fail in a dozen ways
+        raise WeightsError(f"cannot read {path} safely (tensors only, no code): {_refusal(path, error)}") from error
+    if not isinstance(tree, Mapping):
+        raise WeightsError(f"{path} holds a {type(tree).__name__}, wanted named tensors")
+    return tree
+
+
+def _refusal(path: Path, error: Exception) -> str:
+    """Why a pickle was refused, in a few words."""
+    text = str(error)
+    if "Unsupported global" in text or "WeightsUnpickler" in text or "TorchScript" in text:
+        return "it wants to run code when it is read, which is refused"
+    with path.open("rb") as file:
+        return "it is cut off or damaged" if file.read(2) == b"PK" else sniff(path) or first_line(error)
+
+
+def _unwrapped(tree: Mapping[Any, Any], wanted: Set[str]) -> dict[str, Tensor]:
+    """The flat reading of `tree`, or of one of its usual wrappers, that has the most names in common with `wanted`."""
+    inner = [tree, *(tree[key] for key in WRAPPERS if isinstance(tree.get(key), Mapping))]
+    return max((_flat(part) for part in inner), key=lambda flat: len(flat.keys() & wanted))
+
+
+def _flat(tree: Mapping[Any, Any], before: str = "") -> dict[str, Tensor]:
+    """Nested mappings as one, names joined by dots; what is no tensor is left out."""
+    import torch
+
+    flat: dict[str, Tensor] = {}
+    for key, value in tree.items():
+        name = f"{before}{key}"
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{name}.")
+        elif isinstance(value, torch.Tensor):
+            for prefix in PREFIXES:
+                name = name.removeprefix(prefix)
+            flat[name] = value
+    return flat
+
+
+def _in_order(raw: bytes) -> bytes:
+    """The same file with its metadata sorted: safetensors writes them in an order that changes from run to run."""
+    size = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # as safetensors aligns the tensors
+    return len(text).to_bytes(8, "little") + text + raw[8 + size :]

@@ -1,0 +1,112 @@
+"""Files of any https server: fetched whole, then compared with the hash that was known before."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from http.client import HTTPException, HTTPMessage
+from pathlib import Path
+from typing import IO, Final
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+from lowlight_cli import __version__
+from lowlight_cli.errors import ResourceError, WeightsError
+from lowlight_cli.weights import disk
+from lowlight_cli.weights.hub import LARGEST, PATIENCE, Progress
+
+__all__ = ["download", "host", "split", "verified"]
+
+LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+"""Only here is http without encryption taken: what never leaves the machine cannot be read or changed on the way."""
+
+ACCEPT: Final[Mapping[str, str]] = {"api.github.com": "application/vnd.github.raw+json"}
+"""GitHub sends a blob's bytes, not JSON around them, when asked so (its REST documentation, "Get a blob")."""
+
+
+def split(address: str) -> tuple[str, str]:
+    """`https://...#sha256=HEX` as its address and its hash.
+
+    Raises:
+        WeightsError: another scheme, or no hash; the message shows the line to type.
+    """
+    url, _, fragment = address.partition("#")
+    _safe(url)
+    if not (match := re.fullmatch(r"sha256=([0-9a-fA-F]{64})", fragment)):
+        raise WeightsError(
+            f"{url}: say which file is meant by its hash, as in --weights '{url}#sha256=HEX' "
+            "(64 hex digits; its publisher states them, `sha256sum FILE` prints them)"
+        )
+    return url, match[1].lower()
+
+
+def host(url: str) -> str:
+    """The server's name, for messages."""
+    return urlsplit(url).netloc
+
+
+def download(url: str, target: Path, *, expected: int | None = None, on_progress: Progress | None = None) -> None:
+    """Fetch `url` into the new file `target`, whose content nobody has checked then.
+
+    Args:
+        url: https; http on this machine only.
+        target: written as it comes.
+        expected: the size in bytes, where it is known.
+        on_progress: told as bytes arrive.
+
+    Raises:
+        WeightsError: refused, not found, unreachable, cut off, too long.
+        ResourceError: the disk is full.
+    """
+    _safe(url)
+    request = Request(url, headers={"User-Agent": f"lowlight/{__version__}", "Accept": ACCEPT.get(host(url), "*/*")})
+    limit = expected or LARGEST
+    done = 0
+    try:
+        with build_opener(_SafeRedirects).open(request, timeout=PATIENCE) as answer, target.open("wb") as file:
+            length = int(answer.headers.get("Content-Length") or 0) or None
+            while done <= limit and (chunk := answer.read(1 << 16)):
+                done += file.write(chunk)
+                if on_progress:
+                    on_progress(done, length or expected)
+    except HTTPError as error:
+        raise WeightsError(f"{url}: the server answers {error.code} {error.reason}") from error
+    except (OSError, HTTPException, ValueError) as error:  # URLError, time-outs and refused connections are OSErrors
+        if disk.disk_full(error):
+            raise ResourceError(f"the disk is full: {url} was not kept") from error
+        reason = error.reason if isinstance(error, URLError) else error
+        raise WeightsError(f"{url}: cannot be reached ({reason}); check the connection") from error
+    if done > limit:
+        raise WeightsError(f"{url}: {disk.sniff(target) or f'it is longer than the {limit} bytes that it should have'}")
+    if length is not None and done < length:
+        raise WeightsError(f"{url}: it came cut off, {done} of {length} bytes; try again")
+
+
+def verified(path: Path, name: str, *, sha256: str | None = None, git_blob: str | None = None) -> None:
+    """Compare a fetched file with the hash that was known before.
+
+    Raises:
+        WeightsError: it is another file; the message says what it looks like.
+    """
+    for kind, wanted, measured in (("sha256", sha256, disk.sha256), ("git blob id", git_blob, disk.git_blob_id)):
+        if wanted is not None and (found := measured(path)) != wanted:
+            looks = f"{looks}; " if (looks := disk.sniff(path)) else ""
+            raise WeightsError(f"{name} is not what was meant: {looks}its {kind} is {found}, wanted {wanted}")
+
+
+def _safe(url: str) -> None:
+    """Raise WeightsError where `url` is not https (nor http on this machine)."""
+    parts = urlsplit(url)
+    if not (parts.scheme == "https" and parts.hostname) and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
+        raise WeightsError(f"{url}: weights are fetched by https:// or hf:// only")
+
+
+class _SafeRedirects(HTTPRedirectHandler):
+    """Follow redirects, but never to an unencrypted address."""
+
+    def redirect_request(
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> Request | None:
+        _safe(newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
