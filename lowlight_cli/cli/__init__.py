@@ -1,0 +1,1 @@
+"""The only room that knows the terminal: parse, call one library function, report."""

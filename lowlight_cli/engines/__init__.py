@@ -1,0 +1,104 @@
+"""What runs a network: an Engine takes and gives (N, H, W, 3) float32 in [0, 1].
+
+NCHW, half precision and devices live inside an engine; so does running out of memory, which leaves it as one error.
+This file imports neither torch nor a runtime: `load` does, when it knows which.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, Protocol
+
+from lowlight_cli.errors import DeviceError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lowlight_cli.weights.fetch import Resolved
+
+__all__ = ["ENGINES", "PRECISIONS", "Engine", "load"]
+
+ENGINES: Final = {"torch": "lowlight_cli.engines.pytorch"}
+"""Engine to the module that has its `load`."""
+
+PLANNED: Final = ("onnx", "openvino")
+"""Known by name, not here yet."""
+
+PRECISIONS: Final = ("auto", "fp32", "bf16", "fp16")
+
+
+class Engine(Protocol):
+    """A network with its weights, ready on a device. Several threads may call `run` at once.
+
+    Attributes:
+        name: `torch`.
+        device: where it really runs: `cpu`, `cuda:0`, `mps`.
+        precision: what it really computes in: `fp32`, `bf16`, `fp16`.
+        why: what decided device and precision, in a few words.
+        metadata: the checkpoint's; `input` says whether it wants an exposed picture.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def device(self) -> str: ...  # noqa: D102
+    @property
+    def precision(self) -> str: ...  # noqa: D102
+    @property
+    def why(self) -> str: ...  # noqa: D102
+    @property
+    def metadata(self) -> Mapping[str, str]: ...  # noqa: D102
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Enhance (N, H, W, 3) sRGB-encoded RGB in [0, 1], float32, to the same shape, clamped to [0, 1].
+
+        Raises:
+            ResourceError: the device has not the memory.
+        """
+        ...
+
+
+def load(
+    network: str, resolved: Resolved, *, engine: str = "auto", device: str = "auto", precision: str = "auto"
+) -> Engine:
+    """Build `network`, fill it with the weights of `resolved`, put it on a device.
+
+    Args:
+        network: a name of `networks.NETWORKS`.
+        resolved: where the weights are.
+        engine: `auto` or one of `ENGINES`.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; a device that was named is had or an error, never replaced.
+        precision: one of `PRECISIONS`; `auto` is the fastest that is safe for the network on the device.
+
+    Raises:
+        UsageError: no such engine or precision, or a device that is none.
+        DeviceError: the device, engine or precision is not to be had here.
+        WeightsError: the weights do not fit.
+        ResourceError: the memory does not suffice.
+    """
+    name = choose(engine)
+    if precision not in PRECISIONS:
+        raise UsageError(f"unknown precision {precision!r}: there are {', '.join(PRECISIONS)}")
+    loaded: Engine = importlib.import_module(ENGINES[name]).load(network, resolved, device=device, precision=precision)
+    return loaded
+
+
+def choose(engine: str) -> str:
+    """The engine that is meant.
+
+    Raises:
+        UsageError: there is no such engine.
+        DeviceError: it is known and not part of this version.
+    """
+    if engine == "auto":
+        return "torch"
+    if engine in PLANNED:
+        raise DeviceError(f"engine {engine!r} is not part of this version: use --engine torch")
+    if engine not in ENGINES:
+        near = difflib.get_close_matches(engine, ENGINES, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are auto, {', '.join(ENGINES)}"
+        raise UsageError(f"unknown engine {engine!r}: {hint}")
+    return engine

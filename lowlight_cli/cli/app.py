@@ -1,0 +1,181 @@
+"""`lowlight`: finds the command, turns every end into an exit code and at most one line.
+
+A command's module is imported when the command is asked for. Each keeps its own imports light (numpy, torch and cv2
+come inside the functions), because `--help` asks all of them for their first line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import errno
+import importlib
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, Final
+
+import typer
+from typer.core import TyperGroup
+
+import lowlight_cli
+from lowlight_cli.cli import report
+from lowlight_cli.errors import LowlightError, ResourceError, UsageError
+
+__all__ = ["COMMANDS", "app", "main", "run"]
+
+COMMANDS: Final = {
+    "enhance": "enhance:enhance",
+    "models": "models:models",
+    "weights": "weights:app",
+    "train": "train:train",
+    "doctor": "doctor:doctor",
+}
+"""Command to where it is in this room, in the order of the help: a function, or a Typer with commands of its own."""
+
+INTERRUPTED: Final = 130
+TERMINATED: Final = 143
+BROKEN_PIPE: Final = 141
+
+
+class Commands(TyperGroup):
+    """The commands of `COMMANDS`, each imported when it is needed."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Every name, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command, or None where there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name].partition(":")
+        found = getattr(importlib.import_module(f"lowlight_cli.cli.{module}"), attribute)
+        alone = typer.Typer(add_completion=False)
+        if isinstance(found, typer.Typer):
+            alone.add_typer(found, name=cmd_name)
+            return typer.main.get_group(alone).get_command(ctx, cmd_name)
+        alone.command(cmd_name)(found)
+        return typer.main.get_command(alone)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As usual, but a name that is none is answered with the nearest one."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            near = difflib.get_close_matches(name, COMMANDS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(COMMANDS)}"
+            if Path(name).exists():
+                hint = f"did you mean `lowlight enhance {name}`?"
+            raise UsageError(f"no command {name!r}: {hint}")
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    cls=Commands,
+    name="lowlight",
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 some of several failed, 2 usage, 3 input, 4 output, 5 weights, 6 device or extra, "
+    "7 memory or disk, 130 interrupted, 143 terminated.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        report.data(f"lowlight {lowlight_cli.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and end.")
+    ] = False,
+) -> None:
+    r"""Make dark photographs visible: offline, on this machine.
+
+    \b
+    lowlight enhance photo.jpg                  writes photo_lit.jpg
+    lowlight enhance holiday/ -o lit --json     a folder, mirrored into lit/
+    lowlight enhance - < dark.png > lit.png     in a pipe
+    """
+
+
+def run(args: Sequence[str]) -> int:
+    """Run a command line without the program's name; what it ends with."""
+    report.set_level(report.Level.NORMAL)
+    given = list(args) or ["--help"]
+    try:
+        # Not standalone: typer would frame its errors and choose their codes.
+        code = typer.main.get_command(app).main(args=given, prog_name="lowlight", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _broken_pipe()
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    except Exception as error:
+        return _explain(error)
+    if code == INTERRUPTED:
+        report.error("interrupted; nothing is left half-written")
+    return code if isinstance(code, int) else 0
+
+
+def main() -> None:
+    """The program `lowlight`."""
+    signal.signal(signal.SIGINT, _stop)
+    signal.signal(signal.SIGTERM, _stop)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):  # closed, or replaced by who embeds us
+            stream.reconfigure(errors="surrogateescape" if stream is sys.stdout else "backslashreplace")  # type: ignore[union-attr]
+    if "--debug" not in sys.argv:
+        warnings.simplefilter("ignore")  # of libraries; ours are messages
+    sys.exit(run(sys.argv[1:]))
+
+
+def _stop(number: int, _: FrameType | None) -> None:
+    """The first signal unwinds, so that what is half-written is removed; the second ends at once."""
+    again = signal.SIGINT if number == signal.SIGINT else signal.SIGTERM
+    signal.signal(again, lambda n, _: os._exit(128 + n))
+    if number == signal.SIGTERM:
+        raise SystemExit(TERMINATED)
+    raise KeyboardInterrupt
+
+
+def _explain(error: Exception) -> int:
+    """Say in one line what went wrong, with `--debug` where; the exit code that belongs to it."""
+    if report.level() == report.Level.DEBUG:
+        sys.stderr.write("".join(traceback.format_exception(error)))
+    if hasattr(error, "format_message"):  # typer's own: an option that does not parse
+        if message := error.format_message():  # empty where the help was asked for by giving nothing
+            report.error(message.rstrip(".") + "; see --help")
+        return UsageError.exit_code
+    known = _known(error)
+    if known is not None:
+        report.error(str(known))
+        return known.exit_code
+    report.error(f"this is a fault of lowlight: {type(error).__name__}: {error}; --debug shows where")
+    return LowlightError.exit_code
+
+
+def _known(error: Exception) -> LowlightError | None:
+    """The error in our terms; None where it is none that we expect."""
+    if isinstance(error, LowlightError):
+        return error
+    if isinstance(error, MemoryError):
+        return ResourceError("out of memory: use a smaller model or picture")
+    if isinstance(error, OSError):
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return ResourceError("the disk is full") if full else LowlightError(str(error))
+    return None
+
+
+def _broken_pipe() -> int:
+    """Whoever read our stdout has enough: end quietly, and keep the interpreter from flushing into nothing."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return BROKEN_PIPE

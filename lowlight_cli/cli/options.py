@@ -1,0 +1,260 @@
+"""The options that commands share, each once: names, help, range, environment, panel.
+
+`-q`, `-v` and `--debug` set the level of `report` while the command line is parsed; a command only has to list them.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+from typing import Annotated, Final
+
+import typer
+
+from lowlight_cli.cli import report
+from lowlight_cli.networks import NETWORKS
+
+__all__ = [
+    "BitDepth", "BitDepthChoice", "Debug", "Device", "Engine", "Exist", "ExistChoice", "Exposure", "Format", "Gate",
+    "Json", "MaxPixels", "Model", "Offline", "Precision", "PrecisionChoice", "ProtectHighlights", "Provenance",
+    "Quality", "Quiet", "Strength", "StripGps", "StripMetadata", "Verbose", "Weights",
+]  # fmt: skip
+
+# The panels of --help. What belongs together stands together.
+MODEL: Final = "Model"
+LOOK: Final = "Look"
+FILES: Final = "Files"
+MACHINE: Final = "Machine"
+MESSAGES: Final = "Messages"
+
+
+# ----------------------------------------------------------------------------------------------------------- model
+
+
+def _complete_model(incomplete: str) -> list[tuple[str, str]]:
+    """Names and strong points for the shell; torch is not imported."""
+    return [(d.name, d.good_at) for d in NETWORKS.values() if d.name.startswith(incomplete)]
+
+
+Model = Annotated[
+    str,
+    typer.Option(
+        "-m", "--model", metavar="NAME", envvar="LOWLIGHT_MODEL", autocompletion=_complete_model, rich_help_panel=MODEL,
+        help="Which network; `lowlight models` tells them apart.",
+    ),
+]  # fmt: skip
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "-w", "--weights", metavar="TAG|FILE|hf://…|https://…", envvar="LOWLIGHT_WEIGHTS", rich_help_panel=MODEL,
+        help="Other weights than the model's own: a tag of `lowlight weights list`, a file, "
+        "hf://org/repo/file@revision, https://…#sha256=….",
+    ),
+]  # fmt: skip
+Offline = Annotated[
+    bool,
+    typer.Option(
+        "--offline", envvar=["LOWLIGHT_OFFLINE", "HF_HUB_OFFLINE"], rich_help_panel=MODEL,
+        help="Never use the network, not even for weights that were asked for.",
+    ),
+]  # fmt: skip
+
+# ------------------------------------------------------------------------------------------------------------ look
+
+Strength = Annotated[
+    float,
+    typer.Option(
+        "--strength", min=0.0, max=1.0, envvar="LOWLIGHT_STRENGTH", rich_help_panel=LOOK,
+        help="How much of the change to keep: 0 is the input, 1 the whole of it.",
+    ),
+]  # fmt: skip
+
+
+def _exposure(text: str) -> float | None:
+    """`auto` as None, else the wanted mean."""
+    return None if text == "auto" else _number(text, 0.2, 0.8, "auto")
+
+
+def _gate(text: str) -> float | None:
+    """`off` as None, else the threshold."""
+    return None if text == "off" else _number(text, 0.0, 1.0, "off")
+
+
+def _number(text: str, low: float, high: float, word: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not low <= value <= high:
+        raise typer.BadParameter(f"{text!r} is neither {word} nor a number from {low:g} to {high:g}")
+    return value
+
+
+Exposure = Annotated[
+    float | None,
+    typer.Option(
+        "--exposure", metavar="auto|0.2..0.8", parser=_exposure, envvar="LOWLIGHT_EXPOSURE", show_default="auto",
+        rich_help_panel=LOOK, help="How bright the result is on average; auto leaves it to the model.",
+    ),
+]  # fmt: skip
+Gate = Annotated[
+    float | None,
+    typer.Option(
+        "--gate", metavar="off|0..1", parser=_gate, envvar="LOWLIGHT_GATE", show_default="off", rich_help_panel=LOOK,
+        help="Leave pictures alone that are brighter than this on average.",
+    ),
+]  # fmt: skip
+ProtectHighlights = Annotated[
+    bool,
+    typer.Option(
+        "--protect-highlights/--no-protect-highlights", envvar="LOWLIGHT_PROTECT_HIGHLIGHTS", rich_help_panel=LOOK,
+        help="Keep lamps and skies as bright as they were.",
+    ),
+]  # fmt: skip
+
+# ----------------------------------------------------------------------------------------------------------- files
+
+
+class ExistChoice(StrEnum):
+    """What to do where a target exists: `targets.EXIST`."""
+
+    error = "error"
+    skip = "skip"
+    overwrite = "overwrite"
+    number = "number"
+
+
+class BitDepthChoice(StrEnum):
+    """Bits a sample of the target."""
+
+    keep = "keep"
+    eight = "8"
+    sixteen = "16"
+
+
+Exist = Annotated[
+    ExistChoice,
+    typer.Option("--exist", envvar="LOWLIGHT_EXIST", rich_help_panel=FILES, help="What to do where a target exists."),
+]
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format", metavar="keep|jpg|png|webp|tiff|bmp|avif", envvar="LOWLIGHT_FORMAT", rich_help_panel=FILES,
+        help="The kind of file to write; keep follows the input, or the suffix of -o.",
+    ),
+]  # fmt: skip
+Quality = Annotated[
+    int | None,
+    typer.Option(
+        "--quality", min=1, max=100, envvar="LOWLIGHT_QUALITY", show_default="the input's", rich_help_panel=FILES,
+        help="Of JPEG, WebP and AVIF.",
+    ),
+]  # fmt: skip
+BitDepth = Annotated[
+    BitDepthChoice,
+    typer.Option("--bit-depth", envvar="LOWLIGHT_BIT_DEPTH", rich_help_panel=FILES, help="Bits a sample."),
+]
+StripMetadata = Annotated[
+    bool,
+    typer.Option(
+        "--strip-metadata", envvar="LOWLIGHT_STRIP_METADATA", rich_help_panel=FILES,
+        help="Write no EXIF, XMP or text; the colour profile stays.",
+    ),
+]  # fmt: skip
+StripGps = Annotated[
+    bool,
+    typer.Option(
+        "--strip-gps", envvar="LOWLIGHT_STRIP_GPS", rich_help_panel=FILES, help="Write all metadata but the place."
+    ),
+]
+Provenance = Annotated[
+    bool,
+    typer.Option(
+        "--no-provenance", envvar="LOWLIGHT_NO_PROVENANCE", rich_help_panel=FILES,
+        help="Do not note in the file that, and by which model, it was enhanced.",
+    ),
+]  # fmt: skip
+MaxPixels = Annotated[
+    float,
+    typer.Option(
+        "--max-pixels", min=1, metavar="N", envvar="LOWLIGHT_MAX_PIXELS", rich_help_panel=FILES,
+        help="Refuse a picture of more pixels before it is decoded.",
+    ),
+]  # fmt: skip
+
+# --------------------------------------------------------------------------------------------------------- machine
+
+
+class PrecisionChoice(StrEnum):
+    """What a network computes in: `engines.PRECISIONS`."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device", metavar="auto|cpu|cuda[:N]|mps", envvar="LOWLIGHT_DEVICE", rich_help_panel=MACHINE,
+        help="Where to compute. A device that is named and missing is an error, not a slow surprise.",
+    ),
+]  # fmt: skip
+Precision = Annotated[
+    PrecisionChoice,
+    typer.Option(
+        "--precision", envvar="LOWLIGHT_PRECISION", rich_help_panel=MACHINE,
+        help="What to compute in; auto is the fastest that is safe.",
+    ),
+]  # fmt: skip
+Engine = Annotated[
+    str,
+    typer.Option(
+        "--engine", metavar="auto|torch", envvar="LOWLIGHT_ENGINE", rich_help_panel=MACHINE,
+        help="What runs the network.",
+    ),
+]  # fmt: skip
+
+# -------------------------------------------------------------------------------------------------------- messages
+
+
+def _quiet(on: bool) -> None:
+    if on:
+        report.set_level(report.Level.QUIET)
+
+
+def _verbose(on: bool) -> None:
+    if on:
+        report.set_level(max(report.level(), report.Level.VERBOSE))
+
+
+def _debug(on: bool) -> None:
+    if on:
+        report.set_level(report.Level.DEBUG)
+
+
+Json = Annotated[
+    bool,
+    typer.Option("--json", envvar="LOWLIGHT_JSON", rich_help_panel=MESSAGES, help="JSON on stdout instead of text."),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "-q", "--quiet", callback=_quiet, envvar="LOWLIGHT_QUIET", rich_help_panel=MESSAGES, help="Only say what fails."
+    ),
+]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "-v", "--verbose", callback=_verbose, envvar="LOWLIGHT_VERBOSE", rich_help_panel=MESSAGES,
+        help="Say what the time is made of and what was chosen.",
+    ),
+]  # fmt: skip
+Debug = Annotated[
+    bool,
+    typer.Option(
+        "--debug", callback=_debug, envvar="LOWLIGHT_DEBUG", rich_help_panel=MESSAGES,
+        help="As -v, and a traceback where something fails.",
+    ),
+]  # fmt: skip

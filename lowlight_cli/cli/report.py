@@ -1,0 +1,216 @@
+"""What the terminal sees: data on stdout, everything else on stderr; the only file that knows rich.
+
+stdout carries paths, JSON Lines and tables that were asked for. Messages, progress and errors go to stderr, as plain
+lines where it is no terminal. rich reads NO_COLOR, FORCE_COLOR and TERM itself, and is imported only to draw.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lowlight_cli.training.loop import Progress
+
+__all__ = [
+    "SCHEMA", "Level", "data", "detail", "drawn", "error", "event", "level", "note", "path", "progress", "set_level",
+    "table", "training", "warning",
+]  # fmt: skip
+
+SCHEMA: Final = "lowlight-1"
+"""The `schema` of every JSON line; it changes when a field changes its meaning or goes away."""
+
+
+class Level(IntEnum):
+    """How much is told."""
+
+    QUIET = 0
+    NORMAL = 1
+    VERBOSE = 2
+    DEBUG = 3
+
+
+_level = Level.NORMAL
+
+
+def level() -> Level:
+    """How much is told now."""
+    return _level
+
+
+def set_level(new: Level) -> None:
+    """Tell as much as `new` from here on (`-q`, `-v`, `--debug`)."""
+    global _level
+    _level = new
+
+
+# ---------------------------------------------------------------------------------------------------------- stderr
+
+
+def error(message: str) -> None:
+    """Say what ended the work. Never hidden."""
+    _say("error", "bold red", message)
+
+
+def warning(message: str) -> None:
+    """Say what the user should know although the work goes on."""
+    if _level >= Level.NORMAL:
+        _say("warning", "yellow", message)
+
+
+def note(message: str) -> None:
+    """Say what is done; `-q` hides it."""
+    if _level >= Level.NORMAL:
+        _say("", "", message)
+
+
+def detail(message: str) -> None:
+    """Say what only `-v` asks for."""
+    if _level >= Level.VERBOSE:
+        _say("", "dim", message)
+
+
+def _say(label: str, style: str, message: str) -> None:
+    """One line to stderr; a message of several lines is folded, so that one thing said is one line."""
+    line = " ".join(message.split("\n"))
+    if drawn(sys.stderr):
+        console = _console(sys.stderr)
+        if label:
+            console.print(f"{label}:", style=style, end=" ", markup=False, highlight=False)
+        console.print(line, style=style if not label else None, markup=False, highlight=False, soft_wrap=True)
+    else:
+        sys.stderr.write(f"{label}: {line}\n" if label else f"{line}\n")
+        sys.stderr.flush()
+
+
+# ---------------------------------------------------------------------------------------------------------- stdout
+
+
+def data(line: str) -> None:
+    """One line of data to stdout, seen at once by whoever reads the pipe."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def path(where: Path) -> None:
+    """A written file's path to stdout; a name that is not UTF-8 leaves as the bytes that it is on disk."""
+    if (raw := getattr(sys.stdout, "buffer", None)) is None:
+        data(str(where))
+        return
+    sys.stdout.flush()
+    raw.write(os.fsencode(where) + b"\n")
+    raw.flush()
+
+
+def event(kind: str, fields: Mapping[str, Any]) -> None:
+    """One JSON line to stdout: `schema`, `event`, then the fields."""
+    data(json.dumps({"schema": SCHEMA, "event": kind, **fields}, default=str))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Columns with a heading to stdout: drawn on a terminal, separated by tabs in a pipe."""
+    if not drawn(sys.stdout):
+        for row in (columns, *rows):
+            data("\t".join(row))
+        return
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    drawing = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        drawing.add_column(column, overflow="fold")
+    for row in rows:
+        drawing.add_row(*(Text(cell) for cell in row))
+    _console(sys.stdout).print(drawing)
+
+
+# -------------------------------------------------------------------------------------------------------- progress
+
+
+@contextlib.contextmanager
+def progress(label: str, total: float | None, *, unit: str = "") -> Iterator[Callable[[float], None]]:
+    """A bar on stderr while the block runs; nothing where stderr is no terminal, or with `-q`.
+
+    Args:
+        label: what is going on.
+        total: how much there is to do; None where nobody knows.
+        unit: `B` shows bytes and their rate; anything else shows `3/10`.
+
+    Yields:
+        A function that takes how much more is done.
+    """
+    if _level == Level.QUIET or not drawn(sys.stderr) or os.environ.get("TERM") == "dumb":
+        yield lambda _: None
+        return
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    counts = (DownloadColumn(), TransferSpeedColumn()) if unit == "B" else (MofNCompleteColumn(),)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), *counts, TimeRemainingColumn())
+    with Progress(*columns, console=_console(sys.stderr), transient=True) as bar:
+        task = bar.add_task(label, total=total)
+        yield lambda amount: bar.advance(task, amount)
+
+
+@contextlib.contextmanager
+def training(model: str) -> Iterator[Callable[[Progress], None]]:
+    """Follow a training run on stderr: a bar on a terminal, a plain line a measurement elsewhere, nothing with `-q`.
+
+    Yields:
+        A function that takes each measurement.
+    """
+
+    def told(seen: Progress) -> str:
+        parts = [f"step {seen.step}", f"loss {seen.loss:.4f}", f"{seen.steps_per_second:.2f} it/s"]
+        if seen.scores:
+            parts.append(f"PSNR {seen.scores.psnr:.2f} / GT-mean {seen.scores.psnr_gt_mean:.2f} dB")
+        return "  ".join(parts)
+
+    if _level == Level.QUIET:
+        yield lambda _: None
+    elif not drawn(sys.stderr) or os.environ.get("TERM") == "dumb":
+        yield lambda seen: note(f"{model}  {told(seen)}  {max(seen.left, 0) / 60:.0f} min left")
+    else:
+        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bar
+
+        left = TextColumn("{task.fields[left]}", markup=False)
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
+        with Bar(*columns, TimeElapsedColumn(), left, console=_console(sys.stderr)) as bar:
+            task = bar.add_task(model, total=1.0, left="")
+
+            def show(seen: Progress) -> None:
+                if seen.scores:
+                    bar.console.print(f"{model}  {told(seen)}", markup=False)
+                left = f"{max(seen.left, 0) / 60:.0f} min left"
+                bar.update(task, completed=seen.share, description=f"{model}  {told(seen)}", left=left)
+
+            yield show
+
+
+def drawn(stream: TextIO) -> bool:
+    """Whether `stream` shows colours and boxes: a terminal, or FORCE_COLOR."""
+    return bool(os.environ.get("FORCE_COLOR")) or stream.isatty()
+
+
+def _console(stream: TextIO) -> Console:
+    """A rich console on `stream`, made anew so that a redirected stream is honoured."""
+    from rich.console import Console
+
+    return Console(file=stream, highlight=False)

@@ -1,0 +1,100 @@
+"""How much memory a picture needs and how much there is: refuse in words before the system kills without any.
+
+Until large pictures are cut into tiles, a picture runs whole, and what it needs grows with its pixels.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+from lowlight_cli.errors import ResourceError
+
+__all__ = ["available", "demand", "refuse_too_large"]
+
+PER_PIXEL: Final = {
+    "dgaf": (150, 160),
+    "neid": (450, 290),
+    "lw-drgn": (620, 400),
+    "frlie": (700, 760),
+    "drgn": (1800, 1050),
+    "jcrnet": (2850, 1450),
+}
+"""Bytes of activations a pixel, (float32, half): the peak that torch's CPU build reached at 1024x1024, and 5 % more."""
+
+UNKNOWN: Final = (3000, 3000)
+"""For a network that was not measured: as much as the hungriest."""
+
+RESERVE: Final = 256 * 2**20
+"""What the rest of the process and the system may need meanwhile, in bytes."""
+
+CGROUPS: Final = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+"""Limit and use of a container's memory, versions 2 and 1."""
+
+
+def demand(network: str, pixels: int, precision: str) -> int:
+    """Bytes that `network` needs at its peak for a batch of so many pixels in all."""
+    full, half = PER_PIXEL.get(network, UNKNOWN)
+    return pixels * (full if precision == "fp32" else half)
+
+
+def available() -> int | None:
+    """Bytes of main memory that this process may still use; None where the system does not say."""
+    free = [room for room in (_system(), *map(_container, CGROUPS)) if room is not None]
+    return min(free, default=None)
+
+
+def refuse_too_large(network: str, height: int, width: int, count: int, precision: str, free: int | None) -> None:
+    """Raise if a batch will not fit into `free` bytes.
+
+    Raises:
+        ResourceError: with what is needed, what there is, and what to do.
+    """
+    needed = demand(network, count * height * width, precision)
+    if free is None or needed + RESERVE <= free:
+        return
+    smaller = [name for name in PER_PIXEL if demand(name, count * height * width, precision) + RESERVE <= free]
+    way_out = f"use --model {smaller[0]}, or make the picture smaller" if smaller else "make the picture smaller"
+    raise ResourceError(
+        f"{network} needs about {needed / 1e9:.1f} GB for {width}x{height} and {free / 1e9:.1f} GB are free: {way_out}"
+    )
+
+
+def _system() -> int | None:
+    """What the machine has left."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    if sys.platform == "win32":
+        return _windows()
+    try:  # macOS says only how much is built in; it hands out what caches hold
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def _windows() -> int | None:
+    """`ullAvailPhys` of GlobalMemoryStatusEx."""
+    import ctypes
+
+    words = (ctypes.c_ulonglong * 8)()  # two 32-bit fields, then seven of 64 bits
+    ctypes.cast(words, ctypes.POINTER(ctypes.c_ulong))[0] = ctypes.sizeof(words)
+    told = ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(words))  # type: ignore[attr-defined,unused-ignore]
+    return int(words[2]) if told else None
+
+
+def _container(files: tuple[str, str]) -> int | None:
+    """What a container's limit leaves."""
+    try:
+        limit, used = (Path(file).read_text().strip() for file in files)
+        return max(0, int(limit) - int(used))
+    except (OSError, ValueError):  # no container, or "max"
+        return None

@@ -1,0 +1,161 @@
+"""The engine that is always there: eager PyTorch on CPU, CUDA or Apple's GPU."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lowlight_cli.engines import memory
+from lowlight_cli.errors import DeviceError, ResourceError, UsageError
+from lowlight_cli.networks import build, descriptor
+from lowlight_cli.weights import files
+
+if TYPE_CHECKING:
+    from lowlight_cli.networks.layers import Network
+    from lowlight_cli.weights.fetch import Resolved
+
+__all__ = ["TorchEngine", "choose_device", "choose_precision", "cpu_bf16", "devices", "load"]
+
+DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+OUT_OF_MEMORY: Final = ("out of memory", "can't allocate memory", "not enough memory", "bad allocation", "bad_alloc")
+"""How torch's allocators say it where they raise no OutOfMemoryError."""
+
+
+@dataclass(frozen=True)
+class TorchEngine:
+    """A network on a torch device. The fields are those of `engines.Engine`."""
+
+    network: str
+    device: str
+    precision: str
+    why: str
+    metadata: Mapping[str, str]
+    module: Network = field(repr=False)
+    name: str = "torch"
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Enhance (N, H, W, 3) in [0, 1], float32, to the same shape, clamped to [0, 1]."""
+        count, height, width, _ = batch.shape
+        memory.refuse_too_large(self.network, height, width, count, self.precision, self._free())
+        with self._translated(f"{width}x{height}"), torch.inference_mode(), self._autocast():
+            # A picture in NHWC seen as NCHW is channels_last already: nothing is copied on the CPU.
+            x = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device).permute(0, 3, 1, 2)
+            y = self.module(x).float().clamp_(0, 1)
+            return y.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+    def _autocast(self) -> contextlib.AbstractContextManager[object]:
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(torch.device(self.device).type, DTYPES[self.precision])
+
+    def _free(self) -> int | None:
+        """Bytes that the device has left; None where nobody knows."""
+        kind = torch.device(self.device).type
+        if kind == "cuda":
+            free, _ = torch.cuda.mem_get_info(self.device)
+            return free + torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        return memory.available()
+
+    @contextlib.contextmanager
+    def _translated(self, size: str) -> Iterator[None]:
+        """Turn every way of running out of memory into one error; no half-filled result survives it."""
+        try:
+            yield
+        except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+            if isinstance(error, RuntimeError) and not any(sign in str(error).lower() for sign in OUT_OF_MEMORY):
+                raise
+            if self.device.startswith("cuda"):
+                torch.cuda.empty_cache()
+            raise ResourceError(
+                f"{self.device} ran out of memory with {self.network} on {size}: "
+                "use a smaller model or picture, or another --device"
+            ) from error
+
+
+def load(network: str, resolved: Resolved, *, device: str = "auto", precision: str = "auto") -> TorchEngine:
+    """See `engines.load`."""
+    place = choose_device(device)
+    chosen = choose_precision(precision, place, safe=descriptor(network).bf16)
+    state, metadata = files.load(resolved.path, network)
+    module = build(network)
+    module.load_state_dict(state, strict=True)
+    module = module.eval().requires_grad_(False)
+    try:
+        module = module.to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    except torch.OutOfMemoryError as error:
+        raise ResourceError(f"{place} has not the memory for the weights of {network}: use another --device") from error
+    reasons = []
+    if device == "auto" and place == "cpu":
+        reasons.append("no GPU that this torch can use")
+    if precision == "auto" and place == "cpu" and chosen == "bf16":
+        reasons.append("this CPU computes in bf16")
+    return TorchEngine(network, place, chosen, ", ".join(reasons), metadata, module)
+
+
+def devices() -> list[str]:
+    """The devices that can be had, the preferred one first; `cpu` is always the last."""
+    found = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    return [*found, "cpu"]
+
+
+def choose_device(wanted: str) -> str:
+    """The device that is meant, as torch calls it; `auto` is the first of `devices`.
+
+    Raises:
+        UsageError: `wanted` is no device.
+        DeviceError: it is one, and not here.
+    """
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", wanted):
+        raise UsageError(f"unknown device {wanted!r}: there are auto, cpu, cuda, cuda:N, mps")
+    found = devices()
+    if wanted == "auto":
+        return found[0]
+    exact = "cuda:0" if wanted == "cuda" else wanted
+    if exact in found:
+        return exact
+    reason = ""
+    if wanted.startswith("cuda"):
+        reason = f", no such GPU or no driver for CUDA {torch.version.cuda}"
+        if torch.version.cuda is None:
+            reason = f", torch {torch.__version__} is built without CUDA (see https://pytorch.org/get-started/locally)"
+    raise DeviceError(f"device {wanted!r} is not to be had{reason}; here: {', '.join(found)}")
+
+
+def choose_precision(wanted: str, device: str, *, safe: bool) -> str:
+    """The precision that is meant; `auto` is the fastest that the device has in hardware.
+
+    Args:
+        wanted: one of `engines.PRECISIONS`.
+        device: as `choose_device` gives it.
+        safe: whether half precision keeps the network's picture; where not, `auto` is `fp32`.
+    """
+    if wanted != "auto":
+        return wanted
+    if not safe or device == "mps":
+        return "fp32"
+    if device.startswith("cuda"):
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "bf16" if cpu_bf16() else "fp32"
+
+
+def cpu_bf16() -> bool:
+    """Whether the CPU multiplies bfloat16 itself (AVX-512 BF16 or AMX); emulated, it is slower than float32."""
+    if hasattr(torch.cpu, "get_capabilities"):
+        can = torch.cpu.get_capabilities()
+        return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
+    try:  # torch before 2.10 has no public way to ask
+        words = Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return False
+    return "avx512_bf16" in words or "amx_bf16" in words

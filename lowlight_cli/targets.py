@@ -1,0 +1,251 @@
+"""What to write where: inputs and `-o` become (source, target) pairs before any work; nothing is opened here.
+
+    photo.jpg                 photo_lit.jpg
+    photo.jpg  -o out.png     out.png
+    photo.jpg  -o out/        out/photo.jpg          also where out is a folder, or has no suffix
+    holiday/                  holiday_lit/...        the tree mirrored
+    holiday/   -o out         out/...
+    a.jpg b/   -o out         out/a.jpg, out/b/...
+    -                         -                      a picture's bytes from stdin to stdout
+
+A target that is one of the inputs, or that two inputs would share, is refused: nothing is lost by a slip of the hand.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import stat
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from lowlight_cli.errors import InputError, OutputError, UsageError
+
+__all__ = ["EXIST", "PIPE", "Job", "plan"]
+
+PIPE: Final = Path("-")
+"""stdin as a source, stdout as a target."""
+
+EXIST: Final = ("error", "skip", "overwrite", "number")
+"""What to do where a target exists already."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to make.
+
+    Attributes:
+        source: the file to read, or `PIPE`.
+        target: the file to write, or `PIPE`.
+        skip: the target exists and shall stay.
+        error: why this job cannot be done, where that is known already: the input is missing, the target exists.
+    """
+
+    source: Path
+    target: Path
+    skip: bool = False
+    error: InputError | OutputError | None = None
+
+
+def plan(
+    inputs: Sequence[Path],
+    output: Path | None,
+    *,
+    formats: Mapping[str, str],
+    suffix: str | None = None,
+    exist: str = "error",
+) -> list[Job]:
+    """Decide every target.
+
+    Args:
+        inputs: files, folders, or `PIPE`.
+        output: what `-o` says; None writes beside the inputs.
+        formats: suffix (lower case, with the dot) to format; folders are searched by it, and targets have one of them.
+        suffix: one of `formats`: targets are of its format; None keeps each input's.
+        exist: one of `EXIST`.
+
+    Raises:
+        UsageError: inputs and output do not fit together, a target is an input, two inputs share a target.
+        InputError: a folder holds no picture.
+    """
+    if not inputs:
+        raise UsageError("nothing to do: name a picture, a folder, or - for stdin")
+    wish = _Wish(output, len(inputs), formats, suffix)
+    pairs = [pair for each in inputs for pair in _pairs(each, wish)]
+    _refuse_collisions(pairs)
+    taken = {_key(target) for _, target in pairs}
+    return [_settle(source, target, exist, taken) for source, target in pairs]
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What all inputs have in common."""
+
+    output: Path | None
+    inputs: int
+    formats: Mapping[str, str]
+    suffix: str | None
+
+    def named(self, path: Path) -> Path:
+        """`path` with the suffix of the format that is wanted, unless it has one already."""
+        if self.suffix is None or self.formats.get(path.suffix.lower()) == self.formats[self.suffix]:
+            return path
+        return path.with_suffix(self.suffix)
+
+    def is_picture(self, output: Path) -> bool:
+        """Whether `-o` reads as the name of one picture."""
+        return output.suffix.lower() in self.formats and not _is_dir(output)
+
+
+def _pairs(source: Path, wish: _Wish) -> Iterator[tuple[Path, Path]]:
+    """The (source, target) pairs of one input."""
+    output, alone = wish.output, wish.inputs == 1
+    if source == PIPE or output == PIPE:
+        yield _piped(source, wish)
+    elif _is_dir(source):
+        if output is not None and wish.is_picture(output):
+            raise UsageError(f"{source} is a folder, but -o {output} names one picture: name a folder")
+        root = _beside(source) if output is None else output if alone else output / source.resolve().name
+        found = False
+        for file in _pictures(source, wish.formats, skip=root):
+            found = True
+            yield file, root / wish.named(file.relative_to(source))
+        if not found:
+            raise InputError(f"no picture in folder {source}: looked for {', '.join(sorted(wish.formats))}")
+    elif output is None:
+        yield source, wish.named(source.with_name(f"{source.stem}_lit{source.suffix}"))
+    elif alone and not _is_folder(output):
+        yield source, _checked(output, wish)
+    elif wish.is_picture(output):
+        raise UsageError(f"there are {wish.inputs} inputs, but -o {output} names one picture: name a folder")
+    else:
+        yield source, output / wish.named(Path(source.name))
+
+
+def _piped(source: Path, wish: _Wish) -> tuple[Path, Path]:
+    """The pair of an input where stdin, stdout or both take part."""
+    output = wish.output
+    if wish.inputs > 1:
+        raise UsageError("- is one picture: give it as the only input and the only output")
+    if output is None or output == PIPE:
+        if source != PIPE and _is_dir(source):
+            raise UsageError(f"{source} is a folder and stdout takes one picture: name a folder with -o")
+        return source, PIPE
+    if _is_folder(output):
+        raise UsageError(f"a picture from stdin has no name: give a file name with -o, such as {output / 'photo.png'}")
+    return source, _checked(output, wish)
+
+
+def _is_folder(output: Path) -> bool:
+    """Whether `-o` means a folder for one picture: it is one, or a name without a suffix."""
+    return _is_dir(output) or not output.suffix
+
+
+def _checked(output: Path, wish: _Wish) -> Path:
+    """The output file itself, its suffix found good.
+
+    Raises:
+        UsageError: no format has the suffix, or another than it is asked for.
+    """
+    own = output.suffix.lower()
+    if own not in wish.formats:
+        near = difflib.get_close_matches(own, sorted(wish.formats), n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(wish.formats))}"
+        raise UsageError(f"cannot write {output}: no picture format has the suffix {own!r}; {hint}")
+    if wish.named(output) != output:
+        raise UsageError(
+            f"-o {output} and the format {wish.formats[wish.suffix or own]} contradict each other: drop one"
+        )
+    return output
+
+
+def _beside(folder: Path) -> Path:
+    """FOLDER_lit beside FOLDER, spelt as the user spelt it."""
+    if folder.name and folder.name != "..":
+        return folder.with_name(f"{folder.name}_lit")
+    there = folder.resolve()
+    if not there.name:
+        raise UsageError(f"{there} has no folder beside it: name one with -o")
+    return there.with_name(f"{there.name}_lit")
+
+
+def _pictures(folder: Path, suffixes: Collection[str], skip: Path) -> Iterator[Path]:
+    """The pictures below `folder`, sorted, without hidden ones and without what lies in `skip`."""
+    avoid = _key(skip)
+    for where, folders, files in os.walk(folder):
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and _key(Path(where, f)) != avoid)
+        for name in sorted(files):
+            if not name.startswith(".") and Path(name).suffix.lower() in suffixes:
+                yield Path(where, name)
+
+
+def _refuse_collisions(pairs: Sequence[tuple[Path, Path]]) -> None:
+    """Raise where a target is an input or two inputs share a target."""
+    sources = {_key(source): source for source, _ in pairs if source != PIPE}
+    claimed: dict[str, Path] = {}
+    for source, target in pairs:
+        if target == PIPE:
+            continue
+        key = _key(target)
+        if key in sources:
+            whose = "its own input" if key == _key(source) else f"also an input, and {source} would replace it"
+            raise UsageError(f"output {target} is {whose}: give another name or folder with -o")
+        if key in claimed:
+            raise UsageError(f"{claimed[key]} and {source} would both become {target}: enhance them apart, with -o")
+        claimed[key] = source
+
+
+def _key(path: Path) -> str:
+    """What is equal for two names of one file: its inode where it exists, else its path with links resolved."""
+    if (status := _status(path)) is None:
+        resolved = os.path.normcase(os.path.realpath(path))
+        return resolved.casefold() if sys.platform == "darwin" else resolved
+    return f"{status.st_dev}:{status.st_ino}"
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """What the system says of the file, links followed; None where it says nothing."""
+    try:
+        return path.stat()
+    except (OSError, ValueError):
+        return None
+
+
+def _exists(path: Path) -> bool:
+    return _status(path) is not None
+
+
+def _is_dir(path: Path) -> bool:
+    status = _status(path)
+    return status is not None and stat.S_ISDIR(status.st_mode)
+
+
+def _settle(source: Path, target: Path, exist: str, taken: set[str]) -> Job:
+    """The job of one pair, given what exists."""
+    if source != PIPE and not _exists(source):
+        return Job(source, target, error=InputError(f"{source}: no such file or folder"))
+    if target == PIPE or not _exists(target):
+        return Job(source, target)
+    if _is_dir(target):
+        return Job(source, target, error=OutputError(f"{target} is a folder: give another name with -o"))
+    if exist == "skip":
+        return Job(source, target, skip=True)
+    if exist == "overwrite":
+        return Job(source, target)
+    if exist == "number":
+        return Job(source, _numbered(target, taken))
+    return Job(source, target, error=OutputError(f"{target} exists: choose --exist skip, overwrite or number"))
+
+
+def _numbered(target: Path, taken: set[str]) -> Path:
+    """The first of photo_lit_2.jpg, photo_lit_3.jpg, ... that is free."""
+    number = 2
+    while True:
+        candidate = target.with_name(f"{target.stem}_{number}{target.suffix}")
+        if not _exists(candidate) and _key(candidate) not in taken:
+            taken.add(_key(candidate))
+            return candidate
+        number += 1
