@@ -1,0 +1,23 @@
+"""Pictures: files to `Photo` and back, with depth, colours, transparency and metadata as they were.
+
+Orientation, profiles, bit depth and codecs are dealt with in this room only; every other one sees (H, W, 3) float32
+RGB, sRGB-encoded, in [0, 1].
+"""
+
+from lowlight_cli.pictures.encode import encode, write
+from lowlight_cli.pictures.formats import FORMATS, format_of, suffix_of, suffixes
+from lowlight_cli.pictures.photo import Jpeg, Photo
+from lowlight_cli.pictures.reading import MAX_PIXELS, read
+
+__all__ = [
+    "FORMATS",
+    "MAX_PIXELS",
+    "Jpeg",
+    "Photo",
+    "encode",
+    "format_of",
+    "read",
+    "suffix_of",
+    "suffixes",
+    "write",
+]

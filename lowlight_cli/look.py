@@ -1,0 +1,132 @@
+"""After the network: how much of it, how bright, and what stays as it was.
+
+Pure functions of two pictures, the one before and the one after. A picture is (H, W, 3) float32 RGB, sRGB-encoded,
+in [0, 1]; luma is the Rec. 709 weighting of the encoded channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lowlight_cli.errors import UsageError
+from lowlight_cli.exposure import LARGEST_GAIN, apply_gain, to_linear, to_srgb
+
+__all__ = ["EXPOSURES", "Look", "finish", "gain_for", "left_alone", "mean_luma"]
+
+Picture = NDArray[np.float32]
+
+EXPOSURES: Final = (0.2, 0.8)
+"""Mean lumas that may be asked for: outside of them a picture is lost in the dark or in the light."""
+
+_LUMA: Final = np.array([0.2126, 0.7152, 0.0722], np.float32)
+_HIGHLIGHTS: Final = (0.7, 1.0)
+"""Luma of the input at which protection begins and is whole: lamps, windows and skies lie above, lit walls below."""
+
+_SAMPLE: Final = 2**18
+"""Pixels, evenly spread, from which an exposure is found: the mean of more is the same to a thousandth."""
+
+_ROWS: Final = 2**20
+"""Pixels worked on at a time: floating-point copies of the whole picture are never needed."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is done to a network's output.
+
+    Attributes:
+        strength: 0 is the input, 1 the output, between them a blend in linear light.
+        exposure: mean luma that the output is brought to, 0.2 to 0.8; None leaves it to the network.
+        protect_highlights: bright areas of the input stay as they were.
+        gate: an input whose mean luma is at least this is bright already and left alone; None is off.
+
+    Raises:
+        UsageError: a number outside its range.
+    """
+
+    strength: float = 1.0
+    exposure: float | None = None
+    protect_highlights: bool = False
+    gate: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise UsageError(f"strength {self.strength} is out of range; choose 0 to 1")
+        if self.exposure is not None and not EXPOSURES[0] <= self.exposure <= EXPOSURES[1]:
+            raise UsageError(f"exposure {self.exposure} is out of range; choose auto, off or 0.2 to 0.8")
+        if self.gate is not None and not 0 <= self.gate <= 1:
+            raise UsageError(f"gate {self.gate} is out of range; choose off or 0 to 1")
+
+
+def finish(before: Picture, after: Picture, look: Look) -> Picture:
+    """The picture to write, in [0, 1].
+
+    The exposure is set on `after`; highlights and strength then decide how much of it is taken. A strength of 0 gives
+    `before` itself; a strength of 1 without anything else gives `after` itself.
+
+    Args:
+        before: the network's input.
+        after: its output, of the same shape.
+        look: what to do.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if before.shape != after.shape:
+        raise ValueError(f"pictures of shape {before.shape} and {after.shape}")
+    if look.strength == 0 or left_alone(before, look.gate):
+        return before
+    gain = 1.0 if look.exposure is None else gain_for(after, look.exposure)
+    if look.strength == 1 and not look.protect_highlights and gain == 1:
+        return after
+    result = np.empty_like(before)
+    rows = max(1, _ROWS // max(before.shape[1], 1))
+    for top in range(0, before.shape[0], rows):
+        band = slice(top, top + rows)
+        result[band] = _blend(before[band], apply_gain(after[band], gain), look)
+    return result
+
+
+def left_alone(before: Picture, gate: float | None) -> bool:
+    """Whether a picture is bright already: its mean luma is at least the gate. A gate of None is never reached."""
+    return gate is not None and mean_luma(before) >= gate
+
+
+def mean_luma(picture: Picture) -> float:
+    """Mean of the luma, [0, 1]."""
+    return float(picture.mean((0, 1), dtype=np.float64) @ _LUMA)
+
+
+def gain_for(picture: Picture, target: float) -> float:
+    """The gain of `exposure.apply_gain` after which the mean luma is `target`.
+
+    The curve rises everywhere and keeps black and white: nothing is clipped, order stays. A black or white picture
+    has no such gain and gets the largest or the least, which change nothing there.
+    """
+    step = max(1, int(np.ceil(np.sqrt(picture.shape[0] * picture.shape[1] / _SAMPLE))))
+    sample = np.ascontiguousarray(picture[::step, ::step])
+    low, high = -np.log(LARGEST_GAIN), np.log(LARGEST_GAIN)
+    for _ in range(24):
+        middle = (low + high) / 2
+        if mean_luma(apply_gain(sample, float(np.exp(middle)))) < target:
+            low = middle
+        else:
+            high = middle
+    return float(np.exp((low + high) / 2))
+
+
+def _blend(before: Picture, after: Picture, look: Look) -> Picture:
+    """Part of `after` in linear light: the strength, less where highlights are protected."""
+    part: Picture = np.full((*before.shape[:2], 1), look.strength, np.float32)
+    if look.protect_highlights:
+        low, high = _HIGHLIGHTS
+        bright = np.clip(((before @ _LUMA)[..., None] - low) / (high - low), 0, 1)
+        part = part * (1 - bright * bright * (3 - 2 * bright))
+    start = to_linear(before)
+    mixed = to_srgb(np.clip(start + part * (to_linear(after) - start), 0, 1))
+    # where nothing or everything is taken, nothing is rounded
+    result: Picture = np.where(part == 0, before, np.where(part == 1, after, mixed))
+    return result

@@ -1,0 +1,232 @@
+"""One function a format: bytes to samples as they are stored, and the metadata beside them.
+
+Pillow's classes are called one by one, not through `Image.open`: that would try fifty formats, and its guard against
+bombs is a global that other users of Pillow share. The guard here is `max_pixels`, looked at before decoding.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from lowlight_cli.errors import DeviceError
+from lowlight_cli.pictures import colour, metadata, png, tiff
+from lowlight_cli.pictures.photo import Codes, Jpeg
+
+__all__ = ["DECODERS", "Found", "Refused"]
+
+
+@dataclass
+class Found:
+    """What a decoder took out of a file, before anything is turned or converted.
+
+    Attributes:
+        colours: (H, W) or (H, W, 3) uint8 or uint16.
+        alpha: (H, W) of the same type, or None.
+        icc: the profile; None where there is none, empty where it is used up (CMYK).
+        exif: a TIFF-structured block.
+        xmp: the packet.
+        turn: orientation 1 to 8 where it is not in `exif`.
+        text: keywords and texts.
+        dpi: dots an inch.
+        jpeg: how a JPEG was made.
+        compression: as in `Photo`.
+        cicp: primaries and transfer by code (ITU-T H.273).
+        notes: as in `Photo`.
+    """
+
+    colours: Codes
+    alpha: Codes | None = None
+    icc: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    turn: int | None = None
+    text: tuple[tuple[str, str], ...] = ()
+    dpi: tuple[float, float] | None = None
+    jpeg: Jpeg | None = None
+    compression: str = ""
+    cicp: tuple[int, int] | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Refused(Exception):
+    """A reason in words, to which the caller adds the file's name."""
+
+
+def _check(width: int, height: int, max_pixels: int) -> None:
+    if width < 1 or height < 1:
+        raise Refused(f"has no pixels ({width} x {height})")
+    if width * height > max_pixels:
+        millions, most = width * height / 1e6, max_pixels / 1e6
+        raise Refused(
+            f"its header says {width} x {height} ({millions:,.0f} megapixels, at most {most:,.0f} are read); "
+            "raise --max-pixels if it is genuine"
+        )
+
+
+def _jpeg(data: bytes, max_pixels: int) -> Found:
+    image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
+    _check(*image.size, max_pixels)
+    info = image.info
+    found = _from_pillow(image)
+    wanted = [image.layer[i][3] for i in range(min(2, len(image.layer)))]
+    tables = tuple(tuple(image.quantization[i]) for i in wanted if i in image.quantization)
+    segments = b"".join(
+        b"\xff\xed" + (len(body) + 2).to_bytes(2, "big") + body for marker, body in image.applist if marker == "APP13"
+    )
+    sampling = JpegImagePlugin.get_sampling(image)
+    found.jpeg = Jpeg(
+        tables if len(tables) == len(wanted) else (),
+        sampling if sampling >= 0 else 0,  # kinds that Pillow cannot write: nothing is lost without subsampling
+        bool(info.get("progressive")),
+        info.get("comment", b""),
+        segments,
+    )
+    if info.get("mp"):
+        found.notes += ("it holds further pictures (MPO); only the first is kept",)
+    return found
+
+
+def _png(data: bytes, max_pixels: int) -> Found:
+    header = png.scan(data)
+    _check(header.width, header.height, max_pixels)
+    if header.frames > 1:
+        raise Refused(f"is an animation of {header.frames} frames; take single pictures out of it, or make it a clip")
+    if header.depth == 16:
+        colours, alpha = png.decode_deep(data, header)
+        found = Found(colours, alpha)
+    else:
+        found = _from_pillow(PngImagePlugin.PngImageFile(io.BytesIO(data)))
+    texts = [(key, text) for key, text in header.text if not key.startswith("Raw profile type")]
+    found.icc, found.exif, found.xmp = header.icc, header.exif, header.xmp
+    found.text, found.dpi, found.cicp = tuple(texts), header.dpi, header.cicp
+    return found
+
+
+def _webp(data: bytes, max_pixels: int) -> Found:
+    # Pillow makes room for the canvas as it opens the file: the size is looked at before
+    kind, head = data[12:16], data[20:30].ljust(10, b"\0")
+    if kind == b"VP8X":
+        width, height = 1 + int.from_bytes(head[4:7], "little"), 1 + int.from_bytes(head[7:10], "little")
+    elif kind == b"VP8L":
+        packed = int.from_bytes(head[1:5], "little")
+        width, height = 1 + (packed & 0x3FFF), 1 + (packed >> 14 & 0x3FFF)
+    else:
+        width, height = (int.from_bytes(head[i : i + 2], "little") & 0x3FFF for i in (6, 8))
+    _check(width, height, max_pixels)
+    image = WebPImagePlugin.WebPImageFile(io.BytesIO(data))
+    if image.n_frames > 1:
+        raise Refused(f"is an animation of {image.n_frames} frames; take single pictures out of it, or make it a clip")
+    found = _from_pillow(image)
+    found.compression = "lossless" if kind == b"VP8L" or (kind == b"VP8X" and _has_chunk(data, b"VP8L")) else "lossy"
+    return found
+
+
+def _has_chunk(data: bytes, wanted: bytes) -> bool:
+    """Whether a RIFF file has a chunk at its top level."""
+    at = 12
+    while at + 8 <= len(data):
+        if data[at : at + 4] == wanted:
+            return True
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        at += 8 + size + size % 2
+    return False
+
+
+def _tiff(data: bytes, max_pixels: int) -> Found:
+    about = tiff.layout(data)
+    _check(about.width, about.height, max_pixels)
+    if about.pages > 1:
+        raise Refused(f"holds {about.pages} pages; split it first (tiffsplit, or your editor), one page a file")
+    turn = metadata.orientation(data)
+    # Pillow turns a TIFF by itself, OpenCV some of them, tifffile none: with the tag reset nobody does
+    upright = metadata.reset_orientation(data) if turn != 1 else data
+    if about.bits > 8:
+        colours, alpha, left_out = tiff.decode_deep(upright)
+        found = Found(colours, alpha)
+        if left_out:
+            found.notes += ("it holds channels that are neither colour nor transparency; they are not kept",)
+    else:
+        found = _from_pillow(TiffImagePlugin.TiffImageFile(io.BytesIO(upright)))
+    found.icc = found.icc if found.icc == b"" else metadata.value(data, metadata.ICC)
+    found.exif, found.xmp = metadata.from_tiff(data), metadata.value(data, metadata.XMP)
+    found.turn, found.compression, found.dpi = turn, about.compression, None
+    return found
+
+
+def _bmp(data: bytes, max_pixels: int) -> Found:
+    image = BmpImagePlugin.BmpImageFile(io.BytesIO(data))
+    _check(*image.size, max_pixels)
+    return _from_pillow(image)
+
+
+def _avif(data: bytes, max_pixels: int) -> Found:
+    if not AvifImagePlugin.SUPPORTED:
+        raise DeviceError("this Pillow was built without AVIF: pip install --upgrade pillow, or convert it to PNG")
+    image = AvifImagePlugin.AvifImageFile(io.BytesIO(data))
+    _check(*image.size, max_pixels)
+    if image.n_frames > 1:
+        raise Refused(f"is an animation of {image.n_frames} frames; take single pictures out of it, or make it a clip")
+    found = _from_pillow(image)
+    box = data.find(b"colrnclx", 0, 2**16)  # ISO/IEC 14496-12, 12.1.5: primaries, transfer, matrix
+    if box >= 0 and box + 12 <= len(data):
+        found.cicp = (int.from_bytes(data[box + 8 : box + 10], "big"), int.from_bytes(data[box + 10 : box + 12], "big"))
+    deep = data.find(b"av1C", 0, 2**16)  # AV1 in ISOBMFF, 2.3.3: bit 6 of the third byte is high_bitdepth
+    if deep >= 0 and data[deep + 6 : deep + 7] and data[deep + 6] & 0x40:
+        found.notes += ("it has more than 8 bits a sample; 8 of them are read",)
+    return found
+
+
+DECODERS: Final[dict[str, Callable[[bytes, int], Found]]] = {
+    "jpeg": _jpeg,
+    "png": _png,
+    "webp": _webp,
+    "tiff": _tiff,
+    "bmp": _bmp,
+    "avif": _avif,
+}
+
+
+def _from_pillow(image: Image.Image) -> Found:
+    """Pixels of eight bits a sample, and the metadata that Pillow knows."""
+    image.load()
+    info = image.info
+    notes: tuple[str, ...] = ()
+    icc, exif, xmp = (info.get(key) or None for key in ("icc_profile", "exif", "xmp"))
+    clear = "transparency" in info
+    if image.mode in ("CMYK", "LAB"):
+        notes = (f"converted from {image.mode} to sRGB",)
+        image, icc = colour.to_srgb_image(image, icc), b""  # empty: used up, not missing
+    elif image.mode == "RGBX":
+        notes = ("it holds channels that are neither colour nor transparency; they are not kept",)
+        image = image.convert("RGB")
+    elif image.mode in ("P", "PA", "RGB", "RGBA", "RGBa", "YCbCr", "HSV"):
+        image = image.convert("RGBA" if clear or image.mode in ("PA", "RGBA", "RGBa") else "RGB")
+    elif image.mode in ("1", "L", "LA", "La"):
+        image = image.convert("LA" if clear or image.mode in ("LA", "La") else "L")
+    else:
+        raise Refused(f"its pixels are of a kind that is not read ({image.mode}); save it with 8 or 16 bits")
+    samples = np.asarray(image)
+    alpha = np.ascontiguousarray(samples[..., -1]) if image.mode in ("LA", "RGBA") else None
+    colours = samples if alpha is None else samples[..., :-1]
+    if image.mode in ("L", "LA"):
+        colours = colours.reshape(colours.shape[:2])
+    if isinstance(exif, bytes):
+        exif = exif.removeprefix(b"Exif\0\0")
+    dpi = info.get("dpi")
+    if not (isinstance(dpi, tuple) and len(dpi) == 2 and all(1 <= d < 65_536 for d in dpi)):
+        dpi = None
+    return Found(colours, alpha, icc, exif, xmp, dpi=dpi and (float(dpi[0]), float(dpi[1])), notes=notes)

@@ -1,0 +1,255 @@
+"""Writing: Photo to bytes, and bytes to a file that is whole or not there."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import secrets
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+from lowlight_cli.errors import OutputError, ResourceError
+from lowlight_cli.pictures import colour, metadata, png, tiff
+from lowlight_cli.pictures.formats import FORMATS, KINDS, format_of
+from lowlight_cli.pictures.photo import Codes, Jpeg, Photo, Pixels, bands
+
+__all__ = ["encode", "write"]
+
+Depth = Literal["keep", 8, 16]
+
+_QUALITY: Final = {"jpeg": 95, "webp": 90, "avif": 85}
+"""Where the source says nothing: losses that are not seen beside those of the network."""
+
+_LONGEST_SEGMENT: Final = 65_533
+"""Bytes in a segment of a JPEG after its length (ITU-T T.81, B.1.1.4)."""
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def encode(
+    photo: Photo,
+    *,
+    format: str = "keep",
+    quality: int | None = None,
+    depth: Depth = "keep",
+    strip_metadata: bool = False,
+    strip_gps: bool = False,
+    provenance: str | None = None,
+) -> bytes:
+    """The bytes of a picture file.
+
+    Args:
+        photo: what to write.
+        format: a name in `KINDS` (or `jpg`, `tif`), or `keep`.
+        quality: 1 to 100 for JPEG, WebP, AVIF; None keeps the tables of a JPEG and the kind of a WebP.
+        depth: bits a sample; `keep` is the source's, or what the format holds. From 16 to 8 bits it is dithered.
+        strip_metadata: leave out EXIF, XMP, texts and comments; the profile stays, the colours need it.
+        strip_gps: leave out places.
+        provenance: by what the picture was made; goes into XMP, except in BMP.
+
+    Raises:
+        OutputError: the format cannot hold the picture.
+        UsageError: no such format.
+        ResourceError: there is not enough memory.
+    """
+    kind = KINDS[photo.format if format == "keep" else format_of(format)]
+    _check(photo, kind.name, depth)
+    deep = kind.deep and (photo.depth if depth == "keep" else depth) == 16
+    try:
+        samples = _samples(photo, 16 if deep else 8, with_profile=kind.profile)
+        kept = _kept(photo, strip_metadata, strip_gps, provenance)
+        if kind.name == "tiff":
+            return tiff.encode(samples, kept)
+        if deep:
+            return png.encode_deep(samples, kept)
+        image = Image.fromarray(samples[..., 0] if samples.shape[-1] == 1 else samples)
+        return _by_pillow(image, kind.name, quality, kept)
+    except MemoryError as error:
+        raise ResourceError(f"{photo.name}: not enough memory to write it as {kind.title}") from error
+    except (OSError, ValueError, SyntaxError, RuntimeError) as error:
+        raise OutputError(f"{photo.name}: cannot be written as {kind.title} ({error}); try --format png") from error
+
+
+def write(
+    target: Path,
+    photo: Photo,
+    *,
+    format: str = "keep",
+    quality: int | None = None,
+    depth: Depth = "keep",
+    strip_metadata: bool = False,
+    strip_gps: bool = False,
+    provenance: str | None = None,
+) -> None:
+    """Write a picture file, whole or not at all; an existing one is replaced.
+
+    Args:
+        target: the file; with a format of `keep`, a suffix that is known decides, else the source's format.
+        photo: what to write.
+        format: as in `encode`.
+        quality: as in `encode`.
+        depth: as in `encode`.
+        strip_metadata: as in `encode`.
+        strip_gps: as in `encode`.
+        provenance: as in `encode`.
+
+    Raises:
+        OutputError: the format cannot hold the picture, or the file cannot be written there.
+        ResourceError: the disk is full, or there is not enough memory.
+    """
+    if format == "keep":
+        format = FORMATS.get(target.suffix.lower(), "keep")
+    data = encode(
+        photo,
+        format=format,
+        quality=quality,
+        depth=depth,
+        strip_metadata=strip_metadata,
+        strip_gps=strip_gps,
+        provenance=provenance,
+    )
+    _place(target, data)
+
+
+def _place(target: Path, data: bytes) -> None:
+    """Put bytes where a file is wanted: beside it first, on the disk for sure, then under its name at one stroke."""
+    # a short name of its own: one made from the target's could be too long for the file system
+    beside = target.parent / f".lowlight-{secrets.token_hex(6)}.tmp"
+    try:
+        try:
+            with beside.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(target)
+        except BaseException:  # Ctrl-C too: nothing half-written stays
+            beside.unlink(missing_ok=True)
+            raise
+    except (OSError, ValueError) as error:
+        number = error.errno if isinstance(error, OSError) else None
+        if number in _FULL:
+            raise ResourceError(f"{target}: the disk is full; make room or choose another folder") from error
+        if number == errno.ENOENT:
+            reason, way = f"there is no folder {target.parent}", "make it first"
+        elif number in (errno.EACCES, errno.EPERM, errno.EROFS):
+            reason, way = "the folder cannot be written to", "check its permissions or choose another"
+        elif target.is_dir():
+            reason, way = "a folder has that name", "choose another name"
+        else:
+            reason, way = getattr(error, "strerror", None) or str(error), "choose another name or folder"
+        raise OutputError(f"{target}: cannot be written, {reason}; {way}") from error
+
+
+def _check(photo: Photo, name: str, depth: Depth) -> None:
+    kind = KINDS[name]
+    if photo.alpha is not None and not kind.alpha:
+        holds = ", ".join(other.name for other in KINDS.values() if other.alpha)
+        raise OutputError(f"{photo.name}: {kind.title} cannot hold its transparency; choose --format {holds}")
+    if depth == 16 and not kind.deep:
+        holds = ", ".join(other.name for other in KINDS.values() if other.deep)
+        raise OutputError(f"{photo.name}: {kind.title} holds 8 bits a sample, not 16; choose --format {holds}")
+    if max(photo.width, photo.height) > kind.longest:
+        raise OutputError(
+            f"{photo.name}: {photo.width} x {photo.height} is too large for {kind.title} "
+            f"(at most {kind.longest} a side); choose --format png"
+        )
+
+
+def _kept(photo: Photo, strip_metadata: bool, strip_gps: bool, provenance: str | None) -> Photo:
+    """The photo with that part of its metadata which shall be written."""
+    if strip_metadata:
+        made = photo.jpeg and replace(photo.jpeg, comment=b"", segments=b"")
+        photo = replace(photo, exif=None, xmp=None, text=(), jpeg=made)
+    if strip_gps:
+        exif = photo.exif and metadata.without_gps(photo.exif)
+        photo = replace(photo, exif=exif, xmp=photo.xmp and metadata.without_gps_xmp(photo.xmp))
+    return replace(photo, xmp=metadata.with_provenance(photo.xmp, provenance)) if provenance else photo
+
+
+def _samples(photo: Photo, depth: int, *, with_profile: bool) -> Codes:
+    """(H, W, C) uint8 or uint16 in the file's own encoding: grey or RGB, with alpha where there is any."""
+    kind, largest = (np.uint16, 65_535) if depth == 16 else (np.uint8, 255)
+    colours = 1 if photo.grey else 3
+    result = np.empty((photo.height, photo.width, colours + (photo.alpha is not None)), kind)
+    profile = colour.profile_of(photo.icc, grey=photo.grey) if photo.icc and with_profile else None
+    for rows in bands(photo.height, photo.width):
+        values = _values(photo, rows, profile) * np.float32(largest)
+        if photo.depth > depth:
+            result[rows, :, :colours] = np.minimum(np.floor(values + _dither(rows, photo.width)), largest)
+        else:
+            result[rows, :, :colours] = np.rint(values)
+    if photo.alpha is not None:
+        alpha = photo.alpha
+        if alpha.dtype != kind:
+            alpha = alpha.astype(np.uint16) * 257 if depth == 16 else (alpha.astype(np.uint32) + 128) // 257
+        result[..., -1] = alpha
+    return result
+
+
+def _values(photo: Photo, rows: slice, profile: colour.Profile | None) -> Pixels:
+    """Some rows in the encoding of the file, (h, w, 1) or (h, w, 3), [0, 1]."""
+    values: Pixels = np.clip(photo.pixels[rows], 0, 1)
+    if photo.grey:
+        values = colour.luma(values)
+    source = None
+    if photo.source is not None:
+        source = photo.source[rows] if photo.source.ndim == 3 else photo.source[rows, :, None]
+    if profile is not None and source is not None:
+        shape = (*source.shape[:2], 3)
+        values = profile.backward(np.broadcast_to(values, shape), np.broadcast_to(source, shape))
+        values = values[..., 1:2] if photo.grey else values
+    if source is not None and photo.alpha is not None:
+        # colour that nobody sees was filled for the network: what was there comes back
+        hidden = photo.alpha[rows, :, None] == 0
+        values = np.where(hidden, colour.scaled(source), values)
+    return values
+
+
+def _dither(rows: slice, width: int) -> Pixels:
+    """Thresholds in [0, 1), (h, w, 1): interleaved gradient noise (Jimenez, SIGGRAPH 2014), even and without seed."""
+    y, x = np.mgrid[rows, :width]
+    noise = np.modf(52.9829189 * np.modf(0.06711056 * x + 0.00583715 * y)[0])[0]
+    # a whole value that float32 holds slightly low must stay; one slightly high stays anyhow
+    result: Pixels = np.clip(noise, 1 / 512, 1 - 1 / 512).astype(np.float32)[..., None]
+    return result
+
+
+def _by_pillow(image: Image.Image, name: str, quality: int | None, kept: Photo) -> bytes:
+    """Eight bits a sample: JPEG, PNG, WebP, BMP, AVIF; `kept` has the metadata that shall be written."""
+    icc, exif, xmp = kept.icc or b"", kept.exif or b"", kept.xmp or b""
+    level = _QUALITY.get(name, 0) if quality is None else quality
+    options: dict[str, Any] = {}
+    if name == "jpeg":
+        # what is longer, from formats without segments, cannot be stored: the picture is worth more
+        exif = b"Exif\0\0" + exif if 0 < len(exif) <= _LONGEST_SEGMENT - 6 else b""
+        options = {"exif": exif, "xmp": xmp if len(xmp) <= _LONGEST_SEGMENT - 29 else b"", "icc_profile": icc}
+        made = kept.jpeg or Jpeg(tables=())
+        options |= {"progressive": made.progressive, "comment": made.comment, "extra": made.segments}
+        if quality is None and made.tables:
+            options |= {"qtables": [list(table) for table in made.tables], "subsampling": made.subsampling}
+        else:
+            options |= {"quality": level, "subsampling": made.subsampling if made.tables else 0 if level >= 90 else 2}
+    elif name == "png":
+        chunks = PngImagePlugin.PngInfo()
+        for keyword, body in kept.text:
+            chunks.add_itxt(keyword, body)
+        if xmp:
+            chunks.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
+        options = {"exif": exif, "icc_profile": icc, "pnginfo": chunks}
+    elif name == "webp":
+        lossless = quality is None and kept.compression == "lossless"
+        options = {"exif": exif, "xmp": xmp, "icc_profile": icc}
+        options |= {"lossless": lossless, "quality": level, "exact": True}  # exact: colour under transparency stays
+    elif name == "avif":
+        exif = metadata.without_orientation(exif) if exif else b""
+        options = {"exif": exif, "xmp": xmp, "icc_profile": icc, "quality": level, "subsampling": "4:4:4"}
+    if kept.dpi and name in ("jpeg", "png", "bmp"):
+        options["dpi"] = kept.dpi
+    buffer = io.BytesIO()
+    image.save(buffer, name.upper(), **options)
+    return buffer.getvalue()

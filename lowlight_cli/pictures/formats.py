@@ -1,0 +1,113 @@
+"""Which kinds of picture there are: their suffixes, what each can hold, how a file's first bytes tell its kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from lowlight_cli.errors import UsageError
+
+__all__ = ["FORMATS", "HEIC_SUFFIXES", "KINDS", "RAW_SUFFIXES", "Kind", "format_of", "sniff", "suffix_of", "suffixes"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One format that is read and written.
+
+    Attributes:
+        name: what the program calls it, and the user after `--format`.
+        title: what people call it.
+        suffixes: lower case, with the dot; the first is given to new files.
+        deep: whether it holds 16 bits a sample.
+        alpha: whether it holds transparency.
+        profile: whether it holds an ICC profile.
+        longest: the longest side that its encoder takes, in pixels.
+    """
+
+    name: str
+    title: str
+    suffixes: tuple[str, ...]
+    deep: bool
+    alpha: bool
+    profile: bool
+    longest: int
+
+
+KINDS: Final[dict[str, Kind]] = {
+    kind.name: kind
+    for kind in (
+        Kind("jpeg", "JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), False, False, True, 65_500),
+        Kind("png", "PNG", (".png",), True, True, True, 2**31 - 1),
+        Kind("webp", "WebP", (".webp",), False, True, True, 16_383),
+        Kind("tiff", "TIFF", (".tif", ".tiff"), True, True, True, 2**31 - 1),
+        Kind("bmp", "BMP", (".bmp", ".dib"), False, False, False, 2**31 - 1),
+        Kind("avif", "AVIF", (".avif",), False, True, True, 65_535),
+    )
+}
+
+FORMATS: Final[dict[str, str]] = {suffix: kind.name for kind in KINDS.values() for suffix in kind.suffixes}
+"""Suffix (lower case, with the dot) to the name of a format in `KINDS`."""
+
+HEIC_SUFFIXES: Final = frozenset({".heic", ".heif", ".hif"})
+RAW_SUFFIXES: Final = frozenset(
+    {".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".srw"}
+)
+
+# First bytes, and what they mean. BMP comes last: two letters are weak evidence.
+_MAGIC: Final = (
+    (b"\xff\xd8\xff", "jpeg"),
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"II*\0", "tiff"),
+    (b"MM\0*", "tiff"),
+    (b"II+\0", "tiff"),
+    (b"MM\0+", "tiff"),
+    (b"GIF8", "gif"),
+    (b"FUJIFILMCCD-RAW", "raw"),
+    (b"IIU\0", "raw"),
+    (b"IIRO", "raw"),
+    (b"IIRS", "raw"),
+    (b"MMOR", "raw"),
+    (b"BM", "bmp"),
+)
+_AVIF_BRANDS: Final = frozenset({b"avif", b"avis"})
+_HEIC_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"})
+
+
+def suffixes() -> frozenset[str]:
+    """Suffixes, lower case with the dot, of the files that count as pictures in a folder."""
+    return frozenset(FORMATS)
+
+
+def format_of(name: str) -> str:
+    """The name in `KINDS` for what a user may type: `jpg`, `JPEG`, `.tif`.
+
+    Raises:
+        UsageError: where no such format is written.
+    """
+    typed = name.lower().lstrip(".")
+    found = typed if typed in KINDS else FORMATS.get(f".{typed}")
+    if found is None:
+        known = ", ".join(KINDS)
+        raise UsageError(f"format {name!r} is not known; choose one of keep, {known}")
+    return found
+
+
+def suffix_of(name: str) -> str:
+    """The suffix that new files of a format get: `jpeg` or `jpg` to `.jpg`."""
+    return KINDS[format_of(name)].suffixes[0]
+
+
+def sniff(data: bytes) -> str | None:
+    """The kind that the first bytes tell: a name in `KINDS`, `gif`, `heic`, `raw`, or None."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "webp"
+    if data[4:8] == b"ftyp":
+        # the brand, and the compatible ones: `mif1` alone may be either
+        length = min(int.from_bytes(data[:4], "big"), 256)
+        brands = {data[8:12], *(data[at : at + 4] for at in range(16, length, 4))}
+        if data[8:12] == b"crx ":
+            return "raw"
+        if brands & _AVIF_BRANDS:
+            return "avif"
+        return "heic" if brands & _HEIC_BRANDS else None
+    return next((kind for magic, kind in _MAGIC if data.startswith(magic)), None)

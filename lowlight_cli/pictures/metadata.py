@@ -1,0 +1,343 @@
+"""EXIF and XMP: changed where they must be, otherwise byte for byte what the camera wrote.
+
+EXIF is edited in place: maker notes hold offsets that break where blocks are packed anew. Only the tags of a TIFF,
+which lie scattered over its file, are packed into a block of their own.
+
+TIFF 6.0 (Adobe 1992) section 2, Exif 2.32 (CIPA DC-008) 4.6, XMP part 1 (ISO 16684-1).
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+from xml.sax.saxutils import quoteattr
+
+__all__ = [
+    "adobe_rgb",
+    "entries_for_tiff",
+    "from_tiff",
+    "orientation",
+    "reset_orientation",
+    "tidy_exif",
+    "tidy_xmp",
+    "value",
+    "with_provenance",
+    "without_gps",
+    "without_gps_xmp",
+    "without_orientation",
+]
+
+ORIENTATION: Final = 0x0112
+XMP: Final = 0x02BC
+ICC: Final = 0x8773
+EXIF_IFD: Final = 0x8769
+GPS_IFD: Final = 0x8825
+INTEROP_IFD: Final = 0xA005
+_WIDTHS: Final = frozenset({0x0100, 0xA002})
+_HEIGHTS: Final = frozenset({0x0101, 0xA003})
+_POINTERS: Final = frozenset({EXIF_IFD, GPS_IFD, INTEROP_IFD})
+
+# Tags of a TIFF that say how its pixels are stored; layers and previews of Photoshop; what DNG adds.
+_STORAGE: Final = frozenset(
+    {254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 277, 278, 279, 280, 281, 284, 288, 289, 290, 291}
+    | {292, 293, 297, 301, 317, 320, 321, 322, 323, 324, 325, 330, 332, 333, 334, 336, 338, 339, 340, 341, 342, 343}
+    | {347, 512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532, XMP, ICC, 34377, 37724}
+    | set(range(50706, 50780))
+)
+
+_SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+
+
+@dataclass(frozen=True)
+class _Entry:
+    at: int  # where the entry itself lies
+    tag: int
+    type: int
+    count: int
+    start: int  # where its value lies, inside the entry or elsewhere
+    size: int
+
+    @property
+    def end(self) -> int:
+        return self.start + self.size
+
+
+@dataclass(frozen=True)
+class _Directory:
+    at: int
+    entries: tuple[_Entry, ...]
+    next_at: int  # where the offset of the next directory lies
+
+    def find(self, tag: int) -> _Entry | None:
+        return next((entry for entry in self.entries if entry.tag == tag), None)
+
+
+class _Block:
+    """A TIFF structure: byte order, and its directories on demand."""
+
+    def __init__(self, data: bytes | bytearray) -> None:
+        if data[:2] not in (b"II", b"MM"):
+            raise ValueError("no TIFF header")
+        self.data = data
+        self.order = "<" if data[:2] == b"II" else ">"
+        version = self.number("H", 2)
+        if version not in (42, 43):
+            raise ValueError("no TIFF header")
+        self.big = version == 43
+
+    def number(self, code: str, at: int) -> int:
+        try:
+            return int(struct.unpack_from(self.order + code, self.data, at)[0])
+        except struct.error as error:
+            raise ValueError("a directory lies outside the block") from error
+
+    def first(self) -> _Directory:
+        return self.directory(self.number("Q", 8) if self.big else self.number("I", 4))
+
+    def directory(self, at: int) -> _Directory:
+        """The directory at an offset; entries with a value outside the block are left out."""
+        head, step, inline, word = (8, 20, 8, "Q") if self.big else (2, 12, 4, "I")
+        count = self.number("Q" if self.big else "H", at)
+        if at < 8 or at + head + count * step > len(self.data):
+            raise ValueError("a directory lies outside the block")
+        entries = []
+        for entry_at in range(at + head, at + head + count * step, step):
+            kind = self.number("H", entry_at + 2)
+            number = self.number(word, entry_at + 4)
+            size = _SIZES.get(kind, 0) * number
+            value_at = entry_at + step - inline
+            start = value_at if size <= inline else self.number(word, value_at)
+            if size and start + size <= len(self.data):
+                entries.append(_Entry(entry_at, self.number("H", entry_at), kind, number, start, size))
+        return _Directory(at, tuple(entries), at + head + count * step)
+
+    def integer(self, entry: _Entry | None) -> int | None:
+        """The first number of an entry of whole numbers."""
+        codes = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+        return None if entry is None or entry.type not in codes else self.number(codes[entry.type], entry.start)
+
+    def below(self, directory: _Directory, tag: int) -> _Directory | None:
+        """The directory that a tag points to, where there is one and it is whole."""
+        offset = self.integer(directory.find(tag))
+        if offset is None:
+            return None
+        try:
+            return self.directory(offset)
+        except ValueError:
+            return None
+
+    def all(self) -> list[_Directory]:
+        """The first directory and those below it."""
+        top = self.first()
+        exif = self.below(top, EXIF_IFD)
+        below = [exif, self.below(top, GPS_IFD), self.below(exif, INTEROP_IFD) if exif else None]
+        return [top, *(directory for directory in below if directory)]
+
+    def write(self, entry: _Entry, number: int) -> None:
+        """Put another number where an entry has a SHORT or a LONG."""
+        assert isinstance(self.data, bytearray)
+        if entry.type in (3, 4):
+            struct.pack_into(self.order + ("H" if entry.type == 3 else "I"), self.data, entry.start, number)
+
+    def wipe(self, directory: _Directory) -> None:
+        """Overwrite a directory and its values with zeros."""
+        assert isinstance(self.data, bytearray)
+        for entry in directory.entries:
+            self.data[entry.start : entry.end] = bytes(entry.size)
+        end = min(directory.next_at + 4, len(self.data))
+        self.data[directory.at : end] = bytes(end - directory.at)
+
+    def remove(self, directory: _Directory, tag: int) -> None:
+        """Take an entry out of a directory: those behind it move up."""
+        assert isinstance(self.data, bytearray)
+        entry = directory.find(tag)
+        if entry is None:
+            return
+        end = min(directory.next_at + 4, len(self.data))
+        self.data[entry.at : end] = self.data[entry.at + 12 : end] + bytes(12)
+        struct.pack_into(self.order + "H", self.data, directory.at, self.number("H", directory.at) - 1)
+
+
+def value(data: bytes, tag: int) -> bytes | None:
+    """The bytes of a tag in the first directory of a TIFF, or None. Raises ValueError where it is no TIFF."""
+    block = _Block(data)
+    entry = block.first().find(tag)
+    return None if entry is None else data[entry.start : entry.end]
+
+
+def orientation(data: bytes) -> int:
+    """How the picture must be turned, 1 (not at all) to 8. Raises ValueError where the block is damaged."""
+    block = _Block(data)
+    found = block.integer(block.first().find(ORIENTATION))
+    return found if found is not None and 1 <= found <= 8 else 1
+
+
+def reset_orientation(data: bytes) -> bytes:
+    """The same TIFF or EXIF block with an orientation of 1, where it has one."""
+    block = _Block(bytearray(data))
+    entry = block.first().find(ORIENTATION)
+    if entry is not None:
+        block.write(entry, 1)
+    return bytes(block.data)
+
+
+def without_orientation(exif: bytes) -> bytes:
+    """An EXIF block that does not speak of orientation: AVIF keeps that outside of EXIF."""
+    block = _Block(bytearray(exif))
+    block.remove(block.first(), ORIENTATION)
+    return bytes(block.data)
+
+
+def tidy_exif(exif: bytes, height: int, width: int) -> bytes:
+    """EXIF for an upright picture of a size: orientation reset, sizes right, the thumbnail gone.
+
+    Raises:
+        ValueError: where the block is damaged.
+    """
+    data = bytearray(reset_orientation(exif))
+    block = _Block(data)
+    for directory in block.all():
+        for entry in directory.entries:
+            if entry.tag in _WIDTHS:
+                block.write(entry, width)
+            elif entry.tag in _HEIGHTS:
+                block.write(entry, height)
+    top = block.first()
+    # some writers leave the offset out where there is no second directory
+    second = block.number("I", top.next_at) if top.next_at + 4 <= len(data) else 0
+    if second:
+        struct.pack_into("=I", data, top.next_at, 0)
+        try:
+            thumbnail = block.directory(second)
+            start, length = (block.integer(thumbnail.find(tag)) for tag in (0x0201, 0x0202))
+            if start and length and start + length <= len(data):
+                data[start : start + length] = bytes(length)
+            block.wipe(thumbnail)
+        except ValueError:
+            pass  # the way to it is cut, that is enough for a thumbnail that cannot be read
+        used = max(max((entry.end for entry in d.entries), default=0) for d in block.all())
+        used = max(used, *(d.next_at + 4 for d in block.all()))
+        del data[max(used, len(data.rstrip(b"\0"))) :]
+    return bytes(data)
+
+
+def without_gps(exif: bytes) -> bytes:
+    """EXIF with the directory of places overwritten and its entry removed."""
+    block = _Block(bytearray(exif))
+    top = block.first()
+    places = block.below(top, GPS_IFD)
+    if places is not None:
+        block.wipe(places)
+    block.remove(top, GPS_IFD)
+    return bytes(block.data)
+
+
+def adobe_rgb(exif: bytes) -> bool:
+    """Whether EXIF declares Adobe RGB in the way of cameras that embed no profile (DCF 2.0: option file, R03)."""
+    block = _Block(exif)
+    exif_ifd = block.below(block.first(), EXIF_IFD)
+    interop = block.below(exif_ifd, INTEROP_IFD) if exif_ifd else None
+    index = interop.find(1) if interop else None
+    return index is not None and exif[index.start : index.end][:3] == b"R03"
+
+
+def from_tiff(data: bytes) -> bytes | None:
+    """What a TIFF says about its picture, not about its storage, as an EXIF block; None where it says nothing.
+
+    Raises:
+        ValueError: where it is no TIFF.
+    """
+    block = _Block(data)
+    top = block.first()
+    if not any(entry.tag not in _STORAGE | {ORIENTATION} for entry in top.entries):
+        return None
+    head = data[:2] + struct.pack(block.order + "HI", 42, 8)
+    return head + _pack(block, top, 8, _STORAGE)
+
+
+def entries_for_tiff(exif: bytes) -> dict[int, bytes]:
+    """Entries, as they are, of a block's first directory that may stand in the directory of a TIFF's picture."""
+    block = _Block(exif)
+    kept = (entry for entry in block.first().entries if entry.tag not in _STORAGE | {ORIENTATION})
+    return {entry.tag: bytes(exif[entry.at : entry.at + 12]) for entry in kept}
+
+
+def _pack(block: _Block, directory: _Directory, at: int, leave: frozenset[int] = frozenset()) -> bytes:
+    """A directory and all below it as bytes that will lie at an offset."""
+    entries = [entry for entry in directory.entries if entry.tag not in leave and entry.type < 16]
+    behind = at + 2 + 12 * len(entries) + 4
+    table, values = struct.pack(block.order + "H", len(entries)), b""
+    for entry in entries:
+        here = behind + len(values)
+        below = block.below(directory, entry.tag) if entry.tag in _POINTERS else None
+        if below is not None:
+            table += struct.pack(block.order + "HHII", entry.tag, 4, 1, here)
+            # pointers are followed once: Exif to Interop, never back
+            values += _pack(block, below, here, _POINTERS - ({INTEROP_IFD} if entry.tag == EXIF_IFD else set()))
+        else:
+            raw = bytes(block.data[entry.start : entry.end])
+            table += struct.pack(block.order + "HHI", entry.tag, entry.type, entry.count)
+            table += raw.ljust(4, b"\0") if len(raw) <= 4 else struct.pack(block.order + "I", here)
+            values += raw if len(raw) > 4 else b""
+        values += b"\0" * (len(values) % 2)
+    return table + bytes(4) + values
+
+
+# -- XMP: text in, text out; a packet is someone else's and is not parsed and written anew
+
+_THUMBNAILS: Final = re.compile(r"<(xmp|xap):Thumbnails\b.*?</\1:Thumbnails>", re.DOTALL)
+_TURN: Final = re.compile(r"(tiff:Orientation(?:>|\s*=\s*[\"'])\s*)[2-8]")
+_PLACE: Final = re.compile(
+    r"""\s[\w.-]+:Gps[\w-]*\s*=\s*(?:"[^"]*"|'[^']*')"""  # an attribute
+    r"""|<([\w.-]+:Gps[\w-]*)\b[^>]*(?:/>|>.*?</\1>)""",  # or an element
+    re.DOTALL | re.IGNORECASE,
+)
+_OURS: Final = re.compile(r"<rdf:Description\b[^>]*\blowlight:Provenance=[^>]*/>")
+_EMPTY: Final = (
+    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '</rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
+)
+
+
+def tidy_xmp(xmp: bytes) -> bytes:
+    """A packet for an upright picture: orientation reset, thumbnails gone."""
+    return _edited(xmp, lambda packet: _TURN.sub(r"\g<1>1", _THUMBNAILS.sub("", packet)))
+
+
+def without_gps_xmp(xmp: bytes) -> bytes:
+    """A packet without properties whose name begins with GPS, of any vocabulary."""
+    return _edited(xmp, lambda packet: _PLACE.sub("", packet))
+
+
+def with_provenance(xmp: bytes | None, text: str) -> bytes:
+    """A packet that says by what the picture was made, and that an algorithm enhanced it (IPTC digital source type).
+
+    A statement of an earlier run is replaced. A packet that cannot be read is kept as it is.
+    """
+
+    def add(packet: str) -> str:
+        packet = _OURS.sub("", packet)
+        about = re.search(r"rdf:about\s*=\s*(\"[^\"]*\"|'[^']*')", packet)
+        parts = [f"<rdf:Description rdf:about={about[1] if about else quoteattr('')}"]
+        parts.append(f'xmlns:lowlight="urn:lowlight-cli:1" lowlight:Provenance={quoteattr(text)}')
+        if "CreatorTool" not in packet:
+            parts.append(f'xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:CreatorTool={quoteattr(text)}')
+        if "DigitalSourceType" not in packet:
+            parts.append('xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"')
+            kind = "http://cv.iptc.org/newscodes/digitalsourcetype/algorithmicallyEnhanced"
+            parts.append(f"Iptc4xmpExt:DigitalSourceType={quoteattr(kind)}")
+        head, end, tail = packet.rpartition("</rdf:RDF>")
+        return head + " ".join(parts) + "/>" + end + tail if end else packet
+
+    return _edited(xmp or _EMPTY.encode(), add)
+
+
+def _edited(xmp: bytes, edit: Callable[[str], str]) -> bytes:
+    try:
+        return edit(xmp.decode("utf-8")).encode("utf-8")
+    except UnicodeDecodeError:
+        return xmp  # UTF-16 is allowed and all but unknown: left alone

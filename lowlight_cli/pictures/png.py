@@ -1,0 +1,199 @@
+"""PNG chunk by chunk: what Pillow does not tell (depth, damage, metadata behind the pixels) and cannot write (16 bits).
+
+PNG specification, third edition (W3C 2025): 5 datastream structure, 9 filtering, 11 chunks.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from lowlight_cli.pictures.photo import Codes, Photo
+
+__all__ = ["SIGNATURE", "Header", "decode_deep", "encode_deep", "scan"]
+
+SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+_LARGEST_TEXT: Final = 2**26
+"""Inflated metadata beyond 64 MiB is a bomb."""
+
+
+@dataclass
+class Header:
+    """What the chunks of a PNG say besides its pixels.
+
+    Attributes:
+        width: pixels across.
+        height: pixels down.
+        depth: bits a sample, 1 to 16.
+        colour: colour type: 0 grey, 2 RGB, 3 palette, 4 grey with alpha, 6 RGB with alpha.
+        frames: more than 1 for an animation.
+        transparent: the colour that is transparent (tRNS), one or three 16-bit numbers; None where there is none.
+        icc: the embedded profile.
+        cicp: primaries and transfer by code (ITU-T H.273).
+        exif: a TIFF-structured block.
+        xmp: the packet.
+        dpi: dots an inch.
+        text: keywords and texts.
+    """
+
+    width: int
+    height: int
+    depth: int
+    colour: int
+    frames: int = 1
+    transparent: tuple[int, ...] | None = None
+    icc: bytes | None = None
+    cicp: tuple[int, int] | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    dpi: tuple[float, float] | None = None
+    text: list[tuple[str, str]] = field(default_factory=list)
+
+
+def scan(data: bytes) -> Header:
+    """Walk through the chunks of a PNG.
+
+    Raises:
+        ValueError: where a chunk that the pixels need is damaged or the file ends early.
+    """
+    if data[12:16] != b"IHDR" or len(data) < 33:
+        raise ValueError("it does not begin with a PNG header")
+    width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
+    header = Header(width, height, depth, colour)
+    view, at = memoryview(data), 8
+    while data[at + 4 : at + 8] != b"IEND":
+        if at + 12 > len(data):
+            raise ValueError("it ends early")
+        length, kind = int.from_bytes(view[at : at + 4], "big"), data[at + 4 : at + 8]
+        end = at + 12 + length
+        if end > len(data):
+            raise ValueError("it ends early")
+        whole = zlib.crc32(view[at + 4 : end - 4]) == int.from_bytes(view[end - 4 : end], "big")
+        if not whole and kind[:1].isupper():
+            raise ValueError(f"its chunk {kind.decode('latin-1')} is damaged")
+        if whole and kind != b"IDAT":
+            _note(header, kind, bytes(view[at + 8 : end - 4]))
+        at = end
+    return header
+
+
+def _note(header: Header, kind: bytes, payload: bytes) -> None:
+    """Take from one chunk what is of use; a chunk that makes no sense says nothing."""
+    try:
+        if kind == b"iCCP":
+            header.icc = _inflate(payload.split(b"\0", 1)[1][1:])
+        elif kind == b"cICP":
+            header.cicp = (payload[0], payload[1])
+        elif kind == b"eXIf":
+            header.exif = payload.removeprefix(b"Exif\0\0")
+        elif kind == b"acTL":
+            header.frames = int.from_bytes(payload[:4], "big")
+        elif kind == b"tRNS" and header.colour in (0, 2):
+            header.transparent = struct.unpack(">H" if header.colour == 0 else ">HHH", payload)
+        elif kind == b"pHYs":
+            across, down, unit = struct.unpack(">IIB", payload)
+            header.dpi = (across * 0.0254, down * 0.0254) if unit == 1 else None
+        elif kind == b"iTXt":
+            keyword, rest = payload.split(b"\0", 1)
+            packed, _, body = rest[:1], rest[1:2], rest[2:].split(b"\0", 2)[2]
+            body = _inflate(body) if packed == b"\1" else body
+            if keyword == b"XML:com.adobe.xmp":
+                header.xmp = body
+            else:
+                header.text.append((keyword.decode("latin-1"), body.decode("utf-8")))
+        elif kind in (b"tEXt", b"zTXt"):
+            keyword, body = payload.split(b"\0", 1)
+            body = _inflate(body[1:]) if kind == b"zTXt" else body
+            header.text.append((keyword.decode("latin-1"), body.decode("latin-1")))
+    except (ValueError, IndexError, struct.error, zlib.error):
+        return
+
+
+def _inflate(data: bytes) -> bytes:
+    inflater = zlib.decompressobj()
+    result = inflater.decompress(data, _LARGEST_TEXT)
+    if not inflater.eof:
+        raise ValueError("metadata that does not end")
+    return result
+
+
+def decode_deep(data: bytes, header: Header) -> tuple[Codes, Codes | None]:
+    """Colours (H, W) or (H, W, 3) uint16, and alpha (H, W) uint16 or None, of a PNG with 16 bits a sample.
+
+    Pillow opens RGB of 16 bits as 8 bits, hence OpenCV; which expands grey with alpha to four channels and knows
+    nothing of a transparent colour in grey.
+    """
+    import cv2
+
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it speaks to stderr; we raise
+    try:
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+    if decoded is None or decoded.dtype != np.uint16:
+        raise ValueError("its pixels are damaged")
+    samples: Codes = decoded.astype(np.uint16, copy=False).reshape(header.height, header.width, -1)
+    grey = header.colour in (0, 4)
+    colours: Codes = np.ascontiguousarray(samples[..., 0] if grey else samples[..., 2::-1])
+    if header.colour in (4, 6):
+        return colours, np.ascontiguousarray(samples[..., 3])
+    if header.transparent is None:
+        return colours, None
+    hit = colours == np.array(header.transparent, np.uint16)
+    return colours, np.where(hit if grey else hit.all(-1), 0, 65_535).astype(np.uint16)
+
+
+def _chunk(kind: bytes, payload: bytes) -> bytes:
+    return struct.pack(">I", len(payload)) + kind + payload + struct.pack(">I", zlib.crc32(kind + payload))
+
+
+def encode_deep(samples: Codes, kept: Photo) -> bytes:
+    """A PNG of (H, W, C) uint16, grey, grey with alpha, RGB or RGBA for C of 1 to 4, with the metadata of `kept`."""
+    height, width, channels = samples.shape
+    colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    parts = [SIGNATURE, _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0))]
+    if kept.icc:
+        parts.append(_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(kept.icc)))
+    if kept.dpi:
+        parts.append(_chunk(b"pHYs", struct.pack(">IIB", *(round(d / 0.0254) for d in kept.dpi), 1)))
+    if kept.exif:
+        parts.append(_chunk(b"eXIf", kept.exif))
+    texts = list(kept.text)
+    if kept.xmp:
+        texts.append(("XML:com.adobe.xmp", kept.xmp.decode("utf-8", "replace")))
+    for keyword, body in texts:
+        parts.append(_chunk(b"iTXt", keyword.encode("latin-1") + b"\0\0\0\0\0" + body.encode("utf-8")))
+    deflater = zlib.compressobj(6)
+    above = np.zeros((1, width * channels * 2), np.uint8)
+    rows = max(1, 2**20 // above.size)
+    for start in range(0, height, rows):
+        band = samples[start : start + rows].astype(">u2").view(np.uint8).reshape(-1, above.size)
+        over = np.concatenate([above, band[:-1]])
+        packed = deflater.compress(_filter(band, over, 2 * channels))
+        above = band[-1:]
+        if packed:
+            parts.append(_chunk(b"IDAT", packed))
+    parts += [_chunk(b"IDAT", deflater.flush()), _chunk(b"IEND", b"")]
+    return b"".join(parts)
+
+
+def _filter(band: Codes, over: Codes, step: int) -> bytes:
+    """Rows of bytes by the filter, Sub, Up or Paeth, whose differences are smallest in sum (12.7)."""
+    left, corner = np.zeros_like(band), np.zeros_like(band)
+    left[:, step:], corner[:, step:] = band[:, :-step], over[:, :-step]
+    a, b, c = (x.astype(np.int16) for x in (left, over, corner))
+    near_a, near_b, near_c = np.abs(b - c), np.abs(a - c), np.abs(a + b - 2 * c)
+    paeth = np.where((near_a <= near_b) & (near_a <= near_c), left, np.where(near_b <= near_c, over, corner))
+    kinds = np.array([1, 2, 4], np.uint8)
+    options = np.stack([band - left, band - over, band - paeth])
+    sums = np.abs(options.view(np.int8).astype(np.int16)).sum(-1, dtype=np.int64)
+    best = sums.argmin(0)
+    result = np.empty((len(band), band.shape[1] + 1), np.uint8)
+    result[:, 0] = kinds[best]
+    result[:, 1:] = options[best, np.arange(len(band))]
+    return result.tobytes()

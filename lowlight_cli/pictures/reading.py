@@ -1,0 +1,228 @@
+"""Reading: a file to Photo. The content decides the kind; what comes out is upright, sRGB and float."""
+
+from __future__ import annotations
+
+import stat
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lowlight_cli.errors import DeviceError, InputError, LowlightError, ResourceError
+from lowlight_cli.pictures import colour, metadata
+from lowlight_cli.pictures.decode import DECODERS, Found, Refused
+from lowlight_cli.pictures.formats import HEIC_SUFFIXES, KINDS, RAW_SUFFIXES, sniff
+from lowlight_cli.pictures.photo import Codes, Photo, Pixels, bands
+
+__all__ = ["MAX_PIXELS", "read"]
+
+MAX_PIXELS: Final = 500_000_000
+
+_PRIMARIES: Final = {9: ("Rec. 2020", colour.REC_2020), 12: ("Display P3", colour.DISPLAY_P3)}
+_HDR: Final = {16: "PQ", 18: "HLG"}
+"""Codes of ITU-T H.273."""
+
+_READABLE: Final = ", ".join(kind.title for kind in KINDS.values())
+
+
+def read(source: Path | bytes, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> Photo:
+    """Read a picture: upright, sRGB, float, with all that its file said about it.
+
+    Args:
+        source: a file, or its content.
+        name: what messages call it; the path, or "standard input" where there is none.
+        max_pixels: a picture with more is refused by its header.
+
+    Raises:
+        InputError: missing, unreadable, empty, damaged, not a picture, animated, too large.
+        DeviceError: HEIC or RAW without the package that reads it.
+        ResourceError: there is not enough memory.
+    """
+    label = name or (str(source) if isinstance(source, Path) else "standard input")
+    try:
+        data = _content(source) if isinstance(source, Path) else source
+        kind = _kind(data, Path(label).suffix.lower())
+        found = DECODERS[kind](data, max_pixels)
+        return _photo(found, kind, label)
+    except Refused as reason:
+        raise InputError(f"{label}: {reason}") from None
+    except LowlightError as error:
+        raise type(error)(f"{label}: {error}") from None
+    except MemoryError as error:
+        raise ResourceError(f"{label}: not enough memory to read it; make it smaller first") from error
+    except Exception as error:  # decoders meet damage with whatever is at hand, from OSError to ZeroDivisionError
+        found_out = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{label}: damaged or incomplete ({found_out}); copy or export it anew") from error
+
+
+def _content(path: Path) -> bytes:
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise Refused("is a folder, a picture was wanted")
+        if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+            raise Refused("is not a file")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise Refused("no such file") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise Refused(f"cannot be read ({reason}); check its permissions and its disk") from None
+
+
+def _kind(data: bytes, suffix: str) -> str:
+    """A name in `KINDS`, or the reason why this is none that is read."""
+    if not data:
+        raise Refused("is empty; copy it anew")
+    kind = sniff(data)
+    if kind == "raw" or (kind == "tiff" and (suffix in RAW_SUFFIXES or _is_dng(data))):
+        _want("rawpy", "raw", "a RAW file")
+    if kind == "heic" or (kind is None and suffix in HEIC_SUFFIXES):
+        _want("pi_heif", "heic", "HEIC")
+    if kind is None and suffix in RAW_SUFFIXES:
+        _want("rawpy", "raw", "a RAW file")
+    if kind == "gif":
+        still = data.count(b"\x21\xf9\x04") < 2
+        way = "convert it to PNG first" if still else "take single pictures out of it as PNG, or make it a video clip"
+        raise Refused(f"is a{' ' if still else 'n animated '}GIF; {way}")
+    if kind is None:
+        text = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"<", b"{", b"#")) or _is_text(data[:512])
+        what = "is text, not a picture" if text else "is not a picture that can be read"
+        raise Refused(f"{what}; wanted {_READABLE}")
+    return kind
+
+
+def _is_text(start: bytes) -> bool:
+    return all(byte >= 32 or byte in b"\t\r\n\f\x1b" for byte in start)
+
+
+def _is_dng(data: bytes) -> bool:
+    try:
+        return metadata.value(data, 50_706) is not None
+    except ValueError:
+        return False
+
+
+def _want(package: str, extra: str, what: str) -> None:
+    """HEIC and RAW are read by packages of their own."""
+    if find_spec(package) is None:
+        raise DeviceError(f"{what} needs an extra: pip install 'lowlight-cli[{extra}]', or convert it to TIFF or JPEG")
+    raise Refused(f"is {what}, which this version does not read yet; convert it to TIFF or JPEG")
+
+
+# -- Found to Photo: upright, sRGB, hidden colours filled
+
+
+def _photo(found: Found, kind: str, label: str) -> Photo:
+    notes = list(found.notes)
+    exif, turn = found.exif, 1
+    try:
+        turn = found.turn or (metadata.orientation(exif) if exif else 1)
+    except ValueError:
+        exif = None
+        notes.append("its EXIF is damaged and not kept")
+    colours = _turned(found.colours, turn)
+    alpha = None if found.alpha is None else _turned(found.alpha, turn)
+    height, width = colours.shape[:2]
+    icc, profile = _profile(found, notes)
+    if exif:
+        try:
+            exif = metadata.tidy_exif(exif, height, width)
+        except ValueError:
+            exif = None
+            notes.append("its EXIF is damaged and not kept")
+
+    hidden = alpha is not None and not alpha.all()
+    pixels = _pixels(colours, profile)
+    if alpha is not None and hidden:
+        pixels = _filled(pixels, alpha > 0)
+    return Photo(
+        pixels=pixels,
+        depth=colours.dtype.itemsize * 8,
+        format=kind,
+        name=label,
+        alpha=alpha,
+        grey=colours.ndim == 2,
+        icc=icc,
+        exif=exif,
+        xmp=metadata.tidy_xmp(found.xmp) if found.xmp else None,
+        text=found.text,
+        dpi=found.dpi if turn < 5 or found.dpi is None else found.dpi[::-1],
+        jpeg=found.jpeg,
+        compression=found.compression,
+        source=colours if hidden or profile is not None else None,
+        notes=tuple(notes),
+    )
+
+
+def _profile(found: Found, notes: list[str]) -> tuple[bytes | None, colour.Profile | None]:
+    """The profile that the file will keep, and how to convert by it."""
+    primaries, transfer = found.cicp or (1, 13)
+    if found.icc:
+        primaries, transfer = 1, colour.hdr_transfer(found.icc) or transfer
+    if transfer in _HDR:
+        raise Refused(f"is an HDR picture ({_HDR[transfer]}), which is not read; export it as SDR first")
+    icc = found.icc or None
+    if found.icc is None and primaries in _PRIMARIES:
+        icc = colour.make_profile(*_PRIMARIES[primaries])
+    elif found.icc is None and found.exif:
+        try:
+            icc = colour.make_profile("Adobe RGB (1998) compatible", colour.ADOBE_RGB, 563 / 256) if (
+                found.colours.ndim == 3 and metadata.adobe_rgb(found.exif)
+            ) else None  # fmt: skip
+        except ValueError:
+            icc = None
+    if icc is None:
+        return None, None
+    try:
+        grey = found.colours.ndim == 2
+        if icc[16:20] == b"GRAY" and not grey:
+            raise ValueError("a profile for grey on a picture in colour")
+        return icc, colour.profile_of(icc, grey=grey)
+    except ValueError as error:
+        notes.append(f"its colour profile cannot be used ({error}): read as sRGB, not kept")
+        return None, None
+
+
+def _pixels(colours: Codes, profile: colour.Profile | None) -> Pixels:
+    height, width = colours.shape[:2]
+    pixels = np.empty((height, width, 3), np.float32)
+    for rows in bands(height, width):
+        band = colours[rows] if colours.ndim == 3 else colours[rows, :, None]
+        if profile is None:
+            pixels[rows] = colour.scaled(band)
+        else:
+            pixels[rows] = profile.forward(np.broadcast_to(band, (*band.shape[:2], 3)))
+    return pixels
+
+
+def _turned(samples: Codes, turn: int) -> Codes:
+    """Upright by EXIF's orientation: 2 to 4 mirror and turn about, 5 to 8 also swap the sides."""
+    if turn >= 5:
+        samples = samples.swapaxes(0, 1)
+    # after the swap: which of (rows, columns) runs backwards
+    down, across = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}.get(turn, (1, 1))
+    return np.ascontiguousarray(samples[::down, ::across])
+
+
+def _filled(pixels: Pixels, visible: NDArray[np.bool_]) -> Pixels:
+    """Colour under full transparency, from what is visible nearest: a network must not see the leftovers there."""
+    weight = visible.astype(np.float32)
+    return np.where(visible[..., None], pixels, _spread(pixels * weight[..., None], weight))
+
+
+def _spread(sums: Pixels, weight: Pixels) -> Pixels:
+    """Averages (h, w, 3) of sums of visible colours; where nothing is visible, those of blocks twice as large."""
+    mean = np.divide(sums, np.maximum(weight, 1)[..., None], dtype=np.float32)
+    height, width = weight.shape
+    if weight.all() or (height == 1 and width == 1):
+        return mean
+    down, across = np.arange(0, height, 2), np.arange(0, width, 2)
+    coarse = _spread(
+        np.add.reduceat(np.add.reduceat(sums, down, 0), across, 1),
+        np.add.reduceat(np.add.reduceat(weight, down, 0), across, 1),
+    )
+    wide = coarse.repeat(2, 0)[:height].repeat(2, 1)[:, :width]
+    return np.where(weight[..., None] > 0, mean, wide)

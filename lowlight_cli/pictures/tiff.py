@@ -1,0 +1,205 @@
+"""TIFF: more than 8 bits in, and any depth out.
+
+A TIFF is written around its EXIF block: the block stands first and unchanged, offset 0 to offset 0, so that whatever
+it points to stays right, maker notes too; the directory of the picture comes last and repeats the block's entries.
+
+TIFF 6.0 (Adobe 1992) sections 2, 3, 8, 14 (predictor); Adobe Photoshop TIFF technical notes 2002 (Deflate).
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
+
+from lowlight_cli.pictures import metadata
+from lowlight_cli.pictures.photo import Codes, Photo
+
+if TYPE_CHECKING:
+    import tifffile
+
+__all__ = ["Layout", "decode_deep", "encode", "layout"]
+
+_DEFLATE: Final = 8
+_STRIP: Final = 2**18  # bytes before compression
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the first page of a TIFF is stored.
+
+    Attributes:
+        width: pixels across.
+        height: pixels down.
+        bits: bits a sample.
+        kind: NumPy's letter of the samples: u, i, f, c.
+        pages: pictures in the file, previews and masks left out.
+        compression: `none` or `deflate`, which stands for everything else.
+    """
+
+    width: int
+    height: int
+    bits: int
+    kind: str
+    pages: int
+    compression: str
+
+
+def _open(data: bytes) -> tifffile.TiffFile:
+    import tifffile
+
+    quiet = logging.getLogger("tifffile")
+    if not quiet.handlers:
+        quiet.addHandler(logging.NullHandler())  # else Python prints its warnings to stderr; we raise
+    return tifffile.TiffFile(io.BytesIO(data))
+
+
+def layout(data: bytes) -> Layout:
+    """Read the directories. Raises whatever tifffile raises on damage."""
+    with _open(data) as file:
+        page = file.pages.first
+        for start, size in zip(page.dataoffsets, page.databytecounts, strict=True):
+            if size == 0 or start + size > len(data):
+                raise ValueError("it ends early")
+        kind = "u" if page.dtype is None else page.dtype.kind
+        # NewSubfileType: 1 is a reduced copy, 4 a mask (TIFF 6.0, section 8)
+        pages = sum(1 for other in file.pages if not int(other.aspage().subfiletype) & 5)
+        compression = "none" if page.compression == 1 else "deflate"
+        bits = page.bitspersample
+        return Layout(page.imagewidth, page.imagelength, int(bits), kind, max(pages, 1), compression)
+
+
+def decode_deep(data: bytes) -> tuple[Codes, Codes | None, bool]:
+    """The first page of a TIFF with 16 bits a sample.
+
+    Returns:
+        Colours (H, W) or (H, W, 3) uint16; alpha (H, W) uint16 or None; whether a channel that is neither was left out.
+
+    Raises:
+        ValueError: where the samples are of a kind that is not read.
+    """
+    import tifffile
+
+    with _open(data) as file:
+        page = file.pages.first
+        photometric = tifffile.PHOTOMETRIC(page.photometric).name
+        if page.bitspersample != 16 or page.dtype != np.uint16:
+            raise ValueError(f"its samples are {page.bitspersample}-bit {page.dtype}; save it with 8 or 16 bits")
+        if photometric not in ("MINISWHITE", "MINISBLACK", "RGB"):
+            raise ValueError(f"its colours are {photometric} with 16 bits; save it as RGB")
+        extra = [int(kind) for kind in page.extrasamples]
+        try:
+            samples = page.asarray()
+        except (ValueError, KeyError, ModuleNotFoundError) as error:
+            if "imagecodecs" not in str(error) and not isinstance(error, ModuleNotFoundError):
+                raise
+            samples = _by_opencv(data)
+        else:
+            if page.planarconfig == 2 and samples.ndim == 3:
+                samples = np.moveaxis(samples, 0, -1)
+    if samples.shape[:2] != (page.imagelength, page.imagewidth):
+        raise ValueError("it holds more than one picture a page")
+    if samples.ndim == 2:
+        samples = samples[..., None]
+    colours = samples.shape[-1] - len(extra)
+    if colours not in (1, 3):
+        raise ValueError(f"it has {samples.shape[-1]} channels; save it as grey or RGB")
+    base = samples[..., :3] if colours == 3 else samples[..., 0]
+    if photometric == "MINISWHITE":
+        base = 65_535 - base
+    if not extra or extra[0] == 0:
+        return np.ascontiguousarray(base), None, bool(extra)
+    alpha = np.ascontiguousarray(samples[..., colours])
+    if extra[0] == 1:  # colours come multiplied by alpha
+        share = np.maximum(alpha, 1) / np.float64(65_535)
+        base = np.minimum(np.rint(base / (share[..., None] if colours == 3 else share)), 65_535).astype(np.uint16)
+    return np.ascontiguousarray(base), alpha, len(extra) > 1
+
+
+def _by_opencv(data: bytes) -> Codes:
+    """LZW and other compressions that tifffile leaves to a package of its own; RGB(A) or grey."""
+    import cv2
+
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+    if decoded is None or decoded.dtype != np.uint16:
+        raise ValueError("its compression cannot be read; save it uncompressed or with Deflate (ZIP)")
+    if decoded.ndim == 3:
+        decoded = np.take(decoded, [2, 1, 0, 3][: decoded.shape[-1]], axis=-1)
+    return decoded.astype(np.uint16, copy=False)
+
+
+def encode(samples: Codes, kept: Photo) -> bytes:
+    """A TIFF of (H, W, C) uint8 or uint16: grey, grey with alpha, RGB or RGBA for C of 1 to 4.
+
+    Args:
+        samples: what to store; without compression where `kept` came from such a TIFF, else with Deflate.
+        kept: the metadata; the file is built around `kept.exif`, whose byte order becomes the file's.
+    """
+    height, width, channels = samples.shape
+    block = kept.exif or b"II*\0\x08\0\0\0" + bytes(6)
+    order: Literal["<", ">"] = "<" if block[:2] == b"II" else ">"
+    packed = kept.format != "tiff" or kept.compression != "none"
+    bits = samples.dtype.itemsize * 8
+    tags: dict[int, tuple[int, tuple[int, ...] | bytes]] = {
+        256: (4, (width,)),
+        257: (4, (height,)),
+        258: (3, (bits,) * channels),
+        259: (3, (_DEFLATE if packed else 1,)),
+        262: (3, (2 if channels > 2 else 1,)),
+        274: (3, (1,)),
+        277: (3, (channels,)),
+        284: (3, (1,)),
+        339: (3, (1,) * channels),
+    }
+    if packed:
+        tags[317] = (3, (2,))
+    if channels in (2, 4):
+        tags[338] = (3, (2,))
+    if kept.xmp:
+        tags[metadata.XMP] = (1, kept.xmp)
+    if kept.icc:
+        tags[metadata.ICC] = (7, kept.icc)
+    entries = metadata.entries_for_tiff(block)
+    if kept.dpi and 282 not in entries:
+        for tag, inches in zip((282, 283), kept.dpi, strict=True):
+            tags[tag] = (5, struct.pack(order + "II", round(inches * 1000), 1000))
+        tags[296] = (3, (2,))
+
+    body = bytearray(block)
+    rows = max(1, _STRIP // (width * channels * samples.dtype.itemsize))
+    offsets, sizes = [], []
+    for start in range(0, height, rows):
+        strip = samples[start : start + rows]
+        if packed:
+            strip = np.concatenate([strip[:, :1], np.diff(strip, axis=1)], axis=1)
+        raw = strip.astype(strip.dtype.newbyteorder(order)).tobytes()
+        raw = zlib.compress(raw, 6) if packed else raw
+        body += bytes(len(body) % 2)
+        offsets.append(len(body))
+        sizes.append(len(raw))
+        body += raw
+    tags |= {273: (4, tuple(offsets)), 278: (4, (rows,)), 279: (4, tuple(sizes))}
+
+    for tag, (kind, value) in tags.items():
+        raw = value if isinstance(value, bytes) else struct.pack(f"{order}{len(value)}{'HI'[kind == 4]}", *value)
+        count = len(raw) // {1: 1, 3: 2, 4: 4, 5: 8, 7: 1}[kind]
+        body += bytes(len(body) % 2)
+        place = raw.ljust(4, b"\0") if len(raw) <= 4 else struct.pack(order + "I", len(body))
+        body += raw if len(raw) > 4 else b""
+        entries[tag] = struct.pack(order + "HHI", tag, kind, count) + place
+    body += bytes(len(body) % 2)
+    if len(body) + 12 * len(entries) + 6 >= 2**32:
+        raise ValueError("TIFF holds 4 GiB at most")
+    struct.pack_into(order + "I", body, 4, len(body))
+    body += struct.pack(order + "H", len(entries)) + b"".join(entries[tag] for tag in sorted(entries)) + bytes(4)
+    return bytes(body)

@@ -1,0 +1,128 @@
+"""The look: what each number promises, on pictures of any size."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lowlight_cli.errors import UsageError
+from lowlight_cli.exposure import to_linear, to_srgb
+from lowlight_cli.look import Look, finish, gain_for, left_alone, mean_luma
+
+few = settings(max_examples=25, deadline=None)
+
+
+@st.composite
+def pairs(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
+    height, width = draw(st.integers(1, 60)), draw(st.integers(1, 60))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    before = rng.random((height, width, 3), np.float32) ** draw(st.sampled_from([1, 4]))
+    return before, rng.random((height, width, 3), np.float32)
+
+
+@few
+@given(pairs(), st.floats(0.2, 0.8), st.booleans())
+def test_strength_zero_is_the_input_exactly(pair, exposure, protect):
+    before, after = pair
+    assert np.array_equal(finish(before, after, Look(0, exposure, protect)), before)
+
+
+@few
+@given(pairs())
+def test_strength_one_is_the_output_exactly(pair):
+    assert np.array_equal(finish(*pair, Look()), pair[1])
+
+
+@few
+@given(pairs(), st.floats(0.01, 0.99))
+def test_strength_blends_in_linear_light(pair, strength):
+    before, after = pair
+    got = finish(before, after, Look(strength))
+    wanted = (1 - strength) * to_linear(before) + strength * to_linear(after)
+    assert got.dtype == np.float32
+    assert np.abs(got - to_srgb(wanted)).max() < 1e-4
+
+
+@few
+@given(pairs(), st.floats(0, 1), st.one_of(st.none(), st.floats(0.2, 0.8)), st.booleans())
+def test_always_between_zero_and_one(pair, strength, exposure, protect):
+    got = finish(*pair, Look(strength, exposure, protect))
+    assert got.shape == pair[0].shape
+    assert got.min() >= 0
+    assert got.max() <= 1
+
+
+@few
+@given(pairs(), st.floats(0.2, 0.8))
+def test_exposure_sets_the_mean_luma(pair, target):
+    assert mean_luma(finish(*pair, Look(exposure=target))) == pytest.approx(target, abs=2e-3)
+
+
+@few
+@given(pairs(), st.floats(0.2, 0.8))
+def test_exposure_keeps_order_black_and_white(pair, target):
+    after = pair[1].copy()
+    after[0, 0] = (0, 0.5, 1)
+    got = finish(pair[0], after, Look(exposure=target))
+    order = np.argsort(after, axis=None)
+    assert np.all(np.diff(got.ravel()[order]) >= -1e-6)
+    assert got[0, 0, 0] == 0
+    assert got[0, 0, 2] == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0])
+def test_exposure_of_a_picture_that_cannot_change(level):
+    flat = np.full((4, 5, 3), level, np.float32)
+    assert np.isfinite(gain_for(flat, 0.5))
+    assert np.allclose(finish(flat, flat, Look(exposure=0.5)), level, atol=1e-6)
+
+
+def test_exposure_of_a_large_picture_is_found_from_a_part():
+    rng = np.random.default_rng(1)
+    after = np.sort(rng.random((900, 1100, 1), np.float32), axis=0) * np.float32([1.0, 0.5, 0.2])
+    assert mean_luma(finish(after, after, Look(exposure=0.6))) == pytest.approx(0.6, abs=5e-3)
+
+
+def test_highlights_of_the_input_are_kept_and_the_dark_is_not_touched():
+    before = np.zeros((3, 200, 3), np.float32) + np.linspace(0, 1, 200, dtype=np.float32)[None, :, None]
+    after = np.sqrt(before)
+    got = finish(before, after, Look(protect_highlights=True))
+    assert np.array_equal(got[:, -1], before[:, -1])
+    dark = before[0, :, 0] < 0.69
+    assert np.array_equal(got[:, dark], after[:, dark])
+    assert np.abs(np.diff(got[0, :, 0])[5:]).max() < 0.03  # no edge where protection begins
+
+
+def test_a_lamp_survives_a_network_that_blows_it_out():
+    before = np.full((8, 8, 3), 0.1, np.float32)
+    before[2:4, 2:4] = 0.97
+    after = np.ones_like(before)
+    got = finish(before, after, Look(protect_highlights=True))
+    assert np.abs(got[2:4, 2:4] - 0.97).max() < 0.01
+    assert got[0, 0, 0] == 1
+
+
+def test_the_gate():
+    bright, dark = np.full((2, 2, 3), 0.6, np.float32), np.full((2, 2, 3), 0.1, np.float32)
+    assert left_alone(bright, 0.5)
+    assert not left_alone(dark, 0.5)
+    assert not left_alone(bright, None)
+    assert np.array_equal(finish(bright, dark, Look(gate=0.5)), bright)
+    assert np.array_equal(finish(dark, bright, Look(gate=0.5)), bright)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [{"strength": 1.1}, {"strength": -0.1}, {"strength": float("nan")}, {"exposure": 0.1}, {"exposure": 0.9},
+     {"gate": 2.0}],
+)  # fmt: skip
+def test_numbers_out_of_range(numbers):
+    with pytest.raises(UsageError, match="out of range"):
+        Look(**numbers)
+
+
+def test_shapes_must_agree():
+    with pytest.raises(ValueError, match="shape"):
+        finish(np.zeros((2, 3, 3), np.float32), np.zeros((3, 2, 3), np.float32), Look())
