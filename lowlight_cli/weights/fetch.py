@@ -62,10 +62,14 @@ class _Way:
         if self.on_message:
             self.on_message(line)
 
-    def announce(self, what: str, place: str, size: int | None) -> None:
-        """Say that the network is going to be used, or refuse it."""
+    def announce(self, what: str, place: str, size: int | None, damaged: Path | None) -> None:
+        """Say that the network is going to be used and why, or refuse it."""
+        why = f"{what}: its copy {damaged} is damaged" if damaged and damaged.is_file() else ""
         if self.offline:
-            raise WeightsError(f"{what} is not on this machine, and {self.offline} keeps it from being fetched")
+            why = why or f"{what} is not on this machine"
+            raise WeightsError(f"{why}, and {self.offline} keeps it from being fetched")
+        if why:
+            self.say(why)
         self.say(f"fetching {what} from {place}" + (f" ({size / 1e6:.1f} MB)" if size else ""))
 
 
@@ -171,10 +175,9 @@ def cache_folder() -> Path:
 
 def offline_reason(offline: bool = False) -> str:
     """What forbids the use of the network, as a user would say it; empty where nothing does."""
-    if offline:
-        return "--offline"
     names = ("LOWLIGHT_OFFLINE", "HF_HUB_OFFLINE")
-    return next((name for name in names if os.environ.get(name, "").lower() in ("1", "on", "yes", "true")), "")
+    told = (name for name in names if os.environ.get(name, "").lower() in ("1", "on", "yes", "true"))
+    return next(told, "offline mode" if offline else "")
 
 
 # ----------------------------------------------------------------------------------------------------------- places
@@ -202,14 +205,11 @@ def _from_hub(address: str, checkpoint: Checkpoint | None, way: _Way) -> Resolve
     wanted = checkpoint.sha256 if checkpoint else reference.sha256
     name = f"{checkpoint.name} ({reference})" if checkpoint else str(reference)
     known = hub.cached(reference)
-    if known and wanted and disk.sha256(known) != wanted:
-        if way.offline:
-            raise WeightsError(f"{name}: the copy {known} is damaged, and {way.offline} keeps it from being fetched")
-        way.say(f"{name}: the copy on this machine is damaged")
-    elif known and (reference.pinned or way.offline):
+    damaged = known if known and wanted and disk.sha256(known) != wanted else None
+    if known and not damaged and (reference.pinned or way.offline):
         return Resolved(known, _checked(known, str(reference), way), checkpoint)
-    way.announce(name, hub.endpoint() or "huggingface.co", checkpoint.bytes if checkpoint else None)
-    got = hub.download(reference, again=known is not None and wanted is not None, on_progress=way.on_progress)
+    way.announce(name, hub.endpoint() or "huggingface.co", checkpoint.bytes if checkpoint else None, damaged)
+    got = hub.download(reference, again=damaged is not None, on_progress=way.on_progress)
     try:
         web.verified(got.path, str(reference), sha256=wanted)
         found = _checked(got.path, str(reference), way)
@@ -242,7 +242,7 @@ def _from_web(address: str, checkpoint: Checkpoint | None, way: _Way) -> Resolve
 
     if path := find():
         return Resolved(path, wanted if checkpoint else _checked(path, url, way), checkpoint)
-    way.announce(name, web.host(url), size)
+    way.announce(name, web.host(url), size, target)
     return Resolved(_made(target, find, make, way), wanted, checkpoint)
 
 
@@ -275,7 +275,7 @@ def _from_authors(checkpoint: Checkpoint, way: _Way) -> Resolved:
         return disk.settle(converted, cache_folder() / f"{_stem(checkpoint)}-{disk.sha256(converted)}.safetensors")
 
     if (path := find()) is None:
-        way.announce(checkpoint.name, web.host(checkpoint.sources[0].url), total)
+        way.announce(checkpoint.name, web.host(checkpoint.sources[0].url), total, local(checkpoint))
         way.say(f"{checkpoint.name}: licence {checkpoint.licence}")
         path = _made(cache_folder() / _stem(checkpoint), find, make, way)
     return Resolved(path, path.stem[-64:], checkpoint)

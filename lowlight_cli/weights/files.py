@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import json
+import pickle
+import warnings
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -216,7 +218,9 @@ def _tree(path: Path) -> Mapping[Any, Any]:
     if not path.is_file():
         raise WeightsError(f"no weights file {path}")
     try:
-        tree = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old ways to pickle: what is read in the end is compared name by name
+            tree = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes from anywhere: the unpickler and the archive reader fail in a dozen ways
         raise WeightsError(f"cannot read {path} safely (tensors only, no code): {_refusal(path, error)}") from error
     if not isinstance(tree, Mapping):
@@ -226,11 +230,13 @@ def _tree(path: Path) -> Mapping[Any, Any]:
 
 def _refusal(path: Path, error: Exception) -> str:
     """Why a pickle was refused, in a few words."""
-    text = str(error)
-    if "Unsupported global" in text or "WeightsUnpickler" in text or "TorchScript" in text:
+    text = str(error).lower()
+    if "unsupported global" in text or "torchscript" in text:
         return "it wants to run code when it is read, which is refused"
     with path.open("rb") as file:
-        return "it is cut off or damaged" if file.read(2) == b"PK" else sniff(path) or first_line(error)
+        if not file.read(2).startswith((b"PK", b"\x80")):
+            return sniff(path) or first_line(error)
+    return "it holds more than tensors" if isinstance(error, pickle.UnpicklingError) else "it is cut off or damaged"
 
 
 def _unwrapped(tree: Mapping[Any, Any], wanted: Set[str]) -> dict[str, Tensor]:

@@ -1,0 +1,362 @@
+"""`lowlight weights`: what weights there are, and where; check, fetch, convert, publish and delete them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lowlight_cli.cli import report
+from lowlight_cli.cli.options import Debug, Json, Offline, Quiet, Verbose
+from lowlight_cli.errors import OutputError, UsageError, WeightsError
+
+if TYPE_CHECKING:
+    from lowlight_cli.weights.catalog import Checkpoint
+
+__all__ = ["app"]
+
+app = typer.Typer(name="weights", add_completion=False)
+
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[NAME]...", help="MODEL.TAG, or MODEL for its default.", show_default=False),
+]
+
+
+class InputChoice(StrEnum):
+    """What a network wants to see."""
+
+    exposed = "exposed"
+    as_is = "as-is"
+
+
+class ReplaceChoice(StrEnum):
+    """What to do where the target exists."""
+
+    error = "error"
+    skip = "skip"
+    overwrite = "overwrite"
+
+
+@app.callback(invoke_without_command=True)
+def weights(context: typer.Context) -> None:
+    """Trained weights: list, check, fetch, convert, publish. A name is MODEL.TAG; MODEL alone is its default."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+# ---------------------------------------------------------------------------------------------------------- looking
+
+
+@app.command("list")
+def list_(json: Json = False, quiet: Quiet = False, verbose: Verbose = False, debug: Debug = False) -> None:
+    """What weights there are, and which of them are on this machine."""
+    from lowlight_cli.weights.catalog import catalog
+
+    table = catalog()
+    if json:
+        for checkpoint in table:
+            report.event("checkpoint", _fields(checkpoint))
+        return
+    rows = [
+        (c.name, _size(c.bytes), f"{c.parameters / 1e6:.2f} M", _state(c), _figures(c), c.training_data, c.licence)
+        for c in table
+    ]
+    report.table(("name", "size", "parameters", "where", "measured", "trained on", "licence"), rows)
+
+
+@app.command()
+def info(
+    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="MODEL.TAG, MODEL, or a .safetensors file.")],
+    toml: Annotated[bool, typer.Option("--toml", help="Of a FILE: a block for weights.toml, ready to paste.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """All that is known of one checkpoint, or what a file says of itself."""
+    from lowlight_cli.weights import catalog, disk
+
+    if toml:
+        if not (file := _file(name)):
+            raise UsageError(f"--toml describes a .safetensors file, not {name!r}")
+        report.data(catalog.block(file))
+        return
+    if file := _file(name):
+        header = disk.inspect(file)
+        fields: dict[str, Any] = {
+            "file": str(file),
+            "bytes": header.bytes,
+            "sha256": disk.sha256(file),
+            "tensors": len(header.shapes),
+            "dtypes": ", ".join(sorted(set(header.dtypes.values()))),
+            **header.metadata,
+        }
+    else:
+        fields = _fields(catalog.named(name))
+    if json:
+        report.event("checkpoint", fields)
+        return
+    report.table(("field", "value"), [(key, text) for key, value in fields.items() for text in _lines(value)])
+
+
+@app.command()
+def path(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Without one: the cache's folder.")] = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Where weights are on this machine; fetches nothing."""
+    from lowlight_cli.weights import fetch
+    from lowlight_cli.weights.catalog import named
+
+    if name is None:
+        report.path(fetch.cache_folder())
+        return
+    checkpoint = named(name)
+    if (found := fetch.local(checkpoint)) is None:
+        full = checkpoint.name
+        raise WeightsError(f"{full} is not on this machine; `lowlight weights pull {full}` fetches it")
+    report.path(found)
+
+
+@app.command()
+def verify(
+    names: Names = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Check hash, size, names, shapes and values of all weights on this machine, or of those named (also FILE).
+
+    Ends with 5 where one is damaged, or where one that was named is missing.
+    """
+    from lowlight_cli.weights.catalog import catalog
+
+    faults = 0
+    for name in names or [checkpoint.name for checkpoint in catalog()]:
+        found, fault = _verified(name, must=bool(names))
+        faults += bool(fault)
+        if json:
+            ok = None if found is None and not fault else not fault
+            report.event("verify", {"name": name, "path": found, "ok": ok, "error": fault or None})
+        elif fault:
+            report.error(fault)
+        elif found:
+            report.data(f"{name}\tok\t{found}")
+        else:
+            report.note(f"{name}: not on this machine")
+    if faults:
+        raise typer.Exit(WeightsError.exit_code)
+
+
+# --------------------------------------------------------------------------------------------------------- fetching
+
+
+@app.command()
+def pull(
+    names: Names = None,
+    all_: Annotated[bool, typer.Option("--all", help="Everything in `lowlight weights list`.")] = False,
+    model: Annotated[
+        str | None, typer.Option("-m", "--model", metavar="MODEL", help="For an address: which network it is for.")
+    ] = None,
+    offline: Offline = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Fetch weights now, so that they are there without a network later; prints where they are.
+
+    Besides names it takes hf://ORG/REPO/FILE@REVISION and https://...#sha256=..., with --model.
+    """
+    from lowlight_cli.weights import fetch
+    from lowlight_cli.weights.catalog import catalog, named
+
+    if all_ == bool(names):
+        raise UsageError("name what to fetch, or say --all")
+    if all_:
+        wanted = [(checkpoint.network, checkpoint.name) for checkpoint in catalog()]
+    elif any("://" in name for name in names or ()):
+        if model is None:
+            raise UsageError("an address needs --model: which network is it for?")
+        wanted = [(model, name) for name in names or ()]
+    else:
+        wanted = [(checkpoint.network, checkpoint.name) for checkpoint in map(named, names or ())]
+    for network, name in wanted:
+        with _transfer(name) as moved:
+            got = fetch.resolve(network, name, offline=offline, on_progress=moved, on_message=report.note)
+        report.path(got.path)
+
+
+@app.command("rm")
+def remove(
+    names: Names = None,
+    all_: Annotated[bool, typer.Option("--all", help="Everything in lowlight's own cache of weights.")] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Delete fetched weights; those shipped with the program stay."""
+    from lowlight_cli.weights import fetch
+    from lowlight_cli.weights.catalog import named
+
+    if all_ == bool(names):
+        raise UsageError("name what to delete, or say --all")
+    if all_:
+        report.note(f"deleted {fetch.clear() / 1e6:.1f} MB in {fetch.cache_folder()}")
+        return
+    for checkpoint in [named(name) for name in names or ()]:
+        gone = fetch.remove(checkpoint)
+        report.note(f"deleted {gone}" if gone else f"{checkpoint.name}: nothing to delete")
+
+
+# ----------------------------------------------------------------------------------------------- making, publishing
+
+
+@app.command()
+def convert(
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="SOURCE...", help=".pth, .pt or .safetensors; several together make one.")
+    ],
+    model: Annotated[str, typer.Option("-m", "--model", metavar="MODEL", help="Which network they are for.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The .safetensors file to write.")],
+    tag: Annotated[str, typer.Option(help="Its name among the model's weights.")] = "converted",
+    input_: Annotated[InputChoice, typer.Option("--input", help="What the network wants to see.")] = InputChoice.as_is,
+    licence: Annotated[str, typer.Option(help="The licence of the weights.")] = "unknown",
+    data: Annotated[str, typer.Option(help="What they were trained on.")] = "unknown",
+    exist: Annotated[ReplaceChoice, typer.Option(help="Where OUTPUT exists.")] = ReplaceChoice.error,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Turn foreign weights into safetensors. Pickles are read without running code that they hold."""
+    from lowlight_cli.weights import files
+
+    if output.suffix != ".safetensors":
+        raise UsageError(f"{output}: the name must end in .safetensors")
+    if any(output.resolve() == source.resolve() for source in sources):
+        raise UsageError(f"{output} is one of the sources")
+    if output.exists() and exist is not ReplaceChoice.overwrite:
+        if exist is ReplaceChoice.error:
+            raise OutputError(f"{output} exists: choose --exist skip or overwrite")
+        report.note(f"{output} exists: skipped")
+        return
+    about = {"tag": tag, "input": input_.value, "licence": licence, "data": data}
+    files.convert(sources, model, output, about)
+    report.path(output)
+
+
+@app.command()
+def push(
+    repo: Annotated[str, typer.Argument(metavar="ORG/REPO", help="The hub's repository; made where there is none.")],
+    names: Names = None,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    message: Annotated[str, typer.Option(help="Of the commit.", show_default=False)] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the model card; send nothing.")] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Publish the shipped weights with a model card (HF_TOKEN, HF_ENDPOINT); prints their pinned addresses."""
+    from lowlight_cli.weights import publish
+
+    checkpoints = publish.publishable(names or ())
+    if dry_run:
+        report.data(publish.card(repo, checkpoints))
+        return
+    pushed = publish.push(repo, checkpoints, private=private, message=message, on_message=report.note)
+    report.note(f"published as {pushed.url} at {pushed.revision}")
+    for address in pushed.addresses.values():
+        report.data(address)
+
+
+# ----------------------------------------------------------------------------------------------------------- inside
+
+
+@contextlib.contextmanager
+def _transfer(label: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar that appears with the first bytes, and starts anew with the next file."""
+    with contextlib.ExitStack() as stack:
+        advance: Callable[[float], None] | None = None
+        before = 0
+
+        def moved(done: int, total: int | None) -> None:
+            nonlocal advance, before
+            if advance is None or done < before:
+                stack.close()
+                advance, before = stack.enter_context(report.progress(label, total, unit="B")), 0
+            advance(done - before)
+            before = done
+
+        yield moved
+
+
+def _file(name: str) -> Path | None:
+    """`name` as a file, where it is one by its looks; None where it is a checkpoint's name."""
+    path = Path(name).expanduser()
+    return path if path.suffix == ".safetensors" or len(path.parts) > 1 else None
+
+
+def _verified(name: str, *, must: bool) -> tuple[Path | None, str]:
+    """Where a checkpoint or a file is, and in one line what is wrong with it; it may be away unless it `must` not."""
+    from lowlight_cli.weights import disk, fetch, files
+    from lowlight_cli.weights.catalog import named
+
+    found = _file(name)
+    try:
+        if found:
+            files.load(found, disk.inspect(found).metadata.get("network", ""))
+            return found, ""
+        checkpoint = named(name)
+        found = fetch.local(checkpoint)
+        if found or must or checkpoint.file:
+            got = fetch.resolve(checkpoint.network, checkpoint.name, offline=True)
+            files.load(got.path, checkpoint.network)
+            if checkpoint.bytes not in (None, size := got.path.stat().st_size):
+                return found, f"{got.path} has {size} bytes, wanted {checkpoint.bytes}"
+    except WeightsError as error:
+        return found, str(error)
+    return found, ""
+
+
+def _fields(checkpoint: Checkpoint) -> dict[str, Any]:
+    """A checkpoint's block and where it is, for --json and `info`."""
+    from lowlight_cli.weights import fetch
+
+    block = checkpoint.model_dump(mode="json", exclude_none=True)
+    return {"name": checkpoint.name, **block, "where": _state(checkpoint), "path": str(fetch.local(checkpoint) or "")}
+
+
+def _state(checkpoint: Checkpoint) -> str:
+    from lowlight_cli.weights import fetch
+
+    if fetch.local(checkpoint) is None:
+        return "missing" if checkpoint.file else "to be fetched"
+    return "shipped" if checkpoint.file else "fetched"
+
+
+def _figures(checkpoint: Checkpoint) -> str:
+    """The first measured figures, as far as they go."""
+    if not checkpoint.metrics:
+        return ""
+    first = checkpoint.metrics[0]
+    psnr = "" if first.psnr is None else f"{first.psnr:.2f} dB"
+    ssim = "" if first.ssim is None else f"{first.ssim:.3f}"
+    return " / ".join(part for part in (psnr, ssim) if part) + f" ({first.dataset})"
+
+
+def _lines(value: Any) -> list[str]:
+    """A field's value as one line, or one a row where it is a list of tables."""
+    if isinstance(value, list):
+        return [", ".join(f"{key} {item}" for key, item in row.items() if key != "network") for row in value]
+    return [str(value)]
+
+
+def _size(size: int | None) -> str:
+    return "" if size is None else f"{size / 1e6:.1f} MB"
