@@ -33,7 +33,7 @@ def to_linear(srgb: NDArray[np.floating]) -> Picture:
 
 
 def to_srgb(linear: NDArray[np.floating]) -> Picture:
-    """sRGB encoding of linear light (IEC 61966-2-1); any shape, [0, 1]."""
+    """SRGB encoding of linear light (IEC 61966-2-1); any shape, [0, 1]."""
     return np.where(
         linear <= 0.0031308, linear * 12.92, 1.055 * np.maximum(linear, 0.0031308) ** (1 / 2.4) - 0.055
     ).astype(np.float32)
@@ -80,4 +80,4 @@ def apply_gain(picture: Picture, gain: float) -> Picture:
 
 
 def _curve(linear: Picture, gain: float) -> Picture:
-    return gain * linear / (1 + (gain - 1) * linear)
+    return np.asarray(gain * linear / (1 + (gain - 1) * linear), np.float32)

@@ -76,7 +76,7 @@ NETWORKS: dict[str, Descriptor] = {
             "most of DRGN at a sixth of its work", "fine texture",
         ),
         Descriptor(
-            "neid", "neid:NEID", "Network for joint brightness enhancement and detail preservation",
+            "neid", "neid:NEID", "Bridge the vision gap: enhancing illumination and details",
             "Jiang et al., 2021", "https://arxiv.org/abs/2101.08039",
             16, None, 3.210, 7.35, False, True,
             "fast on large pictures: it works at half size", "fine detail, for the same reason",

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lowlight_cli.networks.layers import Network, pad
+from lowlight_cli.networks.layers import Network, float32_at_least, full_precision, pad
 
 __all__ = ["DGAF", "Exposure", "to_linear", "to_srgb"]
 
@@ -35,10 +35,8 @@ def to_linear(srgb: Tensor) -> Tensor:
 
 
 def to_srgb(linear: Tensor) -> Tensor:
-    """sRGB encoding of linear light (IEC 61966-2-1); any shape, [0, 1]."""
-    return torch.where(
-        linear <= 0.0031308, linear * 12.92, 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055
-    )
+    """SRGB encoding of linear light (IEC 61966-2-1); any shape, [0, 1]."""
+    return torch.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055)
 
 
 class Exposure(nn.Module):
@@ -62,16 +60,16 @@ class Exposure(nn.Module):
         nn.init.zeros_(last.bias)
 
     def forward(self, thumbnail: Tensor) -> Tensor:
-        """The gain of each picture of the batch."""
-        logs = torch.log(to_linear(thumbnail.float()) + 1e-3)
-        scaled = logs / 3 + 1
-        features = self.features(scaled)
-        pooled = torch.cat(
-            (features.mean((2, 3)), features.amax((2, 3)), scaled.mean((2, 3)), scaled.std((2, 3))), dim=1
-        )
-        correction = self.head(pooled).float()
-        rule = math.log(KEY) - logs.mean((1, 2, 3)).unsqueeze(1)
-        return torch.exp(rule + correction)[..., None, None]
+        """The gain of each picture of the batch, in full precision: half a per cent is a grey level."""
+        with full_precision(thumbnail):
+            logs = torch.log(to_linear(float32_at_least(thumbnail)) + 1e-3)
+            scaled = logs / 3 + 1
+            features = self.features(scaled)
+            pooled = torch.cat(
+                (features.mean((2, 3)), features.amax((2, 3)), scaled.mean((2, 3)), scaled.std((2, 3))), dim=1
+            )
+            rule = math.log(KEY) - logs.mean((1, 2, 3)).unsqueeze(1)
+            return torch.exp(rule + self.head(pooled))[..., None, None]
 
 
 class ResidualBlock(nn.Module):
@@ -118,7 +116,7 @@ class DGAF(Network):
         if thumbnail is None:
             thumbnail = F.interpolate(x, size=(THUMBNAIL, THUMBNAIL), mode="area")
         x = pad(x, STRIDE)
-        exposed = to_srgb((self.exposure(thumbnail) * to_linear(x)).clamp(0, 1))
+        exposed = to_srgb((self.exposure(thumbnail).to(x.dtype) * to_linear(x)).clamp(0, 1))
         half = F.relu(self.stem(torch.cat((x, exposed), 1)))
         deep = self.blocks(F.relu(self.down(half)))
         merged = F.relu(F.pixel_shuffle(self.up(deep), 2) + half)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lowlight_cli.networks.layers import Network, pad
+from lowlight_cli.networks.layers import Network, float32_at_least, full_precision, pad
 
 __all__ = ["FRLIE", "RADIUS", "Decoder", "Encoder", "FeatureRestoration"]
 
@@ -60,12 +60,9 @@ class Decoder(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Decode, in float32 even under autocast: with the authors' weights bfloat16 is 3 grey levels off here."""
-        device = features.device.type
-        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-            with torch.autocast(device, enabled=False):
-                return self.forward(features.float())
-        picture: Tensor = self.conv2(self.up2(self.conv1(self.up1(features))))
-        return (torch.tanh(picture) + 1) / 2
+        with full_precision(features):
+            picture: Tensor = self.conv2(self.up2(self.conv1(self.up1(float32_at_least(features)))))
+            return (torch.tanh(picture) + 1) / 2
 
 
 class FeatureRestoration(nn.Module):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Final
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["MINIMUM", "ChannelAttention", "Network", "pad"]
+__all__ = ["MINIMUM", "ChannelAttention", "Network", "float32_at_least", "full_precision", "pad"]
 
 MINIMUM: Final = 16
 """The shortest side that a network sees; shorter ones are replicated up to it."""
@@ -44,6 +46,19 @@ def pad(x: Tensor, stride: int) -> Tensor:
         return x
     mode = "reflect" if down < height and right < width else "replicate"
     return F.pad(x, (0, right, 0, down), mode=mode)
+
+
+def full_precision(x: Tensor) -> contextlib.AbstractContextManager[object]:
+    """No autocast on the device of `x` inside the block: for what bfloat16 would move by whole grey levels."""
+    device = x.device.type
+    if torch.amp.is_autocast_available(device):
+        return torch.autocast(device, enabled=False)
+    return contextlib.nullcontext()
+
+
+def float32_at_least(x: Tensor) -> Tensor:
+    """`x` in float32, or in float64 where it is that already."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class ChannelAttention(nn.Module):

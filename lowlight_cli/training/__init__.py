@@ -1,0 +1,1 @@
+"""Training: sources of pairs, losses, recipes, the loop."""

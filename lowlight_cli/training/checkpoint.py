@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lowlight_cli.errors import InputError
+from lowlight_cli.weights.disk import replaced
 
 __all__ = ["load_state", "save_state"]
 
@@ -21,16 +21,18 @@ __all__ = ["load_state", "save_state"]
 def save_state(
     path: Path, network: nn.Module, average: dict[str, Tensor], optimiser: Optimizer, numbers: dict[str, Any]
 ) -> None:
-    """Write network, moving average, optimiser and counters; the file at `path` is always a whole one."""
+    """Write network, moving average, optimiser and counters; the file at `path` is always a whole one.
+
+    Raises:
+        OutputError: the folder cannot be written.
+        ResourceError: the disk is full; the state before stays.
+    """
     tensors = {f"network.{key}": value for key, value in network.state_dict().items()}
     tensors |= {f"average.{key}": value for key, value in average.items()}
     for index, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
-    part = path.with_suffix(".part")
-    save_file({key: value.contiguous() for key, value in tensors.items()}, part, {"numbers": json.dumps(numbers)})
-    with part.open("rb+") as file:
-        os.fsync(file.fileno())
-    part.replace(path)
+    with replaced(path) as part:
+        save_file({key: value.contiguous() for key, value in tensors.items()}, part, {"numbers": json.dumps(numbers)})
 
 
 def load_state(path: Path, network: nn.Module, average: dict[str, Tensor], optimiser: Optimizer) -> dict[str, Any]:

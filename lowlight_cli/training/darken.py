@@ -68,13 +68,14 @@ def codec_noise(low: Bytes, random: Generator) -> Bytes:
     height, width = low.shape[:2]
     fine = random.standard_normal((height, width, 3), dtype=np.float32)
     coarse = random.standard_normal((height // 4 + 2, width // 4 + 2, 3), dtype=np.float32)
-    coarse = cv2.resize(coarse, None, fx=4, fy=4, interpolation=cv2.INTER_LINEAR)[:height, :width]
+    wide = cv2.resize(coarse, None, fx=4, fy=4, interpolation=cv2.INTER_LINEAR)[:height, :width]
     shared = random.standard_normal((height, width, 1), dtype=np.float32)
-    noise = 0.8 * fine + 0.62 * coarse + 0.36 * shared
+    noise = 0.8 * fine + 0.62 * wide + 0.36 * shared
     level = low.astype(np.float32)
     deviation = np.array([2.3, 1.5, 2.1], np.float32) * np.sqrt(np.minimum((level + 1.5) / 5.5, 1))
     strength = np.float32(random.uniform(0.75, 1.2))
-    return np.clip(np.rint(level + strength * deviation * noise), 0, 255).astype(np.uint8)
+    noisy = level + strength * deviation * noise
+    return np.asarray(np.clip(np.rint(noisy), 0, 255), np.uint8)
 
 
 def _light_field(height: int, width: int, random: Generator) -> Floats:
@@ -82,7 +83,7 @@ def _light_field(height: int, width: int, random: Generator) -> Floats:
     cells = random.integers(2, 6, size=2)
     coarse = random.standard_normal((cells[0], cells[1]), dtype=np.float32) * np.float32(random.uniform(0.2, 1.4))
     smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-    return np.exp(smooth - smooth.mean()).astype(np.float32)
+    return np.asarray(np.exp(smooth - smooth.mean()), np.float32)
 
 
 def _lamps(height: int, width: int, random: Generator) -> Floats:
@@ -115,7 +116,7 @@ def _exposure_for(radiance: Floats, mean: float) -> np.float32:
 
 
 def _encode(linear: Floats) -> Floats:
-    """sRGB of linear light clipped to [0, 1], by table."""
+    """SRGB of linear light clipped to [0, 1], by table."""
     codes: Floats = CODES[(np.sqrt(np.clip(linear, 0, 1)) * (CODE_STEPS - 1) + 0.5).astype(np.int32)]
     return codes
 
@@ -130,12 +131,12 @@ def _sensor(linear: Floats, random: Generator) -> Bytes:
     read = np.exp(random.uniform(np.log(5e-5), np.log(2e-3)))
     noise = random.standard_normal(linear.shape, dtype=np.float32)
     if random.random() < 0.6:
-        noise = cv2.GaussianBlur(noise, (3, 3), random.uniform(0.5, 0.9))
+        noise = np.asarray(cv2.GaussianBlur(noise, (3, 3), random.uniform(0.5, 0.9)), np.float32)
         noise /= noise.std()
     clipped = np.minimum(linear, 1)
     linear = clipped + noise * np.sqrt(np.float32(shot) * clipped + np.float32(read**2))
     code = _encode(linear)
-    code = cv2.pow(code, random.uniform(0.9, 1.1)) + np.float32(random.uniform(-0.008, 0.008))
+    code = np.power(code, np.float32(random.uniform(0.9, 1.1))) + np.float32(random.uniform(-0.008, 0.008))
     low = (np.clip(code, 0, 1) * 255 + 0.5).astype(np.uint8)
     if random.random() < 0.4:
         held = io.BytesIO()

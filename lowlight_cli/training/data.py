@@ -36,6 +36,7 @@ from lowlight_cli.training.darken import codec_noise, physical
 __all__ = ["Batch", "Pair", "Source", "batch_of", "cut", "parse", "read_source"]
 
 Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float32]
 SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff"})
 HELD_OUT: Final = 20
 """Every HELD_OUT-th scene is kept for validation."""
@@ -121,6 +122,9 @@ def read_source(source: Source, cache: Path) -> list[Pair]:
     return pairs
 
 
+_LEVELS: Final = np.repeat(np.arange(256, dtype=np.float32)[:, None] / np.float32(255), 3, 1)
+
+
 def batch_of(samples: Sequence[tuple[Bytes, Bytes, Bytes]], exposed: bool, random: Generator) -> Batch:
     """Cut, turn and stack (low, high, whole low) triples.
 
@@ -129,19 +133,16 @@ def batch_of(samples: Sequence[tuple[Bytes, Bytes, Bytes]], exposed: bool, rando
         exposed: hand the network the low picture exposed by the whole picture's gain.
         random: positions, flips and turns are drawn from it.
     """
-    lows, highs, smalls = [], [], []
+    lows: list[Floats] = []
+    highs: list[Floats] = []
+    smalls: list[Floats] = []
     for low, high, whole in samples:
         turned = _turn(np.concatenate((low, high), 2), random)
-        small = thumbnail(whole.astype(np.float32) / 255)
-        if exposed:
-            gain = auto_gain(small)
-            levels = np.repeat(np.arange(256, dtype=np.float32)[:, None] / 255, 3, 1)
-            table = apply_gain(levels, gain)[:, 0]
-            lows.append(table[turned[..., :3]])
-        else:
-            lows.append(turned[..., :3].astype(np.float32) / 255)
-        highs.append(turned[..., 3:].astype(np.float32) / 255)
-        smalls.append(cv2.resize(small, (64, 64)) if small.shape[:2] != (64, 64) else small)
+        small = thumbnail(np.divide(whole, 255, dtype=np.float32))
+        table = apply_gain(_LEVELS, auto_gain(small))[:, 0] if exposed else _LEVELS[:, 0]
+        lows.append(table[turned[..., :3]])
+        highs.append(_LEVELS[:, 0][turned[..., 3:]])
+        smalls.append(np.asarray(cv2.resize(small, (64, 64)), np.float32))
     return Batch(_stack(lows), _stack(highs), _stack(smalls))
 
 
@@ -151,7 +152,7 @@ def cut(pair: Pair, crop: int, random: Generator) -> tuple[Bytes, Bytes, Bytes]:
         short = min(pair.high.shape[:2])
         scale = max(crop, short * random.uniform(0.45, 0.9)) / short
         size = (max(crop, round(pair.high.shape[1] * scale)), max(crop, round(pair.high.shape[0] * scale)))
-        low, high = physical(cv2.resize(pair.high, size, interpolation=cv2.INTER_AREA), random)
+        low, high = physical(np.asarray(cv2.resize(pair.high, size, interpolation=cv2.INTER_AREA), np.uint8), random)
     else:
         low, high = pair.low, pair.high
     height, width = high.shape[:2]
@@ -166,11 +167,11 @@ def cut(pair: Pair, crop: int, random: Generator) -> tuple[Bytes, Bytes, Bytes]:
 
 def _turn(picture: Bytes, random: Generator) -> Bytes:
     """One of the eight flips and quarter turns."""
-    picture = np.rot90(picture, random.integers(4))
+    picture = np.rot90(picture, int(random.integers(4)))
     return picture[:, ::-1] if random.random() < 0.5 else picture
 
 
-def _stack(pictures: list[NDArray[np.float32]]) -> Tensor:
+def _stack(pictures: list[Floats]) -> Tensor:
     stacked = torch.from_numpy(np.ascontiguousarray(np.stack(pictures), np.float32))
     return stacked.permute(0, 3, 1, 2)
 
@@ -191,7 +192,8 @@ def _folder(path: Path) -> dict[str, Path]:
     for file in sorted(path.iterdir()):
         if file.suffix.lower() in SUFFIXES:
             if file.stem in found:
-                raise InputError(f"{path}: {found[file.stem].name} and {file.name} share a stem, which belongs to the pair?")
+                both = f"{found[file.stem].name} and {file.name}"
+                raise InputError(f"{path}: {both} share a stem: which is the pair's? Move the other away")
             found[file.stem] = file
     return found
 

@@ -12,7 +12,7 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,9 +120,7 @@ def train(run: Run, report: Callable[[Progress], None]) -> Path:
         return min(1.0, max(step / run.steps, seconds() / 60 / run.minutes))
 
     def save() -> None:
-        save_state(
-            run.output / "state.safetensors", network, average, optimiser, {"step": step, "seconds": seconds()}
-        )
+        save_state(run.output / "state.safetensors", network, average, optimiser, {"step": step, "seconds": seconds()})
 
     (run.output / "run.json").write_text(_described(run))
     with (run.output / "log.jsonl").open("a" if run.resume else "w", buffering=1) as log:
@@ -197,8 +195,8 @@ def _read(run: Run) -> tuple[list[list[data.Pair]], list[data.Pair]]:
 
 def _batches(
     run: Run, pools: list[list[data.Pair]], first: int, share: Callable[[], float]
-) -> Iterator[data.Batch]:
-    """Batches in order, prepared ahead by threads. Batch k depends on the seed and k alone, so a resumed run goes on."""
+) -> Generator[data.Batch, None, None]:
+    """Batches in order, prepared ahead by threads; batch k depends on seed and k alone: a resumed run goes on."""
     weights = np.array([source.weight for source in run.sources])
     recipe = run.recipe
 
@@ -265,13 +263,13 @@ def _validate(run: Run, average: dict[str, Tensor], pairs: list[data.Pair]) -> S
     rows = []
     for pair in pairs:
         assert pair.low is not None
-        low, high = (picture.astype(np.float32) / 255 for picture in (pair.low, pair.high))
+        low, high = (np.divide(picture, 255, dtype=np.float32) for picture in (pair.low, pair.high))
         if run.recipe.input == "exposed":
             low = apply_gain(low, auto_gain(low))
         x = torch.from_numpy(low).permute(2, 0, 1)[None].to(run.device, memory_format=torch.channels_last)
         with torch.autocast(run.device.partition(":")[0], torch.bfloat16, enabled=run.bf16):
             y = network(x)
-        output = np.rint(y[0].float().clamp(0, 1).permute(1, 2, 0).cpu().numpy() * 255) / 255
+        output = np.rint(y[0].float().clamp(0, 1).permute(1, 2, 0).cpu().numpy() * 255) / np.float32(255)
         rows.append((psnr(output, high), psnr(gt_mean(output, high), high), ssim(output, high)))
     means = np.mean(rows, 0)
     return Scores(float(means[0]), float(means[1]), float(means[2]), len(rows))

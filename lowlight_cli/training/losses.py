@@ -12,7 +12,7 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 def charbonnier(x: Tensor, y: Tensor, epsilon: float = 1e-3) -> Tensor:
-    """mean sqrt((x - y)^2 + epsilon^2): L1 with a round bottom (Charbonnier et al. 1994)."""
+    """Mean of sqrt((x - y)^2 + epsilon^2): L1 with a round bottom (Charbonnier et al. 1994)."""
     return torch.sqrt((x - y) ** 2 + epsilon**2).mean()
 
 

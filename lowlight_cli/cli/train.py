@@ -1,0 +1,102 @@
+"""`lowlight train`: a network from pairs of dark and lit pictures."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lowlight_cli.cli import report
+from lowlight_cli.cli.options import Debug, Quiet, Verbose
+from lowlight_cli.errors import UsageError
+
+__all__ = ["train"]
+
+
+def train(
+    model: Annotated[str, typer.Option("-m", "--model", metavar="NAME", help="Which network.", show_default=False)],
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--data", metavar="KIND:PATH[@WEIGHT]", show_default="lol:$LOWLIGHT_DATA/lol",
+            help="Where pairs come from; may be given several times, with a share of the batches behind @. "
+            "lol:PATH, sice:PATH, pairs:LOW,HIGH (two folders), bright:PATH (photographs to be darkened).",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder of the run.", show_default="runs/MODEL")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="How many steps, unless --minutes ends before.")] = 10_000,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.01, help="How long; the learning rate reaches its end by then.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a number of the recipe.")
+    ] = None,
+    tag: Annotated[str, typer.Option(help="Name of the checkpoint: MODEL.TAG.safetensors.")] = "own",
+    init: Annotated[
+        str | None, typer.Option(metavar="TAG|FILE", help="Start from these weights instead of from nothing.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in --output stopped.")] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N; auto takes a GPU where there is one.")] = "auto",
+    precision: Annotated[str, typer.Option(help="bf16 or fp32.")] = "bf16",
+    seed: Annotated[int, typer.Option(help="Same seed, same run.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Threads that prepare batches.")] = 2,
+    every: Annotated[int, typer.Option(min=1, help="Steps between validations and saved states.")] = 500,
+    validate: Annotated[int, typer.Option(min=0, help="How many held-out pictures to validate on.")] = 8,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:  # fmt: skip
+    """Train a network on your own pairs, or on LOL.
+
+    Prints the path of the finished checkpoint, which `lowlight enhance -w` takes. A line a measurement goes to
+    log.jsonl in the run's folder. Ctrl-C saves; --resume goes on.
+    """
+    from platformdirs import user_cache_path
+
+    from lowlight_cli.engines.pytorch import pick_device
+    from lowlight_cli.networks import descriptor
+    from lowlight_cli.training import data as sources
+    from lowlight_cli.training import loop, recipe
+    from lowlight_cli.weights.fetch import resolve
+
+    if precision not in ("bf16", "fp32"):
+        raise UsageError(f"--precision {precision!r}: bf16 or fp32")
+    descriptor(model)
+    cache = os.environ.get("LOWLIGHT_CACHE")
+    run = loop.Run(
+        model=model,
+        sources=tuple(sources.parse(text) for text in data or [_default_data()]),
+        output=output or Path("runs") / model,
+        cache=(Path(cache).expanduser() if cache else user_cache_path("lowlight", appauthor=False)) / "decoded",
+        recipe=recipe.load(model, tuple(set_ or ())),
+        steps=steps,
+        minutes=minutes or math.inf,
+        tag=tag,
+        seed=seed,
+        device=pick_device(device)[0],
+        bf16=precision == "bf16",
+        init=resolve(model, init).path if init else None,
+        resume=resume,
+        threads=threads,
+        every=every,
+        validate=validate,
+    )
+    with report.training(model) as show:
+        path = loop.train(run, show)
+    report.note(f"trained; try `lowlight enhance PHOTO -m {model} -w {path}`")
+    report.path(path)
+
+
+def _default_data() -> str:
+    root = os.environ.get("LOWLIGHT_DATA", "data")
+    if not (Path(root) / "lol").is_dir():
+        raise UsageError(
+            f"no data to train on: {Path(root) / 'lol'} is not there; give --data lol:PATH (a folder with "
+            "our485/low and our485/high), --data pairs:LOW,HIGH, or set LOWLIGHT_DATA"
+        )
+    return f"lol:{root}/lol"
