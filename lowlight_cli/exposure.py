@@ -49,7 +49,7 @@ def thumbnail(picture: Picture, size: int = THUMBNAIL) -> Picture:
     columns = np.linspace(0, width, min(size, width) + 1).astype(int)
     sums = np.add.reduceat(np.add.reduceat(picture, rows[:-1], 0, dtype=np.float64), columns[:-1], 1)
     cells = np.diff(rows)[:, None] * np.diff(columns)[None, :]
-    return (sums / cells[..., None]).astype(np.float32)
+    return np.asarray(sums / cells[..., None], np.float32)
 
 
 def auto_gain(picture: Picture, target: float = TARGET) -> float:

@@ -58,7 +58,7 @@ def train(
     """
     from platformdirs import user_cache_path
 
-    from lowlight_cli.engines.pytorch import pick_device
+    from lowlight_cli.engines.pytorch import choose_device
     from lowlight_cli.networks import descriptor
     from lowlight_cli.training import data as sources
     from lowlight_cli.training import loop, recipe
@@ -78,7 +78,7 @@ def train(
         minutes=minutes or math.inf,
         tag=tag,
         seed=seed,
-        device=pick_device(device)[0],
+        device=choose_device(device),
         bf16=precision == "bf16",
         init=resolve(model, init).path if init else None,
         resume=resume,

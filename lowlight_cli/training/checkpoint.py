@@ -52,10 +52,16 @@ def load_state(path: Path, network: nn.Module, average: dict[str, Tensor], optim
             average[key].copy_(value)
     except (SafetensorError, RuntimeError, KeyError) as error:
         raise InputError(f"{path}: not a state of this network's training ({error})") from error
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     states: dict[int, dict[str, Tensor]] = {}
     for key, value in _under("optimiser.", tensors).items():
         index, _, name = key.partition(".")
-        states.setdefault(int(index), {})[name] = value
+        # Fused optimisers walk memory: a moment must lie as its parameter does, or values land in wrong places.
+        parameter = parameters[int(index)]
+        laid = (
+            torch.empty_like(parameter, requires_grad=False).copy_(value) if value.shape == parameter.shape else value
+        )
+        states.setdefault(int(index), {})[name] = laid
     optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
     return numbers
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ from torch import Tensor
 from lowlight_cli.errors import InputError, UsageError
 from lowlight_cli.exposure import apply_gain, auto_gain, thumbnail
 from lowlight_cli.training.darken import codec_noise, physical
+from lowlight_cli.weights.disk import replaced
 
 __all__ = ["Batch", "Pair", "Source", "batch_of", "cut", "parse", "read_source"]
 
@@ -263,8 +263,7 @@ def _decode(paths: list[Path], cache: Path) -> dict[Path, Bytes]:
     flat, index = cache / f"{key}.u8", cache / f"{key}.json"
     if not index.is_file():
         shapes: list[tuple[int, int]] = []
-        part = flat.with_suffix(f".{os.getpid()}.part")
-        with part.open("wb") as file:
+        with replaced(flat) as part, part.open("wb") as file:
             for path in unique:
                 try:
                     with Image.open(path) as picture:
@@ -273,7 +272,6 @@ def _decode(paths: list[Path], cache: Path) -> dict[Path, Bytes]:
                     raise InputError(f"{path}: cannot be read as a picture ({error})") from error
                 file.write(pixels.tobytes())
                 shapes.append((pixels.shape[0], pixels.shape[1]))
-        part.replace(flat)
         index.write_text(json.dumps(shapes))
     shapes = [tuple(shape) for shape in json.loads(index.read_text())]
     mapped = np.memmap(flat, np.uint8, "r")

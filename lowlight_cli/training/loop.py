@@ -116,8 +116,8 @@ def train(run: Run, report: Callable[[Progress], None]) -> Path:
     def seconds() -> float:
         return before + time.perf_counter() - started
 
-    def share() -> float:
-        return min(1.0, max(step / run.steps, seconds() / 60 / run.minutes))
+    def share(of_step: int) -> float:
+        return min(1.0, max(of_step / run.steps, seconds() / 60 / run.minutes))
 
     def save() -> None:
         save_state(run.output / "state.safetensors", network, average, optimiser, {"step": step, "seconds": seconds()})
@@ -126,7 +126,7 @@ def train(run: Run, report: Callable[[Progress], None]) -> Path:
     with (run.output / "log.jsonl").open("a" if run.resume else "w", buffering=1) as log:
         batches = _batches(run, pools, step, share)
         try:
-            while (done := share()) < 1:
+            while (done := share(step)) < 1:
                 asked = time.perf_counter()
                 batch = next(batches)
                 waited += time.perf_counter() - asked
@@ -151,7 +151,7 @@ def train(run: Run, report: Callable[[Progress], None]) -> Path:
                 step += 1
                 recent_loss += float(loss.detach())
                 recent += 1
-                last = share() >= 1
+                last = share(step) >= 1
                 looked = last or step % run.every == 0
                 if looked or step % 20 == 0:
                     now = time.perf_counter()
@@ -159,7 +159,7 @@ def train(run: Run, report: Callable[[Progress], None]) -> Path:
                     left = min((run.steps - step) / speed, run.minutes * 60 - seconds())
                     scores = _validate(run, average, validation) if looked and validation else None
                     line = Progress(
-                        step, recent_loss / recent, rate, speed, share(), left, waited / (now - since), scores
+                        step, recent_loss / recent, rate, speed, share(step), left, waited / (now - since), scores
                     )
                     log.write(json.dumps(dataclasses.asdict(line)) + "\n")
                     report(line)
@@ -194,7 +194,7 @@ def _read(run: Run) -> tuple[list[list[data.Pair]], list[data.Pair]]:
 
 
 def _batches(
-    run: Run, pools: list[list[data.Pair]], first: int, share: Callable[[], float]
+    run: Run, pools: list[list[data.Pair]], first: int, share: Callable[[int], float]
 ) -> Generator[data.Batch, None, None]:
     """Batches in order, prepared ahead by threads; batch k depends on seed and k alone: a resumed run goes on."""
     weights = np.array([source.weight for source in run.sources])
@@ -214,7 +214,7 @@ def _batches(
         try:
             while True:
                 while len(ahead) <= run.threads:
-                    ahead.append(pool.submit(prepare, step, share() >= recipe.crop_change))
+                    ahead.append(pool.submit(prepare, step, share(step) >= recipe.crop_change))
                     step += 1
                 yield ahead.popleft().result()
         finally:

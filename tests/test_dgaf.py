@@ -1,0 +1,47 @@
+"""What only DGAF's Enlightening network has: one gain for the whole picture."""
+
+import numpy as np
+import torch
+
+from lowlight_cli.exposure import to_linear as to_linear_array
+from lowlight_cli.networks.dgaf import DGAF, Exposure, to_linear, to_srgb
+
+
+def test_transfer_functions_agree_with_the_array_ones() -> None:
+    values = np.linspace(0, 1, 1001, dtype=np.float32)
+    there = to_linear(torch.from_numpy(values))
+    assert np.abs(there.numpy() - to_linear_array(values)).max() < 1e-6
+    assert torch.allclose(to_srgb(there), torch.from_numpy(values), atol=1e-6)
+
+
+def test_the_gain_starts_at_the_log_average_rule() -> None:
+    torch.manual_seed(0)
+    exposure = Exposure().eval()
+    dark = exposure(torch.full((1, 3, 64, 64), 0.05)).item()
+    light = exposure(torch.full((1, 3, 64, 64), 0.5)).item()
+    # 0.05 is 0.0039 of linear light, 0.5 is 0.214; the rule adds 0.001 against black.
+    assert 0.6 < dark / (0.13 / 0.0049) < 1.6
+    assert 0.6 < light / (0.13 / 0.215) < 1.6
+
+
+def test_a_crop_is_exposed_by_the_whole_pictures_gain() -> None:
+    torch.manual_seed(0)
+    network = DGAF().eval()
+    whole = torch.rand(1, 3, 128, 128) * 0.1
+    whole[..., :64] *= 8
+    thumbnail = torch.nn.functional.interpolate(whole, size=(64, 64), mode="area")
+    with torch.inference_mode():
+        exposed = network.training_outputs(whole)["exposed"]
+        crop = network.training_outputs(whole[..., 64:, 64:], thumbnail)["exposed"]
+        alone = network.training_outputs(whole[..., 64:, 64:])["exposed"]
+    assert torch.allclose(crop, exposed[..., 64:, 64:], atol=1e-6)
+    assert (alone - crop).abs().mean() > 0.02
+
+
+def test_lamps_are_clipped_like_a_sensor() -> None:
+    torch.manual_seed(0)
+    picture = torch.full((1, 3, 64, 64), 0.02)
+    picture[:, :, 30:34, 30:34] = torch.tensor([1.0, 0.9, 0.7]).view(1, 3, 1, 1)
+    with torch.inference_mode():
+        exposed = DGAF().eval().training_outputs(picture)["exposed"]
+    assert exposed.max() <= 1 and torch.allclose(exposed[0, :, 32, 32], torch.ones(3), atol=1e-6)

@@ -1,0 +1,136 @@
+"""Sources, pairs and crops; dark pictures made of bright ones."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lowlight_cli.errors import InputError, UsageError
+from lowlight_cli.exposure import TARGET, apply_gain, auto_gain
+from lowlight_cli.training.darken import codec_noise, physical
+from lowlight_cli.training.data import Pair, batch_of, cut, parse, read_source
+
+
+def picture(seed: int, height: int = 60, width: int = 80, level: float = 0.5) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    smooth = np.kron(random.uniform(0.2, 1, (height // 20, width // 20, 3)), np.ones((20, 20, 1)))
+    return (smooth * level * 255).astype(np.uint8)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    low, high = tmp_path / "low", tmp_path / "high"
+    low.mkdir(), high.mkdir()
+    for i in range(4):
+        Image.fromarray(picture(i, level=0.1)).save(low / f"{i}.png")
+        Image.fromarray(picture(i, level=0.9)).save(high / f"{i}.bmp")
+    return low, high
+
+
+def test_pairs_match_by_stem_whatever_the_suffix(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    source = parse(f"pairs:{folders[0]},{folders[1]}")
+    for _ in range(2):  # decoded, then from the cache
+        pairs = read_source(source, tmp_path / "cache")
+        assert [pair.stem for pair in pairs] == ["0", "1", "2", "3"]
+        for i, pair in enumerate(pairs):
+            assert np.array_equal(pair.low, picture(i, level=0.1)) and np.array_equal(pair.high, picture(i, level=0.9))
+    assert len(list((tmp_path / "cache").glob("*.u8"))) == 1
+
+
+def test_a_picture_without_partner_is_named(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    (folders[1] / "2.bmp").unlink()
+    with pytest.raises(InputError, match="1 pictures without partner, first 2"):
+        read_source(parse(f"pairs:{folders[0]},{folders[1]}"), tmp_path / "cache")
+
+
+def test_unequal_sizes_are_named(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    Image.fromarray(picture(0, 40, 40)).save(folders[0] / "3.png")
+    with pytest.raises(InputError, match="unequal size, first 3"):
+        read_source(parse(f"pairs:{folders[0]},{folders[1]}"), tmp_path / "cache")
+
+
+def test_a_damaged_picture_is_named_and_nothing_is_cached(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    (folders[0] / "1.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"1\.png: cannot be read"):
+        read_source(parse(f"pairs:{folders[0]},{folders[1]}"), tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())
+
+
+@pytest.mark.parametrize("text", ["lol", "nonsense:x", "lol:x@-1", "lol:x@0"])
+def test_a_source_that_is_none(text: str) -> None:
+    with pytest.raises(UsageError, match="--data"):
+        parse(text)
+
+
+def test_a_weight_behind_the_path() -> None:
+    assert parse("lol:/a@b/c@2.5").weight == 2.5
+    assert parse("lol:/a@b/c").paths == (Path("/a@b/c"),)
+
+
+def test_validation_is_by_scene(tmp_path: Path) -> None:
+    lines = ["stem,folder,scene,low_mean,low_kept"]
+    for folder in ("our485", "siblings"):
+        for side in ("low", "high"):
+            (tmp_path / folder / side).mkdir(parents=True)
+        for i in range(60):
+            lines.append(f"{i},{folder},{i},1,lossless")
+            for side in ("low", "high"):
+                Image.fromarray(picture(i, 20, 20)).save(tmp_path / folder / side / f"{i}.png")
+    (tmp_path / "scenes.csv").write_text("\n".join(lines))
+    pairs = read_source(parse(f"lol:{tmp_path}"), tmp_path / "cache")
+    held = {pair.scene for pair in pairs if pair.validation}
+    assert 0 < len(held) < 20
+    assert not held & {pair.scene for pair in pairs if not pair.validation}
+
+
+def test_crops_of_low_and_high_show_the_same_place() -> None:
+    high = picture(1, 100, 120)
+    pair = Pair("a", high // 4, high, "a", False, False)
+    random = np.random.default_rng(0)
+    for _ in range(10):
+        low, bright, whole = cut(pair, 32, random)
+        assert low.shape == bright.shape == (32, 32, 3) and whole is pair.low
+        assert np.array_equal(low, bright // 4)
+        batch = batch_of([(low, bright, whole)], False, random)
+        assert np.abs(batch.low.numpy() * 255 - batch.high.numpy() * 255 // 4).max() < 1.01
+
+
+def test_an_exposed_crop_takes_the_gain_of_the_whole() -> None:
+    whole = picture(1, 100, 120, 0.1)
+    whole[:50] //= 4
+    batch = batch_of([(whole[:32, :32], whole[:32, :32], whole)], True, np.random.default_rng(0))
+    floats = whole.astype(np.float32) / 255
+    exposed = apply_gain(floats, auto_gain(floats))
+    assert exposed.mean() == pytest.approx(TARGET, abs=0.02)
+    assert batch.low.mean().item() == pytest.approx(float(exposed[:32, :32].mean()), abs=0.01)
+    assert batch.thumbnail.shape == (1, 3, 64, 64)
+
+
+def test_darkening_gives_the_same_pair_for_the_same_seed() -> None:
+    first, second = (physical(picture(3, 100, 120), np.random.default_rng(7)) for _ in range(2))
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_darkening_keeps_the_scenes_light_and_is_darker() -> None:
+    lows, highs = [], []
+    for seed in range(60):
+        low, high = physical(picture(seed, 100, 120, 0.8), np.random.default_rng(seed))
+        assert low.shape == high.shape == (100, 120, 3) and low.dtype == high.dtype == np.uint8
+        lows.append(low.mean() / 255)
+        highs.append(high.mean() / 255)
+    assert min(highs) > 0.30 and max(highs) < 0.57
+    assert np.median(lows) < 0.2
+    assert max(lows) > 0.25, "some pictures are hardly dark"
+
+
+def test_noise_given_back_is_that_of_the_sensor() -> None:
+    flat = np.full((200, 200, 3), 20, np.uint8)
+    noisy = codec_noise(flat, np.random.default_rng(0)).astype(float) - 20
+    assert abs(noisy.mean()) < 0.2
+    deviations = noisy.std((0, 1))
+    assert deviations[1] < deviations[2] < deviations[0] < 3.2
+    across = (noisy[:, 1:] * noisy[:, :-1]).mean() / noisy.var()
+    assert 0.1 < across < 0.4
+    black = codec_noise(np.zeros((200, 200, 3), np.uint8), np.random.default_rng(0))
+    assert black.std() < noisy.std()

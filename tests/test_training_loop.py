@@ -1,0 +1,119 @@
+"""The loop: learns, resumes to the bit, writes weights that load, says what is wrong."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lowlight_cli.errors import InputError, UsageError
+from lowlight_cli.networks import NETWORKS, build
+from lowlight_cli.training import data
+from lowlight_cli.training.loop import Progress, Run, train
+from lowlight_cli.training.recipe import Recipe, load
+from lowlight_cli.weights import files
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("pairs")
+    for side in ("low", "high"):
+        (folder / side).mkdir()
+    random = np.random.default_rng(0)
+    for i in range(30):
+        high = np.kron(random.uniform(60, 220, (3, 3, 3)), np.ones((16, 16, 1))).astype(np.uint8)
+        low = np.clip(high * 0.1 + random.normal(0, 1, high.shape), 0, 255).astype(np.uint8)
+        Image.fromarray(low).save(folder / "low" / f"{i}.png")
+        Image.fromarray(high).save(folder / "high" / f"{i}.png")
+    recipe = replace(load("neid"), crop=32, batch=2, crop_end=48, crop_change=0.5, batch_end=1, warmup=2)
+    sources = (data.parse(f"pairs:{folder / 'low'},{folder / 'high'}"),)
+    return Run("neid", sources, folder / "run", folder / "cache", recipe, steps=8, every=4, bf16=False, validate=2)
+
+
+def lines(run: Run) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (run.output / "log.jsonl").read_text().splitlines()]
+
+
+def test_it_learns_and_its_weights_load(run: Run) -> None:
+    run = replace(run, output=run.output / "learn", steps=60, every=30, recipe=replace(run.recipe, ema=0.9))
+    seen: list[Progress] = []
+    path = train(run, seen.append)
+    assert path.name == "neid.own.safetensors"
+    looked = [p.scores.psnr for p in seen if p.scores]
+    assert len(looked) == 2 and seen[-1].share == 1 and seen[-1].step == 60
+    assert looked[-1] > 18
+    state, metadata = files.load(path, "neid")
+    build("neid").load_state_dict(state)
+    assert metadata["input"] == "exposed" and metadata["steps"] == "60"
+    rates = [line["rate"] for line in lines(run)]
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(run: Run) -> None:
+    whole = replace(run, output=run.output / "whole")
+    train(whole, lambda _: None)
+    broken = replace(run, output=run.output / "broken")
+
+    def interrupt(now: Progress) -> None:
+        if now.step == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(broken, interrupt)
+    train(replace(broken, resume=True), lambda _: None)
+    there, here = (files.load(r.output / "neid.own.safetensors", "neid") for r in (whole, broken))
+    for key, value in there[0].items():
+        assert torch.equal(value, here[0][key]), key
+    assert lines(whole)[-1]["loss"] == lines(broken)[-1]["loss"]
+
+
+def test_minutes_end_a_run_and_its_cosine(run: Run) -> None:
+    seen: list[Progress] = []
+    train(replace(run, output=run.output / "timed", steps=10**6, minutes=0.04, every=10**6), seen.append)
+    assert seen[-1].share == 1 and seen[-1].step < 10**6
+    assert seen[-1].rate < 0.1 * run.recipe.rate
+
+
+def test_it_starts_from_given_weights(run: Run) -> None:
+    network = build("neid")
+    files.save(run.cache / "init.safetensors", network.state_dict(), {
+        "network": "neid", "tag": "x", "input": "exposed", "recipe": "", "data": "", "licence": "MIT", "config": "",
+        "steps": "0",
+    })  # fmt: skip
+    still = replace(run.recipe, rate=0.0, warmup=1)
+    path = train(
+        replace(run, output=run.output / "init", steps=2, recipe=still, init=run.cache / "init.safetensors"),
+        lambda _: None,
+    )
+    for key, value in files.load(path, "neid")[0].items():
+        assert torch.allclose(value, network.state_dict()[key].float(), atol=2e-3), key
+
+
+def test_nothing_to_resume(run: Run) -> None:
+    with pytest.raises(InputError, match="no run to resume"):
+        train(replace(run, output=run.output / "empty", resume=True), lambda _: None)
+
+
+def test_no_data(run: Run) -> None:
+    with pytest.raises(UsageError, match="--data"):
+        train(replace(run, sources=()), lambda _: None)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_has_a_recipe(name: str) -> None:
+    recipe = load(name)
+    assert recipe.input == ("as-is" if name == "dgaf" else "exposed")
+    assert recipe.crop % 4 == 0 and math.isfinite(recipe.rate)
+
+
+def test_recipe_overrides() -> None:
+    assert load("frlie", ("rate=1e-5", "betas=[0.5, 0.9]", "batch=3")) == replace(
+        load("frlie"), rate=1e-5, betas=(0.5, 0.9), batch=3
+    )
+    for wrong in ("rat=1", "rate='fast'", "rate", "betas=[1]"):
+        with pytest.raises(UsageError):
+            load("frlie", (wrong,))
+    assert Recipe().optimiser == "adamw"
