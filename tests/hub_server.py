@@ -142,7 +142,10 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(body, 200, {**headers, "ETag": f'"{blob}"'})
         oid = hashlib.sha256(body).hexdigest()
         headers |= {"X-Linked-Etag": f'"{oid}"', "X-Linked-Size": str(len(body)), "ETag": f'"{oid}"'}
-        return self._send(b"", 302, {**headers, "Location": f"{self.server.url}/storage/{oid}"})
+        # Another host, as a hub's storage is: the client would follow a redirect to the hub itself.
+        return self._send(
+            b"", 302, {**headers, "Location": f"http://localhost:{self.server.server_port}/storage/{oid}"}
+        )
 
     def _model(self, name: str, revision: str) -> None:
         repo = self.server.repos.get(name)

@@ -84,12 +84,15 @@ def push(
     paths = {checkpoint: fetch.resolve(checkpoint.network, checkpoint.tag).path for checkpoint in checkpoints}
 
     from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     say(f"publishing {_list(c.name for c in checkpoints)} to {hub.endpoint() or 'huggingface.co'}/{repo}")
     api = HfApi(endpoint=hub.endpoint(), library_name="lowlight", library_version=__version__)
     adds = [CommitOperationAdd(path.name, path) for path in paths.values()]
     adds.append(CommitOperationAdd("README.md", card(repo, checkpoints).encode()))
+    drawn = not are_progress_bars_disabled()
     try:
+        disable_progress_bars()  # the client's own, which know neither -q nor pipes
         with warnings.catch_warnings(record=True) as remarks:  # the client warns of what the hub says of the card
             warnings.simplefilter("always")
             page = api.create_repo(repo, private=private or None, exist_ok=True)
@@ -98,6 +101,9 @@ def push(
         raise
     except Exception as error:  # the client and its HTTP library raise a dozen kinds; each becomes one line
         raise hub.explained(error, repo) from error
+    finally:
+        if drawn:
+            enable_progress_bars()
     for remark in remarks:
         say(" ".join(str(remark.message).split()))
     pinned = {c.name: str(hub.Reference(repo, path.name, commit.oid)) for c, path in paths.items()}

@@ -71,6 +71,7 @@ def download(url: str, target: Path, *, expected: int | None = None, on_progress
                 if on_progress:
                     on_progress(done, length or expected)
     except HTTPError as error:
+        error.close()
         raise WeightsError(f"{url}: the server answers {error.code} {error.reason}") from error
     except (OSError, HTTPException, ValueError) as error:  # URLError, time-outs and refused connections are OSErrors
         if disk.disk_full(error):
@@ -108,5 +109,9 @@ class _SafeRedirects(HTTPRedirectHandler):
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> Request | None:
-        _safe(newurl)
+        try:
+            _safe(newurl)
+        except WeightsError:
+            fp.close()
+            raise
         return super().redirect_request(req, fp, code, msg, headers, newurl)

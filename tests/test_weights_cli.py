@@ -1,0 +1,203 @@
+"""`lowlight weights`: what goes to stdout, what to stderr, and the exit codes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hub_server import Answer, Hub, serve
+
+from lowlight_cli import networks
+from lowlight_cli.cli import app
+from lowlight_cli.weights import catalog, files
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("ours") / "a.safetensors"
+    about = {"network": "dgaf", "input": "exposed", "tag": "night", "licence": "MIT", "data": "LOL", "recipe": "test"}
+    files.save(path, networks.build("dgaf").state_dict(), about)
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Hub]:
+    with serve() as running:
+        yield running
+
+
+@pytest.fixture
+def here(tmp_path: Path, ours: bytes, server: Hub, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installation with one shipped checkpoint, dgaf.night, and one to be fetched, dgaf.far."""
+    package = tmp_path / "package"
+    (package / "checkpoints").mkdir(parents=True)
+    shipped = package / "checkpoints" / "dgaf.night.safetensors"
+    shipped.write_bytes(ours)
+    block = catalog.block(shipped)
+    digest = hashlib.sha256(ours).hexdigest()
+    far = block.replace('"night"', '"far"')
+    far = far.replace('file = "dgaf.night.safetensors"', f'url = "https://example.org/far#sha256={digest}"')
+    (package / "weights.toml").write_text(block + "\n" + far)
+    monkeypatch.setattr(catalog, "PACKAGE", package)
+    catalog.read.cache_clear()
+    monkeypatch.setenv("LOWLIGHT_CACHE", str(tmp_path / "cache"))
+    for name in ("LOWLIGHT_OFFLINE", "HF_HUB_OFFLINE", "HTTP_PROXY", "ALL_PROXY", "LOWLIGHT_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    server.pages["/a.safetensors"] = Answer(ours)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(here: Path, capfd: pytest.CaptureFixture[str]) -> Run:
+    def call(*words: object) -> tuple[int, str, str]:
+        code = app.run(["weights", *map(str, words)])
+        out, err = capfd.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return call
+
+
+def test_list(run: Run, here: Path) -> None:
+    code, out, err = run("list")
+    rows = [line.split("\t") for line in out.splitlines()]
+    assert code == 0 and err == ""
+    assert rows[0][0] == "name" and [row[0] for row in rows[1:]] == ["dgaf.night", "dgaf.far"]
+    assert "shipped" in rows[1] and "to be fetched" in rows[2] and "0.8 MB" in rows[1]
+    code, out, _ = run("list", "--json")
+    first, second = map(json.loads, out.splitlines())
+    assert first["name"] == "dgaf.night" and first["path"].endswith("dgaf.night.safetensors")
+    assert second["where"] == "to be fetched" and second["path"] == "" and first["schema"]
+
+
+def test_info(run: Run, here: Path, ours: bytes) -> None:
+    code, out, _ = run("info", "dgaf")
+    assert code == 0 and "name\tdgaf.night" in out and hashlib.sha256(ours).hexdigest() in out
+    path = here / "mine.safetensors"
+    path.write_bytes(ours)
+    code, out, _ = run("info", path)
+    assert code == 0 and "network\tdgaf" in out and "dtypes\tF16" in out and "licence\tMIT" in out
+    assert json.loads(run("info", path, "--json")[1])["tensors"] == len(files.inspect(path).shapes)
+    code, out, _ = run("info", path, "--toml")
+    assert code == 0 and tomllib.loads(out)["checkpoint"][0]["file"] == "mine.safetensors"
+    assert run("info", "dgaf", "--toml")[0] == 2
+    assert run("info", "dgaf.dawn")[0] == 5
+    assert run("info", "dgav")[0] == 2
+    code, out, err = run("info", "none.safetensors")
+    assert (code, out) == (5, "") and "no weights file none.safetensors" in err
+
+
+def test_path(run: Run, here: Path) -> None:
+    assert run("path") == (0, f"{here / 'cache' / 'weights'}\n", "")
+    assert run("path", "dgaf") == (0, f"{here / 'package/checkpoints/dgaf.night.safetensors'}\n", "")
+    code, out, err = run("path", "dgaf.far")
+    assert (code, out) == (5, "") and "`lowlight weights pull dgaf.far`" in err
+
+
+def test_verify(run: Run, here: Path, ours: bytes) -> None:
+    code, out, err = run("verify")
+    assert code == 0 and out.startswith("dgaf.night\tok\t") and "dgaf.far: not on this machine" in err
+    assert run("verify", "dgaf.far")[0] == 5
+    whole = here / "whole.safetensors"
+    whole.write_bytes(ours)
+    assert run("verify", whole)[:2] == (0, f"{whole}\tok\t{whole}\n")
+    whole.write_bytes(ours[:-1])
+    assert run("verify", whole)[0] == 5
+    (here / "package/checkpoints/dgaf.night.safetensors").write_bytes(ours[:-1])
+    code, out, err = run("verify")
+    assert (code, out) == (5, "") and "damaged" in err
+    code, out, _ = run("verify", "--json")
+    first, second = map(json.loads, out.splitlines())
+    assert code == 5 and first["ok"] is False and "damaged" in first["error"] and second["ok"] is None
+
+
+def test_pull_and_rm(run: Run, here: Path, server: Hub, ours: bytes) -> None:
+    address = f"{server.url}/a.safetensors#sha256={hashlib.sha256(ours).hexdigest()}"
+    assert run("pull", address)[0] == 2
+    code, out, err = run("pull", address, "--model", "dgaf", "--offline")
+    assert (code, out) == (5, "") and "offline" in err
+    code, out, err = run("pull", address, "--model", "dgaf")
+    assert code == 0 and Path(out.strip()).read_bytes() == ours
+    assert len(err.splitlines()) == 1 and err.startswith("fetching")
+    assert run("path", "dgaf.far")[1] == out  # the same content: the same file
+    assert run("pull", "dgaf", "dgaf.far")[0] == 0
+    code, _, err = run("rm", "dgaf.far")
+    assert code == 0 and "deleted" in err and not Path(out.strip()).exists()
+    assert "nothing to delete" in run("rm", "dgaf.far")[2]
+    code, _, err = run("rm", "dgaf")
+    assert code == 5 and "shipped" in err
+    assert run("pull")[0] == run("rm")[0] == run("pull", "dgaf", "--all")[0] == 2
+    code, _, err = run("pull", address[:-1], "--model", "dgaf")
+    assert code == 5 and "sha256=HEX" in err
+    run("pull", address, "--model", "dgaf")
+    code, _, err = run("rm", "--all")
+    assert code == 0 and "0.8 MB" in err and not (here / "cache" / "weights").exists()
+
+
+def test_convert(run: Run, here: Path, ours: bytes) -> None:
+    torch.manual_seed(0)
+    torch.save(networks.build("dgaf").state_dict(), here / "a.pth")
+    code, out, err = run("convert", "a.pth", "-m", "dgaf", "-o", "b.safetensors", "--input", "exposed", "--tag", "x")
+    assert (code, out, err) == (0, "b.safetensors\n", "")
+    assert files.load("b.safetensors", "dgaf")[1]["tag"] == "x"
+    assert files.load("b.safetensors", "dgaf")[1]["input"] == "exposed"
+    command = ("convert", "a.pth", "-m", "dgaf", "-o", "b.safetensors")
+    assert run(*command)[0] == 4
+    assert run(*command, "--exist", "skip")[0] == 0
+    assert files.load("b.safetensors", "dgaf")[1]["tag"] == "x"
+    assert run(*command, "--exist", "overwrite")[0] == 0
+    assert files.load("b.safetensors", "dgaf")[1]["tag"] == "converted"
+    assert run("convert", "a.pth", "-m", "dgaf", "-o", "b.pth")[0] == 2
+    assert run("convert", "b.safetensors", "-m", "dgaf", "-o", "b.safetensors", "--exist", "overwrite")[0] == 2
+    assert run("convert", "a.pth", "-m", "neid", "-o", "c.safetensors")[0] == 5
+    assert run("convert", "a.pth", "-m", "nonet", "-o", "c.safetensors")[0] == 2
+    assert run("convert", "none.pth", "-m", "dgaf", "-o", "c.safetensors")[0] == 5
+    assert not (here / "c.safetensors").exists()
+
+
+def test_push(run: Run, here: Path, server: Hub, ours: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    server.repos.clear()
+    code, out, _ = run("push", "me/lowlight", "--dry-run")
+    assert code == 0 and out.startswith("---\nlicense: mit") and server.repos == {}
+    code, out, err = run("push", "me/lowlight")
+    assert code == 0, err
+    revision, content = server.repos["me/lowlight"].commits[0]
+    assert out == f"hf://me/lowlight/dgaf.night.safetensors@{revision}\n"
+    assert content["dgaf.night.safetensors"] == ours and content["README.md"].startswith(b"---\n")
+    assert err.startswith("publishing dgaf.night") and "published as" in err
+    assert run("push", "me/lowlight", "dgaf.far")[0] == 5
+    assert run("push", "lowlight")[0] == 2
+
+
+def test_help_names_every_command(run: Run) -> None:
+    code, out, _ = run()
+    assert code == 0
+    for name in ("list", "info", "path", "verify", "pull", "rm", "convert", "push"):
+        assert name in out
+        assert run(name, "--help")[0] == 0
+    assert run("nothing")[0] == 2
+
+
+def test_looking_needs_no_torch() -> None:
+    code = (
+        "import sys; from lowlight_cli.cli import app; codes = [app.run(['weights', *words.split()]) for words in"
+        " ('list', 'list --json', 'info frlie.official', 'path')]; sys.exit('torch' in sys.modules or sum(codes))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
