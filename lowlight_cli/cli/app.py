@@ -75,9 +75,18 @@ class Commands(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
+HELP: Final = """Make dark photographs visible: offline, on this machine.
+
+\b
+  lowlight enhance photo.jpg                  writes photo_lit.jpg
+  lowlight enhance holiday/ -o lit            a folder, mirrored into lit/
+  lowlight enhance - < dark.png > lit.png     in a pipe
+"""
+
 app = typer.Typer(
     cls=Commands,
     name="lowlight",
+    help=HELP,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 some of several failed, 2 usage, 3 input, 4 output, 5 weights, 6 device or extra, "
@@ -97,13 +106,7 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and end.")
     ] = False,
 ) -> None:
-    r"""Make dark photographs visible: offline, on this machine.
-
-    \b
-    lowlight enhance photo.jpg                  writes photo_lit.jpg
-    lowlight enhance holiday/ -o lit --json     a folder, mirrored into lit/
-    lowlight enhance - < dark.png > lit.png     in a pipe
-    """
+    """What holds for all commands."""
 
 
 def run(args: Sequence[str]) -> int:

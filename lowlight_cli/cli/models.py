@@ -19,7 +19,7 @@ SPEEDS = ((5.0, "fastest"), (20.0, "fast"), (50.0, "medium"), (float("inf"), "sl
 
 
 def models(json: Json = False, debug: Debug = False) -> None:
-    """Tell the networks apart: paper, size, speed, what each is good and bad at, measured figures.
+    """Tell the networks apart: size, speed, strengths, measured figures.
 
     Figures are of each network's own weights (PSNR in dB as it is / with the mean brightness matched, SSIM).
     """

@@ -1,10 +1,12 @@
 """The options that commands share, each once: names, help, range, environment, panel.
 
-`-q`, `-v` and `--debug` set the level of `report` while the command line is parsed; a command only has to list them.
+Each is read from LOWLIGHT_NAME too. `-q`, `-v` and `--debug` set the level of `report` while the command line is
+parsed; a command only has to list them.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from enum import StrEnum
 from typing import Annotated, Final
@@ -28,6 +30,9 @@ MACHINE: Final = "Machine"
 MESSAGES: Final = "Messages"
 
 
+# Names of variables would fill a column of the panels; the help of a command says the rule in one line.
+_option = functools.partial(typer.Option, show_envvar=False)
+
 # ----------------------------------------------------------------------------------------------------------- model
 
 
@@ -38,14 +43,14 @@ def _complete_model(incomplete: str) -> list[tuple[str, str]]:
 
 Model = Annotated[
     str,
-    typer.Option(
+    _option(
         "-m", "--model", metavar="NAME", envvar="LOWLIGHT_MODEL", autocompletion=_complete_model, rich_help_panel=MODEL,
         help="Which network; `lowlight models` tells them apart.",
     ),
 ]  # fmt: skip
 Weights = Annotated[
     str | None,
-    typer.Option(
+    _option(
         "-w", "--weights", metavar="TAG|FILE|hf://…|https://…", envvar="LOWLIGHT_WEIGHTS", rich_help_panel=MODEL,
         help="Other weights than the model's own: a tag of `lowlight weights list`, a file, "
         "hf://org/repo/file@revision, https://…#sha256=….",
@@ -53,7 +58,7 @@ Weights = Annotated[
 ]  # fmt: skip
 Offline = Annotated[
     bool,
-    typer.Option(
+    _option(
         "--offline", envvar=["LOWLIGHT_OFFLINE", "HF_HUB_OFFLINE"], rich_help_panel=MODEL,
         help="Never use the network, not even for weights that were asked for.",
     ),
@@ -63,16 +68,16 @@ Offline = Annotated[
 
 Strength = Annotated[
     float,
-    typer.Option(
-        "--strength", min=0.0, max=1.0, envvar="LOWLIGHT_STRENGTH", rich_help_panel=LOOK,
+    _option(
+        "--strength", min=0.0, max=1.0, metavar="0..1", envvar="LOWLIGHT_STRENGTH", rich_help_panel=LOOK,
         help="How much of the change to keep: 0 is the input, 1 the whole of it.",
     ),
 ]  # fmt: skip
 
 
 def _exposure(text: str) -> float | None:
-    """`auto` as None, else the wanted mean."""
-    return None if text == "auto" else _number(text, 0.2, 0.8, "auto")
+    """`auto` and `off` as None, else the wanted mean."""
+    return None if text in ("auto", "off") else _number(text, 0.2, 0.8, "auto")
 
 
 def _gate(text: str) -> float | None:
@@ -92,21 +97,21 @@ def _number(text: str, low: float, high: float, word: str) -> float:
 
 Exposure = Annotated[
     float | None,
-    typer.Option(
-        "--exposure", metavar="auto|0.2..0.8", parser=_exposure, envvar="LOWLIGHT_EXPOSURE", show_default="auto",
-        rich_help_panel=LOOK, help="How bright the result is on average; auto leaves it to the model.",
+    _option(
+        "--exposure", metavar="auto|off|0.2..0.8", parser=_exposure, envvar="LOWLIGHT_EXPOSURE", show_default="auto",
+        rich_help_panel=LOOK, help="How bright the result is on average; auto and off leave it to the model.",
     ),
 ]  # fmt: skip
 Gate = Annotated[
     float | None,
-    typer.Option(
+    _option(
         "--gate", metavar="off|0..1", parser=_gate, envvar="LOWLIGHT_GATE", show_default="off", rich_help_panel=LOOK,
         help="Leave pictures alone that are brighter than this on average.",
     ),
 ]  # fmt: skip
 ProtectHighlights = Annotated[
     bool,
-    typer.Option(
+    _option(
         "--protect-highlights/--no-protect-highlights", envvar="LOWLIGHT_PROTECT_HIGHLIGHTS", rich_help_panel=LOOK,
         help="Keep lamps and skies as bright as they were.",
     ),
@@ -134,50 +139,60 @@ class BitDepthChoice(StrEnum):
 
 Exist = Annotated[
     ExistChoice,
-    typer.Option("--exist", envvar="LOWLIGHT_EXIST", rich_help_panel=FILES, help="What to do where a target exists."),
+    _option(
+        "--exist",
+        envvar="LOWLIGHT_EXIST",
+        show_envvar=False,
+        rich_help_panel=FILES,
+        help="What to do where a target exists.",
+    ),
 ]
 Format = Annotated[
     str,
-    typer.Option(
+    _option(
         "--format", metavar="keep|jpg|png|webp|tiff|bmp|avif", envvar="LOWLIGHT_FORMAT", rich_help_panel=FILES,
         help="The kind of file to write; keep follows the input, or the suffix of -o.",
     ),
 ]  # fmt: skip
 Quality = Annotated[
     int | None,
-    typer.Option(
-        "--quality", min=1, max=100, envvar="LOWLIGHT_QUALITY", show_default="the input's", rich_help_panel=FILES,
-        help="Of JPEG, WebP and AVIF.",
+    _option(
+        "--quality", min=1, max=100, metavar="1..100", envvar="LOWLIGHT_QUALITY", rich_help_panel=FILES,
+        show_default="the input's", help="Of JPEG, WebP and AVIF.",
     ),
 ]  # fmt: skip
 BitDepth = Annotated[
     BitDepthChoice,
-    typer.Option("--bit-depth", envvar="LOWLIGHT_BIT_DEPTH", rich_help_panel=FILES, help="Bits a sample."),
+    _option("--bit-depth", envvar="LOWLIGHT_BIT_DEPTH", rich_help_panel=FILES, help="Bits a sample."),
 ]
 StripMetadata = Annotated[
     bool,
-    typer.Option(
+    _option(
         "--strip-metadata", envvar="LOWLIGHT_STRIP_METADATA", rich_help_panel=FILES,
         help="Write no EXIF, XMP or text; the colour profile stays.",
     ),
 ]  # fmt: skip
 StripGps = Annotated[
     bool,
-    typer.Option(
-        "--strip-gps", envvar="LOWLIGHT_STRIP_GPS", rich_help_panel=FILES, help="Write all metadata but the place."
+    _option(
+        "--strip-gps",
+        envvar="LOWLIGHT_STRIP_GPS",
+        show_envvar=False,
+        rich_help_panel=FILES,
+        help="Write all metadata but the place.",
     ),
 ]
 Provenance = Annotated[
     bool,
-    typer.Option(
+    _option(
         "--no-provenance", envvar="LOWLIGHT_NO_PROVENANCE", rich_help_panel=FILES,
         help="Do not note in the file that, and by which model, it was enhanced.",
     ),
 ]  # fmt: skip
 MaxPixels = Annotated[
     float,
-    typer.Option(
-        "--max-pixels", min=1, metavar="N", envvar="LOWLIGHT_MAX_PIXELS", rich_help_panel=FILES,
+    _option(
+        "--max-pixels", min=1, metavar="N", show_default="500e6", envvar="LOWLIGHT_MAX_PIXELS", rich_help_panel=FILES,
         help="Refuse a picture of more pixels before it is decoded.",
     ),
 ]  # fmt: skip
@@ -196,21 +211,21 @@ class PrecisionChoice(StrEnum):
 
 Device = Annotated[
     str,
-    typer.Option(
+    _option(
         "--device", metavar="auto|cpu|cuda[:N]|mps", envvar="LOWLIGHT_DEVICE", rich_help_panel=MACHINE,
         help="Where to compute. A device that is named and missing is an error, not a slow surprise.",
     ),
 ]  # fmt: skip
 Precision = Annotated[
     PrecisionChoice,
-    typer.Option(
+    _option(
         "--precision", envvar="LOWLIGHT_PRECISION", rich_help_panel=MACHINE,
         help="What to compute in; auto is the fastest that is safe.",
     ),
 ]  # fmt: skip
 Engine = Annotated[
     str,
-    typer.Option(
+    _option(
         "--engine", metavar="auto|torch", envvar="LOWLIGHT_ENGINE", rich_help_panel=MACHINE,
         help="What runs the network.",
     ),
@@ -236,24 +251,36 @@ def _debug(on: bool) -> None:
 
 Json = Annotated[
     bool,
-    typer.Option("--json", envvar="LOWLIGHT_JSON", rich_help_panel=MESSAGES, help="JSON on stdout instead of text."),
+    _option(
+        "--json",
+        envvar="LOWLIGHT_JSON",
+        show_envvar=False,
+        rich_help_panel=MESSAGES,
+        help="JSON on stdout instead of text.",
+    ),
 ]
 Quiet = Annotated[
     bool,
-    typer.Option(
-        "-q", "--quiet", callback=_quiet, envvar="LOWLIGHT_QUIET", rich_help_panel=MESSAGES, help="Only say what fails."
+    _option(
+        "-q",
+        "--quiet",
+        callback=_quiet,
+        envvar="LOWLIGHT_QUIET",
+        show_envvar=False,
+        rich_help_panel=MESSAGES,
+        help="Only say what fails.",
     ),
 ]
 Verbose = Annotated[
     bool,
-    typer.Option(
+    _option(
         "-v", "--verbose", callback=_verbose, envvar="LOWLIGHT_VERBOSE", rich_help_panel=MESSAGES,
         help="Say what the time is made of and what was chosen.",
     ),
 ]  # fmt: skip
 Debug = Annotated[
     bool,
-    typer.Option(
+    _option(
         "--debug", callback=_debug, envvar="LOWLIGHT_DEBUG", rich_help_panel=MESSAGES,
         help="As -v, and a traceback where something fails.",
     ),

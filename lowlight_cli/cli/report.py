@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress as Bar
 
     from lowlight_cli.training.loop import Progress
 
 __all__ = [
     "SCHEMA", "Level", "data", "detail", "drawn", "error", "event", "level", "note", "path", "progress", "set_level",
-    "table", "training", "warning",
+    "table", "training", "transfer", "warning",
 ]  # fmt: skip
 
 SCHEMA: Final = "lowlight-1"
@@ -39,6 +40,9 @@ class Level(IntEnum):
 
 
 _level = Level.NORMAL
+
+_live: Console | None = None
+"""The console of a bar that is being drawn; what else is said on the terminal has to go through it."""
 
 
 def level() -> Level:
@@ -96,13 +100,17 @@ def _say(label: str, style: str, message: str) -> None:
 
 def data(line: str) -> None:
     """One line of data to stdout, seen at once by whoever reads the pipe."""
+    if _live is not None and sys.stdout.isatty():
+        _live.print(line, markup=False, soft_wrap=True)
+        return
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
 def path(where: Path) -> None:
     """A written file's path to stdout; a name that is not UTF-8 leaves as the bytes that it is on disk."""
-    if (raw := getattr(sys.stdout, "buffer", None)) is None:
+    raw = getattr(sys.stdout, "buffer", None)
+    if raw is None or sys.stdout.isatty():
         data(str(where))
         return
     sys.stdout.flush()
@@ -163,9 +171,31 @@ def progress(label: str, total: float | None, *, unit: str = "") -> Iterator[Cal
 
     counts = (DownloadColumn(), TransferSpeedColumn()) if unit == "B" else (MofNCompleteColumn(),)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), *counts, TimeRemainingColumn())
-    with Progress(*columns, console=_console(sys.stderr), transient=True) as bar:
+    with _bar(Progress(*columns, console=_console(sys.stderr), transient=True, redirect_stdout=False)) as bar:
         task = bar.add_task(label, total=total)
         yield lambda amount: bar.advance(task, amount)
+
+
+@contextlib.contextmanager
+def transfer(label: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar that appears with the first bytes of a download, and starts anew with the next file.
+
+    Yields:
+        A function that takes how many bytes of how many are there.
+    """
+    with contextlib.ExitStack() as stack:
+        advance: Callable[[float], None] | None = None
+        before = 0
+
+        def moved(done: int, total: int | None) -> None:
+            nonlocal advance, before
+            if advance is None or done < before:
+                stack.close()
+                advance, before = stack.enter_context(progress(label, total, unit="B")), 0
+            advance(done - before)
+            before = done
+
+        yield moved
 
 
 @contextlib.contextmanager
@@ -192,7 +222,7 @@ def training(model: str) -> Iterator[Callable[[Progress], None]]:
 
         left = TextColumn("{task.fields[left]}", markup=False)
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
-        with Bar(*columns, TimeElapsedColumn(), left, console=_console(sys.stderr)) as bar:
+        with _bar(Bar(*columns, TimeElapsedColumn(), left, console=_console(sys.stderr), redirect_stdout=False)) as bar:
             task = bar.add_task(model, total=1.0, left="")
 
             def show(seen: Progress) -> None:
@@ -204,13 +234,27 @@ def training(model: str) -> Iterator[Callable[[Progress], None]]:
             yield show
 
 
+@contextlib.contextmanager
+def _bar(bar: Bar) -> Iterator[Bar]:
+    """Draw a bar and let all that is said meanwhile stand above it."""
+    global _live
+    with bar:
+        _live = bar.console
+        try:
+            yield bar
+        finally:
+            _live = None
+
+
 def drawn(stream: TextIO) -> bool:
     """Whether `stream` shows colours and boxes: a terminal, or FORCE_COLOR."""
     return bool(os.environ.get("FORCE_COLOR")) or stream.isatty()
 
 
 def _console(stream: TextIO) -> Console:
-    """A rich console on `stream`, made anew so that a redirected stream is honoured."""
+    """A rich console on `stream`, made anew so that a redirected stream is honoured; the bar's while one is drawn."""
+    if _live is not None and stream.isatty():
+        return _live
     from rich.console import Console
 
     return Console(file=stream, highlight=False)

@@ -6,9 +6,10 @@ This file imports neither torch nor a runtime: `load` does, when it knows which.
 
 from __future__ import annotations
 
-import difflib
 import importlib
+import re
 from collections.abc import Mapping
+from types import ModuleType
 from typing import TYPE_CHECKING, Final, Protocol
 
 from lowlight_cli.errors import DeviceError, UsageError
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from lowlight_cli.weights.fetch import Resolved
 
-__all__ = ["ENGINES", "PRECISIONS", "Engine", "load"]
+__all__ = ["ENGINES", "PRECISIONS", "Engine", "check_names", "load", "prepare"]
 
 ENGINES: Final = {"torch": "lowlight_cli.engines.pytorch"}
 """Engine to the module that has its `load`."""
@@ -79,26 +80,28 @@ def load(
         WeightsError: the weights do not fit.
         ResourceError: the memory does not suffice.
     """
-    name = choose(engine)
-    if precision not in PRECISIONS:
-        raise UsageError(f"unknown precision {precision!r}: there are {', '.join(PRECISIONS)}")
-    loaded: Engine = importlib.import_module(ENGINES[name]).load(network, resolved, device=device, precision=precision)
+    check_names(engine, device, precision)
+    loaded: Engine = prepare(engine).load(network, resolved, device=device, precision=precision)
     return loaded
 
 
-def choose(engine: str) -> str:
-    """The engine that is meant.
+def check_names(engine: str, device: str, precision: str) -> None:
+    """Look at the three words before anything is imported; whether they can be had is found out by `load`.
 
     Raises:
-        UsageError: there is no such engine.
-        DeviceError: it is known and not part of this version.
+        UsageError: one of them is none that is known.
+        DeviceError: the engine is known and not part of this version.
     """
-    if engine == "auto":
-        return "torch"
     if engine in PLANNED:
         raise DeviceError(f"engine {engine!r} is not part of this version: use --engine torch")
-    if engine not in ENGINES:
-        near = difflib.get_close_matches(engine, ENGINES, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are auto, {', '.join(ENGINES)}"
-        raise UsageError(f"unknown engine {engine!r}: {hint}")
-    return engine
+    if engine != "auto" and engine not in ENGINES:
+        raise UsageError(f"unknown engine {engine!r}: there are auto, {', '.join(ENGINES)}")
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
+        raise UsageError(f"unknown device {device!r}: there are auto, cpu, cuda, cuda:N, mps")
+    if precision not in PRECISIONS:
+        raise UsageError(f"unknown precision {precision!r}: there are {', '.join(PRECISIONS)}")
+
+
+def prepare(engine: str) -> ModuleType:
+    """Import what runs the network: the longest part of a short run, so that it can be timed alone."""
+    return importlib.import_module(ENGINES["torch" if engine == "auto" else engine])

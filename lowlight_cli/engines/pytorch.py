@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lowlight_cli.engines import memory
-from lowlight_cli.errors import DeviceError, ResourceError, UsageError
+from lowlight_cli.engines import check_names, memory
+from lowlight_cli.errors import DeviceError, ResourceError
 from lowlight_cli.networks import build, descriptor
 from lowlight_cli.weights import files
 
@@ -50,7 +49,8 @@ class TorchEngine:
             # A picture in NHWC seen as NCHW is channels_last already: nothing is copied on the CPU.
             x = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device).permute(0, 3, 1, 2)
             y = self.module(x).float().clamp_(0, 1)
-            return y.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+            bright: NDArray[np.float32] = y.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+            return bright
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
         if self.precision == "fp32":
@@ -116,8 +116,7 @@ def choose_device(wanted: str) -> str:
         UsageError: `wanted` is no device.
         DeviceError: it is one, and not here.
     """
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", wanted):
-        raise UsageError(f"unknown device {wanted!r}: there are auto, cpu, cuda, cuda:N, mps")
+    check_names("auto", wanted, "auto")
     found = devices()
     if wanted == "auto":
         return found[0]

@@ -1,0 +1,123 @@
+"""What users hand to the API, as the one picture form and back: arrays of any depth, PIL images.
+
+(H, W, 3) float32 RGB, sRGB-encoded, in [0, 1] is what the rest of the program sees; what comes back has the type, the
+size, the depth and the channels of what went in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from lowlight_cli.errors import InputError
+
+__all__ = ["AnyArray", "opened"]
+
+Picture = NDArray[np.float32]
+AnyArray = NDArray[Any]
+
+LUMA: Final = np.array([0.2126, 0.7152, 0.0722], np.float32)
+"""Weights of red, green and blue in a grey value (ITU-R BT.709)."""
+
+KEPT_MODES: Final = {"1": "L", "L": "L", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA", "RGBX": "RGB"}
+"""PIL mode to the one that is worked in and given back; 1 bit cannot hold what comes out."""
+
+
+def opened(image: AnyArray | Image.Image) -> tuple[Picture, Callable[[Picture], AnyArray | Image.Image]]:
+    """Take a picture out of what the user has.
+
+    Args:
+        image: uint8, uint16 or float in [0, 1]; (H, W) or (H, W, 1) grey, (H, W, 3) RGB, (H, W, 4) RGBA. Or a PIL
+            image; palettes, CMYK and the like become RGB or RGBA, as they could not hold the result.
+
+    Returns:
+        The picture, and a function that makes of an enhanced one what the user gave: alpha as it was, grey stays grey.
+
+    Raises:
+        TypeError: it is neither, or its numbers are of another kind.
+        InputError: it has another shape, no pixels, or values that are no light.
+    """
+    if isinstance(image, Image.Image):
+        return _from_pil(image)
+    if isinstance(image, np.ndarray):
+        return _from_array(image)
+    raise TypeError(f"wanted a NumPy array or a PIL image, got {type(image).__module__}.{type(image).__qualname__}")
+
+
+def _from_array(image: AnyArray) -> tuple[Picture, Callable[[Picture], AnyArray]]:
+    shape, kind = image.shape, image.dtype
+    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3, 4)):
+        raise InputError(f"wanted an array (H, W), (H, W, 3) or (H, W, 4), got {shape}: one picture, channels last")
+    if image.size == 0:
+        raise InputError(f"an array of shape {shape} has no pixels")
+    values = _scaled(image.reshape(*shape[:2], -1))
+    channels = values.shape[2]
+    colours = values[..., :3]
+    picture = np.ascontiguousarray(np.broadcast_to(colours, (*shape[:2], 3)))
+
+    def back(bright: Picture) -> AnyArray:
+        result = (bright @ LUMA)[..., None] if channels == 1 else bright
+        numbers = _numbers(result, kind)
+        if channels == 4:
+            numbers = np.concatenate((numbers, image[..., 3:]), axis=2)
+        return numbers.reshape(shape)
+
+    return picture, back
+
+
+def _scaled(image: AnyArray) -> Picture:
+    """Any numbers as float32 in [0, 1]."""
+    if image.dtype.kind == "u" and image.dtype.itemsize <= 2:
+        return image.astype(np.float32) / _white(image.dtype)
+    if not np.issubdtype(image.dtype, np.floating):
+        raise TypeError(f"wanted uint8, uint16 or float numbers, got {image.dtype}")
+    values = image.astype(np.float32)
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite(low) or not np.isfinite(high):
+        raise InputError("the array holds values that are not finite")
+    if high > 2:  # resampling overshoots 1 by a little; this is another scale
+        raise InputError(
+            f"float arrays are in [0, 1], this one reaches {high:g}: divide it by its white, or give uint8"
+        )
+    return values.clip(0, 1)
+
+
+def _numbers(picture: Picture, kind: np.dtype[Any]) -> AnyArray:
+    """[0, 1] as numbers of a kind."""
+    if np.issubdtype(kind, np.floating):
+        return picture.astype(kind)
+    numbers: AnyArray = np.rint(picture * _white(kind)).astype(kind)
+    return numbers
+
+
+def _white(kind: np.dtype[Any]) -> np.float32:
+    """The largest number of an unsigned kind."""
+    return np.float32(256**kind.itemsize - 1)
+
+
+def _from_pil(image: Image.Image) -> tuple[Picture, Callable[[Picture], Image.Image]]:
+    if image.mode.startswith("I;16"):
+        numbers = np.asarray(image).astype(np.uint16)
+    elif image.mode in ("I", "F"):
+        raise InputError(f"a PIL image of mode {image.mode} does not say what its white is: give an array")
+    else:
+        clear = image.mode in ("PA", "La", "RGBa") or "transparency" in image.info
+        mode = ("RGBA" if clear else "RGB") if clear or image.mode not in KEPT_MODES else KEPT_MODES[image.mode]
+        image = image.convert(mode)
+        numbers = np.asarray(image)
+    alpha = numbers[..., 1] if image.mode == "LA" else None
+    picture, inner = _from_array(numbers if alpha is None else numbers[..., 0])
+
+    def back(bright: Picture) -> Image.Image:
+        values = inner(bright)
+        if alpha is not None:
+            values = np.stack((values, alpha), axis=2)
+        result = Image.fromarray(values)
+        result.info = {key: value for key, value in image.info.items() if key != "transparency"}
+        return result
+
+    return picture, back

@@ -1,0 +1,257 @@
+"""`lowlight enhance`: dark pictures in, lit pictures out."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+import typer
+
+from lowlight_cli import DEFAULT_MODEL
+from lowlight_cli.cli import options, report
+from lowlight_cli.errors import LowlightError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from lowlight_cli.enhancer import Enhancer, Outcome
+    from lowlight_cli.targets import Job
+
+__all__ = ["enhance"]
+
+STAGES: Final = ("import", "weights", "read", "run", "write")
+"""What the time of a file is made of; the first two only once."""
+
+_DEPTHS: Final[dict[options.BitDepthChoice, Literal["keep", 8, 16]]] = {
+    options.BitDepthChoice.keep: "keep",
+    options.BitDepthChoice.eight: 8,
+    options.BitDepthChoice.sixteen: 16,
+}
+
+
+def enhance(
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(metavar="INPUT...", help="Pictures, folders, or - for stdin.", show_default=False),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="OUT", show_default="photo_lit.jpg, FOLDER_lit/",
+            help="A file, a folder (inputs keep their names in it), or - for stdout.",
+        ),
+    ] = None,
+    model: options.Model = DEFAULT_MODEL,
+    weights: options.Weights = None,
+    offline: options.Offline = False,
+    strength: options.Strength = 1.0,
+    exposure: options.Exposure = None,
+    protect_highlights: options.ProtectHighlights = False,
+    gate: options.Gate = None,
+    exist: options.Exist = options.ExistChoice.error,
+    format: options.Format = "keep",
+    quality: options.Quality = None,
+    bit_depth: options.BitDepth = options.BitDepthChoice.keep,
+    strip_metadata: options.StripMetadata = False,
+    strip_gps: options.StripGps = False,
+    no_provenance: options.Provenance = False,
+    max_pixels: options.MaxPixels = 500e6,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", rich_help_panel=options.FILES, help="Say what would be written; do nothing.")
+    ] = False,
+    device: options.Device = "auto",
+    precision: options.Precision = options.PrecisionChoice.auto,
+    engine: options.Engine = "auto",
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    debug: options.Debug = False,
+) -> None:  # fmt: skip
+    """Brighten pictures: JPEG, PNG, WebP, TIFF, BMP, AVIF.
+
+    Depth, colour profile, transparency and metadata are kept. stdout has the written paths, stderr all else.
+    Options are read from the environment too: LOWLIGHT_MODEL, LOWLIGHT_DEVICE and so on.
+
+    \b
+      lowlight enhance photo.jpg                    writes photo_lit.jpg
+      lowlight enhance *.jpg -o lit --exist skip    goes on where it stopped
+      lowlight enhance - --format png < dark.jpg > lit.png
+    """  # noqa: D301  # the backspace keeps typer from filling the lines
+    start = time.perf_counter()
+    from lowlight_cli.enhancer import Enhancer, Saving
+    from lowlight_cli.pictures import FORMATS, suffix_of
+    from lowlight_cli.targets import plan
+
+    imported = time.perf_counter() - start
+    suffix = None if format == "keep" else suffix_of(format)
+    jobs = plan(inputs, output, formats=FORMATS, suffix=suffix, exist=exist.value)
+    saving = Saving(
+        format=format,
+        quality=quality,
+        depth=_DEPTHS[bit_depth],
+        strip_metadata=strip_metadata,
+        strip_gps=strip_gps,
+        provenance=not no_provenance,
+    )
+    with report.transfer(f"weights of {model}") as moved:
+        enhancer = Enhancer(
+            model,
+            weights,
+            device=device,
+            precision=precision.value,
+            engine=engine,
+            strength=strength,
+            exposure=exposure,
+            protect_highlights=protect_highlights,
+            gate=gate,
+            offline=offline,
+            on_message=report.note,
+            on_progress=moved,
+        )
+        if dry_run:
+            code = _tell_plan(jobs, json)
+        else:
+            stdin = _pipes(jobs, json)
+            outcomes = enhancer.enhance_files(jobs, saving, stdin=stdin, max_pixels=int(max_pixels), measure=json)
+            code = _follow(outcomes, enhancer, len(jobs), json, start, imported)
+    if code:
+        raise typer.Exit(code)
+
+
+def _pipes(jobs: Sequence[Job], json: bool) -> bytes | None:
+    """What stdin brings, where a job reads it; the pipes are looked at first."""
+    from lowlight_cli.targets import PIPE
+
+    if jobs[0].target == PIPE:
+        if json:
+            raise UsageError("--json and the picture cannot share stdout: name a file with -o")
+        if sys.stdout.isatty():
+            raise UsageError("the picture's bytes would go to the terminal: name a file with -o, or redirect stdout")
+    if jobs[0].source != PIPE:
+        return None
+    if sys.stdin.isatty():
+        raise UsageError("- reads a picture from stdin, which is the terminal: pipe one in, or name a file")
+    return sys.stdin.buffer.read()
+
+
+def _follow(
+    outcomes: Iterator[Outcome], enhancer: Enhancer, count: int, json: bool, start: float, imported: float
+) -> int:
+    """Run, and tell what becomes of each file; the exit code."""
+    done, skipped, errors = 0, 0, []
+    bar = report.progress(enhancer.settings.model, count) if count > 1 else contextlib.nullcontext(_ignore)
+    with bar as advance:
+        for outcome in outcomes:
+            seconds = {stage: outcome.seconds[stage] for stage in STAGES if stage in outcome.seconds}
+            if "import" in seconds:
+                seconds["import"] += imported
+            if json:
+                report.event("file", _fields(outcome, enhancer, seconds))
+            _tell(outcome, seconds, json)
+            if outcome.error:
+                errors.append(outcome.error)
+            skipped += outcome.skipped
+            advance(1)
+    done = count - skipped - len(errors)
+    code = _exit_code(errors, count)
+    taken = time.perf_counter() - start
+    if json:
+        totals = {
+            "done": done,
+            "skipped": skipped,
+            "failed": len(errors),
+            "seconds": round(taken, 3),
+            "exit_code": code,
+        }
+        report.event("summary", totals)
+    if done or count > 1:
+        report.note(_summary(done, skipped, len(errors), enhancer if done else None, taken))
+    return code
+
+
+def _tell(outcome: Outcome, seconds: Mapping[str, float], json: bool) -> None:
+    """One file: its path (or the picture itself) to stdout, what there is to say of it to stderr."""
+    if outcome.error:
+        report.error(str(outcome.error))
+    elif outcome.skipped:
+        report.note(f"{outcome.target} exists: skipped")
+    elif outcome.data is not None:
+        sys.stdout.buffer.write(outcome.data)
+        sys.stdout.buffer.flush()
+    elif not json:
+        report.path(outcome.target)
+    for each in outcome.notes:
+        report.note(f"{outcome.path}: {each}")
+    if outcome.size:
+        spent = ", ".join(f"{stage} {value:.2f}" for stage, value in seconds.items())
+        report.detail(f"{outcome.path}: {outcome.size[0]}x{outcome.size[1]}, {sum(seconds.values()):.2f} s: {spent}")
+
+
+def _summary(done: int, skipped: int, failed: int, enhancer: Enhancer | None, taken: float) -> str:
+    """`2 lit, 1 failed with dgaf.best on cpu in bf16 (this CPU computes in bf16), 2.13 s`."""
+    counts = [
+        f"{number} {what}" for number, what in ((done, "lit"), (skipped, "skipped"), (failed, "failed")) if number
+    ]
+    how = ""
+    if enhancer:
+        engine, resolved = enhancer.load()
+        name = resolved.checkpoint.name if resolved.checkpoint else f"{enhancer.settings.model} ({resolved.path})"
+        how = f" with {name} on {engine.device} in {engine.precision}" + (f" ({engine.why})" if engine.why else "")
+    return f"{', '.join(counts)}{how}, {taken:.2f} s"
+
+
+def _fields(outcome: Outcome, enhancer: Enhancer, seconds: Mapping[str, float]) -> dict[str, Any]:
+    """What a JSON line says of a file."""
+    fields: dict[str, Any] = {
+        "input": str(outcome.path),
+        "output": str(outcome.target),
+        "status": "failed" if outcome.error else "skipped" if outcome.skipped else "done",
+        "model": enhancer.settings.model,
+    }
+    if outcome.error:
+        fields["error"] = {"code": outcome.error.exit_code, "message": str(outcome.error)}
+    if outcome.size:
+        engine, resolved = enhancer.load()
+        fields |= {
+            "weights": resolved.sha256,
+            "engine": engine.name,
+            "device": engine.device,
+            "precision": engine.precision,
+            "width": outcome.size[0],
+            "height": outcome.size[1],
+            "seconds": {stage: round(value, 4) for stage, value in seconds.items()},
+            "notes": list(outcome.notes),
+        }
+    if outcome.before and outcome.after:
+        both = {"before": outcome.before, "after": outcome.after}
+        fields["luma"] = {when: round(light.luma, 4) for when, light in both.items()}
+        fields["clipped"] = {
+            when: {"black": round(light.black, 4), "white": round(light.white, 4)} for when, light in both.items()
+        }
+    return fields
+
+
+def _tell_plan(jobs: Sequence[Job], json: bool) -> int:
+    """What would be done, file by file; the exit code that is known already."""
+    for job in jobs:
+        if json:
+            status = "failed" if job.error else "skipped" if job.skip else "planned"
+            report.event("plan", {"input": str(job.source), "output": str(job.target), "status": status})
+        elif not job.error:
+            report.data(f"{job.source} -> {job.target}{' (exists: skipped)' if job.skip else ''}")
+        if job.error:
+            report.error(str(job.error))
+    return _exit_code([job.error for job in jobs if job.error], len(jobs))
+
+
+def _exit_code(errors: Sequence[LowlightError], count: int) -> int:
+    """0 where nothing failed, the errors' own code where all failed alike, 1 where some did."""
+    codes = {error.exit_code for error in errors}
+    return 0 if not codes else codes.pop() if len(errors) == count and len(codes) == 1 else LowlightError.exit_code
+
+
+def _ignore(_: float) -> None:
+    """No bar for one file."""

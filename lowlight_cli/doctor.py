@@ -1,0 +1,148 @@
+"""Whether everything that is installed works, found out by trying it: what `lowlight doctor` tells.
+
+A check is one line. What cannot be had here but was not promised (a GPU, bf16) is no fault; what was installed and does
+not work is, and carries the exit code that `lowlight enhance` would end with.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+import lowlight_cli
+from lowlight_cli import engines
+from lowlight_cli.errors import LowlightError, OutputError, WeightsError
+from lowlight_cli.weights import fetch
+from lowlight_cli.weights.catalog import Checkpoint, catalog
+
+if TYPE_CHECKING:
+    from lowlight_cli.engines import Engine
+    from lowlight_cli.weights.fetch import Resolved
+
+__all__ = ["Check", "checks"]
+
+SIDE: Final = 64
+"""Height and width of the picture that is tried."""
+
+TOLERANCE: Final = 2.0
+"""Mean difference from the CPU's float32 that a device or precision may have, in grey levels of 255. Half precision
+stays below 0.5 on every network (tests/test_networks.py); a device that computes wrongly is off by tens."""
+
+PACKAGES: Final = ("torch", "numpy", "pillow", "opencv-python-headless", "safetensors", "huggingface-hub")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        name: what.
+        found: what there is, or what went wrong.
+        exit_code: 0, or that of the error.
+    """
+
+    name: str
+    found: str
+    exit_code: int = 0
+
+
+def checks(*, offline: bool = False) -> Iterator[Check]:
+    """Look at everything, quick things first. Uses no network.
+
+    Args:
+        offline: as `--offline` says it, only to be told.
+    """
+    yield Check("lowlight", lowlight_cli.__version__)
+    yield Check("python", f"{platform.python_version()} on {platform.platform(terse=True)}, {os.cpu_count()} CPUs")
+    yield Check("packages", ", ".join(f"{name} {_version(name)}" for name in PACKAGES))
+    yield _cache()
+    yield Check("network", f"not used: {reason}" if (reason := fetch.offline_reason(offline)) else "may be used")
+    yield from _weights()
+
+
+def _weights() -> Iterator[Check]:
+    """Each shipped checkpoint through the CPU, then the first of them through every device and precision."""
+    from lowlight_cli.engines import pytorch  # the long import: what came before is on the screen by now
+
+    devices = pytorch.devices()
+    yield Check("devices", ", ".join(devices))
+    yield Check("bf16 on the CPU", "computed in hardware" if pytorch.cpu_bf16() else "not in hardware, float32 is used")
+    try:
+        shipped = [checkpoint for checkpoint in catalog() if checkpoint.file]
+    except LowlightError as error:
+        yield Check("weights", str(error), error.exit_code)
+        return
+    if not shipped:
+        yield Check("weights", "none are shipped with this installation", WeightsError.exit_code)
+    picture = _picture()
+    first: tuple[Checkpoint, Resolved, NDArray[np.float32]] | None = None
+    for checkpoint in shipped:
+        try:
+            resolved = fetch.resolve(checkpoint.network, checkpoint.tag, offline=True)
+            bright = _tried(_load(resolved, checkpoint, "cpu", "fp32"), picture)
+        except LowlightError as error:
+            yield Check(checkpoint.name, str(error), error.exit_code)
+        else:
+            yield Check(checkpoint.name, f"loads and runs {SIDE}x{SIDE}")
+            first = first or (checkpoint, resolved, bright)
+    if first is None:
+        return
+    checkpoint, resolved, expected = first
+    for device in devices:
+        name = f"{checkpoint.name} on {device}"
+        try:
+            engine = _load(resolved, checkpoint, device, "auto")
+            off = float(np.abs(_tried(engine, picture) - expected).mean() * 255)
+        except LowlightError as error:
+            yield Check(name, str(error), error.exit_code)
+        else:
+            told = f"{engine.precision}, {off:.2f} grey levels from the CPU's fp32"
+            wrong = off > TOLERANCE
+            yield Check(name, f"{told}: it computes wrongly, do not use it" if wrong else told, 6 if wrong else 0)
+
+
+def _load(resolved: Resolved, checkpoint: Checkpoint, device: str, precision: str) -> Engine:
+    return engines.load(checkpoint.network, resolved, device=device, precision=precision)
+
+
+def _tried(engine: Engine, picture: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What the engine makes of the picture; a result that is none is an error."""
+    bright = engine.run(picture)
+    if bright.shape != picture.shape or not np.isfinite(bright).all() or float(np.ptp(bright)) == 0:
+        raise WeightsError(f"{engine.device} gives no picture with these weights")
+    return bright
+
+
+def _picture() -> NDArray[np.float32]:
+    """A dim gradient with noise, the same each time: (1, SIDE, SIDE, 3)."""
+    slope = np.linspace(0.02, 0.3, SIDE, dtype=np.float32)
+    noise = np.random.default_rng(0).normal(0, 0.01, (1, SIDE, SIDE, 3)).astype(np.float32)
+    picture: NDArray[np.float32] = np.clip(slope[None, None, :, None] + noise, 0, 1)
+    return picture
+
+
+def _cache() -> Check:
+    """Whether fetched weights can be kept."""
+    folder = fetch.cache_folder()
+    there: Path = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        return Check("cache", f"{folder} ({size / 1e6:.1f} MB)")
+    return Check("cache", f"{folder} cannot be written to: set LOWLIGHT_CACHE", OutputError.exit_code)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "missing"
