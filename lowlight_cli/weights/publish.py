@@ -84,7 +84,7 @@ def push(
     paths = {checkpoint: fetch.resolve(checkpoint.network, checkpoint.tag).path for checkpoint in checkpoints}
 
     from huggingface_hub import CommitOperationAdd, HfApi
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     say(f"publishing {_list(c.name for c in checkpoints)} to {hub.endpoint() or 'huggingface.co'}/{repo}")
     api = HfApi(endpoint=hub.endpoint(), library_name="lowlight", library_version=__version__)
