@@ -100,7 +100,7 @@ def load(path: str | Path, network: str) -> tuple[dict[str, Tensor], dict[str, s
 
 def parameters(network: str) -> int:
     """How many trained values `network` has (buffers apart)."""
-    return sum(tensor.numel() for tensor in _meta(network).parameters())
+    return sum(tensor.numel() for tensor in _fresh(network).parameters())
 
 
 # ---------------------------------------------------------------------------------------------------------- writing
@@ -179,17 +179,14 @@ def convert(
 
 
 @functools.cache
-def _meta(network: str) -> Network:
-    """The network without memory behind its tensors: names and shapes only."""
-    import torch
-
-    with torch.device("meta"):
-        return networks.build(network)
+def _fresh(network: str) -> Network:
+    """The network to compare with: names and shapes. Not on torch's meta device, whose first use imports a second."""
+    return networks.build(network)
 
 
 def _layout(network: str) -> dict[str, tuple[tuple[int, ...], bool]]:
     """Tensor name to (shape, whether it holds floats), as the network has it."""
-    return {name: (tuple(t.shape), t.is_floating_point()) for name, t in _meta(network).state_dict().items()}
+    return {name: (tuple(t.shape), t.is_floating_point()) for name, t in _fresh(network).state_dict().items()}
 
 
 def _differences(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> str:
