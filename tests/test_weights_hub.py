@@ -138,6 +138,15 @@ def test_a_file_that_may_change(server: Hub, ours: bytes) -> None:
     assert str(server.repos[REPO].commits[-1][0]) in said[-1]
 
 
+def test_a_hub_that_is_away_leaves_what_is_cached(server: Hub, ours: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.add(REPO, {FILE: ours})
+    got = fetch.resolve("dgaf", f"hf://{REPO}/{FILE}")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    said: list[str] = []
+    assert fetch.resolve("dgaf", f"hf://{REPO}/{FILE}", on_message=said.append) == got
+    assert "cannot reach" in said[-1] and "the copy on this machine is used" in said[-1]
+
+
 def test_announced_before_the_first_request(server: Hub, ours: bytes) -> None:
     server.add(REPO, {FILE: ours})
     asked: list[int] = []

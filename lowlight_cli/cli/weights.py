@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lowlight_cli import __version__
 from lowlight_cli.cli import report
 from lowlight_cli.cli.options import Debug, Json, Offline, Quiet, Verbose
 from lowlight_cli.errors import OutputError, UsageError, WeightsError
@@ -257,7 +258,7 @@ def push(
     repo: Annotated[str, typer.Argument(metavar="ORG/REPO", help="The hub's repository; made where there is none.")],
     names: Names = None,
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
-    message: Annotated[str, typer.Option(help="Of the commit.", show_default=False)] = "",
+    message: Annotated[str, typer.Option(help="Of the commit.")] = f"Weights of lowlight-cli {__version__}",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the model card; send nothing.")] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,

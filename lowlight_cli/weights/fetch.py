@@ -209,7 +209,13 @@ def _from_hub(address: str, checkpoint: Checkpoint | None, way: _Way) -> Resolve
     if known and not damaged and (reference.pinned or way.offline):
         return Resolved(known, _checked(known, str(reference), way), checkpoint)
     way.announce(name, hub.endpoint() or "huggingface.co", checkpoint.bytes if checkpoint else None, damaged)
-    got = hub.download(reference, again=damaged is not None, on_progress=way.on_progress)
+    try:
+        got = hub.download(reference, again=damaged is not None, on_progress=way.on_progress)
+    except WeightsError as error:
+        if known is None or damaged:
+            raise
+        way.say(f"{error}; the copy on this machine is used")
+        return Resolved(known, _checked(known, str(reference), way), checkpoint)
     try:
         web.verified(got.path, str(reference), sha256=wanted)
         found = _checked(got.path, str(reference), way)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from lowlight_cli import __version__, networks
+from lowlight_cli import networks
 from lowlight_cli.errors import LowlightError, UsageError, WeightsError
 from lowlight_cli.weights import fetch, hub
 from lowlight_cli.weights.catalog import Checkpoint, Metric, Published, catalog
@@ -58,7 +58,7 @@ def push(
     checkpoints: Sequence[Checkpoint],
     *,
     private: bool = False,
-    message: str = "",
+    message: str = f"Weights of {PROJECT}",
     on_message: fetch.Message | None = None,
 ) -> Pushed:
     """Create `repo` on the hub where it does not exist, and commit the files and their card to it in one step.
@@ -69,7 +69,7 @@ def push(
         repo: ORG/NAME.
         checkpoints: shipped ones; each file is compared with its hash first.
         private: make a new repository private; an existing one stays as it is.
-        message: the commit's; empty names the program and its version.
+        message: the commit's.
         on_message: told before the network is used, and what the hub remarks.
 
     Raises:
@@ -87,7 +87,7 @@ def push(
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     say(f"publishing {_list(c.name for c in checkpoints)} to {hub.endpoint() or 'huggingface.co'}/{repo}")
-    api = HfApi(endpoint=hub.endpoint(), library_name="lowlight", library_version=__version__)
+    api = HfApi(endpoint=hub.endpoint(), library_name="lowlight")
     adds = [CommitOperationAdd(path.name, path) for path in paths.values()]
     adds.append(CommitOperationAdd("README.md", card(repo, checkpoints).encode()))
     drawn = not are_progress_bars_disabled()
@@ -96,7 +96,7 @@ def push(
         with warnings.catch_warnings(record=True) as remarks:  # the client warns of what the hub says of the card
             warnings.simplefilter("always")
             page = api.create_repo(repo, private=private or None, exist_ok=True)
-            commit = api.create_commit(repo, adds, commit_message=message or f"{PROJECT} {__version__}")
+            commit = api.create_commit(repo, adds, commit_message=message)
     except LowlightError:
         raise
     except Exception as error:  # the client and its HTTP library raise a dozen kinds; each becomes one line

@@ -11,7 +11,6 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from lowlight_cli import __version__
 from lowlight_cli.errors import ResourceError, WeightsError
 from lowlight_cli.weights import disk
 from lowlight_cli.weights.hub import LARGEST, PATIENCE, Progress
@@ -60,7 +59,7 @@ def download(url: str, target: Path, *, expected: int | None = None, on_progress
         ResourceError: the disk is full.
     """
     _safe(url)
-    request = Request(url, headers={"User-Agent": f"lowlight/{__version__}", "Accept": ACCEPT.get(host(url), "*/*")})
+    request = Request(url, headers={"User-Agent": "lowlight", "Accept": ACCEPT.get(host(url), "*/*")})
     limit = expected or LARGEST
     done = 0
     try:
