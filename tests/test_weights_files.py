@@ -61,6 +61,15 @@ def test_what_is_saved_comes_back(saved: Path, state: dict[str, torch.Tensor]) -
     assert set(files.inspect(saved).dtypes.values()) == {"F16"}
 
 
+def test_loading_draws_no_random_numbers(saved: Path) -> None:
+    files._layout.cache_clear()
+    torch.manual_seed(1)
+    wanted = torch.rand(3)
+    torch.manual_seed(1)
+    files.load(saved, "dgaf")
+    assert torch.equal(torch.rand(3), wanted)
+
+
 def test_integer_buffers_are_dropped_and_filled(tmp_path: Path) -> None:
     network = networks.build("frlie")
     path = tmp_path / "a.safetensors"

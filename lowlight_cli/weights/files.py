@@ -11,6 +11,7 @@ import json
 import pickle
 import warnings
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,8 +21,6 @@ from lowlight_cli.weights.disk import Header, called, first_line, git_blob_id, i
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from lowlight_cli.networks.layers import Network
 
 __all__ = ["FORMAT", "Header", "check", "convert", "git_blob_id", "inspect", "load", "parameters", "save", "sha256"]
 
@@ -58,8 +57,7 @@ def check(path: str | Path, network: str) -> Header:
         raise WeightsError(f"{path} holds weights for {found}, not for {network}: use `--model {found}`")
     if (found := header.metadata.get("input")) not in INPUTS:
         raise WeightsError(f"{path}: `input` in its metadata is {found!r}, wanted {' or '.join(INPUTS)}")
-    wanted = {name: shape for name, (shape, floating) in _layout(network).items() if floating}
-    if fault := _differences(header.shapes, wanted):
+    if fault := _differences(header.shapes, _layout(network).floats):
         raise WeightsError(f"{path} does not fit {network}: {fault}")
     if odd := sorted(name for name, kind in header.dtypes.items() if kind not in FLOATS):
         kind = header.dtypes[odd[0]]
@@ -92,15 +90,14 @@ def load(path: str | Path, network: str) -> tuple[dict[str, Tensor], dict[str, s
     for name, tensor in state.items():
         if not bool(torch.isfinite(tensor).all()):
             raise WeightsError(f"{path}: {name} holds values that are not finite; the file is damaged")
-    for name, (shape, floating) in _layout(network).items():
-        if not floating:
-            state[name] = torch.zeros(shape, dtype=torch.int64)
+    for name, shape in _layout(network).integers.items():
+        state[name] = torch.zeros(shape, dtype=torch.int64)
     return state, header.metadata
 
 
 def parameters(network: str) -> int:
     """How many trained values `network` has (buffers apart)."""
-    return sum(tensor.numel() for tensor in _fresh(network).parameters())
+    return _layout(network).trained
 
 
 # ---------------------------------------------------------------------------------------------------------- writing
@@ -162,7 +159,7 @@ def convert(
     """
     networks.descriptor(network)
     sources = [source] if isinstance(source, Path) else list(source)
-    wanted = {name: shape for name, (shape, floating) in _layout(network).items() if floating}
+    wanted = _layout(network).floats
     state: dict[str, Tensor] = {}
     strings = {"input": "as-is"}
     for path in sources:
@@ -178,15 +175,26 @@ def convert(
 # ---------------------------------------------------------------------------------------------------------- inside
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """What a network's state looks like: float tensors and integer ones by name, and how many values are trained."""
+
+    floats: dict[str, tuple[int, ...]]
+    integers: dict[str, tuple[int, ...]]
+    trained: int
+
+
 @functools.cache
-def _fresh(network: str) -> Network:
-    """The network to compare with: names and shapes. Not on torch's meta device, whose first use imports a second."""
-    return networks.build(network)
+def _layout(network: str) -> _Layout:
+    """Read off a built network. Not on torch's meta device, whose first use imports for a second."""
+    import torch
 
-
-def _layout(network: str) -> dict[str, tuple[tuple[int, ...], bool]]:
-    """Tensor name to (shape, whether it holds floats), as the network has it."""
-    return {name: (tuple(t.shape), t.is_floating_point()) for name, t in _fresh(network).state_dict().items()}
+    with torch.random.fork_rng(devices=[]):  # whoever loads weights keeps the random numbers that were to come
+        built = networks.build(network)
+    shapes: dict[bool, dict[str, tuple[int, ...]]] = {True: {}, False: {}}
+    for name, tensor in built.state_dict().items():
+        shapes[tensor.is_floating_point()][name] = tuple(tensor.shape)
+    return _Layout(shapes[True], shapes[False], sum(tensor.numel() for tensor in built.parameters()))
 
 
 def _differences(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> str:
