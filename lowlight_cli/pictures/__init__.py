@@ -4,10 +4,10 @@ Orientation, profiles, bit depth and codecs are dealt with in this room only; ev
 RGB, sRGB-encoded, in [0, 1].
 """
 
-from lowlight_cli.pictures.encode import encode, write
 from lowlight_cli.pictures.formats import FORMATS, format_of, suffix_of, suffixes
 from lowlight_cli.pictures.photo import Jpeg, Photo
 from lowlight_cli.pictures.reading import MAX_PIXELS, read
+from lowlight_cli.pictures.writing import encode, write
 
 __all__ = [
     "FORMATS",

@@ -228,6 +228,8 @@ def profile_of(icc: bytes, *, grey: bool = False) -> Profile | None:
     elif space != b"RGB ":
         raise ValueError(f"a profile for {space.decode('latin-1').strip() or 'nothing'}")
     elif b"A2B0" in tags or b"rXYZ" not in tags:
+        if grey:
+            raise ValueError("tables for colours on a grey picture")
         return _table_profile(icc)
     else:
         curves = np.stack([_curve(tags[name]) for name in _named(tags, b"rTRC", b"gTRC", b"bTRC")])

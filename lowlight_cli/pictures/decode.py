@@ -2,6 +2,7 @@
 
 Pillow's classes are called one by one, not through `Image.open`: that would try fifty formats, and its guard against
 bombs is a global that other users of Pillow share. The guard here is `max_pixels`, looked at before decoding.
+Reasons to refuse a file are raised as InputError without its name; `read` puts that in front.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from lowlight_cli.errors import DeviceError
+from lowlight_cli.errors import DeviceError, InputError
 from lowlight_cli.pictures import colour, metadata, png, tiff
 from lowlight_cli.pictures.photo import Codes, Jpeg
 
-__all__ = ["DECODERS", "Found", "Refused"]
+__all__ = ["DECODERS", "Found"]
 
 
 @dataclass
@@ -62,16 +63,12 @@ class Found:
     notes: tuple[str, ...] = ()
 
 
-class Refused(Exception):
-    """A reason in words, to which the caller adds the file's name."""
-
-
 def _check(width: int, height: int, max_pixels: int) -> None:
     if width < 1 or height < 1:
-        raise Refused(f"has no pixels ({width} x {height})")
+        raise InputError(f"has no pixels ({width} x {height})")
     if width * height > max_pixels:
         millions, most = width * height / 1e6, max_pixels / 1e6
-        raise Refused(
+        raise InputError(
             f"its header says {width} x {height} ({millions:,.0f} megapixels, at most {most:,.0f} are read); "
             "raise --max-pixels if it is genuine"
         )
@@ -101,15 +98,19 @@ def _jpeg(data: bytes, max_pixels: int) -> Found:
 
 
 def _png(data: bytes, max_pixels: int) -> Found:
+    if len(data) < 33:
+        raise ValueError("it ends early")
+    _check(int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"), max_pixels)
     header = png.scan(data)
-    _check(header.width, header.height, max_pixels)
     if header.frames > 1:
-        raise Refused(f"is an animation of {header.frames} frames; take single pictures out of it, or make it a clip")
+        raise InputError(
+            f"is an animation of {header.frames} frames; take single pictures out of it, or make it a clip"
+        )
     if header.depth == 16:
-        colours, alpha = png.decode_deep(data, header)
+        colours, alpha = png.decode_deep(header)
         found = Found(colours, alpha)
     else:
-        found = _from_pillow(PngImagePlugin.PngImageFile(io.BytesIO(data)))
+        found = _from_pillow(PngImagePlugin.PngImageFile(io.BytesIO(header.bare)))
     texts = [(key, text) for key, text in header.text if not key.startswith("Raw profile type")]
     found.icc, found.exif, found.xmp = header.icc, header.exif, header.xmp
     found.text, found.dpi, found.cicp = tuple(texts), header.dpi, header.cicp
@@ -129,7 +130,9 @@ def _webp(data: bytes, max_pixels: int) -> Found:
     _check(width, height, max_pixels)
     image = WebPImagePlugin.WebPImageFile(io.BytesIO(data))
     if image.n_frames > 1:
-        raise Refused(f"is an animation of {image.n_frames} frames; take single pictures out of it, or make it a clip")
+        raise InputError(
+            f"is an animation of {image.n_frames} frames; take single pictures out of it, or make it a clip"
+        )
     found = _from_pillow(image)
     found.compression = "lossless" if kind == b"VP8L" or (kind == b"VP8X" and _has_chunk(data, b"VP8L")) else "lossy"
     return found
@@ -150,7 +153,7 @@ def _tiff(data: bytes, max_pixels: int) -> Found:
     about = tiff.layout(data)
     _check(about.width, about.height, max_pixels)
     if about.pages > 1:
-        raise Refused(f"holds {about.pages} pages; split it first (tiffsplit, or your editor), one page a file")
+        raise InputError(f"holds {about.pages} pages; split it first (tiffsplit, or your editor), one page a file")
     turn = metadata.orientation(data)
     # Pillow turns a TIFF by itself, OpenCV some of them, tifffile none: with the tag reset nobody does
     upright = metadata.reset_orientation(data) if turn != 1 else data
@@ -179,7 +182,9 @@ def _avif(data: bytes, max_pixels: int) -> Found:
     image = AvifImagePlugin.AvifImageFile(io.BytesIO(data))
     _check(*image.size, max_pixels)
     if image.n_frames > 1:
-        raise Refused(f"is an animation of {image.n_frames} frames; take single pictures out of it, or make it a clip")
+        raise InputError(
+            f"is an animation of {image.n_frames} frames; take single pictures out of it, or make it a clip"
+        )
     found = _from_pillow(image)
     box = data.find(b"colrnclx", 0, 2**16)  # ISO/IEC 14496-12, 12.1.5: primaries, transfer, matrix
     if box >= 0 and box + 12 <= len(data):
@@ -218,7 +223,7 @@ def _from_pillow(image: Image.Image) -> Found:
     elif image.mode in ("1", "L", "LA", "La"):
         image = image.convert("LA" if clear or image.mode in ("LA", "La") else "L")
     else:
-        raise Refused(f"its pixels are of a kind that is not read ({image.mode}); save it with 8 or 16 bits")
+        raise InputError(f"its pixels are of a kind that is not read ({image.mode}); save it with 8 or 16 bits")
     samples = np.asarray(image)
     alpha = np.ascontiguousarray(samples[..., -1]) if image.mode in ("LA", "RGBA") else None
     colours = samples if alpha is None else samples[..., :-1]

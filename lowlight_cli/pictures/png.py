@@ -20,6 +20,8 @@ SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _LARGEST_TEXT: Final = 2**26
 """Inflated metadata beyond 64 MiB is a bomb."""
 
+_NEEDED: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT"})
+
 
 @dataclass
 class Header:
@@ -38,6 +40,7 @@ class Header:
         xmp: the packet.
         dpi: dots an inch.
         text: keywords and texts.
+        bare: the file without what is noted here: what a decoder of pixels needs, and nothing for it to warn of.
     """
 
     width: int
@@ -52,19 +55,21 @@ class Header:
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
     text: list[tuple[str, str]] = field(default_factory=list)
+    bare: bytes = b""
 
 
 def scan(data: bytes) -> Header:
     """Walk through the chunks of a PNG.
 
     Raises:
-        ValueError: where a chunk that the pixels need is damaged or the file ends early.
+        ValueError: where a chunk is damaged or the file ends early.
     """
-    if data[12:16] != b"IHDR" or len(data) < 33:
+    if data[12:16] != b"IHDR":
         raise ValueError("it does not begin with a PNG header")
     width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
     header = Header(width, height, depth, colour)
     view, at = memoryview(data), 8
+    needed: list[bytes | memoryview] = [SIGNATURE]
     while data[at + 4 : at + 8] != b"IEND":
         if at + 12 > len(data):
             raise ValueError("it ends early")
@@ -72,12 +77,14 @@ def scan(data: bytes) -> Header:
         end = at + 12 + length
         if end > len(data):
             raise ValueError("it ends early")
-        whole = zlib.crc32(view[at + 4 : end - 4]) == int.from_bytes(view[end - 4 : end], "big")
-        if not whole and kind[:1].isupper():
-            raise ValueError(f"its chunk {kind.decode('latin-1')} is damaged")
-        if whole and kind != b"IDAT":
+        if zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
+            raise ValueError(f"its chunk {kind.decode('latin-1')!r} is damaged")
+        if kind in _NEEDED:
+            needed.append(view[at:end])
+        if kind != b"IDAT":
             _note(header, kind, bytes(view[at + 8 : end - 4]))
         at = end
+    header.bare = b"".join([*needed, _chunk(b"IEND", b"")])
     return header
 
 
@@ -121,7 +128,7 @@ def _inflate(data: bytes) -> bytes:
     return result
 
 
-def decode_deep(data: bytes, header: Header) -> tuple[Codes, Codes | None]:
+def decode_deep(header: Header) -> tuple[Codes, Codes | None]:
     """Colours (H, W) or (H, W, 3) uint16, and alpha (H, W) uint16 or None, of a PNG with 16 bits a sample.
 
     Pillow opens RGB of 16 bits as 8 bits, hence OpenCV; which expands grey with alpha to four channels and knows
@@ -132,7 +139,7 @@ def decode_deep(data: bytes, header: Header) -> tuple[Codes, Codes | None]:
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it speaks to stderr; we raise
     try:
-        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        decoded = cv2.imdecode(np.frombuffer(header.bare, np.uint8), cv2.IMREAD_UNCHANGED)
     finally:
         cv2.utils.logging.setLogLevel(level)
     if decoded is None or decoded.dtype != np.uint16:
@@ -168,7 +175,7 @@ def encode_deep(samples: Codes, kept: Photo) -> bytes:
         texts.append(("XML:com.adobe.xmp", kept.xmp.decode("utf-8", "replace")))
     for keyword, body in texts:
         parts.append(_chunk(b"iTXt", keyword.encode("latin-1") + b"\0\0\0\0\0" + body.encode("utf-8")))
-    deflater = zlib.compressobj(6)
+    deflater = zlib.compressobj(4)  # photographs shrink no further beyond, only slower
     above = np.zeros((1, width * channels * 2), np.uint8)
     rows = max(1, 2**20 // above.size)
     for start in range(0, height, rows):

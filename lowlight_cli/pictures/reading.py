@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lowlight_cli.errors import DeviceError, InputError, LowlightError, ResourceError
 from lowlight_cli.pictures import colour, metadata
-from lowlight_cli.pictures.decode import DECODERS, Found, Refused
+from lowlight_cli.pictures.decode import DECODERS, Found
 from lowlight_cli.pictures.formats import HEIC_SUFFIXES, KINDS, RAW_SUFFIXES, sniff
 from lowlight_cli.pictures.photo import Codes, Photo, Pixels, bands
 
@@ -46,14 +46,13 @@ def read(source: Path | bytes, *, name: str | None = None, max_pixels: int = MAX
         kind = _kind(data, Path(label).suffix.lower())
         found = DECODERS[kind](data, max_pixels)
         return _photo(found, kind, label)
-    except Refused as reason:
-        raise InputError(f"{label}: {reason}") from None
     except LowlightError as error:
         raise type(error)(f"{label}: {error}") from None
     except MemoryError as error:
         raise ResourceError(f"{label}: not enough memory to read it; make it smaller first") from error
     except Exception as error:  # decoders meet damage with whatever is at hand, from OSError to ZeroDivisionError
-        found_out = " ".join(str(error).split()) or type(error).__name__
+        told = isinstance(error, (OSError, ValueError, SyntaxError, RuntimeError, Warning)) and str(error)
+        found_out = " ".join(told.split())[:120] if told else "its structure makes no sense"
         raise InputError(f"{label}: damaged or incomplete ({found_out}); copy or export it anew") from error
 
 
@@ -61,21 +60,21 @@ def _content(path: Path) -> bytes:
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise Refused("is a folder, a picture was wanted")
+            raise InputError("is a folder, a picture was wanted")
         if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
-            raise Refused("is not a file")
+            raise InputError("is not a file")
         return path.read_bytes()
     except FileNotFoundError:
-        raise Refused("no such file") from None
+        raise InputError("no such file") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise Refused(f"cannot be read ({reason}); check its permissions and its disk") from None
+        raise InputError(f"cannot be read ({reason}); check its permissions and its disk") from None
 
 
 def _kind(data: bytes, suffix: str) -> str:
     """A name in `KINDS`, or the reason why this is none that is read."""
     if not data:
-        raise Refused("is empty; copy it anew")
+        raise InputError("is empty; copy it anew")
     kind = sniff(data)
     if kind == "raw" or (kind == "tiff" and (suffix in RAW_SUFFIXES or _is_dng(data))):
         _want("rawpy", "raw", "a RAW file")
@@ -86,11 +85,11 @@ def _kind(data: bytes, suffix: str) -> str:
     if kind == "gif":
         still = data.count(b"\x21\xf9\x04") < 2
         way = "convert it to PNG first" if still else "take single pictures out of it as PNG, or make it a video clip"
-        raise Refused(f"is a{' ' if still else 'n animated '}GIF; {way}")
+        raise InputError(f"is a{' ' if still else 'n animated '}GIF; {way}")
     if kind is None:
         text = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"<", b"{", b"#")) or _is_text(data[:512])
         what = "is text, not a picture" if text else "is not a picture that can be read"
-        raise Refused(f"{what}; wanted {_READABLE}")
+        raise InputError(f"{what}; wanted {_READABLE}")
     return kind
 
 
@@ -109,7 +108,7 @@ def _want(package: str, extra: str, what: str) -> None:
     """HEIC and RAW are read by packages of their own."""
     if find_spec(package) is None:
         raise DeviceError(f"{what} needs an extra: pip install 'lowlight-cli[{extra}]', or convert it to TIFF or JPEG")
-    raise Refused(f"is {what}, which this version does not read yet; convert it to TIFF or JPEG")
+    raise InputError(f"is {what}, which this version does not read yet; convert it to TIFF or JPEG")
 
 
 # -- Found to Photo: upright, sRGB, hidden colours filled
@@ -163,7 +162,7 @@ def _profile(found: Found, notes: list[str]) -> tuple[bytes | None, colour.Profi
     if found.icc:
         primaries, transfer = 1, colour.hdr_transfer(found.icc) or transfer
     if transfer in _HDR:
-        raise Refused(f"is an HDR picture ({_HDR[transfer]}), which is not read; export it as SDR first")
+        raise InputError(f"is an HDR picture ({_HDR[transfer]}), which is not read; export it as SDR first")
     icc = found.icc or None
     if found.icc is None and primaries in _PRIMARIES:
         icc = colour.make_profile(*_PRIMARIES[primaries])

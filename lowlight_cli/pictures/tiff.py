@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
+from lowlight_cli.errors import InputError
 from lowlight_cli.pictures import metadata
 from lowlight_cli.pictures.photo import Codes, Photo
 
@@ -81,7 +82,7 @@ def decode_deep(data: bytes) -> tuple[Codes, Codes | None, bool]:
         Colours (H, W) or (H, W, 3) uint16; alpha (H, W) uint16 or None; whether a channel that is neither was left out.
 
     Raises:
-        ValueError: where the samples are of a kind that is not read.
+        InputError: where the samples are of a kind that is not read. Damage raises whatever tifffile raises.
     """
     import tifffile
 
@@ -89,9 +90,9 @@ def decode_deep(data: bytes) -> tuple[Codes, Codes | None, bool]:
         page = file.pages.first
         photometric = tifffile.PHOTOMETRIC(page.photometric).name
         if page.bitspersample != 16 or page.dtype != np.uint16:
-            raise ValueError(f"its samples are {page.bitspersample}-bit {page.dtype}; save it with 8 or 16 bits")
+            raise InputError(f"its samples are {page.bitspersample}-bit {page.dtype}; save it with 8 or 16 bits")
         if photometric not in ("MINISWHITE", "MINISBLACK", "RGB"):
-            raise ValueError(f"its colours are {photometric} with 16 bits; save it as RGB")
+            raise InputError(f"its colours are {photometric} with 16 bits; save it as RGB")
         extra = [int(kind) for kind in page.extrasamples]
         try:
             samples = page.asarray()
@@ -103,12 +104,12 @@ def decode_deep(data: bytes) -> tuple[Codes, Codes | None, bool]:
             if page.planarconfig == 2 and samples.ndim == 3:
                 samples = np.moveaxis(samples, 0, -1)
     if samples.shape[:2] != (page.imagelength, page.imagewidth):
-        raise ValueError("it holds more than one picture a page")
+        raise InputError("it holds more than one picture a page; split it first")
     if samples.ndim == 2:
         samples = samples[..., None]
     colours = samples.shape[-1] - len(extra)
     if colours not in (1, 3):
-        raise ValueError(f"it has {samples.shape[-1]} channels; save it as grey or RGB")
+        raise InputError(f"it has {samples.shape[-1]} channels; save it as grey or RGB")
     base = samples[..., :3] if colours == 3 else samples[..., 0]
     if photometric == "MINISWHITE":
         base = 65_535 - base
@@ -132,7 +133,9 @@ def _by_opencv(data: bytes) -> Codes:
     finally:
         cv2.utils.logging.setLogLevel(level)
     if decoded is None or decoded.dtype != np.uint16:
-        raise ValueError("its compression cannot be read; save it uncompressed or with Deflate (ZIP)")
+        raise InputError(
+            "its compression cannot be read, or it is damaged; save it anew, uncompressed or with Deflate (ZIP)"
+        )
     if decoded.ndim == 3:
         decoded = np.take(decoded, [2, 1, 0, 3][: decoded.shape[-1]], axis=-1)
     return decoded.astype(np.uint16, copy=False)
@@ -183,7 +186,7 @@ def encode(samples: Codes, kept: Photo) -> bytes:
         if packed:
             strip = np.concatenate([strip[:, :1], np.diff(strip, axis=1)], axis=1)
         raw = strip.astype(strip.dtype.newbyteorder(order)).tobytes()
-        raw = zlib.compress(raw, 6) if packed else raw
+        raw = zlib.compress(raw, 4) if packed else raw
         body += bytes(len(body) % 2)
         offsets.append(len(body))
         sizes.append(len(raw))

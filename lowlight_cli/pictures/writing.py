@@ -22,7 +22,7 @@ __all__ = ["encode", "write"]
 
 Depth = Literal["keep", 8, 16]
 
-_QUALITY: Final = {"jpeg": 95, "webp": 90, "avif": 85}
+_QUALITY: Final = {"jpeg": 95, "webp": 90, "avif": 90}
 """Where the source says nothing: losses that are not seen beside those of the network."""
 
 _LONGEST_SEGMENT: Final = 65_533
@@ -138,7 +138,7 @@ def _place(target: Path, data: bytes) -> None:
             reason, way = f"there is no folder {target.parent}", "make it first"
         elif number in (errno.EACCES, errno.EPERM, errno.EROFS):
             reason, way = "the folder cannot be written to", "check its permissions or choose another"
-        elif target.is_dir():
+        elif number in (errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST):
             reason, way = "a folder has that name", "choose another name"
         else:
             reason, way = getattr(error, "strerror", None) or str(error), "choose another name or folder"

@@ -1,0 +1,271 @@
+"""EXIF, XMP, orientation, places, provenance."""
+
+from __future__ import annotations
+
+import struct
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pictures_kit import opened, saved, seen, smooth
+from PIL import ExifTags, Image, ImageOps
+
+from lowlight_cli.pictures import encode, metadata, read
+
+MAKER = bytes(range(256)) * 3
+KINDS = ["jpeg", "png", "webp", "tiff", "avif"]
+XMP = (
+    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
+    '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description rdf:about="uuid:1" xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"'
+    ' xmlns:exif="http://ns.adobe.com/exif/1.0/" exif:GPSLatitude="48,12.5N" xmlns:xmp="http://ns.adobe.com/xap/1.0/"'
+    ' xmp:Rating="4"><exif:GPSLongitude>16,22E</exif:GPSLongitude>'
+    "<xmp:Thumbnails><rdf:Alt><rdf:li>AAAA</rdf:li></rdf:Alt></xmp:Thumbnails></rdf:Description></rdf:RDF>"
+    '</x:xmpmeta><?xpacket end="w"?>'
+).encode()
+
+
+def camera_exif(turn: int = 1, order: str = "<") -> bytes:
+    """A block as cameras write it: five directories, a maker note, a thumbnail."""
+
+    def entry(tag: int, kind: int, count: int, value: int | bytes) -> bytes:
+        if isinstance(value, bytes):
+            return struct.pack(order + "HHI", tag, kind, count) + value.ljust(4, b"\0")
+        word = struct.pack(order + ("HH" if kind == 3 else "I"), *((value, 0) if kind == 3 else (value,)))
+        return struct.pack(order + "HHI", tag, kind, count) + word
+
+    def directory(*entries: bytes, then: int = 0) -> bytes:
+        return struct.pack(order + "H", len(entries)) + b"".join(entries) + struct.pack(order + "I", then)
+
+    thumbnail = saved(smooth(12, 16), "JPEG")
+    ifd0, exif, interop, gps, ifd1 = 8, 100, 200, 240, 400
+    make, maker, place = 300, 500, 330
+    data = bytearray(maker + len(MAKER) + len(thumbnail))
+    data[:8] = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", ifd0)
+
+    def put(at: int, raw: bytes) -> None:
+        data[at : at + len(raw)] = raw
+
+    put(
+        ifd0,
+        directory(
+            entry(0x010F, 2, 12, make),
+            entry(0x0112, 3, 1, turn),
+            entry(0x8769, 4, 1, exif),
+            entry(0x8825, 4, 1, gps),
+            then=ifd1,
+        ),
+    )
+    put(
+        exif,
+        directory(
+            entry(0x927C, 7, len(MAKER), maker),
+            entry(0xA002, 4, 1, 64),
+            entry(0xA003, 3, 1, 48),
+            entry(0xA005, 4, 1, interop),
+        ),
+    )
+    put(interop, directory(entry(1, 2, 4, b"R98\0")))
+    put(gps, directory(entry(1, 2, 2, b"N\0"), entry(2, 5, 3, place)))
+    put(make, b"Camera Co 1\0")
+    put(place, struct.pack(order + "6I", 48, 1, 12, 1, 1234, 100))
+    put(ifd1, directory(entry(0x0201, 4, 1, maker + len(MAKER)), entry(0x0202, 4, 1, len(thumbnail))))
+    put(maker, MAKER)
+    put(maker + len(MAKER), thumbnail)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_exif_survives_from_kind_to_kind(kind, order):
+    source = saved(smooth(), "JPEG", exif=b"Exif\0\0" + camera_exif(1, order))
+    data = encode(read(source), format=kind)
+    for made in (data, encode(read(data))):  # there, and once more in the same kind
+        exif = opened(made).getexif()
+        assert exif[0x010F] == "Camera Co 1"
+        assert exif.get(0x0112, 1) == 1
+        assert exif.get_ifd(0x8769)[0x927C] == MAKER
+        assert exif.get_ifd(0x8825)[2] == (48.0, 12.0, 12.34)
+        assert exif.get_ifd(0x8769)[0xA002] == 64
+        assert not exif.get_ifd(ExifTags.IFD.IFD1)
+        assert b"\xff\xd8\xff" not in made[10:] or kind == "avif"  # no thumbnail's bytes
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_maker_notes_stay_where_they_are(order):
+    exif = camera_exif(6, order)
+    for kind in ("jpeg", "png", "tiff"):
+        photo = read(encode(read(saved(smooth(), "JPEG", exif=b"Exif\0\0" + exif)), format=kind))
+        if kind != "tiff":  # read back from a TIFF, it is packed anew
+            assert photo.exif[500 : 500 + len(MAKER)] == MAKER
+    assert encode(photo, format="tiff").find(MAKER) > 0
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("kind", KINDS)
+def test_orientation_is_applied_once_and_reset(kind, turn):
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    options = {"quality": 100} if kind in ("jpeg", "avif") else {"lossless": True} if kind == "webp" else {}
+    data = saved(smooth(40, 56), kind.upper(), exif=exif, **options)
+    upright = ImageOps.exif_transpose(opened(data))
+    photo = read(data)
+    assert (photo.width, photo.height) == upright.size
+    assert np.abs(photo.pixels * 255 - np.asarray(upright)).max() < 1.1
+    again = opened(encode(photo))
+    assert again.size == upright.size
+    assert again.getexif().get(0x0112, 1) == 1
+    assert np.abs(np.asarray(ImageOps.exif_transpose(again), int) - np.asarray(upright)).mean() < 3
+
+
+def with_orientation(tiff: bytes, turn: int) -> bytes:
+    """A little-endian TIFF with the tag added, in a directory at its end."""
+    at = struct.unpack_from("<I", tiff, 4)[0]
+    count = struct.unpack_from("<H", tiff, at)[0]
+    entries = [tiff[at + 2 + 12 * i : at + 14 + 12 * i] for i in range(count)]
+    entries = [entry for entry in entries if entry[:2] != struct.pack("<H", 0x0112)]
+    entries.append(struct.pack("<HHIHH", 0x0112, 3, 1, turn, 0))
+    entries.sort(key=lambda entry: struct.unpack("<H", entry[:2]))
+    tiff += bytes(len(tiff) % 2)
+    return (
+        tiff[:4]
+        + struct.pack("<I", len(tiff))
+        + tiff[8:]
+        + struct.pack("<H", len(entries))
+        + b"".join(entries)
+        + bytes(4)
+    )
+
+
+@pytest.mark.parametrize("compression", [1, 5, 8])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_orientation_of_a_tiff_whoever_decodes_it(compression, dtype):
+    array = smooth(10, 14).astype(dtype) * (257 if dtype == np.uint16 else 1)
+    made = cv2.imencode(".tiff", array[..., ::-1], [cv2.IMWRITE_TIFF_COMPRESSION, compression])[1].tobytes()
+    photo = read(with_orientation(made, 8))
+    assert np.array_equal(np.rint(photo.pixels * np.iinfo(dtype).max), np.rot90(array))
+    assert np.array_equal(seen(encode(photo)), np.rot90(array))
+
+
+def test_sizes_in_exif_follow_the_turn():
+    photo = read(saved(smooth(48, 64), "JPEG", exif=b"Exif\0\0" + camera_exif(6)))
+    below = opened(encode(photo)).getexif().get_ifd(0x8769)
+    assert (below[0xA002], below[0xA003]) == (48, 64)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_places_can_be_stripped(kind):
+    exif = camera_exif()
+    photo = replace(read(saved(smooth(), "JPEG", exif=b"Exif\0\0" + exif)), xmp=XMP)
+    assert struct.pack("<II", 1234, 100) in encode(photo, format=kind)
+    data = encode(photo, format=kind, strip_gps=True)
+    assert struct.pack("<II", 1234, 100) not in data
+    again = opened(data)
+    assert not again.getexif().get_ifd(0x8825)
+    assert again.getexif()[0x010F] == "Camera Co 1"
+    assert again.getexif().get_ifd(0x8769)[0x927C] == MAKER
+    packet = metadata.without_gps_xmp(XMP)
+    assert b"GPS" not in packet
+    assert b'xmp:Rating="4"' in packet
+    ET.fromstring(packet)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_everything_can_be_stripped_but_the_profile(kind):
+    from lowlight_cli.pictures.colour import DISPLAY_P3, make_profile
+
+    icc = make_profile("P3", DISPLAY_P3)
+    source = saved(smooth(), "JPEG", exif=b"Exif\0\0" + camera_exif(), xmp=XMP, icc_profile=icc, comment=b"secret")
+    data = encode(read(source), format=kind, strip_metadata=True)
+    again = opened(data)
+    assert again.info["icc_profile"] == icc
+    assert b"Camera Co" not in data
+    assert b"secret" not in data
+    assert b"xmpmeta" not in data
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("depth", [8, 16])
+def test_xmp_travels_and_is_upright(kind, depth):
+    photo = read(saved(smooth(), "JPEG", xmp=XMP))
+    data = encode(photo, format=kind, depth=16 if depth == 16 and kind in ("png", "tiff") else "keep")
+    again = read(data).xmp
+    assert b'tiff:Orientation="1"' in again
+    assert b"Thumbnails" not in again
+    assert again == photo.xmp
+    theirs = opened(data).info
+    assert (theirs.get("xmp") or theirs.get("XML:com.adobe.xmp").encode()) == photo.xmp
+
+
+@pytest.mark.parametrize("packet", [None, XMP])
+@pytest.mark.parametrize("kind", KINDS)
+def test_provenance(kind, packet):
+    photo = replace(read(saved(smooth(), "PNG")), xmp=packet)
+    told = 'lowlight-cli 0.1.0 model=dgaf weights="sha256:<12>" & more'
+    once = read(encode(photo, format=kind, provenance=told))
+    twice = read(encode(once, format=kind, provenance=told + " again"))
+    root = ET.fromstring(twice.xmp)
+    found = [node.attrib for node in root.iter() if "{urn:lowlight-cli:1}Provenance" in node.attrib]
+    assert [a["{urn:lowlight-cli:1}Provenance"] for a in found] == [told + " again"]
+    assert b"algorithmicallyEnhanced" in twice.xmp
+    assert (b'xmp:Rating="4"' in twice.xmp) == (packet is not None)
+    abouts = {node.attrib[a] for node in root.iter() for a in node.attrib if a.endswith("}about")}
+    assert len(abouts) == 1
+    assert b"Provenance" not in encode(photo, format=kind)
+
+
+def test_bmp_takes_no_metadata():
+    photo = replace(read(saved(smooth(), "JPEG", exif=b"Exif\0\0" + camera_exif())), xmp=XMP)
+    data = encode(photo, format="bmp", provenance="us")
+    assert b"Camera" not in data
+    assert np.array_equal(seen(data), np.asarray(opened(data)))
+
+
+@pytest.mark.parametrize("exif", [b"nonsense", b"II*\0\xff\xff\xff\xff", b"II*\0\x08\0\0\0\xff\xff", b"MM\0*"])
+def test_damaged_exif_is_said_and_dropped(exif):
+    photo = read(saved(smooth(), "WEBP", exif=exif))
+    assert photo.exif is None
+    assert "EXIF is damaged" in photo.notes[0]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_no_exif_makes_us_stumble(data):
+    exif = bytearray(camera_exif(data.draw(st.integers(0, 9)), data.draw(st.sampled_from("<>"))))
+    for _ in range(data.draw(st.integers(1, 6))):
+        exif[data.draw(st.integers(0, 450))] = data.draw(st.integers(0, 255))
+    exif = bytes(exif[: data.draw(st.integers(0, len(exif)))])
+    for work in (
+        lambda: metadata.orientation(exif),
+        lambda: metadata.adobe_rgb(exif),
+        lambda: metadata.from_tiff(exif),
+        lambda: metadata.without_gps(metadata.without_orientation(metadata.tidy_exif(exif, 5, 6))),
+    ):
+        try:
+            work()
+        except ValueError:
+            continue
+
+
+def test_a_big_tiff_is_read(tmp_path):
+    from pictures_kit import tiff
+
+    data = tiff(smooth(), photometric="rgb", bigtiff=True, description="night", metadata=None)
+    photo = read(data)
+    assert np.array_equal(np.rint(photo.pixels * 255), smooth())
+    assert opened(encode(photo)).tag_v2[270] == "night"
+
+
+def test_geography_and_iptc_of_a_tiff_are_kept_but_not_how_it_was_stored():
+    from pictures_kit import tiff
+
+    extra = [(33_550, 12, 3, (1.0, 2.0, 3.0), True), (33_723, 7, 6, b"\x1c\x02\x05iptc"[:6], True)]
+    data = tiff(smooth(), photometric="rgb", tile=(16, 16), extratags=extra)
+    again = opened(encode(read(data)))
+    assert again.tag_v2[33_550] == (1.0, 2.0, 3.0)
+    assert 322 not in again.tag_v2
+    assert np.array_equal(np.asarray(again), smooth())

@@ -1,0 +1,108 @@
+"""Writing a file: whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pictures_kit import noise, photo_of, seen
+
+from lowlight_cli.errors import OutputError, ResourceError
+from lowlight_cli.pictures import write
+
+ARRAY = noise(12, 10, 3, np.uint8)
+PHOTO = photo_of(ARRAY, name="in.png")
+
+
+def test_a_file_is_written_and_nothing_else(tmp_path: Path):
+    target = tmp_path / "Фото 夜景.png"
+    write(target, PHOTO)
+    assert np.array_equal(seen(target.read_bytes()), ARRAY)
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_an_old_file_is_replaced_and_the_umask_obeyed(tmp_path: Path):
+    target = tmp_path / "out.png"
+    target.write_bytes(b"old")
+    before = os.umask(0o027)
+    try:
+        write(target, PHOTO)
+    finally:
+        os.umask(before)
+    assert np.array_equal(seen(target.read_bytes()), ARRAY)
+    if os.name == "posix":
+        assert stat.S_IMODE(target.stat().st_mode) == 0o640
+
+
+def test_the_longest_name_there_is(tmp_path: Path):
+    target = tmp_path / ("x" * 251 + ".png")
+    write(target, PHOTO)
+    assert target.exists()
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.EIO, "Input/output error"), SystemExit(143)])
+def test_nothing_half_written_stays(tmp_path: Path, monkeypatch, failing, error):
+    target = tmp_path / "out.png"
+    target.write_bytes(b"old")
+
+    def fail(*_: object) -> None:
+        raise error
+
+    if failing == "fsync":
+        monkeypatch.setattr(os, "fsync", fail)
+    else:
+        monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OutputError if isinstance(error, OSError) else type(error)):
+        write(target, PHOTO)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.png"]
+    assert target.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk(tmp_path: Path, monkeypatch, number):
+    def full(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ResourceError, match=r"out.png: the disk is full; make room"):
+        write(tmp_path / "out.png", PHOTO)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
+def test_a_full_disk_for_real(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("lowlight_cli.pictures.writing.secrets.token_hex", lambda _: "x")
+    (tmp_path / ".lowlight-x.tmp").symlink_to("/dev/full")
+    with pytest.raises(OutputError):  # "x": a name that is taken is never written through
+        write(tmp_path / "out.png", PHOTO)
+
+
+def test_targets_that_cannot_be(tmp_path: Path):
+    with pytest.raises(OutputError, match="there is no folder"):
+        write(tmp_path / "none" / "out.png", PHOTO)
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(OutputError, match="a folder has that name"):
+        write(tmp_path / "folder.png", PHOTO)
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OutputError, match="cannot be written"):
+        write(tmp_path / "file" / "out.png", PHOTO)
+    with pytest.raises(OutputError, match="cannot be written"):
+        write(tmp_path / ("x" * 300 + ".png"), PHOTO)
+    with pytest.raises(OutputError, match="cannot be written"):
+        write(tmp_path / "nul\0byte.png", PHOTO)
+    assert {path.name for path in tmp_path.iterdir()} == {"folder.png", "file"}
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_a_folder_without_permission(tmp_path: Path, monkeypatch, number):
+    def denied(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "open", denied)
+    with pytest.raises(OutputError, match="check its permissions or choose another"):
+        write(tmp_path / "out.png", PHOTO)
