@@ -310,3 +310,14 @@ def test_texts_of_a_png_are_kept():
         again = opened(encode(made))
         assert again.text == {"Title": "Nacht", "Comment": "Über der Stadt"}
         assert not opened(encode(made, strip_metadata=True)).text
+
+
+def test_what_cannot_be_kept_is_said():
+    frames = [Image.fromarray(smooth()), Image.fromarray(smooth())]
+    photo = read(saved(frames[0], "MPO", save_all=True, append_images=frames[1:]))
+    assert (photo.format, photo.width) == ("jpeg", 64)
+    assert "further pictures (MPO)" in photo.notes[0]
+    assert b"MPF" not in encode(photo)
+    made, data = cv2.imencode(".avif", smooth().astype(np.uint16) * 4, [cv2.IMWRITE_AVIF_DEPTH, 10])
+    assert made
+    assert "more than 8 bits" in read(data.tobytes()).notes[0]
