@@ -9,15 +9,12 @@ The file is not called `enhance`, so that `lowlight_cli.enhance` is the function
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,18 +22,16 @@ from PIL import Image
 
 import lowlight_cli
 from lowlight_cli import arrays, engines
-from lowlight_cli.errors import LowlightError, OutputError, ResourceError
 from lowlight_cli.exposure import apply_gain, auto_gain
-from lowlight_cli.look import Look, finish, left_alone, mean_luma
+from lowlight_cli.look import Look, finish, left_alone
 from lowlight_cli.networks import descriptor
-from lowlight_cli.pictures import MAX_PIXELS, Photo, encode, read, write
-from lowlight_cli.targets import PIPE, Job
 
 if TYPE_CHECKING:
     from lowlight_cli.engines import Engine
+    from lowlight_cli.pictures import Photo
     from lowlight_cli.weights.fetch import Resolved
 
-__all__ = ["Enhancer", "Light", "Outcome", "Saving", "Settings", "enhance"]
+__all__ = ["Enhancer", "Settings", "enhance"]
 
 Picture = NDArray[np.float32]
 Sample = TypeVar("Sample", np.uint8, np.uint16, np.float16, np.float32, np.float64)
@@ -67,65 +62,6 @@ class Settings:
     def __post_init__(self) -> None:
         descriptor(self.model)
         engines.check_names(self.engine, self.device, self.precision)
-
-
-@dataclass(frozen=True)
-class Saving:
-    """How a result is written; see `pictures.encode`, whose arguments these are, but for two.
-
-    Attributes:
-        format: `keep` or a format's name.
-        quality: of JPEG, WebP, AVIF.
-        depth: bits a sample.
-        strip_metadata: write no EXIF, XMP, texts.
-        strip_gps: write no places.
-        provenance: note in the file by what it was made.
-    """
-
-    format: str = "keep"
-    quality: int | None = None
-    depth: Literal["keep", 8, 16] = "keep"
-    strip_metadata: bool = False
-    strip_gps: bool = False
-    provenance: bool = True
-
-
-@dataclass(frozen=True)
-class Light:
-    """A picture's brightness: mean luma, and the shares of pixels that are black or white in some channel."""
-
-    luma: float
-    black: float
-    white: float
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one file.
-
-    Attributes:
-        path: the file that was read.
-        target: the file that was written, or would have been.
-        seconds: by stage: read, run, write; the first also has import and weights.
-        error: why there is none; None where there is.
-        skipped: the target existed and was to stay.
-        size: width and height in pixels.
-        before: brightness of the input, where that was asked for.
-        after: brightness of the result.
-        notes: one line each on what could not be kept.
-        data: the file's content, where the target is stdout.
-    """
-
-    path: Path
-    target: Path
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    error: LowlightError | None = None
-    skipped: bool = False
-    size: tuple[int, int] | None = None
-    before: Light | None = None
-    after: Light | None = None
-    notes: tuple[str, ...] = ()
-    data: bytes | None = field(default=None, repr=False)
 
 
 class Enhancer:
@@ -195,8 +131,6 @@ class Enhancer:
         self._lock = threading.Lock()
         self._loaded: tuple[Engine, Resolved] | None = None
 
-    # ------------------------------------------------------------------------------------------------ one picture
-
     @overload
     def enhance(self, image: Image.Image) -> Image.Image: ...
     @overload
@@ -234,6 +168,11 @@ class Enhancer:
         bright = engine.run(exposed[None])[0]
         return finish(picture, bright, look)
 
+    @property
+    def loaded(self) -> bool:
+        """Whether `load` has been through."""
+        return self._loaded is not None
+
     def load(self) -> tuple[Engine, Resolved]:
         """The engine and where its weights came from; both are found and loaded at the first call.
 
@@ -259,118 +198,6 @@ class Enhancer:
                 self._loaded = engine, resolved
             return self._loaded
 
-    # ------------------------------------------------------------------------------------------------------ files
-
-    def enhance_files(
-        self,
-        jobs: Iterable[Job],
-        saving: Saving | None = None,
-        *,
-        stdin: bytes | None = None,
-        max_pixels: int = MAX_PIXELS,
-        measure: bool = False,
-    ) -> Iterator[Outcome]:
-        """Read, brighten and write one file after the other.
-
-        Args:
-            jobs: of `targets.plan`.
-            saving: how to write.
-            stdin: the content of a source that is `PIPE`.
-            max_pixels: larger pictures are refused.
-            measure: whether outcomes tell the brightness before and after.
-
-        Yields:
-            An outcome a job, in order; a file that fails is an outcome with its error.
-
-        Raises:
-            WeightsError: weights that are missing, wrong or unreachable: none of the files could be done.
-            DeviceError: a device that is not to be had.
-        """
-        for job in jobs:
-            if job.skip or job.error:
-                yield Outcome(job.source, job.target, error=job.error, skipped=job.skip)
-            else:
-                yield self._enhance_file(job, saving or Saving(), stdin, max_pixels, measure)
-
-    def _enhance_file(self, job: Job, saving: Saving, stdin: bytes | None, max_pixels: int, measure: bool) -> Outcome:
-        seconds: dict[str, float] = {}
-
-        def failed(error: LowlightError) -> Outcome:
-            return Outcome(job.source, job.target, seconds, error)
-
-        try:
-            with _timed(seconds, "read"):
-                if job.source == PIPE:
-                    photo = read(stdin or b"", name="standard input", max_pixels=max_pixels)
-                else:
-                    photo = read(job.source, max_pixels=max_pixels)
-            if job.target != PIPE:
-                _refuse_unwritable(job.target)
-        except LowlightError as error:
-            return failed(error)
-
-        # Weights or a device that are not to be had are no fault of this file: they end the whole.
-        self._load_timed(seconds)
-
-        try:
-            with _timed(seconds, "run"):
-                lit = self.enhance_photo(photo)
-            untouched = lit.pixels is photo.pixels
-            with _timed(seconds, "write"):
-                data = self._save(job.target, lit, saving, "" if untouched else self._provenance())
-        except MemoryError:
-            return failed(ResourceError(f"{job.source}: out of memory: use a smaller picture"))
-        except LowlightError as error:
-            told = (
-                str(error)
-                if str(job.source) in str(error) or isinstance(error, OutputError)
-                else f"{job.source}: {error}"
-            )
-            return failed(type(error)(told))
-        return Outcome(
-            job.source,
-            job.target,
-            seconds,
-            size=(photo.width, photo.height),
-            before=_light(photo.pixels) if measure else None,
-            after=_light(lit.pixels) if measure else None,
-            notes=(*photo.notes, *(["bright already, left alone"] if untouched and self.settings.look.gate else [])),
-            data=data,
-        )
-
-    def _load_timed(self, seconds: dict[str, float]) -> None:
-        """Load, if that is still to be done, and say what it took: the runtime's import apart from the weights."""
-        if self._loaded is None:
-            with _timed(seconds, "import"):
-                engines.prepare(self.settings.engine)
-            with _timed(seconds, "weights"):
-                self.load()
-
-    def _save(self, target: Path, photo: Photo, saving: Saving, maker: str) -> bytes | None:
-        """Write a result; its bytes where it goes to stdout. `maker` is by what it was made."""
-        put: Callable[..., bytes | None] = encode
-        if target != PIPE:
-            try:
-                target.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise OutputError(f"{target}: cannot make its folder ({error.strerror}); choose another") from error
-            put = functools.partial(write, target)
-        return put(
-            photo,
-            format=saving.format,
-            quality=saving.quality,
-            depth=saving.depth,
-            strip_metadata=saving.strip_metadata,
-            strip_gps=saving.strip_gps,
-            provenance=maker if maker and saving.provenance and not saving.strip_metadata else None,
-        )
-
-    def _provenance(self) -> str:
-        """By what a picture was made, in one line."""
-        _, resolved = self.load()
-        name = resolved.checkpoint.name if resolved.checkpoint else self.settings.model
-        return f"lowlight {lowlight_cli.__version__}, {name}, sha256 {resolved.sha256}"
-
 
 @overload
 def enhance(image: Image.Image, model: str = ..., *, strength: float = ...) -> Image.Image: ...
@@ -390,29 +217,3 @@ def enhance(image: object, model: str = lowlight_cli.DEFAULT_MODEL, *, strength:
 @functools.lru_cache(maxsize=2)
 def _kept(model: str, strength: float) -> Enhancer:
     return Enhancer(model, strength=strength)
-
-
-def _refuse_unwritable(target: Path) -> None:
-    """Raise before the work is done where the target's folder, or the one that it would be made in, takes no files."""
-    folder = target.parent
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    if not folder.is_dir():
-        raise OutputError(f"{target}: {folder} is a file, not a folder; choose another name")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"{target}: {folder} cannot be written to; check its permissions or choose another")
-
-
-def _light(picture: Picture) -> Light:
-    black = float((picture <= 0.5 / 255).any(axis=2).mean())
-    white = float((picture >= 254.5 / 255).any(axis=2).mean())
-    return Light(mean_luma(picture), black, white)
-
-
-@contextlib.contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    start = time.perf_counter()
-    try:
-        yield
-    finally:
-        seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start

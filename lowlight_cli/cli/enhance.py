@@ -17,7 +17,8 @@ from lowlight_cli.errors import LowlightError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from lowlight_cli.enhancer import Enhancer, Outcome
+    from lowlight_cli.enhancer import Enhancer
+    from lowlight_cli.files import Outcome
     from lowlight_cli.targets import Job
 
 __all__ = ["enhance"]
@@ -81,7 +82,8 @@ def enhance(
       lowlight enhance - --format png < dark.jpg > lit.png
     """  # noqa: D301  # the backspace keeps typer from filling the lines
     start = time.perf_counter()
-    from lowlight_cli.enhancer import Enhancer, Saving
+    from lowlight_cli.enhancer import Enhancer
+    from lowlight_cli.files import Saving, enhance_files
     from lowlight_cli.pictures import FORMATS, suffix_of
     from lowlight_cli.targets import plan
 
@@ -115,7 +117,7 @@ def enhance(
             code = _tell_plan(jobs, json)
         else:
             stdin = _pipes(jobs, json)
-            outcomes = enhancer.enhance_files(jobs, saving, stdin=stdin, max_pixels=int(max_pixels), measure=json)
+            outcomes = enhance_files(enhancer, jobs, saving, stdin=stdin, max_pixels=int(max_pixels), measure=json)
             code = _follow(outcomes, enhancer, len(jobs), json, start, imported)
     if code:
         raise typer.Exit(code)
@@ -191,7 +193,7 @@ def _tell(outcome: Outcome, seconds: Mapping[str, float], json: bool) -> None:
 
 
 def _summary(done: int, skipped: int, failed: int, enhancer: Enhancer | None, taken: float) -> str:
-    """`2 lit, 1 failed with dgaf.best on cpu in bf16 (this CPU computes in bf16), 2.13 s`."""
+    """`2 lit, 1 failed with dgaf.best on cpu in bf16 (no GPU found, the CPU has bf16), 2.13 s`."""
     counts = [
         f"{number} {what}" for number, what in ((done, "lit"), (skipped, "skipped"), (failed, "failed")) if number
     ]

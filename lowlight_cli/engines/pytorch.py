@@ -95,9 +95,9 @@ def load(network: str, resolved: Resolved, *, device: str = "auto", precision: s
         raise ResourceError(f"{place} has not the memory for the weights of {network}: use another --device") from error
     reasons = []
     if device == "auto" and place == "cpu":
-        reasons.append("no GPU that this torch can use")
+        reasons.append("no GPU found")
     if precision == "auto" and place == "cpu" and chosen == "bf16":
-        reasons.append("this CPU computes in bf16")
+        reasons.append("the CPU has bf16")
     return TorchEngine(network, place, chosen, ", ".join(reasons), metadata, module)
 
 

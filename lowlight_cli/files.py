@@ -1,0 +1,227 @@
+"""Files in, files out: what a command does with an Enhancer, one file after the other.
+
+A file that fails is an outcome with its error, and the others go on. Weights or a device that are not to be had end the
+whole: no file could be done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+import lowlight_cli
+from lowlight_cli import engines
+from lowlight_cli.enhancer import Enhancer
+from lowlight_cli.errors import LowlightError, OutputError, ResourceError
+from lowlight_cli.look import mean_luma
+from lowlight_cli.pictures import MAX_PIXELS, Photo, encode, read, write
+from lowlight_cli.targets import PIPE, Job
+
+__all__ = ["Light", "Outcome", "Saving", "enhance_files"]
+
+
+@dataclass(frozen=True)
+class Saving:
+    """How a result is written; see `pictures.encode`, whose arguments these are, but for two.
+
+    Attributes:
+        format: `keep` or a format's name.
+        quality: of JPEG, WebP, AVIF.
+        depth: bits a sample.
+        strip_metadata: write no EXIF, XMP, texts.
+        strip_gps: write no places.
+        provenance: note in the file by what it was made.
+    """
+
+    format: str = "keep"
+    quality: int | None = None
+    depth: Literal["keep", 8, 16] = "keep"
+    strip_metadata: bool = False
+    strip_gps: bool = False
+    provenance: bool = True
+
+
+@dataclass(frozen=True)
+class Light:
+    """A picture's brightness: mean luma, and the shares of pixels that are black or white in some channel."""
+
+    luma: float
+    black: float
+    white: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one file.
+
+    Attributes:
+        path: the file that was read.
+        target: the file that was written, or would have been.
+        seconds: by stage: read, run, write; the first also has import and weights.
+        error: why there is none; None where there is.
+        skipped: the target existed and was to stay.
+        size: width and height in pixels.
+        before: brightness of the input, where that was asked for.
+        after: brightness of the result.
+        notes: one line each on what could not be kept.
+        data: the file's content, where the target is stdout.
+    """
+
+    path: Path
+    target: Path
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    error: LowlightError | None = None
+    skipped: bool = False
+    size: tuple[int, int] | None = None
+    before: Light | None = None
+    after: Light | None = None
+    notes: tuple[str, ...] = ()
+    data: bytes | None = field(default=None, repr=False)
+
+
+def enhance_files(
+    enhancer: Enhancer,
+    jobs: Iterable[Job],
+    saving: Saving | None = None,
+    *,
+    stdin: bytes | None = None,
+    max_pixels: int = MAX_PIXELS,
+    measure: bool = False,
+) -> Iterator[Outcome]:
+    """Read, brighten and write.
+
+    Args:
+        enhancer: what brightens.
+        jobs: of `targets.plan`.
+        saving: how to write.
+        stdin: the content of a source that is `PIPE`.
+        max_pixels: larger pictures are refused.
+        measure: whether outcomes tell the brightness before and after.
+
+    Yields:
+        An outcome a job, in order.
+
+    Raises:
+        WeightsError: weights that are missing, wrong or unreachable.
+        DeviceError: a device that is not to be had.
+    """
+    for job in jobs:
+        if job.skip or job.error:
+            yield Outcome(job.source, job.target, error=job.error, skipped=job.skip)
+        else:
+            yield _enhance_file(enhancer, job, saving or Saving(), stdin, max_pixels, measure)
+
+
+def _enhance_file(
+    enhancer: Enhancer, job: Job, saving: Saving, stdin: bytes | None, max_pixels: int, measure: bool
+) -> Outcome:
+    seconds: dict[str, float] = {}
+
+    def failed(error: LowlightError) -> Outcome:
+        return Outcome(job.source, job.target, seconds, error)
+
+    try:
+        with _timed(seconds, "read"):
+            if job.source == PIPE:
+                photo = read(stdin or b"", name="standard input", max_pixels=max_pixels)
+            else:
+                photo = read(job.source, max_pixels=max_pixels)
+        if job.target != PIPE:
+            _refuse_unwritable(job.target)
+    except LowlightError as error:
+        return failed(error)
+
+    _load(enhancer, seconds)  # what goes wrong here is no fault of this file
+
+    try:
+        with _timed(seconds, "run"):
+            lit = enhancer.enhance_photo(photo)
+        untouched = lit.pixels is photo.pixels
+        with _timed(seconds, "write"):
+            data = _save(job.target, lit, saving, "" if untouched else _maker(enhancer))
+    except MemoryError:
+        return failed(ResourceError(f"{job.source}: out of memory: use a smaller picture"))
+    except LowlightError as error:
+        named = str(job.source) in str(error) or str(job.target) in str(error)
+        return failed(error if named else type(error)(f"{job.source}: {error}"))
+    return Outcome(
+        job.source,
+        job.target,
+        seconds,
+        size=(photo.width, photo.height),
+        before=_light(photo.pixels) if measure else None,
+        after=_light(lit.pixels) if measure else None,
+        notes=(*photo.notes, *(["bright already, left alone"] if untouched and enhancer.settings.look.gate else [])),
+        data=data,
+    )
+
+
+def _load(enhancer: Enhancer, seconds: dict[str, float]) -> None:
+    """Load, if that is still to be done, and say what it took: the runtime's import apart from the weights."""
+    if not enhancer.loaded:
+        with _timed(seconds, "import"):
+            engines.prepare(enhancer.settings.engine)
+        with _timed(seconds, "weights"):
+            enhancer.load()
+
+
+def _save(target: Path, photo: Photo, saving: Saving, maker: str) -> bytes | None:
+    """Write a result; its bytes where it goes to stdout. `maker` is by what it was made."""
+    put: Callable[..., bytes | None] = encode
+    if target != PIPE:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{target}: cannot make its folder ({error.strerror}); choose another") from error
+        put = functools.partial(write, target)
+    return put(
+        photo,
+        format=saving.format,
+        quality=saving.quality,
+        depth=saving.depth,
+        strip_metadata=saving.strip_metadata,
+        strip_gps=saving.strip_gps,
+        provenance=maker if maker and saving.provenance and not saving.strip_metadata else None,
+    )
+
+
+def _maker(enhancer: Enhancer) -> str:
+    """By what a picture was made, in one line."""
+    _, resolved = enhancer.load()
+    name = resolved.checkpoint.name if resolved.checkpoint else enhancer.settings.model
+    return f"lowlight {lowlight_cli.__version__}, {name}, sha256 {resolved.sha256}"
+
+
+def _refuse_unwritable(target: Path) -> None:
+    """Raise before the work is done where the target's folder, or the one that it would be made in, takes no files."""
+    folder = target.parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise OutputError(f"{target}: {folder} is a file, not a folder; choose another name")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{target}: {folder} cannot be written to; check its permissions or choose another")
+
+
+def _light(picture: NDArray[np.float32]) -> Light:
+    black = float((picture <= 0.5 / 255).any(axis=2).mean())
+    white = float((picture >= 254.5 / 255).any(axis=2).mean())
+    return Light(mean_luma(picture), black, white)
+
+
+@contextlib.contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start

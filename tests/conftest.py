@@ -1,0 +1,137 @@
+"""What all tests share: no settings from outside, seeded weights, dark pictures, the command in and out of process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: more threads only wait for each other on small pictures
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from lowlight_cli.cli import app, report
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.err.splitlines()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No LOWLIGHT_ variable of whoever runs the tests, no colours, and nothing left by the test before."""
+    for name in list(os.environ):
+        if name.startswith(("LOWLIGHT_", "HF_")) or name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
+            monkeypatch.delenv(name)
+    yield
+    report.set_level(report.Level.NORMAL)
+
+
+@pytest.fixture(scope="session")
+def seeded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A function that makes a checkpoint of a network with its initial weights, always the same."""
+    import torch
+
+    from lowlight_cli.networks import build
+    from lowlight_cli.weights import files
+
+    folder = tmp_path_factory.mktemp("seeded")
+
+    def make(name: str) -> Path:
+        path = folder / f"{name}.seeded.safetensors"
+        if not path.exists():
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                state = build(name).state_dict()
+            about = {"network": name, "tag": "seeded", "input": "as-is" if name == "dgaf" else "exposed"}
+            files.save(path, state, about)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def dgaf_weights(seeded: Callable[[str], Path]) -> Path:
+    """A checkpoint of the smallest network: it brightens by its exposure rule before it has learnt anything."""
+    return seeded("dgaf")
+
+
+@pytest.fixture
+def dark() -> NDArray[np.uint8]:
+    """A dark picture with a gradient and noise, (40, 56, 3)."""
+    return dark_array()
+
+
+def dark_array(height: int = 40, width: int = 56, seed: int = 0) -> NDArray[np.uint8]:
+    """A dark picture with a gradient and noise."""
+    noise = np.random.default_rng(seed).normal(0, 3, (height, width, 3))
+    slope = np.linspace(4, 50, width)[None, :, None] * np.array([1.0, 0.9, 0.8])
+    return (slope + noise).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def photo(folder: Path) -> Path:
+    """`photo.jpg` in the folder, named as the user would."""
+    Image.fromarray(dark_array()).save("photo.jpg", quality=90)
+    return Path("photo.jpg")
+
+
+@pytest.fixture
+def lowlight(
+    dgaf_weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Ran]:
+    """Run a command line in this process, with seeded weights for dgaf."""
+    monkeypatch.setenv("LOWLIGHT_WEIGHTS", str(dgaf_weights))
+
+    def command(*args: str | Path) -> Ran:
+        capsys.readouterr()
+        code = app.run([str(arg) for arg in args])
+        told = capsys.readouterr()
+        return Ran(code, told.out, told.err)
+
+    return command
+
+
+@pytest.fixture
+def process(dgaf_weights: Path) -> Callable[..., Ran]:
+    """Run a command line as its users do: a fresh process."""
+
+    def command(*args: str | Path, env: Mapping[str, str] | None = None) -> Ran:
+        done = subprocess.run(
+            program(args), capture_output=True, text=True, timeout=60, env=environment(dgaf_weights, env), check=False
+        )
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    return command
+
+
+def program(args: Sequence[str | Path]) -> list[str]:
+    """The command line of `lowlight ARGS` in this environment."""
+    return [sys.executable, "-c", "from lowlight_cli.cli.app import main; main()", *map(str, args)]
+
+
+def environment(weights: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The variables of a fresh process."""
+    return {**os.environ, "LOWLIGHT_WEIGHTS": str(weights), **(more or {})}
