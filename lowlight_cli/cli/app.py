@@ -35,6 +35,7 @@ COMMANDS: Final = {
     "models": "models:models",
     "weights": "weights:app",
     "train": "train:train",
+    "bench": "bench:bench",
     "doctor": "doctor:doctor",
 }
 """Command to where it is in this room, in the order of the help: a function, or a Typer with commands of its own."""

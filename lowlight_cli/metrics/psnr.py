@@ -17,7 +17,12 @@ def psnr(x: Picture, y: Picture) -> float:
         >>> import numpy as np
         >>> round(psnr(np.zeros((4, 4, 3)), np.full((4, 4, 3), 0.1)), 2)
         20.0
+
+    Raises:
+        ValueError: the shapes differ.
     """
+    if x.shape != y.shape:
+        raise ValueError(f"two pictures of one shape are wanted, got {x.shape} and {y.shape}")
     error = float(np.mean((x.astype(np.float64) - y.astype(np.float64)) ** 2))
     return float("inf") if error == 0 else -10 * float(np.log10(error))
 
@@ -34,4 +39,4 @@ def gt_mean(x: Picture, y: Picture) -> NDArray[np.float32]:
     """
     grey = np.array([0.299, 0.587, 0.114])
     factor = float((y @ grey).mean() / max(float((x @ grey).mean()), 1e-6))
-    return np.clip(x * factor, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(x * factor, 0, 1), np.float32)

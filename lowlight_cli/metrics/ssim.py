@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ssim"]
+__all__ = ["SMALLEST", "ssim"]
 
-RADIUS = 5
+RADIUS: Final = 5
+SMALLEST: Final = 2 * RADIUS + 1
+"""Width of the window, and of the smallest picture, in pixels."""
 
 
 def ssim(x: NDArray[np.floating], y: NDArray[np.floating]) -> float:
@@ -22,11 +26,19 @@ def ssim(x: NDArray[np.floating], y: NDArray[np.floating]) -> float:
         >>> import numpy as np
         >>> ssim(np.eye(16)[..., None].repeat(3, 2), np.eye(16)[..., None].repeat(3, 2))
         1.0
+
+    Raises:
+        ValueError: the shapes differ, or a side is shorter than the window.
     """
+    if x.shape != y.shape:
+        raise ValueError(f"two pictures of one shape are wanted, got {x.shape} and {y.shape}")
+    if min(x.shape[:2]) < SMALLEST:
+        raise ValueError(f"SSIM's window is {SMALLEST} pixels wide, the picture {x.shape[1]}x{x.shape[0]}")
 
     def blur(picture: NDArray[np.float64]) -> NDArray[np.float64]:
-        size = (2 * RADIUS + 1, 2 * RADIUS + 1)
-        return np.asarray(cv2.GaussianBlur(picture, size, 1.5, borderType=cv2.BORDER_REFLECT), np.float64)
+        return np.asarray(
+            cv2.GaussianBlur(picture, (SMALLEST, SMALLEST), 1.5, borderType=cv2.BORDER_REFLECT), np.float64
+        )
 
     a, b = x.astype(np.float64), y.astype(np.float64)
     mean_a, mean_b = blur(a), blur(b)

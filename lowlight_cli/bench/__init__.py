@@ -1,0 +1,1 @@
+"""Numbers that people can trust: data sets, classical baselines, paired intervals, tables (`lowlight bench`)."""

@@ -1,0 +1,128 @@
+"""Classical methods without a network, measured beside the networks in the same run.
+
+Each is a pure function of one picture, (H, W, 3) float32 RGB, sRGB-encoded, in [0, 1], and gives the same form. None
+sees the reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lowlight_cli.exposure import to_linear, to_srgb
+
+__all__ = [
+    "BASELINES", "clahe", "encoded_gain_to_mean", "equalised", "gain_to_mean", "gamma", "gamma_to_mean", "lime",
+    "unchanged",
+]  # fmt: skip
+
+Picture = NDArray[np.float32]
+Curve = Callable[[Picture, float], Picture]
+
+MEAN: Final = 0.45
+"""Where those that aim at a brightness aim: about the mean of the references of paired sets."""
+
+LARGEST: Final = 1e4
+"""Bound of the search for a gain, and for the inverse of a gamma."""
+
+
+def unchanged(picture: Picture) -> Picture:
+    """The input itself."""
+    return picture
+
+
+def gamma(picture: Picture) -> Picture:
+    """The same curve for every picture: exponent 1 / 2.2."""
+    return picture ** np.float32(1 / 2.2)
+
+
+def gamma_to_mean(picture: Picture) -> Picture:
+    """The exponent, at most 1, that brings the picture's mean to `MEAN`."""
+    return _to_mean(lambda values, amount: values ** np.float32(1 / amount), picture)
+
+
+def gain_to_mean(picture: Picture) -> Picture:
+    """The gain in linear light, clipped at 1 like a sensor, at least 1, that brings the sRGB mean to `MEAN`."""
+    return _to_mean(lambda values, amount: to_srgb(np.minimum(to_linear(values) * np.float32(amount), 1)), picture)
+
+
+def encoded_gain_to_mean(picture: Picture) -> Picture:
+    """The same without undoing the sRGB encoding, as it is mostly done: dark colours go wrong."""
+    return _to_mean(lambda values, amount: np.minimum(values * np.float32(amount), 1), picture)
+
+
+def equalised(picture: Picture) -> Picture:
+    """Histogram equalisation of luma (Y of YCrCb, 8 bits)."""
+    planes = cv2.cvtColor(_eight_bits(picture), cv2.COLOR_RGB2YCrCb)
+    planes[..., 0] = cv2.equalizeHist(planes[..., 0])
+    return _floats(cv2.cvtColor(planes, cv2.COLOR_YCrCb2RGB))
+
+
+def clahe(picture: Picture) -> Picture:
+    """Contrast-limited adaptive equalisation of L (CIELAB, 8 bits): limit 3, 8x8 tiles."""
+    planes = cv2.cvtColor(_eight_bits(picture), cv2.COLOR_RGB2LAB)
+    planes[..., 0] = cv2.createCLAHE(clipLimit=3.0, tileGridSize=(8, 8)).apply(planes[..., 0])
+    return _floats(cv2.cvtColor(planes, cv2.COLOR_LAB2RGB))
+
+
+def lime(picture: Picture) -> Picture:
+    """After LIME (Guo et al., TIP 2017): divide by the illumination to the power of 0.8.
+
+    Illumination is the largest channel, smoothed along its own edges by a guided filter where LIME optimises; as much
+    of it as 0.03 is always left, and nothing is denoised.
+    """
+    illumination = _guided(picture.max(axis=2), radius=30, epsilon=1e-4)
+    return np.clip(picture / np.maximum(illumination, 0.03)[..., None] ** np.float32(0.8), 0, 1)
+
+
+BASELINES: Final[dict[str, Callable[[Picture], Picture]]] = {
+    "input": unchanged,
+    "gamma 2.2": gamma,
+    f"gamma to mean {MEAN}": gamma_to_mean,
+    f"linear gain to mean {MEAN}": gain_to_mean,
+    f"encoded gain to mean {MEAN}": encoded_gain_to_mean,
+    "equalisation (Y)": equalised,
+    "CLAHE (L)": clahe,
+    "LIME-like": lime,
+}
+"""Name in the tables to function."""
+
+
+def _to_mean(curve: Curve, picture: Picture) -> Picture:
+    """Apply `curve` with the amount, 1 (no change) to `LARGEST`, that brings the mean to `MEAN` or nearest to it.
+
+    A curve acts on values, so the search looks at the 256 levels and how often each occurs.
+    """
+    levels = np.arange(256, dtype=np.float32) / np.float32(255)
+    share = np.bincount(_eight_bits(picture).ravel(), minlength=256) / picture.size
+    low, high = 0.0, float(np.log(LARGEST))
+    for _ in range(40):
+        middle = (low + high) / 2
+        dark = float(curve(levels, float(np.exp(middle))) @ share) < MEAN
+        low, high = (middle, high) if dark else (low, middle)
+    return curve(picture, float(np.exp(low)))
+
+
+def _guided(plane: Picture, radius: int, epsilon: float) -> Picture:
+    """Guided filter (He et al., PAMI 2013) of (H, W) by itself: flat parts are averaged, edges stay."""
+
+    def mean(values: Picture) -> Picture:
+        size = (2 * radius + 1, 2 * radius + 1)
+        return np.asarray(cv2.boxFilter(values, -1, size, borderType=cv2.BORDER_REFLECT), np.float32)
+
+    average = mean(plane)
+    variance = mean(plane * plane) - average**2
+    slope = variance / (variance + np.float32(epsilon))
+    return mean(slope) * plane + mean((1 - slope) * average)
+
+
+def _eight_bits(picture: Picture) -> NDArray[np.uint8]:
+    return np.rint(picture * 255).astype(np.uint8)
+
+
+def _floats(picture: object) -> Picture:
+    return np.asarray(picture, np.float32) / np.float32(255)

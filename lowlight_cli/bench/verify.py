@@ -1,0 +1,65 @@
+"""Whether the figures in weights.toml are what this machine measures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from lowlight_cli.bench.methods import Method
+from lowlight_cli.bench.run import Result
+from lowlight_cli.bench.sets import DataSet, same
+from lowlight_cli.errors import UsageError
+from lowlight_cli.weights.catalog import Metric
+
+__all__ = ["TOLERANCE", "Claim", "claims", "refuse_nothing", "stated"]
+
+TOLERANCE: Final = {"psnr": 0.05, "psnr_gt_mean": 0.05, "ssim": 0.002}
+"""By how much a figure may differ, dB and share: half precision and another processor stay far below."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One figure of weights.toml beside what was measured."""
+
+    checkpoint: str
+    figure: str
+    stated: float
+    measured: float
+
+    def __str__(self) -> str:
+        return f"{self.checkpoint} {self.figure}: stated {self.stated:g}, measured {self.measured:.4f}"
+
+    @property
+    def holds(self) -> bool:
+        """Whether the two agree; what is stated is rounded."""
+        return abs(self.stated - self.measured) <= TOLERANCE[self.figure]
+
+
+def stated(method: Method, dataset: DataSet) -> list[Metric]:
+    """What weights.toml says of a method on a data set; nothing of what is no checkpoint of the table."""
+    checkpoint = method.loaded.checkpoint if method.loaded else None
+    return [metric for metric in checkpoint.metrics if same(metric.dataset, dataset.name)] if checkpoint else []
+
+
+def refuse_nothing(methods: Iterable[Method], dataset: DataSet) -> None:
+    """Raise before the work where there is nothing to verify, which must not pass for verified.
+
+    Raises:
+        UsageError: the set is limited, or no figure in weights.toml is of these methods and this set.
+    """
+    if dataset.limited:
+        raise UsageError("--verify wants the whole data set: drop --limit")
+    if not any(stated(method, dataset) for method in methods):
+        raise UsageError(f"nothing to verify: weights.toml states no figure on {dataset.name} for the models measured")
+
+
+def claims(result: Result) -> list[Claim]:
+    """Every figure of weights.toml that this result can speak about."""
+    return [
+        Claim(row.method.name, figure, value, getattr(row, figure))
+        for row in result.rows
+        for metric in stated(row.method, result.dataset)
+        for figure in TOLERANCE
+        if (value := getattr(metric, figure)) is not None
+    ]

@@ -1,0 +1,310 @@
+"""The room bench/: sets found and matched, baselines, measuring, intervals, verifying."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from lowlight_cli.bench import baselines, intervals, methods, published, report, run, sets, verify
+from lowlight_cli.errors import InputError, UsageError, WeightsError
+from lowlight_cli.training import data
+from lowlight_cli.weights.catalog import Checkpoint, Metric, find
+
+Picture = NDArray[np.float32]
+SIZE = (24, 36)
+
+
+def picture(number: int, scale: float = 1.0) -> NDArray[np.uint8]:
+    random = np.random.default_rng(number)
+    slope = np.linspace(20, 200, SIZE[0] * SIZE[1] * 3).reshape(*SIZE, 3)
+    return np.asarray(np.clip((slope + random.normal(0, 12, slope.shape)) * scale, 0, 255), np.uint8)
+
+
+def save(path: Path, pixels: NDArray[np.uint8]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **({"lossless": True} if path.suffix == ".webp" else {}))
+
+
+def pairs(folder: Path, stems: range, suffix: str = ".png") -> Path:
+    for stem in stems:
+        save(folder / "low" / f"{stem}{suffix}", picture(stem, 0.12))
+        save(folder / "high" / f"{stem}.png", picture(stem))
+    return folder
+
+
+# ------------------------------------------------------------------------------------------------------------- sets
+
+
+@pytest.mark.parametrize("place", ["lol/eval15", "eval15", "LOLdataset/eval15"])
+def test_eval15_is_found_where_it_usually_lies(tmp_path: Path, place: str) -> None:
+    pairs(tmp_path / place, range(9, 12), ".webp")
+    (tmp_path / place / "low" / "notes.txt").write_text("not a picture")
+    found = sets.find("lol", tmp_path)
+    assert [pair.stem for pair in found.pairs] == ["9", "10", "11"]
+    assert found.pairs[0].low.suffix == ".webp" and found.pairs[0].high.suffix == ".png"
+    assert sets.OVERLAP in found.notes and not found.limited
+    assert [pair.stem for pair in sets.find("lol", tmp_path, 2).pairs] == ["9", "10"]
+    assert sets.find("lol", tmp_path, 2).limited and not sets.find("lol", tmp_path, 3).limited
+
+
+def lol(folder: Path) -> Path:
+    """our485 and siblings in miniature: forty scenes, two pictures each, every third low by a lossy codec."""
+    lines = ["stem,folder,scene"]
+    for stem in range(80):
+        part = "our485" if stem % 2 else "siblings"
+        suffix = ".avif" if stem % 3 == 0 else ".png"
+        save(folder / part / "low" / f"{stem}{suffix}", picture(stem, 0.12))
+        save(folder / part / "high" / f"{stem}.png", picture(stem))
+        lines.append(f"{stem},{part},{stem // 2}")
+    (folder / "scenes.csv").write_text("\n".join(lines))
+    return folder
+
+
+def test_held_out_scenes_are_those_of_training(tmp_path: Path) -> None:
+    lol(tmp_path / "lol")
+    found = {pair.stem for pair in sets.find("lol-scenes", tmp_path).pairs}
+    read = data.read_source(data.parse(f"lol:{tmp_path / 'lol'}"), tmp_path / "cache")
+    assert found == {pair.stem for pair in read if pair.validation and not pair.cleaned}
+    assert found and any(pair.validation and pair.cleaned for pair in read)
+
+
+def test_held_out_scenes_want_to_know_the_scenes(tmp_path: Path) -> None:
+    (lol(tmp_path / "lol") / "scenes.csv").unlink()  # else each picture would be its own scene, and siblings leak
+    with pytest.raises(InputError, match=r"scenes\.csv"):
+        sets.find("lol-scenes", tmp_path)
+
+
+def test_sice_is_its_validation_split(tmp_path: Path) -> None:
+    pairs(tmp_path / "sice", range(3))
+    rows = ["low,high,scene,split", "0.png,0.png,a,train", "1.png,1.png,b,val", "2.png,2.png,b,val"]
+    (tmp_path / "sice" / "pairs.csv").write_text("\n".join(rows))
+    assert [pair.stem for pair in sets.find("sice", tmp_path).pairs] == ["1", "2"]
+    assert sets.find("sice", tmp_path / "sice").pairs
+
+
+@pytest.mark.parametrize("name", sets.SETS)
+def test_a_missing_set_says_where_to_get_it(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError) as caught:
+        sets.find(name, tmp_path)
+    told = str(caught.value)
+    assert str(tmp_path) in told and "https://" in told and "low" in told and "--root" in told and "\n" not in told
+
+
+def test_names_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="did you mean 'lol'"):
+        sets.find("lool", tmp_path)
+    with pytest.raises(InputError, match="no such folder"):
+        sets.find(str(tmp_path / "nothing"), tmp_path)
+    (tmp_path / "low").mkdir()
+    (tmp_path / "high").mkdir()
+    with pytest.raises(InputError, match="no pair"):
+        sets.find(str(tmp_path), tmp_path)
+
+
+def test_pictures_without_partner_are_refused(tmp_path: Path) -> None:
+    pairs(tmp_path, range(2))
+    save(tmp_path / "low" / "7.png", picture(7))
+    with pytest.raises(InputError, match=r"1 pictures .* no partner, first 7"):
+        sets.find(str(tmp_path), tmp_path)
+    save(tmp_path / "high" / "7.png", picture(7))
+    save(tmp_path / "high" / "7.webp", picture(7))
+    with pytest.raises(InputError, match="share a stem"):
+        sets.find(str(tmp_path), tmp_path)
+
+
+def test_pairs_of_unequal_or_tiny_size_are_refused(tmp_path: Path) -> None:
+    for stem, low, high in (("a", SIZE, (24, 30)), ("b", (10, 30), (10, 30))):
+        for part, size in (("low", low), ("high", high)):
+            save(tmp_path / part / f"{stem}.png", np.zeros((*size, 3), np.uint8))
+    unequal, tiny = sets.find(str(tmp_path), tmp_path).pairs
+    with pytest.raises(InputError, match=r"differ in size .36x24 and 30x24"):
+        sets.read_pair(unequal)
+    with pytest.raises(InputError, match="11 pixels"):
+        sets.read_pair(tiny)
+
+
+# -------------------------------------------------------------------------------------------------------- baselines
+
+
+@pytest.mark.parametrize("name", baselines.BASELINES)
+@pytest.mark.parametrize("scale", [0.0, 0.1, 1.0])
+def test_a_baseline_gives_a_picture(name: str, scale: float) -> None:
+    low = picture(1, scale).astype(np.float32) / 255
+    kept = low.copy()
+    made = baselines.BASELINES[name](low)
+    assert made.shape == low.shape and made.dtype == np.float32
+    assert made.min() >= 0 and made.max() <= 1 + 1e-6 and np.isfinite(made).all()
+    assert (low == kept).all()
+
+
+@pytest.mark.parametrize("function", [baselines.gamma_to_mean, baselines.gain_to_mean, baselines.encoded_gain_to_mean])
+def test_the_mean_is_reached_and_bright_pictures_stay(function: Callable[[Picture], Picture]) -> None:
+    low, high = (picture(1, scale).astype(np.float32) / 255 for scale in (0.1, 1.2))
+    assert float(function(low).mean()) == pytest.approx(baselines.MEAN, abs=1e-3)
+    assert high.mean() > baselines.MEAN and np.allclose(function(high), high, atol=1e-5)
+
+
+def test_lime_keeps_edges() -> None:
+    low = np.full((80, 80, 3), 0.02, np.float32)
+    low[:, 40:] = 0.2
+    made = baselines.lime(low)
+    assert made[40, 10, 0] > 0.2 and made[40, 70, 0] > 0.5
+    assert made[40, 39, 0] < made[40, 40, 0]
+
+
+# -------------------------------------------------------------------------------------------------------- measuring
+
+
+def own(name: str, make: Callable[[Picture], Picture], **more: object) -> methods.Method:
+    return methods.Method(name, "network", lambda _, low: make(low), **more)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def eight(tmp_path: Path) -> sets.DataSet:
+    return sets.find(str(pairs(tmp_path / "eight", range(8))), tmp_path)
+
+
+def test_measuring(eight: sets.DataSet) -> None:
+    done: list[float] = []
+    result = run.measure(eight, [*methods.baselines(), own("half", lambda x: x * 0 + np.float32(0.5))], done.append)
+    assert len(done) == 8 * 9
+    assert [row.psnr for row in result.rows] == sorted((row.psnr for row in result.rows), reverse=True)
+    row = next(row for row in result.rows if row.method.name == "half")
+    high = picture(3) / 255
+    wanted = -10 * np.log10(np.mean((high - 128 / 255) ** 2))  # 0.5 becomes the level 128
+    assert row.scores[3].stem == "3" and row.scores[3].psnr == pytest.approx(wanted, abs=1e-4)
+    assert row.seconds is not None and row.seconds > 0
+    again = run.measure(eight, methods.baselines())
+    assert again.pixels == result.pixels
+    assert run.measure(sets.DataSet("x", "x", eight.pairs[:7]), methods.baselines()).pixels != result.pixels
+    with pytest.raises(UsageError, match="'input'"):
+        run.measure(eight, [*methods.baselines(), own("input", lambda x: x)])
+
+
+def test_external_results(eight: sets.DataSet, tmp_path: Path) -> None:
+    for stem in range(8):
+        save(tmp_path / "theirs" / f"{stem}.webp", picture(stem))
+    (row,) = run.measure(eight, [methods.external(f"peer={tmp_path / 'theirs'}", eight)]).rows
+    assert row.psnr == run.CEILING and row.ssim == pytest.approx(1) and row.seconds is None
+    (tmp_path / "theirs" / "5.webp").unlink()
+    with pytest.raises(InputError, match="1 of 8 results are missing, first 5"):
+        methods.external(f"peer={tmp_path / 'theirs'}", eight)
+    save(tmp_path / "theirs" / "5.png", picture(5)[:20])
+    with pytest.raises(InputError, match="36x20"):
+        run.measure(eight, [methods.external(f"peer={tmp_path / 'theirs'}", eight)])
+    for text in ("peer", "=x", "peer=", f"input={tmp_path / 'theirs'}"):
+        with pytest.raises(UsageError):
+            methods.external(text, eight)
+
+
+def test_choosing() -> None:
+    assert all(find(each.network, each.weights).file for each in methods.choose([], []))
+    assert methods.choose(["frlie", "frlie.official"], []) == [methods.Choice("frlie", "official")] * 2
+    assert methods.choose(["dgaf"], ["./a.safetensors", "b"])[0] == methods.Choice("dgaf", "./a.safetensors")
+    for models in ([], ["dgaf", "neid"], ["dgaf.own"], ["dgav"]):
+        with pytest.raises(UsageError):
+            methods.choose(models, ["own"])
+    with pytest.raises(WeightsError):
+        methods.choose(["frlie.nothing"], [])
+
+
+def test_intervals() -> None:
+    random = np.random.default_rng(0)
+    base = random.normal(20, 3, 200)
+    worse = intervals.paired(list(base - 0.5 + random.normal(0, 0.5, 200)), list(base))
+    equal = intervals.paired(list(base + random.normal(0, 0.5, 200)), list(base))
+    assert worse and not worse.tie and worse.low < -0.5 < worse.high < 0
+    assert 0.05 < worse.high - worse.low < 0.25  # 2 * 1.96 * 0.5 / sqrt(200) is 0.14: paired, not the 3 dB of pictures
+    assert equal and equal.tie
+    assert intervals.paired([3.0, 1.0, 2.0], [2.0] * 3) == intervals.paired([3.0, 1.0, 2.0], [2.0] * 3)  # seeded
+    assert intervals.paired([1.0], [2.0]) is None
+
+
+# -------------------------------------------------------------------------------------------------------- reporting
+
+
+def checkpoint(**metric: float) -> Checkpoint:
+    known = find("frlie", "official")
+    return known.model_copy(update={"metrics": (Metric(protocol="test", dataset="LOL eval15", **metric),)})
+
+
+def measured(eight: sets.DataSet, known: Checkpoint | None, name: str = "lol") -> run.Result:
+    loaded = methods.Loaded("frlie", known, "a" * 64, "torch", "cpu", "fp32")
+    dataset = sets.DataSet(name, sets.SETS[name].title, eight.pairs, notes=sets.SETS[name].notes)
+    brighter = own("frlie.official", lambda x: np.minimum(x * np.float32(8.3), 1), loaded=loaded)
+    return run.measure(dataset, [brighter, *methods.baselines()])
+
+
+def test_tables(eight: sets.DataSet) -> None:
+    result = measured(eight, None)
+    table = report.measured(result)
+    assert table.rows[0][:2] == ("frlie.official", "network") and table.rows[0][-1] == "-"
+    assert len(table.rows) == 9 and all(len(row) == len(table.columns) for row in table.rows)
+    assert "*" in table.columns[3]
+    notes = report.notes(result)
+    assert sets.OVERLAP in notes and any("NOT the published pixels" in line for line in notes)
+    assert any("structural_similarity" in line for line in notes) and any("knowledge of" in line for line in notes)
+    told = report.stated(result)
+    assert told and [row[0] for row in told.rows] == ["frlie"] and all(row[1] == published.MARK for row in told.rows)
+    assert report.stated(measured(eight, None, "sice")) is None
+    text = report.as_markdown(result)
+    assert sets.OVERLAP in text and report.REMARK in text
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert lines[1].count("---") == len(table.columns) and lines[2].startswith("| frlie.official |")
+
+
+def test_published_figures_of_all_papers() -> None:
+    figures = published.published()
+    assert {figure.network for figure in figures} == {"jcrnet", "neid", "frlie", "drgn", "lw-drgn", "dgaf"}
+    assert {(f.dataset, f.psnr) for f in published.published({"jcrnet"})} == {("LOL", 24.901)}
+
+
+def test_json(eight: sets.DataSet) -> None:
+    result = measured(eight, checkpoint(psnr=1.0))
+    document = json.loads(report.as_json(result))
+    assert document["schema"] == report.SCHEMA and document["dataset"]["pixels_sha256"] == result.pixels
+    assert {"numpy", "torch", "python", "processor", "lowlight"} <= document["environment"].keys()
+    first = document["rows"][0]
+    assert first["best"] and first["network"]["weights_sha256"] == "a" * 64 and first["network"]["precision"] == "fp32"
+    assert first["network"]["checkpoint"] == "frlie.official"
+    for row in document["rows"]:
+        assert len(row["pictures"]) == 8
+        assert row["psnr"] == pytest.approx(np.mean([each["psnr"] for each in row["pictures"]]))
+        assert row["best"] or row["against_best"]["low"] <= row["against_best"]["high"]
+    assert all(figure["mark"] == published.MARK for figure in document["published"])
+
+
+# -------------------------------------------------------------------------------------------------------- verifying
+
+
+@pytest.mark.parametrize("text", ["lol", "eval15", "LOL eval15", "LOL v1, eval15"])
+def test_a_set_is_known_by_its_names(text: str) -> None:
+    assert sets.same(text, "lol") and not sets.same(text, "lol-scenes") and not sets.same(text, "sice")
+
+
+def test_verifying(eight: sets.DataSet) -> None:
+    row = next(row for row in measured(eight, None).rows if row.method.loaded)
+    for error, holds in ((0.0, True), (0.04, True), (0.06, False), (-0.06, False)):
+        result = measured(eight, checkpoint(psnr=row.psnr + error, ssim=row.ssim))
+        level, ssim = verify.claims(result)
+        assert (level.figure, level.holds, ssim.holds) == ("psnr", holds, True)
+        assert "frlie.official psnr" in str(level)
+
+
+def test_nothing_to_verify_is_not_verified(eight: sets.DataSet) -> None:
+    def ready(known: Checkpoint | None) -> list[methods.Method]:
+        return [row.method for row in measured(eight, known).rows]
+
+    dataset = sets.DataSet("lol", "LOL", eight.pairs)
+    verify.refuse_nothing(ready(checkpoint(psnr=1.0)), dataset)
+    for known, other in ((None, dataset), (checkpoint(psnr=1.0), sets.DataSet("sice", "SICE", eight.pairs))):
+        with pytest.raises(UsageError, match="nothing to verify"):
+            verify.refuse_nothing(ready(known), other)
+    with pytest.raises(UsageError, match="--limit"):
+        verify.refuse_nothing(ready(checkpoint(psnr=1.0)), sets.DataSet("lol", "LOL", eight.pairs, limited=True))

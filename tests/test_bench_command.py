@@ -1,0 +1,144 @@
+"""`lowlight bench` as it is typed, on sets of a few small pictures and a network of random weights."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lowlight_cli import networks
+from lowlight_cli.bench import sets
+from lowlight_cli.cli import app
+from lowlight_cli.weights import catalog, files
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "dgaf.tiny.safetensors"
+    about = {"network": "dgaf", "input": "exposed", "tag": "tiny", "licence": "MIT", "data": "none", "recipe": "none"}
+    files.save(path, networks.build("dgaf").state_dict(), about)
+    return path
+
+
+@pytest.fixture
+def run(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """An installation that ships dgaf.tiny, and eval15 with three pairs in data/lol."""
+    package = tmp_path / "package"
+    (package / "checkpoints").mkdir(parents=True)
+    (package / "checkpoints" / weights.name).write_bytes(weights.read_bytes())
+    (package / "weights.toml").write_text(catalog.block(weights))
+    random = np.random.default_rng(0)
+    for stem in ("1", "22", "111"):
+        high = random.integers(0, 256, (24, 32, 3), np.uint8)
+        for part, pixels in (("low", high // 8), ("high", high)):
+            folder = tmp_path / "data" / "lol" / "eval15" / part
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(folder / f"{stem}.png")
+    monkeypatch.setattr(catalog, "PACKAGE", package)
+    catalog.read.cache_clear()
+    for name in ("LOWLIGHT_DATA", "LOWLIGHT_DEVICE", "LOWLIGHT_PRECISION", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: object) -> tuple[int, str, str]:
+        code = app.run(["bench", *map(str, words)])
+        out, err = capfd.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return call
+
+
+def test_everything_that_ships(run: Run, tmp_path: Path) -> None:
+    code, out, err = run("--precision", "fp32", "--json", "all.json", "--markdown", "all.md", "-v")
+    assert code == 0
+    rows = [line.split("\t") for line in out.splitlines() if not line.startswith("#")]
+    assert rows[0][2:5] == ["PSNR", "GT-mean PSNR*", "SSIM"]
+    assert {"dgaf.tiny", "input", "LIME-like", "CLAHE (L)"} <= {row[0] for row in rows}
+    assert f"# {sets.OVERLAP}" in out
+    document = json.loads(Path("all.json").read_text())
+    assert document["dataset"]["pairs"] == 3 and [p["stem"] for p in document["rows"][0]["pictures"]] == [
+        "1",
+        "22",
+        "111",
+    ]
+    (network,) = (row for row in document["rows"] if row["network"])
+    assert network["network"]["checkpoint"] == "dgaf.tiny" and network["network"]["precision"] == "fp32"
+    assert len(network["network"]["weights_sha256"]) == 64
+    assert sets.OVERLAP in Path("all.md").read_text()
+    assert 'dataset = "lol", psnr = ' in err and "wrote all.json" in err
+
+
+def test_a_folder_a_model_a_file_and_their_results(run: Run, weights: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "lol" / "eval15"
+    code, out, _ = run(
+        "-d", folder, "-m", "dgaf", "-w", weights, "-w", "tiny", "--external", f"theirs={folder / 'high'}"
+    )
+    rows = {line.split("\t")[0]: line.split("\t") for line in out.splitlines()}
+    assert code == 0 and sets.OVERLAP not in out
+    assert rows["theirs"][1:3] == ["external", "100.00"] and rows["theirs"][5] == "-"
+    assert rows["dgaf.tiny"][2:5] == rows[f"dgaf ({weights})"][2:5]
+
+
+def test_verify(run: Run, tmp_path: Path) -> None:
+    code, _, err = run("--verify")
+    assert code == 2 and "nothing to verify" in err
+    run("--json", "first.json", "-q")
+    measured = next(row for row in json.loads(Path("first.json").read_text())["rows"] if row["network"])
+    table = tmp_path / "package" / "weights.toml"
+    block = table.read_text()
+    for error, wanted in ((0.03, 0), (0.07, 1)):
+        figures = (
+            f'{{ protocol = "test", dataset = "eval15", psnr = {measured["psnr"] + error}, ssim = {measured["ssim"]} }}'
+        )
+        table.write_text(block.replace("metrics = []", f"metrics = [{figures}]"))
+        catalog.read.cache_clear()
+        code, _, err = run("--verify")
+        assert code == wanted
+        assert ("1 of 2 figures in weights.toml differ here: dgaf.tiny psnr" in err) == bool(wanted)
+        assert "ssim" in err and "holds" in err
+
+
+def test_no_shipped_weights(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "package" / "weights.toml").write_text("")
+    catalog.read.cache_clear()
+    code, out, err = run("--limit", 1)
+    assert code == 0 and "baselines only" in err and "not all of them" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (("--root", "nowhere"), 3, "LOL v1 (Wei et al."),
+        (("-d", "lool"), 2, "did you mean 'lol'"),
+        (("-m", "dgav"), 2, "did you mean 'dgaf'"),
+        (("-w", "tiny"), 2, "one -m"),
+        (("--external", "x"), 2, "NAME=DIR"),
+        (("--json", "no/where.json"), 4, "no is no folder"),
+        (("--markdown", "data"), 4, "is a folder"),
+        (("--verify", "--limit", "1"), 2, "drop --limit"),
+    ],
+)
+def test_what_cannot_be_done_is_told_before_the_work(run: Run, words: tuple[str, ...], code: int, told: str) -> None:
+    done, out, err = run(*words)
+    assert (done, out) == (code, "") and told in err and err.count("error:") == 1
+
+
+def test_help_imports_neither_torch_nor_cv2() -> None:
+    code = (
+        "import sys; from lowlight_cli.cli import app; code = app.run(['bench', '--help']);"
+        "sys.exit(code or bool({'torch', 'cv2', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--external" in done.stdout and "--verify" in done.stdout
