@@ -103,15 +103,15 @@ def test_commands_between_backticks_exist(page: Path) -> None:
 
 def test_every_command_and_option_is_told() -> None:
     """Each long option stands on the page of its command; what all have stands in usage.md."""
-    usage, weights, training = (
-        (ROOT / "docs" / name).read_text("utf-8") for name in ("usage.md", "weights.md", "training.md")
+    usage, weights, measuring, training = (
+        (ROOT / "docs" / f"{name}.md").read_text("utf-8") for name in ("usage", "weights", "measuring", "training")
     )
+    pages = {"weights": weights + usage, "bench": measuring, "train": training}
     root: Any = typer.main.get_command(app)
     context = root.context_class(root, info_name="lowlight")
     missing = []
     for name, command in leaves(root, context):
-        first = name.split()[0]
-        page = {"weights": weights + usage, "train": training}.get(first, usage)
+        page = pages.get(name.split()[0], usage)
         if not re.search(rf"\b(lowlight )?{name}\b", page):
             missing.append(f"lowlight {name}")
         missing += [
