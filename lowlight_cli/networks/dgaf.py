@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lowlight_cli.networks.layers import Network, float32_at_least, full_precision, pad
+from lowlight_cli.networks.statistics import whole
 
 __all__ = ["DGAF", "Exposure", "to_linear", "to_srgb"]
 
@@ -116,10 +117,11 @@ class DGAF(Network):
         if thumbnail is None:
             thumbnail = F.interpolate(x, size=(THUMBNAIL, THUMBNAIL), mode="area")
         x = pad(x, STRIDE)
-        exposed = to_srgb((self.exposure(thumbnail).to(x.dtype) * to_linear(x)).clamp(0, 1))
+        gain = whole(lambda: self.exposure(thumbnail).to(x.dtype))
+        exposed = to_srgb((gain * to_linear(x)).clamp(0, 1))
         half = F.relu(self.stem(torch.cat((x, exposed), 1)))
         deep = self.blocks(F.relu(self.down(half)))
         merged = F.relu(F.pixel_shuffle(self.up(deep), 2) + half)
-        gain, residual = F.pixel_shuffle(self.last(F.relu(self.merge(merged))), 2).chunk(2, 1)
-        output = exposed * (1 + gain) + residual
+        slope, residual = F.pixel_shuffle(self.last(F.relu(self.merge(merged))), 2).chunk(2, 1)
+        output = exposed * (1 + slope) + residual
         return {"output": output[..., :height, :width], "exposed": exposed[..., :height, :width]}

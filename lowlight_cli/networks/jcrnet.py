@@ -23,7 +23,8 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from lowlight_cli.networks.layers import ChannelAttention, Network, pad
+from lowlight_cli.networks.layers import ChannelAttention, Network, float32_at_least, pad
+from lowlight_cli.networks.statistics import measured, whole
 
 __all__ = ["JCRNet"]
 
@@ -112,7 +113,17 @@ class HalfInstanceNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to the same shape."""
         first, second = x.chunk(2, 1)
-        return torch.cat((self.norm(first), second), 1)
+        return torch.cat((self._normalised(first), second), 1)
+
+    def _normalised(self, x: Tensor) -> Tensor:
+        if not measured():
+            normalised: Tensor = self.norm(x)
+            return normalised
+        x = float32_at_least(x)
+        mean = whole(lambda: x.mean((2, 3), keepdim=True))
+        variance = whole(lambda: x.var((2, 3), correction=0, keepdim=True))
+        scale = self.norm.weight[:, None, None] * torch.rsqrt(variance + self.norm.eps)
+        return (x - mean) * scale + self.norm.bias[:, None, None]
 
 
 class UnitBlock(nn.Module):

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lowlight_cli.networks.statistics import whole
+
 __all__ = ["MINIMUM", "ChannelAttention", "Network", "float32_at_least", "full_precision", "pad"]
 
 MINIMUM: Final = 16
@@ -78,5 +80,6 @@ class ChannelAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Scale (N, C, H, W)."""
-        scaled: Tensor = x * self.gate(x.mean((2, 3), keepdim=True))
+        means = whole(lambda: x.mean((2, 3), keepdim=True))
+        scaled: Tensor = x * self.gate(means)
         return scaled

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lowlight_cli.networks.layers import Network, pad
+from lowlight_cli.networks.statistics import whole
 
 __all__ = ["NEID"]
 
@@ -114,7 +115,7 @@ class _Fusion(nn.Module):
         self.gate = nn.Sequential(nn.Conv2d(2 * width, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, 2 * width, 1))
 
     def forward(self, light: Tensor, detail: Tensor) -> Tensor:
-        means = torch.cat([light, detail], 1).mean((2, 3), keepdim=True)
+        means = whole(lambda: torch.cat([light, detail], 1).mean((2, 3), keepdim=True))
         weights = self.gate(means).unflatten(1, (2, -1)).softmax(1)
         fused: Tensor = weights[:, 0] * light + weights[:, 1] * detail
         return fused

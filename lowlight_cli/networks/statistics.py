@@ -1,0 +1,69 @@
+"""What a network measures over a whole picture, taken once and replayed in every tile of it.
+
+Pooled means, norms and the exposure gain would differ from tile to tile and show as seams. While `recording`, `whole`
+keeps what each place in a forward pass measured; while `replaying`, it gives that back. The order of a forward pass is
+always the same, so the order is the only name that is needed. Each thread has its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+__all__ = ["Statistics", "measured", "recording", "replaying", "whole"]
+
+
+@dataclass
+class Statistics:
+    """Measurements of one picture in the order of a forward pass; `position` is how far a replay has come."""
+
+    values: list[Tensor] = field(default_factory=list)
+    replay: bool = False
+    position: int = 0
+
+
+_now: ContextVar[Statistics | None] = ContextVar("statistics", default=None)
+
+
+def whole(measure: Callable[[], Tensor]) -> Tensor:
+    """What `measure` says of the whole picture: measured here, or replayed where this is a tile."""
+    held = _now.get()
+    if held is None:
+        return measure()
+    if held.replay:
+        value = held.values[held.position]
+        held.position += 1
+        return value
+    value = measure()
+    held.values.append(value)
+    return value
+
+
+def measured() -> bool:
+    """Whether measurements are being recorded or replayed."""
+    return _now.get() is not None
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[Statistics]:
+    """One forward pass inside the block fills the statistics."""
+    held = Statistics()
+    token = _now.set(held)
+    try:
+        yield held
+    finally:
+        _now.reset(token)
+
+
+@contextlib.contextmanager
+def replaying(statistics: Statistics) -> Iterator[None]:
+    """One forward pass inside the block uses the statistics in place of its own."""
+    token = _now.set(Statistics(statistics.values, replay=True))
+    try:
+        yield
+    finally:
+        _now.reset(token)

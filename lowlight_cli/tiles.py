@@ -1,0 +1,78 @@
+"""Large pictures in tiles: where to cut and what to keep. Integers and NumPy only.
+
+Tiles are of even size and begin on the stride grid, so that padding and pooling fall where they fall in the whole
+picture. Each is cut with an overlap around it and only its own part is kept: for a network whose radius the overlap
+reaches, the result is that of the whole picture.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Tile", "plan", "reduced_size"]
+
+Picture = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One tile: `rows` and `columns` are its own part of the picture, `outer_*` the part that the network sees."""
+
+    rows: slice
+    columns: slice
+    outer_rows: slice
+    outer_columns: slice
+
+    def cut(self, picture: Picture) -> Picture:
+        """The part of (H, W, 3) that the network sees."""
+        return picture[self.outer_rows, self.outer_columns]
+
+    def keep(self, output: Picture, picture: Picture) -> None:
+        """Put the tile's own part of the network's `output` into `picture`."""
+        top, left = self.rows.start - self.outer_rows.start, self.columns.start - self.outer_columns.start
+        height, width = self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
+        picture[self.rows, self.columns] = output[top : top + height, left : left + width]
+
+
+def plan(height: int, width: int, side: int, overlap: int, stride: int) -> list[Tile]:
+    """Cut (height, width) into tiles whose own parts cover it once.
+
+    Args:
+        height: of the picture.
+        width: of the picture.
+        side: what a tile may measure with its overlap, at most.
+        overlap: pixels around a tile that the network sees too; rounded up to the stride.
+        stride: tiles begin at multiples of it.
+
+    Raises:
+        ValueError: `side` leaves no room between the overlaps.
+    """
+    overlap = math.ceil(overlap / stride) * stride
+    rows, columns = list(_spans(height, side, overlap, stride)), list(_spans(width, side, overlap, stride))
+    return [Tile(row, column, outer_row, outer_column) for row, outer_row in rows for column, outer_column in columns]
+
+
+def _spans(length: int, side: int, overlap: int, stride: int) -> Iterator[tuple[slice, slice]]:
+    """(own, outer) along one side, as even as the stride allows."""
+    if length <= side:
+        yield slice(0, length), slice(0, length)
+        return
+    room = (side - 2 * overlap) // stride * stride
+    if room < stride:
+        raise ValueError(f"a tile of {side} has no room between overlaps of {overlap}")
+    count = math.ceil(length / room)
+    step = math.ceil(length / count / stride) * stride
+    for start in range(0, length, step):
+        stop = min(start + step, length)
+        yield slice(start, stop), slice(max(0, start - overlap), min(length, stop + overlap))
+
+
+def reduced_size(height: int, width: int, pixels: int) -> tuple[int, int]:
+    """The size of the same shape with at most about `pixels` pixels; the size itself where it is no larger."""
+    scale = min(1.0, math.sqrt(pixels / (height * width)))
+    return max(1, round(height * scale)), max(1, round(width * scale))
