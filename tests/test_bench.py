@@ -250,6 +250,7 @@ def test_tables(eight: sets.DataSet) -> None:
     notes = report.notes(result)
     assert sets.OVERLAP in notes and any("NOT the published pixels" in line for line in notes)
     assert any("structural_similarity" in line for line in notes) and any("knowledge of" in line for line in notes)
+    assert any("few pictures (8)" in line for line in notes)
     told = report.stated(result)
     assert told and [row[0] for row in told.rows] == ["frlie"] and all(row[1] == published.MARK for row in told.rows)
     assert report.stated(measured(eight, None, "sice")) is None

@@ -43,6 +43,9 @@ PROTOCOL: Final = "lowlight bench: full resolution, 8 bits"
 
 REMARK: Final = f"What the papers state, {MARK}, each on its own split: none of it compares with the rows above."
 
+FEW: Final = 10
+"""Below so many pictures, intervals by resampling are too narrow."""
+
 PACKAGES: Final = ("torch", "numpy", "opencv-python-headless", "pillow")
 
 
@@ -84,6 +87,8 @@ def notes(result: Result) -> list[str]:
     lines.append(
         "* sees the reference. A tie is a difference from the best row that a paired bootstrap does not tell from 0"
     )
+    if count < FEW:
+        lines.append(f"few pictures ({count}): others may differ by more than the intervals say")
     for row in result.rows:
         if loaded := row.method.loaded:
             ran = f"{loaded.engine} on {loaded.device} in {loaded.precision}"

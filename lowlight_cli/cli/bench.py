@@ -82,8 +82,8 @@ def bench(
 ) -> None:  # fmt: skip
     """Measure models and classical baselines on pairs with a reference.
 
-    Full resolution, 8 bits, PSNR, PSNR with the mean brightness matched, SSIM, seconds; definitions stand below the
-    table. With -v also the line for weights.toml.
+    PSNR, PSNR with the mean brightness matched, SSIM and seconds at full resolution in 8 bits. The definitions stand
+    below the table; with -v also lines for weights.toml.
     """
     from lowlight_cli.bench import methods, run, sets
     from lowlight_cli.bench import report as tables
