@@ -135,7 +135,7 @@ NETWORKS: dict[str, Descriptor] = {
         Descriptor(
             "dgaf",
             "dgaf:DGAF",
-            "Degradation-guided enlightening network",
+            "Domain-gap aware framework, its Enlightening network",
             "Chen et al., Frontiers in Physics 2023",
             "https://doi.org/10.3389/fphy.2023.1147031",
             4,

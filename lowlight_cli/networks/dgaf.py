@@ -1,7 +1,7 @@
-"""DGAF's Enlightening network: low-light enhancement guided by degradation, in real time.
+"""DGAF's Enlightening network, the one for video and for photographs of any kind.
 
-Paper: Chen et al., "A degradation guided adversarial framework for low-light image enhancement", Frontiers in Physics
-2023. No code is public. The paper fixes how the network is trained (pseudo-low-light pictures weighted by how real they
+Paper: Chen et al., "Real-world low-light image enhancement via domain-gap aware framework and reverse domain-distance
+guided strategy", Frontiers in Physics 11:1147031, 2023. No code is public. The paper fixes how the network is trained (pseudo-low-light pictures weighted by how real they
 look) and leaves its layers mostly open; those here are ours, made for video on a CPU:
 
 - exposure first: one gain in linear light for the whole picture, from a thumbnail. Brightness is a decision about the
@@ -63,7 +63,7 @@ class Exposure(nn.Module):
     def forward(self, thumbnail: Tensor) -> Tensor:
         """The gain of each picture of the batch, in full precision: half a per cent is a grey level."""
         with full_precision(thumbnail):
-            logs = torch.log(to_linear(float32_at_least(thumbnail)) + 1e-3)
+            logs = torch.log(to_linear(float32_at_least(thumbnail)).clamp(min=0) + 1e-3)
             scaled = logs / 3 + 1
             features = self.features(scaled)
             pooled = torch.cat(
