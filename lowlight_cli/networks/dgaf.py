@@ -1,8 +1,9 @@
 """DGAF's Enlightening network, the one for video and for photographs of any kind.
 
 Paper: Chen et al., "Real-world low-light image enhancement via domain-gap aware framework and reverse domain-distance
-guided strategy", Frontiers in Physics 11:1147031, 2023. No code is public. The paper fixes how the network is trained (pseudo-low-light pictures weighted by how real they
-look) and leaves its layers mostly open; those here are ours, made for video on a CPU:
+guided strategy", Frontiers in Physics 11:1147031, 2023. No code is public. The paper fixes how the network is trained
+(pseudo-low-light pictures weighted by how real they look) and leaves its layers mostly open; those here are ours, made
+for video on a CPU:
 
 - exposure first: one gain in linear light for the whole picture, from a thumbnail. Brightness is a decision about the
   whole picture; local networks that guess it make halos round lamps and grey skies.
