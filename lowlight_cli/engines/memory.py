@@ -1,7 +1,4 @@
-"""How much memory a picture needs and how much there is: refuse in words before the system kills without any.
-
-Until large pictures are cut into tiles, a picture runs whole, and what it needs grows with its pixels.
-"""
+"""How much memory a network needs a pixel and how much there is: what does not fit whole is cut into tiles."""
 
 from __future__ import annotations
 
@@ -10,9 +7,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from lowlight_cli.errors import ResourceError
-
-__all__ = ["available", "demand", "refuse_too_large"]
+__all__ = ["affordable", "available"]
 
 PER_PIXEL: Final = {
     "dgaf": (150, 160),
@@ -37,32 +32,18 @@ CGROUPS: Final = (
 """Limit and use of a container's memory, versions 2 and 1."""
 
 
-def demand(network: str, pixels: int, precision: str) -> int:
-    """Bytes that `network` needs at its peak for a batch of so many pixels in all."""
+def affordable(network: str, precision: str, free: int | None) -> int:
+    """How many pixels `network` can take at once in `free` bytes; as many as there are where nobody knows `free`."""
+    if free is None:
+        return sys.maxsize
     full, half = PER_PIXEL.get(network, UNKNOWN)
-    return pixels * (full if precision == "fp32" else half)
+    return max(0, free - RESERVE) // (full if precision == "fp32" else half)
 
 
 def available() -> int | None:
     """Bytes of main memory that this process may still use; None where the system does not say."""
     free = [room for room in (_system(), *map(_container, CGROUPS)) if room is not None]
     return min(free, default=None)
-
-
-def refuse_too_large(network: str, height: int, width: int, count: int, precision: str, free: int | None) -> None:
-    """Raise if a batch will not fit into `free` bytes.
-
-    Raises:
-        ResourceError: with what is needed, what there is, and what to do.
-    """
-    needed = demand(network, count * height * width, precision)
-    if free is None or needed + RESERVE <= free:
-        return
-    smaller = [name for name in PER_PIXEL if demand(name, count * height * width, precision) + RESERVE <= free]
-    way_out = f"use --model {smaller[0]}, or make the picture smaller" if smaller else "make the picture smaller"
-    raise ResourceError(
-        f"{network} needs about {needed / 1e9:.1f} GB for {width}x{height} and {free / 1e9:.1f} GB are free: {way_out}"
-    )
 
 
 def _system() -> int | None:

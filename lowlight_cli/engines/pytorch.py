@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lowlight_cli import tiles
 from lowlight_cli.engines import check_names, memory
 from lowlight_cli.errors import DeviceError, ResourceError
-from lowlight_cli.networks import build, descriptor
+from lowlight_cli.networks import build, descriptor, statistics
 from lowlight_cli.weights import files
 
 if TYPE_CHECKING:
@@ -24,6 +27,13 @@ if TYPE_CHECKING:
 __all__ = ["TorchEngine", "choose_device", "choose_precision", "cpu_bf16", "devices", "load"]
 
 DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+OVERLAP: Final = 64
+"""Pixels around a tile for networks with statistics: past it, what a pixel changes is under a thousandth of a level."""
+
+SMALLEST_TILE: Final = 512
+LARGEST_TILE: Final = 2048
+"""Sides of tiles: below the first the overlap is most of the work, above the second nothing is won."""
 
 OUT_OF_MEMORY: Final = ("out of memory", "can't allocate memory", "not enough memory", "bad allocation", "bad_alloc")
 """How torch's allocators say it where they raise no OutOfMemoryError."""
@@ -42,15 +52,57 @@ class TorchEngine:
     name: str = "torch"
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Enhance (N, H, W, 3) in [0, 1], float32, to the same shape, clamped to [0, 1]."""
+        """Enhance (N, H, W, 3) in [0, 1], float32, to the same shape, clamped to [0, 1].
+
+        What does not fit into the free memory whole runs in tiles; what runs out of memory all the same begins again
+        with tiles of half the size.
+        """
         count, height, width, _ = batch.shape
-        memory.refuse_too_large(self.network, height, width, count, self.precision, self._free())
+        pixels = memory.affordable(self.network, self.precision, self._free())
+        if count * height * width <= pixels:
+            with contextlib.suppress(ResourceError):
+                return self._forward(batch)
+            pixels = height * width // 2
+        while pixels >= SMALLEST_TILE**2:
+            with contextlib.suppress(ResourceError):
+                return np.stack([self._in_tiles(picture, pixels) for picture in batch])
+            pixels //= 2
+        raise ResourceError(
+            f"{self.device} has too little memory left for {self.network}, even in tiles: "
+            "close other programs, use a smaller model, or another --device"
+        )
+
+    def _forward(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """One pass through the network."""
+        _, height, width, _ = batch.shape
         with self._translated(f"{width}x{height}"), torch.inference_mode(), self._autocast():
             # A picture in NHWC seen as NCHW is channels_last already: nothing is copied on the CPU.
             x = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device).permute(0, 3, 1, 2)
             y = self.module(x).float().clamp_(0, 1)
             bright: NDArray[np.float32] = y.permute(0, 2, 3, 1).contiguous().cpu().numpy()
             return bright
+
+    def _in_tiles(self, picture: NDArray[np.float32], pixels: int) -> NDArray[np.float32]:
+        """(H, W, 3) in tiles of at most `pixels`, under the statistics of a copy reduced to as many.
+
+        Exact for networks without statistics of the whole picture; for the others as exact as the reduced copy.
+        """
+        traits = descriptor(self.network)
+        height, width, _ = picture.shape
+        side = min(math.isqrt(pixels), LARGEST_TILE)
+        overlap = OVERLAP if traits.radius is None else traits.radius
+        cut = tiles.plan(height, width, side, overlap, traits.stride)
+        measured = statistics.Statistics()
+        if traits.radius is None:
+            small_height, small_width = tiles.reduced_size(height, width, pixels)
+            small = cv2.resize(picture, (small_width, small_height), interpolation=cv2.INTER_AREA)
+            with statistics.recording() as measured:
+                self._forward(np.asarray(small, np.float32)[None])
+        bright = np.empty_like(picture)
+        for tile in cut:
+            with statistics.replaying(measured):
+                tile.keep(self._forward(tile.cut(picture)[None])[0], bright)
+        return bright
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
         if self.precision == "fp32":

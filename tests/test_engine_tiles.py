@@ -1,0 +1,76 @@
+"""The engine cuts what does not fit, and begins again with smaller tiles when the memory gives out."""
+
+import numpy as np
+import pytest
+import torch
+
+from lowlight_cli import engines
+from lowlight_cli.engines import memory, pytorch
+from lowlight_cli.errors import ResourceError
+from lowlight_cli.networks import build
+from lowlight_cli.weights import files
+from lowlight_cli.weights.fetch import resolve
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> engines.Engine:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "dgaf.safetensors"
+    metadata = dict.fromkeys(("tag", "recipe", "data", "config"), "test")
+    state = build("dgaf").state_dict()
+    files.save(path, state, metadata | {"network": "dgaf", "input": "as-is", "licence": "MIT", "steps": "0"})
+    return engines.load("dgaf", resolve("dgaf", str(path)), device="cpu", precision="fp32")
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    random = np.random.default_rng(0)
+    return np.kron(random.uniform(0, 0.2, (9, 13, 3)), np.ones((80, 80, 1))).astype(np.float32)
+
+
+def decibel(x: np.ndarray, y: np.ndarray) -> float:
+    return float(-10 * np.log10(((x - y) ** 2).mean() + 1e-12))
+
+
+def test_a_picture_larger_than_memory_is_the_same_in_tiles(
+    engine: engines.Engine, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = engine.run(picture[None])
+    free = memory.RESERVE + 520 * 520 * memory.PER_PIXEL["dgaf"][0]
+    monkeypatch.setattr(memory, "available", lambda: free)
+    seen: list[tuple[int, ...]] = []
+    forward = pytorch.TorchEngine._forward
+    monkeypatch.setattr(
+        pytorch.TorchEngine, "_forward", lambda self, batch: (seen.append(batch.shape), forward(self, batch))[1]
+    )
+    tiled = engine.run(picture[None])
+    assert len(seen) > 4 and all(shape[1] * shape[2] <= 521 * 521 for shape in seen)
+    assert decibel(whole, tiled) > 45
+    # No step at the seams: neighbours across them differ as neighbours elsewhere do.
+    error = tiled[0] - whole[0]
+    steps = np.abs(np.diff(error, axis=1)).mean((0, 2))
+    assert steps.max() * 255 < np.median(steps) * 255 + 0.25
+
+
+def test_memory_that_gives_out_means_smaller_tiles(
+    engine: engines.Engine, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = engine.run(picture[None])
+    forward = pytorch.TorchEngine._forward
+
+    def scarce(self: pytorch.TorchEngine, batch: np.ndarray) -> np.ndarray:
+        if batch.shape[1] * batch.shape[2] > 650 * 650:
+            raise ResourceError("out of memory")
+        return forward(self, batch)
+
+    monkeypatch.setattr(pytorch.TorchEngine, "_forward", scarce)
+    large = np.tile(picture, (1, 2, 1))
+    assert decibel(engine.run(large[None])[0, :, : picture.shape[1] - 80], whole[0, :, :-80]) > 30
+
+
+def test_too_little_even_for_tiles(
+    engine: engines.Engine, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "available", lambda: memory.RESERVE + 10**6)
+    with pytest.raises(ResourceError, match="even in tiles"):
+        engine.run(picture[None])
