@@ -119,7 +119,7 @@ def run(args: Sequence[str]) -> int:
         # Not standalone: typer would frame its errors and choose their codes.
         code = typer.main.get_command(app).main(args=given, prog_name="lowlight", standalone_mode=False)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except (report.ReaderGone, BrokenPipeError):
         return _broken_pipe()
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED

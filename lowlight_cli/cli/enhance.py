@@ -181,8 +181,7 @@ def _tell(outcome: Outcome, seconds: Mapping[str, float], json: bool) -> None:
     elif outcome.skipped:
         report.note(f"{outcome.target} exists: skipped")
     elif outcome.data is not None:
-        sys.stdout.buffer.write(outcome.data)
-        sys.stdout.buffer.flush()
+        report.raw(outcome.data)
     elif not json:
         report.path(outcome.target)
     for each in outcome.notes:

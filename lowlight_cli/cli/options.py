@@ -77,7 +77,7 @@ Strength = Annotated[
 
 def _exposure(text: str) -> float | None:
     """`auto` and `off` as None, else the wanted mean."""
-    return None if text in ("auto", "off") else _number(text, 0.2, 0.8, "auto")
+    return None if text in ("auto", "off") else _number(text, 0.2, 0.8, "auto, off")
 
 
 def _gate(text: str) -> float | None:
@@ -234,19 +234,22 @@ Engine = Annotated[
 # -------------------------------------------------------------------------------------------------------- messages
 
 
-def _quiet(on: bool) -> None:
+def _quiet(on: bool) -> bool:
     if on:
         report.set_level(report.Level.QUIET)
+    return on
 
 
-def _verbose(on: bool) -> None:
+def _verbose(on: bool) -> bool:
     if on:
         report.set_level(max(report.level(), report.Level.VERBOSE))
+    return on
 
 
-def _debug(on: bool) -> None:
+def _debug(on: bool) -> bool:
     if on:
         report.set_level(report.Level.DEBUG)
+    return on
 
 
 Json = Annotated[

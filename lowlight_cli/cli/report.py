@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from lowlight_cli.training.loop import Progress
 
 __all__ = [
-    "SCHEMA", "Level", "data", "detail", "drawn", "error", "event", "level", "note", "path", "progress", "set_level",
-    "table", "training", "transfer", "warning",
+    "SCHEMA", "Level", "ReaderGone", "data", "detail", "drawn", "error", "event", "level", "note", "path", "progress",
+    "raw", "set_level", "table", "training", "transfer", "warning",
 ]  # fmt: skip
 
 SCHEMA: Final = "lowlight-1"
@@ -86,10 +86,11 @@ def _say(label: str, style: str, message: str) -> None:
     """One line to stderr; a message of several lines is folded, so that one thing said is one line."""
     line = " ".join(message.split("\n"))
     if drawn(sys.stderr):
-        console = _console(sys.stderr)
-        if label:
-            console.print(f"{label}:", style=style, end=" ", markup=False, highlight=False)
-        console.print(line, style=style if not label else None, markup=False, highlight=False, soft_wrap=True)
+        from rich.text import Text
+
+        style = "" if os.environ.get("NO_COLOR") else style  # rich would leave it bold
+        text = Text.assemble((f"{label}: ", style), line) if label else Text(line, style)
+        _console(sys.stderr).print(text, soft_wrap=True)
     else:
         sys.stderr.write(f"{label}: {line}\n" if label else f"{line}\n")
         sys.stderr.flush()
@@ -98,24 +99,35 @@ def _say(label: str, style: str, message: str) -> None:
 # ---------------------------------------------------------------------------------------------------------- stdout
 
 
+class ReaderGone(Exception):
+    """Whoever read our stdout has closed it. Not an OSError: typer would end with a code of its own."""
+
+
+def raw(content: bytes) -> None:
+    """Bytes to stdout, seen at once by whoever reads the pipe.
+
+    Raises:
+        ReaderGone: nobody does.
+    """
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError as error:
+        raise ReaderGone from error
+
+
 def data(line: str) -> None:
-    """One line of data to stdout, seen at once by whoever reads the pipe."""
+    """One line of data to stdout; a file's name that is no text leaves as the bytes that it is on disk."""
     if _live is not None and sys.stdout.isatty():
         _live.print(line, markup=False, soft_wrap=True)
-        return
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    else:
+        raw(os.fsencode(line) + os.linesep.encode())
 
 
 def path(where: Path) -> None:
-    """A written file's path to stdout; a name that is not UTF-8 leaves as the bytes that it is on disk."""
-    raw = getattr(sys.stdout, "buffer", None)
-    if raw is None or sys.stdout.isatty():
-        data(str(where))
-        return
-    sys.stdout.flush()
-    raw.write(os.fsencode(where) + b"\n")
-    raw.flush()
+    """A written file's path to stdout."""
+    data(str(where))
 
 
 def event(kind: str, fields: Mapping[str, Any]) -> None:

@@ -1,0 +1,124 @@
+"""`lowlight models` and `lowlight doctor`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Ran
+
+from lowlight_cli.networks import NETWORKS
+from lowlight_cli.weights.catalog import Checkpoint
+from lowlight_cli.weights.fetch import Resolved
+
+Lowlight = Callable[..., Ran]
+
+
+def test_models_table(lowlight: Lowlight) -> None:
+    ran = lowlight("models")
+    header, *rows = (line.split("\t") for line in ran.out.splitlines())
+    assert header == ["model", "paper", "parameters", "speed", "good at", "bad at", "measured"]
+    assert [row[0].removesuffix(" (default)") for row in rows] == list(NETWORKS)
+    assert [row[0] for row in rows if "(default)" in row[0]] == ["dgaf (default)"]
+    assert all(all(cell for cell in row[:6]) for row in rows)
+    assert "Default: dgaf" in ran.err
+
+
+def test_models_json(lowlight: Lowlight) -> None:
+    ran = lowlight("models", "--json")
+    assert ran.err == ""
+    events = [json.loads(line) for line in ran.out.splitlines()]
+    assert [each["name"] for each in events] == list(NETWORKS)
+    assert all(each["schema"] == "lowlight-1" and each["event"] == "model" for each in events)
+    assert {each["speed"] for each in events} == {"fastest", "fast", "medium", "slow"}
+    weights = [checkpoint for each in events for checkpoint in each["weights"]]
+    assert all({"name", "licence", "metrics", "as_published"} <= each.keys() for each in weights)
+
+
+def test_table_is_drawn_with_colours_asked_for(lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "160")
+    out = lowlight("models").out
+    assert "\t" not in out and "jcrnet" in out
+
+
+@pytest.fixture
+def one_shipped(monkeypatch: pytest.MonkeyPatch, dgaf_weights: Path) -> Checkpoint:
+    """An installation that ships one checkpoint."""
+    shipped = Checkpoint(
+        network="dgaf", tag="seeded", file="dgaf.seeded.safetensors", sha256="0" * 64, bytes=1, parameters=1,
+        licence="MIT", training_data="none", recipe="none", input="as-is", paper="none", paper_url="none",
+    )  # fmt: skip
+    monkeypatch.setattr("lowlight_cli.doctor.catalog", lambda: (shipped,))
+    monkeypatch.setattr(
+        "lowlight_cli.weights.fetch.resolve", lambda *_, **__: Resolved(dgaf_weights, "0" * 64, shipped)
+    )
+    return shipped
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LOWLIGHT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.mark.usefixtures("one_shipped")
+def test_doctor_is_content(lowlight: Lowlight, cache: Path) -> None:
+    ran = lowlight("doctor")
+    assert (ran.code, ran.err) == (0, "")
+    told = dict(line.split(": ", 1) for line in ran.out.splitlines())
+    assert told["dgaf.seeded"] == "loads and runs 64x64"
+    assert "grey levels from the CPU's fp32" in told["dgaf.seeded on cpu"]
+    assert told["devices"].endswith("cpu")
+    assert told["cache"].startswith(str(cache))
+    assert told["network"] == "may be used"
+    assert not cache.exists()
+    assert lowlight("doctor", "-q").out == ""
+    assert "network: not used: " in lowlight("doctor", "--offline").out
+
+
+@pytest.mark.usefixtures("one_shipped", "cache")
+def test_doctor_json(lowlight: Lowlight) -> None:
+    *checks, summary = (json.loads(line) for line in lowlight("doctor", "--json").out.splitlines())
+    assert all(each["event"] == "check" and each["ok"] for each in checks)
+    assert (summary["event"], summary["ok"], summary["exit_code"]) == ("summary", True, 0)
+
+
+@pytest.mark.usefixtures("one_shipped", "cache")
+def test_doctor_finds_damaged_weights(
+    lowlight: Lowlight, tmp_path: Path, dgaf_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(dgaf_weights.read_bytes()[:5000])
+    monkeypatch.setattr("lowlight_cli.weights.fetch.resolve", lambda *_, **__: Resolved(damaged, "0" * 64, None))
+    ran = lowlight("doctor")
+    assert (ran.code, len(ran.lines)) == (5, 1)
+    assert ran.err.startswith("error: dgaf.seeded: ")
+
+
+@pytest.mark.usefixtures("one_shipped", "cache")
+def test_doctor_finds_a_device_that_computes_wrongly(lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lowlight_cli import doctor
+
+    right, calls = doctor._tried, []
+
+    def wrong_the_second_time(*args: object) -> object:
+        calls.append(args)
+        return right(*args) * (0.5 if len(calls) == 2 else 1)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(doctor, "_tried", wrong_the_second_time)
+    ran = lowlight("doctor")
+    assert ran.code == 6
+    assert "it computes wrongly, do not use it" in ran.err
+
+
+def test_doctor_finds_a_cache_that_takes_nothing(
+    lowlight: Lowlight, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_shipped: Checkpoint
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("LOWLIGHT_CACHE", str(tmp_path / "file" / "cache"))
+    ran = lowlight("doctor", "-q")
+    assert (ran.code, len(ran.lines)) == (4, 1)
+    assert "set LOWLIGHT_CACHE" in ran.err
