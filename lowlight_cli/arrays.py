@@ -56,8 +56,7 @@ def _from_array(image: AnyArray) -> tuple[Picture, Callable[[Picture], AnyArray]
         raise InputError(f"an array of shape {shape} has no pixels")
     values = _scaled(image.reshape(*shape[:2], -1))
     channels = values.shape[2]
-    colours = values[..., :3]
-    picture = np.ascontiguousarray(np.broadcast_to(colours, (*shape[:2], 3)))
+    picture = values.repeat(3, axis=2) if channels == 1 else np.ascontiguousarray(values[..., :3])
 
     def back(bright: Picture) -> AnyArray:
         result = (bright @ LUMA)[..., None] if channels == 1 else bright

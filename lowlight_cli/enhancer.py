@@ -165,7 +165,7 @@ class Enhancer:
         exposed = picture
         if engine.metadata.get("input") == "exposed":
             exposed = apply_gain(picture, auto_gain(picture))
-        bright = engine.run(exposed[None])[0]
+        bright = engine.run(np.require(exposed, np.float32, ["C", "W"])[None])[0]
         return finish(picture, bright, look)
 
     @property

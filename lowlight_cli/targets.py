@@ -210,7 +210,7 @@ def _status(path: Path) -> os.stat_result | None:
     """What the system says of the file, links followed; None where it says nothing."""
     try:
         return path.stat()
-    except (OSError, ValueError):
+    except OSError:
         return None
 
 

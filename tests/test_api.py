@@ -1,0 +1,296 @@
+"""The Python API: the same type, size, depth and channels back; threads; errors; what the docstrings show."""
+
+from __future__ import annotations
+
+import doctest
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import dark_array
+from PIL import Image
+
+import lowlight_cli
+from lowlight_cli import DEFAULT_MODEL, Enhancer, LowlightError, arrays, enhance, read, write
+from lowlight_cli.errors import DeviceError, InputError, UsageError, WeightsError
+
+
+@pytest.fixture(scope="module")
+def enhancer(dgaf_weights: Path) -> Enhancer:
+    return Enhancer(weights=dgaf_weights, precision="fp32")
+
+
+@pytest.fixture
+def default_weights(monkeypatch: pytest.MonkeyPatch, dgaf_weights: Path) -> None:
+    """Seeded weights where this checkout ships none for the default model."""
+    from lowlight_cli.weights import catalog, fetch
+
+    shipped = any(each.network == DEFAULT_MODEL and each.file for each in catalog.catalog())
+    if not shipped:
+        resolved = fetch.Resolved(dgaf_weights, "0" * 64, None)
+        monkeypatch.setattr(fetch, "resolve", lambda *_, **__: resolved)
+    lowlight_cli.enhancer._kept.cache_clear()
+
+
+FLOATS = [np.float16, np.float32, np.float64]
+
+
+@pytest.mark.parametrize("channels", [None, 1, 3, 4])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, *FLOATS])
+def test_arrays_come_back_as_they_were(enhancer: Enhancer, kind: type[np.generic], channels: int | None) -> None:
+    dark = dark_array()
+    image: Any = dark.astype(kind) / 255 if kind in FLOATS else dark.astype(kind) * (257 if kind is np.uint16 else 1)
+    image = image.astype(kind)
+    if channels in (None, 1):
+        image = image[..., 0] if channels is None else image[..., :1]
+    elif channels == 4:
+        image = np.concatenate((image, image[..., :1]), axis=2)
+    kept = image.copy()
+    lit = enhancer.enhance(image)
+    assert (type(lit), lit.shape, lit.dtype) == (np.ndarray, image.shape, image.dtype)
+    assert np.array_equal(image, kept)  # what was given is not written to
+    assert lit[..., :3].mean() > 1.5 * image[..., :3].mean()
+    if channels == 4:
+        assert np.array_equal(lit[..., 3], image[..., 3])
+
+
+def test_depths_agree(enhancer: Enhancer) -> None:
+    dark = dark_array()
+    eight = enhancer.enhance(dark).astype(float) / 255
+    sixteen = enhancer.enhance(dark.astype(np.uint16) * 257).astype(float) / 65535
+    real = enhancer.enhance(dark.astype(np.float64) / 255)
+    assert np.abs(eight - real).max() <= 0.51 / 255
+    assert np.abs(sixteen - real).max() <= 0.51 / 65535 + 1e-6
+
+
+def test_grey_is_the_same_as_three_equal_channels(enhancer: Enhancer) -> None:
+    grey = dark_array()[..., 0]
+    three = enhancer.enhance(np.stack([grey] * 3, axis=2)).astype(np.float32)
+    assert np.abs(enhancer.enhance(grey) - three @ arrays.LUMA).max() <= 1
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 1, 3), (1, 40, 3), (40, 1, 3), (7, 13), (17, 33, 4)])
+def test_every_size(enhancer: Enhancer, shape: tuple[int, ...]) -> None:
+    assert enhancer.enhance(np.full(shape, 20, np.uint8)).shape == shape
+
+
+def test_views_and_foreign_byte_order(enhancer: Enhancer) -> None:
+    dark = dark_array()
+    wanted = enhancer.enhance(dark[::2, ::-1].copy())
+    assert np.array_equal(enhancer.enhance(dark[::2, ::-1]), wanted)
+    assert np.array_equal(enhancer.enhance(np.asfortranarray(dark[::2, ::-1])), wanted)
+    big = (dark.astype(np.uint16) * 257).astype(">u2")
+    lit = enhancer.enhance(big)
+    assert lit.dtype == big.dtype
+    assert np.array_equal(lit, enhancer.enhance(big.astype(np.uint16)))
+
+
+@pytest.mark.parametrize(
+    ("mode", "back"),
+    [
+        ("L", "L"), ("LA", "LA"), ("RGB", "RGB"), ("RGBA", "RGBA"), ("I;16", "I;16"), ("1", "L"), ("P", "RGB"),
+        ("PA", "RGBA"), ("CMYK", "RGB"), ("YCbCr", "RGB"), ("HSV", "RGB"), ("RGBX", "RGB"),
+    ],
+)  # fmt: skip
+def test_pil_images(enhancer: Enhancer, mode: str, back: str) -> None:
+    image = Image.fromarray(dark_array())
+    if mode == "I;16":
+        image = Image.fromarray(dark_array()[..., 0].astype(np.uint16) * 257)
+    elif mode == "PA":
+        image = image.convert("P").convert("PA")
+    else:
+        image = image.convert(mode)
+    image.info["icc_profile"] = b"profile"
+    lit = enhancer.enhance(image)
+    assert (type(lit), lit.mode, lit.size) == (Image.Image, back, image.size)
+    assert lit.info.get("icc_profile") == b"profile"
+    if mode in ("LA", "RGBA"):
+        assert lit.getchannel("A").tobytes() == image.getchannel("A").tobytes()
+
+
+def test_transparency_of_a_palette(enhancer: Enhancer) -> None:
+    image = Image.fromarray(dark_array()).convert("P")
+    image.info["transparency"] = 0
+    lit = enhancer.enhance(image)
+    assert lit.mode == "RGBA" and "transparency" not in lit.info
+    assert lit.getchannel("A").tobytes() == image.convert("RGBA").getchannel("A").tobytes()
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "message"),
+    [
+        ([[1, 2]], TypeError, "wanted a NumPy array or a PIL image, got builtins.list"),
+        ("photo.jpg", TypeError, "builtins.str"),
+        (np.zeros((4, 4), np.int64), TypeError, "int64"),
+        (np.zeros((4, 4), bool), TypeError, "bool"),
+        (np.zeros((4, 4), np.uint32), TypeError, "uint32"),
+        (np.zeros((4, 4), complex), TypeError, "complex"),
+        (np.zeros(4, np.uint8), InputError, "channels last"),
+        (np.zeros((2, 4, 4, 3), np.uint8), InputError, "channels last"),
+        (np.zeros((3, 40, 40), np.uint8), InputError, "channels last"),
+        (np.zeros((0, 4, 3), np.uint8), InputError, "no pixels"),
+        (np.full((4, 4), np.nan, np.float32), InputError, "not finite"),
+        (np.full((4, 4), np.inf), InputError, "not finite"),
+        (np.full((4, 4), 200.0), InputError, "reaches 200: divide it by its white"),
+        (Image.new("F", (4, 4)), InputError, "mode F"),
+        (Image.new("I", (4, 4)), InputError, "mode I"),
+    ],
+)
+def test_what_is_no_picture(enhancer: Enhancer, image: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        enhancer.enhance(image)
+
+
+def test_overshoot_is_clipped(enhancer: Enhancer) -> None:
+    image = dark_array().astype(np.float32) / 255
+    image[0, 0], image[1, 1] = -0.02, 1.04
+    lit = enhancer.enhance(image)
+    assert lit.min() >= 0 and lit.max() <= 1
+
+
+# ------------------------------------------------------------------------------------------------------------ threads
+
+
+def test_threads_share_an_enhancer(dgaf_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first picture of each thread comes at the same time: one load, and each gets its own result."""
+    from lowlight_cli import engines
+
+    loads: list[object] = []
+    load = engines.load
+    monkeypatch.setattr(engines, "load", lambda *a, **k: loads.append(a) or load(*a, **k))
+    shared = Enhancer(weights=dgaf_weights)
+    images = [dark_array(24 + 8 * (i % 3), 40, seed=i) for i in range(24)]
+    gate = threading.Barrier(6)
+
+    def work(index: int) -> list[np.ndarray[Any, Any]]:
+        gate.wait()
+        return [shared.enhance(image) for image in images[index::6]]
+
+    with ThreadPoolExecutor(6) as pool:
+        results = list(pool.map(work, range(6)))
+    alone = Enhancer(weights=dgaf_weights)
+    assert len(loads) == 1
+    for index in range(6):
+        for image, lit in zip(images[index::6], results[index], strict=True):
+            assert np.array_equal(lit, alone.enhance(image))
+
+
+def test_same_again(enhancer: Enhancer) -> None:
+    assert np.array_equal(enhancer.enhance(dark_array()), enhancer.enhance(dark_array()))
+
+
+# ------------------------------------------------------------------------------------------------------------- options
+
+
+@pytest.mark.parametrize("name", ["neid", "frlie"])
+def test_exposed_networks_see_an_exposed_picture(
+    seeded: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    from lowlight_cli.exposure import apply_gain, auto_gain
+
+    other = Enhancer(name, seeded(name), precision="fp32")
+    engine, _ = other.load()
+    seen: list[Any] = []
+    run = type(engine).run
+    monkeypatch.setattr(type(engine), "run", lambda self, batch: seen.append(batch) or run(self, batch))
+    picture = dark_array().astype(np.float32) / 255
+    other.enhance_picture(picture)
+    assert np.allclose(seen[0][0], apply_gain(picture, auto_gain(picture)))
+    assert seen[0].mean() > 2 * picture.mean()
+
+
+def test_strength_and_gate_need_no_network() -> None:
+    dark = dark_array()
+    assert np.array_equal(Enhancer(weights="nowhere.safetensors", strength=0).enhance(dark), dark)
+    assert np.array_equal(Enhancer(weights="nowhere.safetensors", gate=0.01).enhance(dark), dark)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"model": "jrcnet"}, UsageError, "did you mean 'jcrnet'"),
+        ({"device": "gpu"}, UsageError, "unknown device 'gpu'"),
+        ({"precision": "fp8"}, UsageError, "unknown precision 'fp8'"),
+        ({"engine": "jax"}, UsageError, "unknown engine 'jax'"),
+        ({"engine": "openvino"}, DeviceError, "not part of this version"),
+        ({"strength": 1.5}, UsageError, "strength 1.5"),
+        ({"exposure": 0.1}, UsageError, "exposure 0.1"),
+        ({"gate": 2.0}, UsageError, "gate 2.0"),
+    ],
+)
+def test_slips_are_found_before_anything_is_loaded(
+    arguments: dict[str, Any], error: type[LowlightError], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        Enhancer(**arguments)
+
+
+def test_errors_come_with_the_first_picture(dgaf_weights: Path) -> None:
+    with pytest.raises(WeightsError, match="nowhere"):
+        Enhancer(weights="nowhere.safetensors").enhance(dark_array())
+    with pytest.raises(DeviceError, match="cuda:99"):
+        Enhancer(weights=dgaf_weights, device="cuda:99").enhance(dark_array())
+
+
+def test_photo(enhancer: Enhancer, photo: Path) -> None:
+    source = read(photo)
+    write(Path("lit.jpg"), enhancer.enhance_photo(source))
+    assert read(Path("lit.jpg")).pixels.mean() > source.pixels.mean()
+
+
+@pytest.mark.usefixtures("default_weights")
+def test_function_keeps_its_enhancer(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lowlight_cli import engines
+
+    loads: list[object] = []
+    load = engines.load
+    monkeypatch.setattr(engines, "load", lambda *a, **k: loads.append(a) or load(*a, **k))
+    dark = dark_array()
+    first, second = enhance(dark), enhance(dark)
+    assert np.array_equal(first, second) and first.mean() > dark.mean()
+    assert len(loads) == 1
+    assert np.array_equal(enhance(dark, strength=0.0), dark)
+    assert enhance(Image.fromarray(dark), DEFAULT_MODEL).size == (56, 40)
+
+
+@pytest.mark.usefixtures("default_weights")
+@pytest.mark.parametrize("module", ["lowlight_cli", "lowlight_cli.enhancer"])
+def test_examples_in_docstrings(module: str) -> None:
+    flags = doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
+    failed, tried = doctest.testmod(sys.modules[module], optionflags=flags)
+    assert (failed, tried > 0) == (0, True)
+
+
+TYPED = """
+from typing import assert_type
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from lowlight_cli import Enhancer, LowlightError, enhance, read, write
+
+enhancer = Enhancer("dgaf", strength=0.5)
+assert_type(enhancer.enhance(np.zeros((4, 4, 3), np.uint8)), NDArray[np.uint8])
+assert_type(enhancer.enhance(np.zeros((4, 4), np.float64)), NDArray[np.float64])
+assert_type(enhancer.enhance(Image.new("L", (4, 4))), Image.Image)
+assert_type(enhance(np.zeros((4, 4, 3), np.uint16), "neid"), NDArray[np.uint16])
+error: LowlightError
+"""
+
+
+@pytest.mark.slow
+def test_types(tmp_path: Path) -> None:
+    (tmp_path / "typed.py").write_text(TYPED)
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", str(tmp_path / "typed.py")],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout

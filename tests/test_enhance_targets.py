@@ -1,0 +1,132 @@
+"""targets.plan: what is written where, refused before any work."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from lowlight_cli.errors import InputError, OutputError, UsageError
+from lowlight_cli.pictures import FORMATS
+from lowlight_cli.targets import EXIST, PIPE, Job, plan
+
+
+def made(*names: str) -> None:
+    for name in names:
+        path = Path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+
+
+def planned(inputs: list[str], output: str | None = None, **options: str | None) -> list[tuple[str, str]]:
+    jobs = plan([Path(i) for i in inputs], None if output is None else Path(output), formats=FORMATS, **options)  # type: ignore[arg-type]
+    return [(job.source.as_posix(), job.target.as_posix()) for job in jobs]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output", "suffix", "targets"),
+    [
+        (["a.jpg"], None, None, ["a_lit.jpg"]),
+        (["a.jpg"], None, ".png", ["a_lit.png"]),
+        (["d/a.JPG"], None, ".jpg", ["d/a_lit.JPG"]),
+        (["a.jpg"], "b.webp", None, ["b.webp"]),
+        (["a.jpg"], "b.JPEG", ".jpg", ["b.JPEG"]),
+        (["a.jpg"], "new", None, ["new/a.jpg"]),
+        (["a.jpg"], "d", ".tif", ["d/a.tif"]),
+        (["a.jpg", "d/c.png"], "v1.2", None, ["v1.2/a.jpg", "v1.2/c.png"]),
+        (["noname"], None, None, ["noname_lit"]),
+        (["d"], None, None, ["d_lit/a.JPG", "d_lit/c.png", "d_lit/e/f.bmp"]),
+        (["d"], "out", ".png", ["out/a.png", "out/c.png", "out/e/f.png"]),
+        (["d", "a.jpg"], "out", None, ["out/d/a.JPG", "out/d/c.png", "out/d/e/f.bmp", "out/a.jpg"]),
+        (["d/e/.."], "out", None, ["out/a.JPG", "out/c.png", "out/e/f.bmp"]),
+        (["-"], None, None, ["-"]),
+        (["-"], "b.png", None, ["b.png"]),
+        (["a.jpg"], "-", None, ["-"]),
+    ],
+)
+def test_targets(folder: Path, inputs: list[str], output: str | None, suffix: str | None, targets: list[str]) -> None:
+    made("a.jpg", "d/a.JPG", "d/c.png", "d/e/f.bmp", "d/note.txt", "noname")
+    assert [target for _, target in planned(inputs, output, suffix=suffix)] == targets
+
+
+def test_this_folder(folder: Path) -> None:
+    made("a.jpg")
+    assert planned(["."]) == [("a.jpg", f"{folder.as_posix()}_lit/a.jpg")]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output", "suffix", "message"),
+    [
+        ([], None, None, "nothing to do"),
+        (["a.jpg"], "a.jpg", None, "its own input"),
+        (["a.jpg", "a_lit.jpg"], None, None, "also an input, and a.jpg would replace it"),
+        (["a.jpg", "a.jpg"], None, None, "both become"),
+        (["a.jpg", "a.png"], "out", ".bmp", "both become"),
+        (["a.jpg", "d"], "out.png", None, "names one picture"),
+        (["d"], "d", None, "its own input"),
+        (["a.jpg"], "out.txt", None, "no picture format has the suffix '.txt'"),
+        (["a.jpg"], "out.png", ".jpg", "contradict"),
+        (["-", "-"], None, None, "- is one picture"),
+        (["a.jpg", "a.png"], "-", None, "- is one picture"),
+        (["d"], "-", None, "stdout takes one picture"),
+        (["-"], "d", None, "has no name"),
+        (["/"], None, None, "no folder beside it"),
+    ],
+)
+def test_refused(folder: Path, inputs: list[str], output: str | None, suffix: str | None, message: str) -> None:
+    made("a.jpg", "a.png", "a_lit.jpg", "d/c.png")
+    with pytest.raises(UsageError, match=message):
+        planned(inputs, output, suffix=suffix)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need no rights there")
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_a_link_to_an_input_is_that_input(folder: Path, link: object) -> None:
+    made("a.jpg")
+    link("a.jpg", "b.jpg")  # type: ignore[operator]
+    with pytest.raises(UsageError, match=r"b\.jpg is its own input"):
+        planned(["a.jpg"], "b.jpg")
+
+
+def test_folder_without_pictures(folder: Path) -> None:
+    made("d/note.txt", "d/.hidden.jpg", "d/.git/a.jpg")
+    with pytest.raises(InputError, match="no picture in folder d"):
+        planned(["d"])
+
+
+def jobs(*inputs: str, exist: str = "error") -> list[Job]:
+    return plan([Path(i) for i in inputs], None, formats=FORMATS, exist=exist)
+
+
+def test_what_exists(folder: Path) -> None:
+    made("a.jpg", "b.jpg", "a_lit.jpg", "a_lit_2.jpg")
+    first, second = jobs("a.jpg", "b.jpg")
+    assert isinstance(first.error, OutputError) and second == Job(Path("b.jpg"), Path("b_lit.jpg"))
+    assert [job.skip for job in jobs("a.jpg", "b.jpg", exist="skip")] == [True, False]
+    assert [job.target.name for job in jobs("a.jpg", "b.jpg", exist="overwrite")] == ["a_lit.jpg", "b_lit.jpg"]
+    assert [job.target.name for job in jobs("a.jpg", "b.jpg", exist="number")] == ["a_lit_3.jpg", "b_lit.jpg"]
+
+
+def test_numbers_avoid_other_targets(folder: Path) -> None:
+    """`a.jpg` would become out/a_2.jpg, but that is what `a_2.jpg` becomes."""
+    made("a.jpg", "a_2.jpg", "out/a.jpg")
+    found = plan([Path("a.jpg"), Path("a_2.jpg")], Path("out"), formats=FORMATS, exist="number")
+    assert [job.target.name for job in found] == ["a_3.jpg", "a_2.jpg"]
+
+
+def test_missing_inputs_are_jobs_with_an_error(folder: Path) -> None:
+    made("a.jpg")
+    Path("broken.jpg").symlink_to("nowhere")
+    errors = [job.error for job in jobs("a.jpg", "gone.jpg", "broken.jpg", "x" * 300 + ".jpg")]
+    assert errors[0] is None
+    assert all(isinstance(error, InputError) for error in errors[1:])
+
+
+def test_a_folder_where_the_target_should_be(folder: Path) -> None:
+    made("a.jpg", "a_lit.jpg/x")
+    assert all(isinstance(jobs("a.jpg", exist=each)[0].error, OutputError) for each in EXIST)
+
+
+def test_pipe_is_a_dash() -> None:
+    assert Path("-") == PIPE
