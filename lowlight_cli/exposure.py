@@ -2,7 +2,8 @@
 
 How bright a picture should be is a question about the whole of it; a network that sees a crop or a tile cannot know.
 So the gain is taken once, from a thumbnail, and the network starts from an exposed picture. The curve is
-y = g x / (1 + (g - 1) x) in linear light: slope g in the dark, 1 stays 1, nothing is clipped, order is kept.
+y = 1 - (1 - x)^g in linear light: what a medium that answers light L with 1 - exp(-L), as film does, would have shown
+after g times the exposure. Slope g in the dark, 1 stays 1, nothing is clipped, order is kept.
 """
 
 from __future__ import annotations
@@ -80,4 +81,4 @@ def apply_gain(picture: Picture, gain: float) -> Picture:
 
 
 def _curve(linear: Picture, gain: float) -> Picture:
-    return np.asarray(gain * linear / (1 + (gain - 1) * linear), np.float32)
+    return np.asarray(1 - (1 - np.minimum(linear, 1)) ** np.float32(gain), np.float32)

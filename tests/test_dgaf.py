@@ -38,10 +38,11 @@ def test_a_crop_is_exposed_by_the_whole_pictures_gain() -> None:
     assert (alone - crop).abs().mean() > 0.02
 
 
-def test_lamps_are_clipped_like_a_sensor() -> None:
+def test_lamps_stay_white_and_warm_and_never_pass_white() -> None:
     torch.manual_seed(0)
     picture = torch.full((1, 3, 64, 64), 0.02)
     picture[:, :, 30:34, 30:34] = torch.tensor([1.0, 0.9, 0.7]).view(1, 3, 1, 1)
     with torch.inference_mode():
         exposed = DGAF().eval().training_outputs(picture)["exposed"]
-    assert exposed.max() <= 1 and torch.allclose(exposed[0, :, 32, 32], torch.ones(3), atol=1e-6)
+    red, green, blue = exposed[0, :, 32, 32].tolist()
+    assert exposed.max() <= 1 and red >= green >= blue > 0.95

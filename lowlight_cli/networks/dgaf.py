@@ -5,8 +5,9 @@ guided strategy", Frontiers in Physics 11:1147031, 2023. No code is public. The 
 (pseudo-low-light pictures weighted by how real they look) and leaves its layers mostly open; those here are ours, made
 for video on a CPU:
 
-- exposure first: one gain in linear light for the whole picture, from a thumbnail. Brightness is a decision about the
-  whole picture; local networks that guess it make halos round lamps and grey skies.
+- exposure first: one gain in linear light for the whole picture, from a thumbnail, by the curve 1 - (1 - x)^g, which
+  clips nothing. Brightness is a decision about the whole picture; local networks that guess it make halos round lamps
+  and grey skies.
 - then, on the picture and its exposed form, residual blocks (two 3x3 with ReLU between, as the paper's Darkening
   network has) at quarter resolution, and from them a gain and a residual for each pixel and channel.
 """
@@ -29,6 +30,8 @@ STRIDE: Final = 4
 THUMBNAIL: Final = 64
 KEY: Final = 0.13
 """Log-average of linear light of a well exposed picture: where the gain starts before anything is learnt."""
+WHITE: Final = 0.9999
+"""Where the logarithm of what is left to white stops; a fiftieth of a grey level below 1."""
 
 
 def to_linear(srgb: Tensor) -> Tensor:
@@ -119,7 +122,7 @@ class DGAF(Network):
             thumbnail = F.interpolate(x, size=(THUMBNAIL, THUMBNAIL), mode="area")
         x = pad(x, STRIDE)
         gain = whole(lambda: self.exposure(thumbnail).to(x.dtype))
-        exposed = to_srgb((gain * to_linear(x)).clamp(0, 1))
+        exposed = to_srgb(-torch.expm1(gain * torch.log1p(-to_linear(x).clamp(0, WHITE))))
         half = F.relu(self.stem(torch.cat((x, exposed), 1)))
         deep = self.blocks(F.relu(self.down(half)))
         merged = F.relu(F.pixel_shuffle(self.up(deep), 2) + half)

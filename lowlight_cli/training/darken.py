@@ -23,7 +23,8 @@ __all__ = ["codec_noise", "physical"]
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
-LINEAR: Final = to_linear(np.arange(256, dtype=np.float32) / 255)
+RADIANCE: Final = -np.log1p(-0.98 * to_linear(np.arange(256, dtype=np.float32) / 255))
+"""Light that gave an eight-bit code, under the response below; white was at least 3.9 times what gives 63 %."""
 CODE_STEPS: Final = 8192
 CODES: Final = to_srgb(np.linspace(0, 1, CODE_STEPS, dtype=np.float32) ** 2)
 """sRGB over the square root of linear light: fine steps where the curve is steep."""
@@ -39,19 +40,19 @@ def physical(picture: Bytes, random: Generator) -> tuple[Bytes, Bytes]:
     Returns:
         low and high, each (H, W, 3) uint8 sRGB.
     """
-    radiance = LINEAR[picture]
+    radiance = RADIANCE[picture]
     height, width = picture.shape[:2]
     if random.random() < 0.5:
         radiance = radiance * _light_field(height, width, random)[..., None]
     if random.random() < 1 / 3:
         radiance = radiance + _lamps(height, width, random)
     radiance = radiance * _exposure_for(radiance, random.uniform(0.32, 0.54))
-    high = _develop(radiance)
+    high = (_encode(_response(radiance)) * 255 + 0.5).astype(np.uint8)
     if random.random() < 0.1:
         factor = random.uniform(0.3, 1.0)
     else:
         factor = float(np.exp(random.uniform(np.log(0.004), np.log(0.15))))
-    low = _sensor(radiance * np.float32(factor), random)
+    low = _sensor(_response(radiance * np.float32(factor)), random)
     return low, high
 
 
@@ -103,16 +104,21 @@ def _lamps(height: int, width: int, random: Generator) -> Floats:
 
 
 def _exposure_for(radiance: Floats, mean: float) -> np.float32:
-    """The factor after which the clipped sRGB mean is `mean`."""
+    """The factor after which the sRGB-encoded mean is `mean`."""
     small = np.ascontiguousarray(radiance[::4, ::4])
     low, high = np.log(1e-3), np.log(1e3)
     for _ in range(14):
         middle = (low + high) / 2
-        if to_srgb(np.minimum(small * np.float32(np.exp(middle)), 1)).mean() < mean:
+        if to_srgb(_response(small * np.float32(np.exp(middle)))).mean() < mean:
             low = middle
         else:
             high = middle
     return np.float32(np.exp((low + high) / 2))
+
+
+def _response(radiance: Floats) -> Floats:
+    """What the camera makes of light: linear in the dark, with a shoulder, 1 for ever more. Of both exposures alike."""
+    return np.asarray(-np.expm1(-radiance), np.float32)
 
 
 def _encode(linear: Floats) -> Floats:
@@ -121,20 +127,15 @@ def _encode(linear: Floats) -> Floats:
     return codes
 
 
-def _develop(linear: Floats) -> Bytes:
-    return (_encode(linear) * 255 + 0.5).astype(np.uint8)
-
-
 def _sensor(linear: Floats, random: Generator) -> Bytes:
-    """Photons to an eight-bit file: noise, tone, black level, rounding, JPEG."""
+    """Linear light in [0, 1] to an eight-bit file: noise, tone, black level, rounding, JPEG."""
     shot = np.exp(random.uniform(np.log(1e-5), np.log(2e-3)))
     read = np.exp(random.uniform(np.log(5e-5), np.log(2e-3)))
     noise = random.standard_normal(linear.shape, dtype=np.float32)
     if random.random() < 0.6:
         noise = np.asarray(cv2.GaussianBlur(noise, (3, 3), random.uniform(0.5, 0.9)), np.float32)
         noise /= noise.std()
-    clipped = np.minimum(linear, 1)
-    linear = clipped + noise * np.sqrt(np.float32(shot) * clipped + np.float32(read**2))
+    linear = linear + noise * np.sqrt(np.float32(shot) * linear + np.float32(read**2))
     code = _encode(linear)
     code = np.power(code, np.float32(random.uniform(0.9, 1.1))) + np.float32(random.uniform(-0.008, 0.008))
     low = (np.clip(code, 0, 1) * 255 + 0.5).astype(np.uint8)
