@@ -26,10 +26,14 @@ RESERVE: Final = 256 * 2**20
 """What the rest of the process and the system may need meanwhile, in bytes."""
 
 CGROUPS: Final = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+        "/sys/fs/cgroup/memory/memory.stat",
+    ),
 )
-"""Limit and use of a container's memory, versions 2 and 1."""
+"""Limit, use and statistics of a container's memory, versions 2 and 1."""
 
 
 def affordable(network: str, precision: str, free: int | None) -> int:
@@ -72,10 +76,11 @@ def _windows() -> int | None:
     return int(words[2]) if told else None
 
 
-def _container(files: tuple[str, str]) -> int | None:
-    """What a container's limit leaves."""
+def _container(files: tuple[str, str, str]) -> int | None:
+    """What a container's limit leaves; file caches that the kernel would give up count as left."""
     try:
-        limit, used = (Path(file).read_text().strip() for file in files)
-        return max(0, int(limit) - int(used))
+        limit, used, statistics = (Path(file).read_text() for file in files)
+        cached = dict(line.split() for line in statistics.splitlines()).get("inactive_file", "0")
+        return max(0, int(limit) - int(used) + int(cached))
     except (OSError, ValueError):  # no container, or "max"
         return None

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -87,6 +86,8 @@ class TorchEngine:
 
         Exact for networks without statistics of the whole picture; for the others as exact as the reduced copy.
         """
+        import cv2  # a tenth of a second that most pictures need not spend
+
         traits = descriptor(self.network)
         height, width, _ = picture.shape
         side = min(math.isqrt(pixels), LARGEST_TILE)

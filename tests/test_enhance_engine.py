@@ -1,0 +1,202 @@
+"""The torch engine: which device and precision, what comes out, how running out of memory looks; the memory table."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from lowlight_cli import engines
+from lowlight_cli.engines import memory, pytorch
+from lowlight_cli.errors import DeviceError, ResourceError, UsageError
+from lowlight_cli.networks import NETWORKS, descriptor
+from lowlight_cli.weights.fetch import Resolved
+
+Load = Callable[..., engines.Engine]
+
+
+@pytest.fixture
+def load(seeded: Callable[[str], Path]) -> Load:
+    def loaded(network: str = "dgaf", **options: str) -> engines.Engine:
+        return engines.load(network, Resolved(seeded(network), "0" * 64, None), **options)
+
+    return loaded
+
+
+@pytest.fixture
+def batch() -> NDArray[np.float32]:
+    return np.random.default_rng(0).random((2, 33, 50, 3), np.float32) * 0.3
+
+
+def test_what_an_engine_tells(load: Load) -> None:
+    engine = load(device="cpu", precision="fp32")
+    assert (engine.name, engine.device, engine.precision, engine.why) == ("torch", "cpu", "fp32", "")
+    assert engine.metadata["network"] == "dgaf" and engine.metadata["input"] == "as-is"
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_network_runs(load: Load, batch: NDArray[np.float32], network: str) -> None:
+    out = load(network, precision="fp32").run(batch)
+    assert (out.shape, out.dtype) == (batch.shape, np.float32)
+    assert out.min() >= 0 and out.max() <= 1 and np.isfinite(out).all()
+
+
+def test_output_is_clamped(load: Load, batch: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch) -> None:
+    engine: Any = load(precision="fp32")
+    monkeypatch.setattr(engine.module, "forward", lambda x: x * 20 - 1)
+    out = engine.run(batch)
+    assert (out.min(), out.max()) == (0, 1)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_is_near(load: Load, batch: NDArray[np.float32], precision: str) -> None:
+    full, half = (load(precision=each).run(batch) for each in ("fp32", precision))
+    assert np.abs(full - half).mean() * 255 < 0.5
+    assert half.dtype == np.float32
+
+
+def test_a_view_is_taken(load: Load, batch: NDArray[np.float32]) -> None:
+    engine = load(precision="fp32")
+    assert np.array_equal(engine.run(batch[:, ::-1, ::2]), engine.run(batch[:, ::-1, ::2].copy()))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "device", "safe", "hardware", "chosen"),
+    [
+        ("auto", "cpu", True, True, "bf16"),
+        ("auto", "cpu", True, False, "fp32"),
+        ("auto", "cpu", False, True, "fp32"),
+        ("fp16", "cpu", True, False, "fp16"),
+        ("auto", "mps", True, True, "fp32"),
+        ("auto", "cuda:0", True, True, "bf16"),
+        ("auto", "cuda:0", True, False, "fp16"),
+        ("auto", "cuda:0", False, True, "fp32"),
+        ("fp32", "cuda:0", True, True, "fp32"),
+    ],
+)
+def test_precision(
+    monkeypatch: pytest.MonkeyPatch, wanted: str, device: str, safe: bool, hardware: bool, chosen: str
+) -> None:
+    monkeypatch.setattr(pytorch, "cpu_bf16", lambda: hardware)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: hardware)
+    assert pytorch.choose_precision(wanted, device, safe=safe) == chosen
+
+
+def test_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pytorch, "devices", lambda: ["cuda:0", "cuda:1", "cpu"])
+    assert [pytorch.choose_device(each) for each in ("auto", "cuda", "cuda:1", "cpu")] == [
+        "cuda:0", "cuda:0", "cuda:1", "cpu",
+    ]  # fmt: skip
+    with pytest.raises(DeviceError, match=r"device 'cuda:2' is not to be had.*here: cuda:0, cuda:1, cpu"):
+        pytorch.choose_device("cuda:2")
+    with pytest.raises(DeviceError, match="'mps'"):
+        pytorch.choose_device("mps")
+    with pytest.raises(UsageError, match="'cuda:x'"):
+        pytorch.choose_device("cuda:x")
+
+
+def test_cpu_bf16_without_torch_s_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    monkeypatch.setattr(Path, "read_text", lambda _: "flags : avx avx512_bf16 sse\n")
+    assert pytorch.cpu_bf16()
+    monkeypatch.setattr(Path, "read_text", lambda _: "flags : avx sse\n")
+    assert not pytorch.cpu_bf16()
+
+
+def test_cpu_bf16_is_what_the_kernel_says() -> None:
+    flags = Path("/proc/cpuinfo")
+    if not flags.exists():
+        pytest.skip("no /proc/cpuinfo")
+    words = flags.read_text().split()
+    assert pytorch.cpu_bf16() == ("avx512_bf16" in words or "amx_bf16" in words)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+        torch.OutOfMemoryError("CUDA out of memory."),
+    ],
+)
+def test_out_of_memory_is_one_error(
+    load: Load, batch: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def exhausted(*_: object) -> None:
+        raise error
+
+    engine: Any = load()
+    monkeypatch.setattr(engine.module, "forward", exhausted)
+    with pytest.raises(ResourceError, match="memory"):
+        engine.run(batch)
+
+
+def test_other_errors_stay_what_they_are(
+    load: Load, batch: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("shapes do not match")
+
+    engine: Any = load()
+    monkeypatch.setattr(engine.module, "forward", broken)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        engine.run(batch)
+
+
+# ------------------------------------------------------------------------------------------------------------- memory
+
+
+def test_every_network_was_measured() -> None:
+    assert memory.PER_PIXEL.keys() == NETWORKS.keys()
+
+
+def test_memory_of_this_machine() -> None:
+    free = memory.available()
+    assert free is None or 2**20 < free < 2**50
+
+
+def test_containers(tmp_path: Path) -> None:
+    def container(limit: str, used: str, statistics: str) -> int | None:
+        files = [tmp_path / name for name in ("max", "current", "stat")]
+        for file, text in zip(files, (limit, used, statistics), strict=True):
+            file.write_text(text)
+        return memory._container((str(files[0]), str(files[1]), str(files[2])))
+
+    assert container("1000\n", "900\n", "anon 100\ninactive_file 300\n") == 400
+    assert container("max\n", "900\n", "") is None
+    assert container("1000", "2000", "anon 1\n") == 0
+    assert memory._container(("/nowhere", "/nowhere", "/nowhere")) is None
+
+
+MEASURE = """
+import resource, sys, torch
+from lowlight_cli.networks import build
+torch.set_num_threads(1)
+network, half, side = build(sys.argv[1]).eval().to(memory_format=torch.channels_last), sys.argv[2] == 'half', 768
+with torch.inference_mode(), torch.autocast('cpu', torch.bfloat16, enabled=half):
+    network(torch.rand(1, 3, 64, 64))
+    x = torch.rand(1, 3, side, side).to(memory_format=torch.channels_last)
+    before = int(open('/proc/self/statm').read().split()[1]) * resource.getpagesize()
+    network(x)
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before) / side**2)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs the memory of a process as Linux tells it")
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("half", [False, True])
+def test_the_memory_table_is_true(network: str, half: bool) -> None:
+    """The table may be a little too careful, never too bold by more than the reserve covers."""
+    if half and not pytorch.cpu_bf16():
+        pytest.skip("bf16 is emulated here, which takes other memory")
+    told = subprocess.check_output([sys.executable, "-c", MEASURE, network, "half" if half else "full"], text=True)
+    assert 0.7 * memory.PER_PIXEL[network][half] < float(told) < 1.1 * memory.PER_PIXEL[network][half]
+    assert descriptor(network).bf16
