@@ -12,12 +12,13 @@ __all__ = ["affordable", "available"]
 PER_PIXEL: Final = {
     "dgaf": (150, 160),
     "neid": (450, 290),
-    "lw-drgn": (620, 400),
+    "lw-drgn": (630, 450),
     "frlie": (700, 760),
     "drgn": (1800, 1050),
     "jcrnet": (2850, 1450),
 }
-"""Bytes of activations a pixel, (float32, half): the peak that torch's CPU build reached at 1024x1024, and 5 % more."""
+"""Bytes of activations a pixel, (float32, half): the highest peaks that torch's CPU build reached at 1024x1024, and
+5 % more; at larger sizes they are lower."""
 
 UNKNOWN: Final = (3000, 3000)
 """For a network that was not measured: as much as the hungriest."""
