@@ -122,7 +122,7 @@ NETWORKS: dict[str, Descriptor] = {
             "frlie:FRLIE",
             "Low-light image enhancement via feature restoration",
             "Yang, Zhang, Guo, ICASSP 2022",
-            "https://doi.org/10.1109/ICASSP43922.2022.9746142",
+            "https://github.com/YaN9-Y/FRLIE",
             4,
             147,
             2.854,

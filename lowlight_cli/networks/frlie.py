@@ -1,7 +1,7 @@
 """FRLIE: encode the dark picture, restore its features, decode them.
 
 "Low-light image enhancement via feature restoration", Yang, Zhang, Guo, ICASSP 2022,
-https://doi.org/10.1109/ICASSP43922.2022.9746142. The authors publish PyTorch code and weights (YaN9-Y/FRLIE) without a
+pp. 2440-2444. The authors publish PyTorch code and weights (YaN9-Y/FRLIE) without a
 licence: this is our own writing after the paper, with their key names, so that their `encoder`, `decoder` and
 `feature_processor` states load into the submodules of the same names with `strict=True`. The paper gives the parts
 (Sec. 2); widths, kernels and strides are read off those states.
