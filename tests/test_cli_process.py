@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import Ran, dark_array, environment, program
 from PIL import Image
@@ -118,6 +120,17 @@ def test_full_stdout(photo: Path, dgaf_weights: Path) -> None:
             timeout=60, check=False,
         )  # fmt: skip
     assert (done.returncode, done.stderr) == (7, b"error: the disk is full\n")
+
+
+@posix
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_closed_streams(folder: Path, photo: Path, dgaf_weights: Path, closed: str) -> None:
+    command = shlex.join(program(["enhance", "photo.jpg", "--strength", "0"]))
+    done = subprocess.run(
+        ["sh", "-c", f"{command} {closed}"], capture_output=True, env=environment(dgaf_weights), timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert Path("photo_lit.jpg").exists()
 
 
 @posix
@@ -271,3 +284,18 @@ def test_one_picture_is_fast(folder: Path, dgaf_weights: Path) -> None:
     after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - start
     spent = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
     assert min(spent, wall) < 4, done.stderr
+
+
+def test_sample_with_the_shipped_weights(folder: Path, process: Process) -> None:
+    """What the README promises: offline, with what the package brings."""
+    from lowlight_cli import DEFAULT_MODEL
+    from lowlight_cli.weights.catalog import catalog
+
+    sample = Path(__file__).parent.parent / "samples" / "night.jpg"
+    if not any(each.network == DEFAULT_MODEL and each.file for each in catalog()):
+        pytest.skip("no weights are shipped yet")
+    ran = process("enhance", sample, "-o", "lit.jpg", "--offline", env={"LOWLIGHT_WEIGHTS": ""})
+    assert (ran.code, ran.out) == (0, "lit.jpg\n")
+    with Image.open("lit.jpg") as lit, Image.open(sample) as dark:
+        assert lit.size == dark.size
+        assert np.asarray(lit).mean() > 1.5 * np.asarray(dark).mean()

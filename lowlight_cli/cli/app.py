@@ -11,6 +11,7 @@ import difflib
 import errno
 import gc
 import importlib
+import io
 import os
 import signal
 import sys
@@ -135,14 +136,21 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup and a shell's & set it
             signal.signal(number, _stop)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, ValueError):  # closed, or replaced by who embeds us
-            stream.reconfigure(errors="surrogateescape" if stream is sys.stdout else "backslashreplace")  # type: ignore[union-attr]
+    _mend_streams()
     if "--debug" not in sys.argv:
         warnings.simplefilter("ignore")  # of libraries; ours are messages
     code = run(sys.argv[1:])
     gc.freeze()  # else the interpreter searches torch's objects for cycles before it ends: 0.4 s for nothing
     sys.exit(code)
+
+
+def _mend_streams() -> None:
+    """Streams that were closed before we began swallow what they get; names that are no text can be shown."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115  # open until the end
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr.reconfigure(errors="backslashreplace")
 
 
 def _stop(number: int, _: FrameType | None) -> None:

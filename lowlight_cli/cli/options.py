@@ -192,8 +192,8 @@ Provenance = Annotated[
 MaxPixels = Annotated[
     float,
     _option(
-        "--max-pixels", min=1, metavar="N", show_default="500e6", envvar="LOWLIGHT_MAX_PIXELS", rich_help_panel=FILES,
-        help="Refuse a picture of more pixels before it is decoded.",
+        "--max-pixels", min=1, max=1e12, metavar="N", show_default="500e6", envvar="LOWLIGHT_MAX_PIXELS",
+        rich_help_panel=FILES, help="Refuse a picture of more pixels before it is decoded.",
     ),
 ]  # fmt: skip
 

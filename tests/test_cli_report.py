@@ -1,0 +1,117 @@
+"""What the terminal sees: levels, tables, bars."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from lowlight_cli.cli import report
+from lowlight_cli.training.loop import Progress, Scores
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """stderr as a terminal."""
+    screen = Terminal()
+    monkeypatch.setattr(report, "sys", SimpleNamespace(stderr=screen, stdout=sys.stdout))  # pytest has the real ones
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    return screen
+
+
+def test_levels(capsys: pytest.CaptureFixture[str]) -> None:
+    told = {}
+    for level in report.Level:
+        report.set_level(level)
+        for say in (report.error, report.warning, report.note, report.detail):
+            say(say.__name__)
+        told[level.name] = capsys.readouterr().err.split("\n")[:-1]
+    assert told == {
+        "QUIET": ["error: error"],
+        "NORMAL": ["error: error", "warning: warning", "note"],
+        "VERBOSE": ["error: error", "warning: warning", "note", "detail"],
+        "DEBUG": ["error: error", "warning: warning", "note", "detail"],
+    }
+
+
+def test_one_thing_said_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    report.error("first\nsecond")
+    assert capsys.readouterr().err == "error: first second\n"
+
+
+def test_brackets_are_no_markup(terminal: Terminal) -> None:
+    report.note("[red]photo[/red].jpg :smile:")
+    assert terminal.getvalue() == "[red]photo[/red].jpg :smile:\n"
+
+
+def test_event(capsys: pytest.CaptureFixture[str]) -> None:
+    report.event("file", {"input": Path("a.jpg"), "name": "夜"})
+    line = capsys.readouterr().out
+    assert json.loads(line) == {"schema": "lowlight-1", "event": "file", "input": "a.jpg", "name": "夜"}
+    assert line.isascii()
+
+
+def test_table_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    report.table(("a", "b"), [("1", "[2]"), ("3", "")])
+    assert capsys.readouterr().out == "a\tb\n1\t[2]\n3\t\n"
+
+
+def test_no_bar_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with report.progress("work", 3) as advance, report.transfer("file") as moved:
+        advance(1)
+        moved(10, 100)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_bar(terminal: Terminal) -> None:
+    with report.progress("work", 3) as advance:
+        advance(1)
+        report.note("meanwhile")
+        advance(2)
+    seen = terminal.getvalue()
+    assert "work" in seen and "3/3" in seen
+    assert "meanwhile\n" in seen
+    report.set_level(report.Level.QUIET)
+    with report.progress("quiet", 3) as advance:
+        advance(3)
+    assert "quiet" not in terminal.getvalue()
+
+
+def test_transfer_counts_each_file(terminal: Terminal) -> None:
+    with report.transfer("weights") as moved:
+        for done in (500_000, 1_000_000):
+            moved(done, 1_000_000)
+        for done in (100_000, 2_000_000):
+            moved(done, 2_000_000)
+    seen = terminal.getvalue()
+    assert "1.0/1.0 MB" in seen and "2.0/2.0 MB" in seen
+
+
+SEEN = Progress(
+    step=20, loss=0.1234, rate=1e-3, steps_per_second=2.5, share=0.5, left=600, waiting=0.1,
+    scores=Scores(psnr=20.123, psnr_gt_mean=24.5, ssim=0.8, pictures=8),
+)  # fmt: skip
+
+
+def test_training_in_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with report.training("dgaf") as show:
+        show(SEEN)
+    err = capsys.readouterr().err
+    assert err == "dgaf  step 20  loss 0.1234  2.50 it/s  PSNR 20.12 / GT-mean 24.50 dB  10 min left\n"
+
+
+def test_training_on_a_terminal(terminal: Terminal) -> None:
+    with report.training("dgaf") as show:
+        show(SEEN)
+    seen = terminal.getvalue()
+    assert "PSNR 20.12" in seen and "50%" in seen and "10 min left" in seen
