@@ -49,6 +49,8 @@ class Settings:
         precision: `auto`, `fp32`, `bf16`, `fp16`.
         offline: never use the network.
         look: what is done after the network.
+        tiling: when and how large pictures are cut.
+        self_ensemble: whether the mean of eight flips and turns is taken.
     """
 
     model: str = lowlight_cli.DEFAULT_MODEL
@@ -58,6 +60,8 @@ class Settings:
     precision: str = "auto"
     offline: bool = False
     look: Look = field(default_factory=Look)
+    tiling: engines.Tiling = field(default_factory=engines.Tiling)
+    self_ensemble: bool = False
 
     def __post_init__(self) -> None:
         descriptor(self.model)
@@ -98,6 +102,9 @@ class Enhancer:
         exposure: float | None = None,
         protect_highlights: bool = False,
         gate: float | None = None,
+        self_ensemble: bool = False,
+        tile: int | None = None,
+        memory: int | None = None,
         offline: bool = False,
         on_message: Callable[[str], None] | None = None,
         on_progress: Callable[[int, int | None], None] | None = None,
@@ -115,6 +122,9 @@ class Enhancer:
             exposure: wanted mean brightness of results, 0.2 to 0.8; None leaves it to the model.
             protect_highlights: keep lamps and skies as bright as they were.
             gate: leave pictures alone that are brighter than this on average, 0 to 1; None enhances all.
+            self_ensemble: the mean over eight flips and turns of the picture: a little better, eight times the work.
+            tile: what a tile may measure at most, in pixels a side; 0 never cuts; None cuts what does not fit.
+            memory: bytes that may be used in all, on a GPU of its memory; None is what is free.
             offline: never use the network.
             on_message: told one line before the network is used.
             on_progress: told how many bytes of how many were fetched.
@@ -125,7 +135,8 @@ class Enhancer:
         """
         look = Look(strength=strength, exposure=exposure, protect_highlights=protect_highlights, gate=gate)
         named = None if weights is None else os.fspath(weights)
-        self.settings = Settings(model, named, engine, device, precision, offline, look)
+        tiling = engines.Tiling(tile, memory)
+        self.settings = Settings(model, named, engine, device, precision, offline, look, tiling, self_ensemble)
         self._on_message = on_message
         self._on_progress = on_progress
         self._lock = threading.Lock()
@@ -152,12 +163,17 @@ class Enhancer:
         picture, back = arrays.opened(image)  # type: ignore[arg-type]  # what is neither is told there
         return back(self.enhance_picture(picture))
 
-    def enhance_photo(self, photo: Photo) -> Photo:
-        """Brighten what `lowlight_cli.read` gave; all that its file said stays with it. Raises as `enhance`."""
-        return photo.with_pixels(self.enhance_picture(photo.pixels))
+    def enhance_photo(self, photo: Photo, on_tiles: Callable[[int], None] | None = None) -> Photo:
+        """Brighten what `lowlight_cli.read` gave; all that its file said stays with it. As `enhance_picture`."""
+        return photo.with_pixels(self.enhance_picture(photo.pixels, on_tiles))
 
-    def enhance_picture(self, picture: Picture) -> Picture:
-        """Brighten (H, W, 3) float32 RGB, sRGB-encoded, in [0, 1]. Raises as `enhance`."""
+    def enhance_picture(self, picture: Picture, on_tiles: Callable[[int], None] | None = None) -> Picture:
+        """Brighten (H, W, 3) float32 RGB, sRGB-encoded, in [0, 1]. Raises as `enhance`.
+
+        Args:
+            picture: it is not changed, and may be what comes back where nothing is to be done.
+            on_tiles: told into how many tiles the picture is cut, at each pass and each attempt; 1 is whole.
+        """
         look = self.settings.look
         if look.strength == 0 or left_alone(picture, look.gate):
             return picture
@@ -165,7 +181,11 @@ class Enhancer:
         exposed = picture
         if engine.metadata.get("input") == "exposed":
             exposed = apply_gain(picture, auto_gain(picture))
-        bright = engine.run(np.require(exposed, np.float32, ["C", "W"])[None])[0]
+        if self.settings.self_ensemble:
+            bright = _ensemble(engine, exposed, on_tiles)
+        else:
+            bright = _run(engine, exposed, on_tiles)
+        del exposed  # as large as the picture, and not needed by what follows
         return finish(picture, bright, look)
 
     @property
@@ -193,10 +213,30 @@ class Enhancer:
                     on_message=self._on_message,
                 )
                 engine = engines.load(
-                    wish.model, resolved, engine=wish.engine, device=wish.device, precision=wish.precision
+                    wish.model,
+                    resolved,
+                    engine=wish.engine,
+                    device=wish.device,
+                    precision=wish.precision,
+                    tiling=wish.tiling,
                 )
                 self._loaded = engine, resolved
             return self._loaded
+
+
+def _run(engine: Engine, picture: Picture, on_tiles: Callable[[int], None] | None) -> Picture:
+    return engine.run(np.require(picture, np.float32, ["C", "W"])[None], on_tiles)[0]
+
+
+def _ensemble(engine: Engine, picture: Picture, on_tiles: Callable[[int], None] | None) -> Picture:
+    """The mean over the eight flips and quarter turns of a picture, each result turned back."""
+    mean = np.zeros_like(picture)
+    for turns in range(4):
+        for flip in (1, -1):
+            turned = np.rot90(picture, turns)[:, ::flip]
+            mean += np.rot90(_run(engine, turned, on_tiles)[:, ::flip], -turns)
+    mean /= 8
+    return mean
 
 
 @overload

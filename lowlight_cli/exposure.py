@@ -25,6 +25,9 @@ LARGEST_GAIN: Final = 400.0
 
 THUMBNAIL: Final = 64
 
+BAND: Final = 2**20
+"""Pixels worked on at a time: what is needed in between never becomes a multiple of the picture."""
+
 
 def to_linear(srgb: NDArray[np.floating]) -> Picture:
     """Linear light of sRGB-encoded values (IEC 61966-2-1); any shape, [0, 1]."""
@@ -77,7 +80,11 @@ def apply_gain(picture: Picture, gain: float) -> Picture:
     """Expose (H, W, 3) sRGB-encoded RGB in [0, 1] by `gain`; a gain of 1 gives the picture itself."""
     if gain == 1.0:
         return picture
-    return to_srgb(_curve(to_linear(picture), gain))
+    exposed = np.empty(picture.shape, np.float32)
+    rows = max(1, BAND // max(picture.shape[1], 1))
+    for top in range(0, picture.shape[0], rows):
+        exposed[top : top + rows] = to_srgb(_curve(to_linear(picture[top : top + rows]), gain))
+    return exposed
 
 
 def _curve(linear: Picture, gain: float) -> Picture:

@@ -198,7 +198,7 @@ def test_exposed_networks_see_an_exposed_picture(
     engine, _ = other.load()
     seen: list[Any] = []
     run = type(engine).run
-    monkeypatch.setattr(type(engine), "run", lambda self, batch: seen.append(batch) or run(self, batch))
+    monkeypatch.setattr(type(engine), "run", lambda self, batch, *a: seen.append(batch) or run(self, batch, *a))
     picture = dark_array().astype(np.float32) / 255
     other.enhance_picture(picture)
     assert np.allclose(seen[0][0], apply_gain(picture, auto_gain(picture)))
@@ -294,3 +294,29 @@ def test_types(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_the_mean_of_eight_flips_and_turns(dgaf_weights: Path) -> None:
+    picture = dark_array(24, 40).astype(np.float32) / 255
+    enhancer = Enhancer("dgaf", dgaf_weights, precision="fp32")
+    each = []
+    for turns in range(4):
+        for flip in (1, -1):
+            turned = enhancer.enhance_picture(np.ascontiguousarray(np.rot90(picture, turns)[:, ::flip]))
+            each.append(np.rot90(turned[:, ::flip], -turns))
+    told: list[int] = []
+    mean = Enhancer("dgaf", dgaf_weights, precision="fp32", self_ensemble=True).enhance_picture(picture, told.append)
+    assert told == [1] * 8
+    assert np.abs(mean - np.mean(each, axis=0)).max() < 1e-5
+    assert np.abs(mean - each[0]).max() > 1e-6
+
+
+def test_how_pictures_are_cut(dgaf_weights: Path) -> None:
+    picture = dark_array(400, 700)
+    told: list[int] = []
+    enhancer = Enhancer("dgaf", dgaf_weights, tile=384, memory=8 * 10**9)
+    enhancer.enhance_picture(picture.astype(np.float32) / 255, told.append)
+    assert told == [6]
+    assert enhancer.enhance(picture).shape == picture.shape
+    with pytest.raises(UsageError, match="choose auto, off or at least 384"):
+        Enhancer(tile=7)

@@ -1,12 +1,14 @@
 """The engine cuts what does not fit, and begins again with smaller tiles when the memory gives out."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from lowlight_cli import engines
 from lowlight_cli.engines import memory, pytorch
-from lowlight_cli.errors import ResourceError
+from lowlight_cli.errors import ResourceError, UsageError
 from lowlight_cli.networks import build
 from lowlight_cli.weights import files
 from lowlight_cli.weights.fetch import resolve
@@ -36,7 +38,7 @@ def test_a_picture_larger_than_memory_is_the_same_in_tiles(
     engine: engines.Engine, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = engine.run(picture[None])
-    free = memory.RESERVE + 520 * 520 * memory.PER_PIXEL["dgaf"][0]
+    free = memory.RESERVE + picture.nbytes + 520 * 520 * memory.PER_PIXEL["dgaf"][0]
     monkeypatch.setattr(memory, "available", lambda: free)
     seen: list[tuple[int, ...]] = []
     forward = pytorch.TorchEngine._forward
@@ -74,3 +76,62 @@ def test_too_little_even_for_tiles(
     monkeypatch.setattr(memory, "available", lambda: memory.RESERVE + 10**6)
     with pytest.raises(ResourceError, match="even in tiles"):
         engine.run(picture[None])
+
+
+def tiled(engine: engines.Engine, tiling: engines.Tiling) -> pytorch.TorchEngine:
+    assert isinstance(engine, pytorch.TorchEngine)
+    return dataclasses.replace(engine, tiling=tiling)
+
+
+def test_tiles_of_a_given_side(engine: engines.Engine, picture: np.ndarray) -> None:
+    picture = picture[:400, :720]
+    told: list[int] = []
+    out = tiled(engine, engines.Tiling(side=384)).run(picture[None], told.append)
+    assert told == [6]  # 64 pixels around each
+    assert decibel(out, engine.run(picture[None], told.append)) > 45
+    assert told == [6, 1]
+    tiled(engine, engines.Tiling(side=720)).run(picture[None], told.append)
+    assert told == [6, 1, 1]
+
+
+def test_a_budget_counts_what_the_process_holds(
+    engine: engines.Engine, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = picture[:600, :720]
+    held = 500 * 2**20
+    monkeypatch.setattr(memory, "resident", lambda: held)
+    told: list[int] = []
+    enough = held + memory.needed("dgaf", "fp32", 600 * 720)
+    tiled(engine, engines.Tiling(memory=enough)).run(picture[None], told.append)
+    tiled(engine, engines.Tiling(memory=enough - 1)).run(picture[None], told.append)
+    assert told[0] == 1
+    assert told[1] > 1
+    with pytest.raises(ResourceError, match="even in tiles: raise --memory"):
+        tiled(engine, engines.Tiling(memory=held)).run(picture[None])
+
+
+def test_never_in_tiles(engine: engines.Engine, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = picture[:400, :720]
+    off = engines.Tiling(side=0)
+    told: list[int] = []
+    tiled(engine, off).run(picture[None], told.append)
+    with pytest.raises(ResourceError, match=r"720x400 whole, .* leave out --tile off, or raise --memory"):
+        tiled(engine, engines.Tiling(side=0, memory=10**8)).run(picture[None], told.append)
+    monkeypatch.setattr(torch.nn.Module, "__call__", exhausted)
+    with pytest.raises(ResourceError, match="ran out of memory"):
+        tiled(engine, off).run(picture[None], told.append)
+    assert told == [1, 1]
+
+
+def exhausted(*_: object) -> None:
+    raise torch.OutOfMemoryError("out of memory")
+
+
+@pytest.mark.parametrize("wrong", [{"side": 100}, {"side": -1}, {"memory": 0}])
+def test_tilings_without_sense(wrong: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match="out of range"):
+        engines.Tiling(**wrong)
+
+
+def test_what_this_process_holds() -> None:
+    assert 2**24 < memory.resident() < 2**36

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from lowlight_cli.weights.fetch import Resolved
 
-__all__ = ["ENGINES", "PRECISIONS", "Engine", "check_names", "load", "prepare"]
+__all__ = ["ENGINES", "PRECISIONS", "SMALLEST_SIDE", "Engine", "Tiling", "check_names", "load", "prepare"]
 
 ENGINES: Final = {"torch": "lowlight_cli.engines.pytorch"}
 """Engine to the module that has its `load`."""
@@ -29,6 +30,32 @@ PLANNED: Final = ("onnx", "openvino")
 """Known by name, not here yet."""
 
 PRECISIONS: Final = ("auto", "fp32", "bf16", "fp16")
+
+SMALLEST_SIDE: Final = 384
+"""Pixels of a tile's side: below, the widest overlap (`frlie`: 148 on either side) would leave next to nothing."""
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """When and how a large picture is cut.
+
+    Attributes:
+        side: what a tile may measure, with its overlap; 0 never cuts; None cuts what does not fit, as large as fits.
+        memory: bytes that may be used in all, the program and its pictures included; on a GPU, of the GPU's memory.
+            None is what is free.
+
+    Raises:
+        UsageError: a number that makes no sense.
+    """
+
+    side: int | None = None
+    memory: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.side and self.side < SMALLEST_SIDE:
+            raise UsageError(f"tile {self.side} is out of range; choose auto, off or at least {SMALLEST_SIDE}")
+        if self.memory is not None and self.memory <= 0:
+            raise UsageError(f"memory {self.memory} is out of range; choose a number of bytes above 0")
 
 
 class Engine(Protocol):
@@ -53,8 +80,12 @@ class Engine(Protocol):
     @property
     def metadata(self) -> Mapping[str, str]: ...  # noqa: D102
 
-    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, batch: NDArray[np.float32], on_tiles: Callable[[int], None] | None = None) -> NDArray[np.float32]:
         """Enhance (N, H, W, 3) sRGB-encoded RGB in [0, 1], float32, to the same shape, clamped to [0, 1].
+
+        Args:
+            batch: pictures.
+            on_tiles: told, at each attempt, into how many tiles a picture is cut; 1 is whole.
 
         Raises:
             ResourceError: the device has not the memory.
@@ -63,7 +94,13 @@ class Engine(Protocol):
 
 
 def load(
-    network: str, resolved: Resolved, *, engine: str = "auto", device: str = "auto", precision: str = "auto"
+    network: str,
+    resolved: Resolved,
+    *,
+    engine: str = "auto",
+    device: str = "auto",
+    precision: str = "auto",
+    tiling: Tiling | None = None,
 ) -> Engine:
     """Build `network`, fill it with the weights of `resolved`, put it on a device.
 
@@ -73,6 +110,7 @@ def load(
         engine: `auto` or one of `ENGINES`.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; a device that was named is had or an error, never replaced.
         precision: one of `PRECISIONS`; `auto` is the fastest that is safe for the network on the device.
+        tiling: when and how large pictures are cut.
 
     Raises:
         UsageError: no such engine or precision, or a device that is none.
@@ -81,7 +119,9 @@ def load(
         ResourceError: the memory does not suffice.
     """
     check_names(engine, device, precision)
-    loaded: Engine = prepare(engine).load(network, resolved, device=device, precision=precision)
+    loaded: Engine = prepare(engine).load(
+        network, resolved, device=device, precision=precision, tiling=tiling or Tiling()
+    )
     return loaded
 
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-__all__ = ["affordable", "available"]
+__all__ = ["affordable", "available", "needed", "resident"]
 
 PER_PIXEL: Final = {
     "dgaf": (150, 160),
@@ -26,6 +26,9 @@ UNKNOWN: Final = (3000, 3000)
 RESERVE: Final = 256 * 2**20
 """What the rest of the process and the system may need meanwhile, in bytes."""
 
+COMMON: Final = 768 * 2**20
+"""Bytes of an interpreter with torch, weights and a photograph of 24 megapixels."""
+
 CGROUPS: Final = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
     (
@@ -41,8 +44,25 @@ def affordable(network: str, precision: str, free: int | None) -> int:
     """How many pixels `network` can take at once in `free` bytes; as many as there are where nobody knows `free`."""
     if free is None:
         return sys.maxsize
+    return max(0, free - RESERVE) // _per_pixel(network, precision)
+
+
+def needed(network: str, precision: str, pixels: int) -> int:
+    """How many bytes have to be free for `pixels` at once."""
+    return pixels * _per_pixel(network, precision) + RESERVE
+
+
+def _per_pixel(network: str, precision: str) -> int:
     full, half = PER_PIXEL.get(network, UNKNOWN)
-    return max(0, free - RESERVE) // (full if precision == "fp32" else half)
+    return full if precision == "fp32" else half
+
+
+def resident() -> int:
+    """Bytes of main memory that this process holds now; where the system does not say, what it commonly is."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError, AttributeError):
+        return COMMON
 
 
 def available() -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from lowlight_cli import tiles
-from lowlight_cli.engines import check_names, memory
+from lowlight_cli.engines import Tiling, check_names, memory
 from lowlight_cli.errors import DeviceError, ResourceError
 from lowlight_cli.networks import build, descriptor, statistics
 from lowlight_cli.weights import files
@@ -48,27 +48,45 @@ class TorchEngine:
     why: str
     metadata: Mapping[str, str]
     module: Network = field(repr=False)
+    tiling: Tiling = field(default_factory=Tiling)
     name: str = "torch"
 
-    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, batch: NDArray[np.float32], on_tiles: Callable[[int], None] | None = None) -> NDArray[np.float32]:
         """Enhance (N, H, W, 3) in [0, 1], float32, to the same shape, clamped to [0, 1].
 
         What does not fit into the free memory whole runs in tiles; what runs out of memory all the same begins again
-        with tiles of half the size.
+        with tiles of half the size. `tiling` may want it otherwise.
         """
-        count, height, width, _ = batch.shape
-        pixels = memory.affordable(self.network, self.precision, self._free())
-        if count * height * width <= pixels:
-            with contextlib.suppress(ResourceError):
+        _, height, width, _ = batch.shape
+        side, told = self.tiling.side, on_tiles or (lambda _: None)
+        free = self._free()
+        pixels, area = memory.affordable(self.network, self.precision, free), batch.size // 3
+        if side == 0 and area > pixels:
+            needed = memory.needed(self.network, self.precision, area)
+            raise ResourceError(
+                f"{self.network} needs {needed / 1e9:.1f} GB for {width}x{height} whole, {(free or 0) / 1e9:.1f} GB "
+                f"are left: leave out --tile off, or {self._remedy()}"
+            )
+        if area <= pixels and max(height, width) <= (side or max(height, width)):
+            told(1)
+            try:
                 return self._forward(batch)
+            except ResourceError:
+                if side == 0:
+                    raise
             pixels = height * width // 2
-        while pixels >= SMALLEST_TILE**2:
+        elif free is not None:  # the result is whole, whatever the tiles are
+            pixels = memory.affordable(self.network, self.precision, free - batch.nbytes)
+        longest = side or LARGEST_TILE
+        while pixels >= min(SMALLEST_TILE, longest) ** 2:
             with contextlib.suppress(ResourceError):
-                return np.stack([self._in_tiles(picture, pixels) for picture in batch])
+                bright = np.empty_like(batch)
+                for picture, result in zip(batch, bright, strict=True):
+                    self._in_tiles(picture, result, pixels, min(math.isqrt(pixels), longest), told)
+                return bright
             pixels //= 2
         raise ResourceError(
-            f"{self.device} has too little memory left for {self.network}, even in tiles: "
-            "close other programs, use a smaller model, or another --device"
+            f"{self.device} has too little memory left for {self.network}, even in tiles: {self._remedy()}"
         )
 
     def _forward(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -81,8 +99,15 @@ class TorchEngine:
             bright: NDArray[np.float32] = y.permute(0, 2, 3, 1).contiguous().cpu().numpy()
             return bright
 
-    def _in_tiles(self, picture: NDArray[np.float32], pixels: int) -> NDArray[np.float32]:
-        """(H, W, 3) in tiles of at most `pixels`, under the statistics of a copy reduced to as many.
+    def _in_tiles(
+        self,
+        picture: NDArray[np.float32],
+        result: NDArray[np.float32],
+        pixels: int,
+        side: int,
+        told: Callable[[int], None],
+    ) -> None:
+        """Fill `result` from `picture`, (H, W, 3), tile by tile, under the statistics of a copy of at most `pixels`.
 
         Exact for networks without statistics of the whole picture; for the others as exact as the reduced copy.
         """
@@ -90,20 +115,22 @@ class TorchEngine:
 
         traits = descriptor(self.network)
         height, width, _ = picture.shape
-        side = min(math.isqrt(pixels), LARGEST_TILE)
         overlap = OVERLAP if traits.radius is None else traits.radius
         cut = tiles.plan(height, width, side, overlap, traits.stride)
+        told(len(cut))
         measured = statistics.Statistics()
         if traits.radius is None:
             small_height, small_width = tiles.reduced_size(height, width, pixels)
             small = cv2.resize(picture, (small_width, small_height), interpolation=cv2.INTER_AREA)
             with statistics.recording() as measured:
                 self._forward(np.asarray(small, np.float32)[None])
-        bright = np.empty_like(picture)
         for tile in cut:
             with statistics.replaying(measured):
-                tile.keep(self._forward(tile.cut(picture)[None])[0], bright)
-        return bright
+                tile.keep(self._forward(tile.cut(picture)[None])[0], result)
+
+    def _remedy(self) -> str:
+        first = "raise --memory" if self.tiling.memory else "close other programs"
+        return f"{first}, use a smaller model, or another --device"
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
         if self.precision == "fp32":
@@ -111,12 +138,17 @@ class TorchEngine:
         return torch.autocast(torch.device(self.device).type, DTYPES[self.precision])
 
     def _free(self) -> int | None:
-        """Bytes that the device has left; None where nobody knows."""
-        kind = torch.device(self.device).type
-        if kind == "cuda":
-            free, _ = torch.cuda.mem_get_info(self.device)
-            return free + torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
-        return memory.available()
+        """Bytes that the device, or the budget, has left; None where nobody knows."""
+        free: int | None
+        if torch.device(self.device).type == "cuda":
+            used = torch.cuda.memory_allocated(self.device)
+            free = torch.cuda.mem_get_info(self.device)[0] + torch.cuda.memory_reserved(self.device) - used
+        else:
+            used, free = memory.resident(), memory.available()
+        if self.tiling.memory is None:
+            return free
+        left = max(0, self.tiling.memory - used)
+        return left if free is None else min(free, left)
 
     @contextlib.contextmanager
     def _translated(self, size: str) -> Iterator[None]:
@@ -134,7 +166,9 @@ class TorchEngine:
             ) from error
 
 
-def load(network: str, resolved: Resolved, *, device: str = "auto", precision: str = "auto") -> TorchEngine:
+def load(
+    network: str, resolved: Resolved, *, device: str = "auto", precision: str = "auto", tiling: Tiling | None = None
+) -> TorchEngine:
     """See `engines.load`."""
     place = choose_device(device)
     chosen = choose_precision(precision, place, safe=descriptor(network).bf16)
@@ -151,7 +185,7 @@ def load(network: str, resolved: Resolved, *, device: str = "auto", precision: s
         reasons.append("no GPU found")
     if precision == "auto" and place == "cpu" and chosen == "bf16":
         reasons.append("the CPU has bf16")
-    return TorchEngine(network, place, chosen, ", ".join(reasons), metadata, module)
+    return TorchEngine(network, place, chosen, ", ".join(reasons), metadata, module, tiling or Tiling())
 
 
 def devices() -> list[str]:
