@@ -309,6 +309,17 @@ def test_unwritable_target(photo: Path, lowlight: Lowlight) -> None:
     assert ran.err.startswith("error: /proc/lit.jpg: ")
 
 
+def test_unwritable_folder_is_found_before_the_work(
+    photo: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    monkeypatch.setattr("lowlight_cli.enhancer.Enhancer.load", lambda _: pytest.fail("loaded for nothing"))
+    ran = lowlight("enhance", photo, "-o", "new/sub/lit.jpg")
+    assert (ran.code, len(ran.lines)) == (4, 1)
+    assert "cannot be written to; check its permissions" in ran.err
+    assert not Path("new").exists()
+
+
 def test_stdin_to_file(photo: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(photo.read_bytes())))
     assert lowlight("enhance", "-", "-o", "lit.png").out == "lit.png\n"

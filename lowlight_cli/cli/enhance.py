@@ -34,14 +34,17 @@ _DEPTHS: Final[dict[options.BitDepthChoice, Literal["keep", 8, 16]]] = {
 
 
 def enhance(
+    # readable=False keeps typer from looking: a file that may not be read is one of several that fails, not bad usage
     inputs: Annotated[
         list[Path],
-        typer.Argument(metavar="INPUT...", help="Pictures, folders, or - for stdin.", show_default=False),
+        typer.Argument(
+            metavar="INPUT...", readable=False, show_default=False, help="Pictures, folders, or - for stdin."
+        ),
     ],
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", metavar="OUT", show_default="photo_lit.jpg, FOLDER_lit/",
+            "-o", "--output", metavar="OUT", readable=False, show_default="photo_lit.jpg, FOLDER_lit/",
             help="A file, a folder (inputs keep their names in it), or - for stdout.",
         ),
     ] = None,
