@@ -225,7 +225,8 @@ class Enhancer:
 
 
 def _run(engine: Engine, picture: Picture, on_tiles: Callable[[int], None] | None) -> Picture:
-    return engine.run(np.require(picture, np.float32, ["C", "W"])[None], on_tiles)[0]
+    bright: Picture = engine.run(np.require(picture, np.float32, ["C", "W"])[None], on_tiles)[0]
+    return bright
 
 
 def _ensemble(engine: Engine, picture: Picture, on_tiles: Callable[[int], None] | None) -> Picture:
