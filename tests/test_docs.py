@@ -106,7 +106,7 @@ def test_every_command_and_option_is_told() -> None:
     usage, weights, measuring, training = (
         (ROOT / "docs" / f"{name}.md").read_text("utf-8") for name in ("usage", "weights", "measuring", "training")
     )
-    pages = {"weights": weights + usage, "bench": measuring, "train": training}
+    pages = {"weights": weights + usage, "bench": measuring, "train": training, "darken": training}
     root: Any = typer.main.get_command(app)
     context = root.context_class(root, info_name="lowlight")
     missing = []

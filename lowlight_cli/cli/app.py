@@ -35,6 +35,7 @@ COMMANDS: Final = {
     "enhance": "enhance:enhance",
     "models": "models:models",
     "weights": "weights:app",
+    "darken": "darken:darken",
     "train": "train:train",
     "bench": "bench:bench",
     "doctor": "doctor:doctor",

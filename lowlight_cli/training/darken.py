@@ -8,6 +8,7 @@ evened out or neutralised in the reference: only exposure, noise and compression
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from typing import Final
 
 import cv2
@@ -18,10 +19,11 @@ from PIL import Image
 
 from lowlight_cli.exposure import to_linear, to_srgb
 
-__all__ = ["codec_noise", "physical"]
+__all__ = ["Darkened", "Parameters", "codec_noise", "darkened", "physical"]
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+Parameters = dict[str, float | int | bool | None]
 
 RADIANCE: Final = -np.log1p(-0.98 * to_linear(np.arange(256, dtype=np.float32) / 255))
 """Light that gave an eight-bit code, under the response below; white was at least 3.9 times what gives 63 %."""
@@ -30,30 +32,63 @@ CODES: Final = to_srgb(np.linspace(0, 1, CODE_STEPS, dtype=np.float32) ** 2)
 """sRGB over the square root of linear light: fine steps where the curve is steep."""
 
 
+STRENGTH: Final = (0.004, 0.15)
+"""Shares of the reference's light that dark pictures get, evenly in their logarithm."""
+HARDLY_DARK: Final = 0.1
+"""How many get more than that, 0.3 to 1: a network must learn to leave them alone."""
+
+
+@dataclass(frozen=True)
+class Darkened:
+    """A dark picture, its reference, and what was drawn to make them.
+
+    Attributes:
+        low: (H, W, 3) uint8 sRGB.
+        high: as `low`.
+        parameters: `uneven` (light), `lamps`, `reference` (its mean, sRGB-encoded), `light` (the share of the
+            reference's that the dark picture got), `shot` and `read` (noise, in linear light), `smeared` (noise),
+            `gamma`, `black` (level, encoded), `jpeg` (quality, or None).
+    """
+
+    low: Bytes
+    high: Bytes
+    parameters: Parameters
+
+
 def physical(picture: Bytes, random: Generator) -> tuple[Bytes, Bytes]:
-    """A dark picture and its reference: two exposures of one well-lit picture's scene.
+    """A dark picture and its reference: two exposures of one well-lit picture's scene. Arguments as of `darkened`."""
+    pair = darkened(picture, random)
+    return pair.low, pair.high
+
+
+def darkened(picture: Bytes, random: Generator, strength: tuple[float, float] | None = None) -> Darkened:
+    """Expose one well-lit picture's scene twice.
 
     Args:
         picture: (H, W, 3) uint8 sRGB.
         random: every choice is drawn from it, so that a seed gives the same pair again.
-
-    Returns:
-        low and high, each (H, W, 3) uint8 sRGB.
+        strength: least and largest share of light, above 0 and up to 1; None is `STRENGTH` and some that are
+            hardly dark.
     """
+    uneven, lamps = False, 0
     radiance = RADIANCE[picture]
     height, width = picture.shape[:2]
     if random.random() < 0.5:
+        uneven = True
         radiance = radiance * _light_field(height, width, random)[..., None]
     if random.random() < 1 / 3:
-        radiance = radiance + _lamps(height, width, random)
-    radiance = radiance * _exposure_for(radiance, random.uniform(0.32, 0.54))
+        light, lamps = _lamps(height, width, random)
+        radiance = radiance + light
+    mean = random.uniform(0.32, 0.54)
+    radiance = radiance * _exposure_for(radiance, mean)
     high = (_encode(_response(radiance)) * 255 + 0.5).astype(np.uint8)
-    if random.random() < 0.1:
+    if strength is None and random.random() < HARDLY_DARK:
         factor = random.uniform(0.3, 1.0)
     else:
-        factor = float(np.exp(random.uniform(np.log(0.004), np.log(0.15))))
-    low = _sensor(_response(radiance * np.float32(factor)), random)
-    return low, high
+        factor = float(np.exp(random.uniform(*np.log(strength or STRENGTH))))
+    low, sensor = _sensor(_response(radiance * np.float32(factor)), random)
+    drawn: Parameters = {"uneven": uneven, "lamps": lamps, "reference": mean, "light": factor}
+    return Darkened(low, high, drawn | sensor)
 
 
 def codec_noise(low: Bytes, random: Generator) -> Bytes:
@@ -87,20 +122,21 @@ def _light_field(height: int, width: int, random: Generator) -> Floats:
     return np.asarray(np.exp(smooth - smooth.mean()), np.float32)
 
 
-def _lamps(height: int, width: int, random: Generator) -> Floats:
-    """One to four small warm lamps: a core far above white and a faint wide glow, (H, W, 3) linear light."""
+def _lamps(height: int, width: int, random: Generator) -> tuple[Floats, int]:
+    """One to four small warm lamps: a core far above white and a faint wide glow, (H, W, 3) linear light; how many."""
     rows = np.arange(height, dtype=np.float32)[:, None]
     columns = np.arange(width, dtype=np.float32)[None, :]
     light = np.zeros((height, width, 3), np.float32)
     size = min(height, width)
-    for _ in range(random.integers(1, 5)):
+    count = int(random.integers(1, 5))
+    for _ in range(count):
         y, x = random.uniform(0, height), random.uniform(0, width)
         squared = ((rows - y) ** 2 + (columns - x) ** 2) / np.float32((size * random.uniform(0.006, 0.03)) ** 2)
         core = np.exp(-np.minimum(squared, 60)) * np.float32(random.uniform(5, 60))
         glow = np.float32(random.uniform(0.05, 0.6)) / (1 + squared / np.float32(random.uniform(20, 120))) ** 1.5
         colour = np.array([1, random.uniform(0.6, 1), random.uniform(0.25, 1)], np.float32)
         light += (core + glow)[..., None] * colour
-    return light
+    return light, count
 
 
 def _exposure_for(radiance: Floats, mean: float) -> np.float32:
@@ -127,20 +163,22 @@ def _encode(linear: Floats) -> Floats:
     return codes
 
 
-def _sensor(linear: Floats, random: Generator) -> Bytes:
-    """Linear light in [0, 1] to an eight-bit file: noise, tone, black level, rounding, JPEG."""
-    shot = np.exp(random.uniform(np.log(1e-5), np.log(2e-3)))
-    read = np.exp(random.uniform(np.log(5e-5), np.log(2e-3)))
+def _sensor(linear: Floats, random: Generator) -> tuple[Bytes, Parameters]:
+    """Linear light in [0, 1] to an eight-bit file: noise, tone, black level, rounding, JPEG; and what was drawn."""
+    shot = float(np.exp(random.uniform(np.log(1e-5), np.log(2e-3))))
+    read = float(np.exp(random.uniform(np.log(5e-5), np.log(2e-3))))
     noise = random.standard_normal(linear.shape, dtype=np.float32)
-    if random.random() < 0.6:
+    if smeared := random.random() < 0.6:
         noise = np.asarray(cv2.GaussianBlur(noise, (3, 3), random.uniform(0.5, 0.9)), np.float32)
         noise /= noise.std()
     linear = linear + noise * np.sqrt(np.float32(shot) * linear + np.float32(read**2))
-    code = _encode(linear)
-    code = np.power(code, np.float32(random.uniform(0.9, 1.1))) + np.float32(random.uniform(-0.008, 0.008))
+    gamma, black = random.uniform(0.9, 1.1), random.uniform(-0.008, 0.008)
+    code = np.power(_encode(linear), np.float32(gamma)) + np.float32(black)
     low = (np.clip(code, 0, 1) * 255 + 0.5).astype(np.uint8)
+    quality = None
     if random.random() < 0.4:
-        held = io.BytesIO()
-        Image.fromarray(low).save(held, "JPEG", quality=int(random.integers(60, 97)))
+        held, quality = io.BytesIO(), int(random.integers(60, 97))
+        Image.fromarray(low).save(held, "JPEG", quality=quality)
         low = np.asarray(Image.open(held))
-    return low
+    drawn: Parameters = {"shot": shot, "read": read, "smeared": smeared, "gamma": gamma, "black": black}
+    return low, drawn | {"jpeg": quality}

@@ -1,0 +1,107 @@
+"""`lowlight darken`: pairs to train on, out of well-lit photographs."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lowlight_cli.cli import report
+from lowlight_cli.cli.options import Debug, Json, Quiet, Verbose
+from lowlight_cli.errors import LowlightError, UsageError
+
+__all__ = ["darken"]
+
+
+class MethodChoice(StrEnum):
+    """How: `synthesis.METHODS`."""
+
+    physical = "physical"
+
+
+class ExistChoice(StrEnum):
+    """What to do where there is a manifest, or a picture."""
+
+    error = "error"
+    skip = "skip"
+    overwrite = "overwrite"
+
+
+def _range(text: str) -> tuple[float, float]:
+    """`LOW,HIGH` as two numbers."""
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--strength {text!r} is no LOW,HIGH, such as 0.01,0.1") from None
+    return low, high
+
+
+def darken(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Well-lit photographs, in subfolders too.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="OUT", help="Gets low/, high/ and manifest.jsonl.")
+    ],
+    method: Annotated[
+        MethodChoice,
+        typer.Option(help="physical: one scene at two exposures, with lamps, sensor noise, black level, JPEG."),
+    ] = MethodChoice.physical,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed and name, same picture.")] = 0,
+    strength: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LOW,HIGH", show_default="0.004,0.15 and some hardly dark",
+            help="Least and largest share of the light that is left.",
+        ),
+    ] = None,
+    pairs: Annotated[
+        bool, typer.Option("--pairs", help="Write the reference of each dark picture into high/ too.")
+    ] = False,
+    per_picture: Annotated[int, typer.Option(min=1, metavar="N", help="Dark pictures a photograph.")] = 1,
+    side: Annotated[
+        int | None, typer.Option(min=16, metavar="N", help="Reduce to N pixels of the longer side first.")
+    ] = None,
+    format: Annotated[
+        str, typer.Option(metavar="png|jpg|webp|tiff|bmp|avif", help="Of the files; PNG, TIFF and BMP lose nothing.")
+    ] = "png",
+    exist: Annotated[
+        ExistChoice, typer.Option(help="Where OUT has a manifest; skip makes what is missing or was made otherwise.")
+    ] = ExistChoice.error,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:  # fmt: skip
+    """Make dark pictures out of well-lit photographs, and the references that go with them.
+
+    Prints the path of the manifest. With --pairs, `lowlight train --data pairs:OUT/low,OUT/high` takes the result.
+    """
+    from lowlight_cli.training.synthesis import MANIFEST, Wish, synthesise
+
+    between = _range(strength) if strength else None
+    wish = Wish(method.value, seed, between, pairs, per_picture, side, format)
+    made, skipped, errors = 0, 0, []
+    with report.progress("darken", None) as advance:
+        for each in synthesise(folder, output, wish, exist=exist.value):
+            if each.error:
+                errors.append(each.error)
+                report.error(str(each.error))
+            elif each.skipped:
+                skipped += 1
+            else:
+                made += len(each.lines)
+            if json:
+                for line in each.lines:
+                    report.event("darkened", {**line, "schema": report.SCHEMA, "skipped": each.skipped})
+            report.detail(f"{each.path}: {', '.join(line['low'] for line in each.lines) or 'failed'}")
+            advance(1)
+    if not json:
+        report.path(output / MANIFEST)
+    told = [f"{made} dark pictures"]
+    told += [f"{skipped} photographs skipped"] if skipped else []
+    told += [f"{len(errors)} failed"] if errors else []
+    report.note(", ".join(told))
+    if errors:
+        alike = not made and not skipped and len({error.exit_code for error in errors}) == 1
+        raise typer.Exit(errors[0].exit_code if alike else LowlightError.exit_code)

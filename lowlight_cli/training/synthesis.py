@@ -1,0 +1,253 @@
+"""A folder of well-lit photographs to a folder of dark ones, with the references that go with them.
+
+    OUT/low/NAME.png          the dark pictures
+    OUT/high/NAME.png         their references, where pairs are wanted
+    OUT/manifest.jsonl        a line each: from what, by which seed and with which numbers
+
+What a picture becomes depends on its content, its name and the seed alone: more files, fewer files or another order
+change nothing, and a part can be made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from lowlight_cli.errors import InputError, LowlightError, OutputError, UsageError
+from lowlight_cli.pictures import FORMATS, Photo, read, suffix_of, write
+from lowlight_cli.training.darken import Darkened, darkened
+
+__all__ = ["MANIFEST", "METHODS", "SCHEMA", "Made", "Wish", "synthesise"]
+
+Bytes = NDArray[np.uint8]
+
+METHODS: Final[Mapping[str, Callable[[Bytes, Generator, tuple[float, float] | None], Darkened]]] = {
+    "physical": darkened
+}
+"""Method to what makes (picture, random, strength) dark."""
+
+MANIFEST: Final = "manifest.jsonl"
+SCHEMA: Final = "lowlight-darken-1"
+"""The `schema` of its lines; it changes where the same seed would give another picture."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is to be made of each photograph.
+
+    Attributes:
+        method: one of `METHODS`.
+        seed: another one gives other pictures.
+        strength: least and largest share of light that is left, above 0 and up to 1; None is the method's own choice.
+        pairs: whether references are written too.
+        per_picture: how many dark pictures a photograph gives.
+        side: photographs are reduced to this, in pixels of the longer side; None leaves them.
+        format: of the files; one that loses something adds its own artefacts to the pictures.
+
+    Raises:
+        UsageError: a method or format that there is not, or a number out of its range.
+    """
+
+    method: str = "physical"
+    seed: int = 0
+    strength: tuple[float, float] | None = None
+    pairs: bool = False
+    per_picture: int = 1
+    side: int | None = None
+    format: str = "png"
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise UsageError(f"unknown method {self.method!r}: there is {', '.join(METHODS)}")
+        if self.strength and not 0 < self.strength[0] <= self.strength[1] <= 1:
+            low, high = self.strength
+            raise UsageError(f"strength {low:g},{high:g} is out of range; choose LOW,HIGH with 0 < LOW <= HIGH <= 1")
+        if self.seed < 0 or self.per_picture < 1 or (self.side is not None and self.side < 1):
+            raise UsageError("a seed is at least 0, pictures a photograph and pixels a side are at least 1")
+        suffix_of(self.format)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What became of one photograph.
+
+    Attributes:
+        path: the photograph.
+        lines: of the manifest, one a dark picture.
+        error: why there are none.
+        skipped: all of it was there already.
+    """
+
+    path: Path
+    lines: tuple[Mapping[str, Any], ...] = ()
+    error: LowlightError | None = None
+    skipped: bool = False
+
+
+def synthesise(folder: Path, output: Path, wish: Wish, *, exist: str = "error") -> Iterator[Made]:
+    """Darken every photograph in a folder and those below it.
+
+    Args:
+        folder: where the photographs are.
+        output: where `low/`, `high/` and the manifest go; made where there is none.
+        wish: what to make.
+        exist: where there is a manifest or a picture already: `error`, `skip` what is there and would be made the
+            same way (what was made otherwise is replaced), or `overwrite`.
+
+    Yields:
+        What became of each, in order of their names. One that cannot be read does not keep the others.
+
+    Raises:
+        InputError: no such folder, or no photograph in it.
+        UsageError: two photographs would share a name, or the folders are one.
+        OutputError: there is a manifest or a picture and `exist` is `error`; or a file cannot be written.
+        ResourceError: the disk is full.
+    """
+    photographs = _photographs(folder, output)
+    manifest = output / MANIFEST
+    if exist == "error":
+        planned = [_files(stem, number, wish) for stem in photographs for number in range(wish.per_picture)]
+        for target in (manifest, *(output / name for files in planned for name in files if name)):
+            if target.exists():
+                raise OutputError(f"{target} exists: choose --exist skip or overwrite, or another folder")
+    before = _lines(manifest) if exist == "skip" else {}
+    try:
+        for name in ("low", "high") if wish.pairs else ("low",):
+            (output / name).mkdir(parents=True, exist_ok=True)
+        file = manifest.open("w", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be written to ({error.strerror}); choose another folder") from error
+    with file:
+        for stem, path in photographs.items():
+            made = _darken(path, stem, path.relative_to(folder).as_posix(), output, wish, before)
+            for line in made.lines:
+                file.write(json.dumps(line) + "\n")
+            file.flush()
+            yield made
+
+
+def _darken(
+    path: Path, stem: str, name: str, output: Path, wish: Wish, before: Mapping[str, Mapping[str, Any]]
+) -> Made:
+    """All dark pictures of one photograph, each by a seed of its own."""
+    try:
+        data = path.read_bytes()
+        content = hashlib.sha256(data).hexdigest()
+        planned = [_planned(stem, name, content, number, wish) for number in range(wish.per_picture)]
+        kept = [before.get(line["low"], {}) for line in planned]
+        if all(
+            line.items() <= old.items()
+            and all((output / line[kind]).is_file() for kind in ("low", "high") if line[kind])
+            for line, old in zip(planned, kept, strict=True)
+        ):
+            return Made(path, tuple(kept), skipped=True)
+        picture = _reduced(read(data, name=str(path)), wish.side)
+    except OSError as error:
+        return Made(path, error=InputError(f"{path}: cannot be read ({error.strerror})"))
+    except LowlightError as error:
+        return Made(path, error=error)
+    lines = []
+    for line in planned:
+        pair = METHODS[wish.method](picture, _random(wish.seed, name, line["number"]), wish.strength)
+        _write(output / line["low"], pair.low, wish.format)
+        if line["high"]:
+            _write(output / line["high"], pair.high, wish.format)
+        height, width = pair.low.shape[:2]
+        lines.append(line | {"width": width, "height": height, "parameters": pair.parameters})
+    return Made(path, tuple(lines))
+
+
+def _files(stem: str, number: int, wish: Wish) -> tuple[str, str | None]:
+    """The dark picture and its reference, seen from the output folder."""
+    file = f"{stem}{'' if wish.per_picture == 1 else f'_{number + 1}'}{suffix_of(wish.format)}"
+    return f"low/{file}", f"high/{file}" if wish.pairs else None
+
+
+def _planned(stem: str, name: str, content: str, number: int, wish: Wish) -> dict[str, Any]:
+    """A line of the manifest, as far as it is known before the work."""
+    low, high = _files(stem, number, wish)
+    return {
+        "schema": SCHEMA,
+        "input": name,
+        "sha256": content,
+        "low": low,
+        "high": high,
+        "method": wish.method,
+        "seed": wish.seed,
+        "number": number,
+        "strength": list(wish.strength) if wish.strength else None,
+        "side": wish.side,
+    }
+
+
+def _random(seed: int, name: str, number: int) -> Generator:
+    """The source of all choices for one dark picture."""
+    digest = hashlib.sha256(f"{seed}\0{number}\0{name}".encode("utf-8", "surrogateescape")).digest()
+    return np.random.default_rng(int.from_bytes(digest, "big"))
+
+
+def _photographs(folder: Path, output: Path) -> dict[str, Path]:
+    """The photographs below `folder` by the stem of what they become, in order; none of `output`, none hidden."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; name one with well-lit photographs")
+    avoid = output.resolve()
+    if folder.resolve() == avoid:
+        raise UsageError(f"{output} is the folder of the photographs: give another one with -o")
+    found: dict[str, Path] = {}
+    for where, folders, files in os.walk(folder):
+        here = Path(where)
+        folders[:] = [each for each in folders if not each.startswith(".") and (here / each).resolve() != avoid]
+        for each in files:
+            path = here / each
+            if each.startswith(".") or path.suffix.lower() not in FORMATS:
+                continue
+            stem = "_".join(path.relative_to(folder).with_suffix("").parts)
+            if stem in found:
+                raise UsageError(f"{found[stem]} and {path} would share the name {stem}: rename one of them")
+            found[stem] = path
+    if not found:
+        raise InputError(f"no picture in folder {folder}: looked for {', '.join(sorted(FORMATS))}")
+    return dict(sorted(found.items()))
+
+
+def _reduced(photo: Photo, side: int | None) -> Bytes:
+    """(H, W, 3) uint8, the longer side at most `side`."""
+    pixels = photo.pixels
+    longest = max(photo.height, photo.width)
+    if side is not None and longest > side:
+        size = [max(1, math.floor(length * side / longest + 0.5)) for length in (photo.width, photo.height)]
+        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.float32)
+    return np.asarray(np.clip(pixels, 0, 1) * np.float32(255) + np.float32(0.5), np.uint8)
+
+
+def _write(target: Path, picture: Bytes, format: str) -> None:
+    write(target, Photo(np.divide(picture, np.float32(255), dtype=np.float32), name=target.name), format=format)
+
+
+def _lines(manifest: Path) -> dict[str, Mapping[str, Any]]:
+    """What a manifest says, by dark picture; a line that was cut short is none."""
+    lines: dict[str, Mapping[str, Any]] = {}
+    try:
+        text = manifest.read_text("utf-8")
+    except FileNotFoundError:
+        return lines
+    except (OSError, ValueError) as error:
+        raise InputError(f"{manifest}: cannot be read ({error}); choose --exist overwrite") from error
+    for each in text.splitlines():
+        try:
+            line = json.loads(each)
+            lines[line["low"]] = line
+        except (ValueError, KeyError, TypeError):
+            continue
+    return lines
