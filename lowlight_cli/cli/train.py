@@ -23,12 +23,16 @@ def train(
         typer.Option(
             "--data", metavar="KIND:PATH[@WEIGHT]", show_default="lol:$LOWLIGHT_DATA/lol",
             help="Where pairs come from; may be given several times, with a share of the batches behind @. "
-            "lol:PATH, sice:PATH, pairs:LOW,HIGH (two folders), bright:PATH (photographs to be darkened).",
+            "lol:PATH, sice:PATH, pairs:LOW,HIGH (two folders), bright:PATH (photographs to be darkened), dark:PATH "
+            "(nights without partners, for dgaf's paper recipe).",
         ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder of the run.", show_default="runs/MODEL")
     ] = None,
+    recipe: Annotated[
+        str, typer.Option(help="best: ours, for all networks alike. paper: losses, stages and schedule as published.")
+    ] = "best",
     steps: Annotated[int, typer.Option(min=1, help="How many steps, unless --minutes ends before.")] = 10_000,
     minutes: Annotated[
         float | None, typer.Option(min=0.01, help="How long; the learning rate reaches its end by then.")
@@ -61,7 +65,8 @@ def train(
     from lowlight_cli.engines.pytorch import choose_device
     from lowlight_cli.networks import descriptor
     from lowlight_cli.training import data as sources
-    from lowlight_cli.training import loop, recipe
+    from lowlight_cli.training import loop
+    from lowlight_cli.training import recipe as recipes
     from lowlight_cli.weights.fetch import resolve
 
     if precision not in ("bf16", "fp32"):
@@ -73,7 +78,7 @@ def train(
         sources=tuple(sources.parse(text) for text in data or [_default_data()]),
         output=output or Path("runs") / model,
         cache=(Path(cache).expanduser() if cache else user_cache_path("lowlight", appauthor=False)) / "decoded",
-        recipe=recipe.load(model, tuple(set_ or ())),
+        recipe=recipes.load(model, tuple(set_ or ()), recipe),
         steps=steps,
         minutes=minutes or math.inf,
         tag=tag,
@@ -87,7 +92,13 @@ def train(
         validate=validate,
     )
     with report.training(model) as show:
-        path = loop.train(run, show)
+
+        def seen(progress: loop.Progress) -> None:
+            if progress.note:
+                report.warning(progress.note)
+            show(progress)
+
+        path = loop.train(run, seen)
     report.note(f"trained; try `lowlight enhance PHOTO -m {model} -w {path}`")
     report.path(path)
 

@@ -1,8 +1,12 @@
-"""A run's state on disk, for going on exactly where it stopped: safetensors, written atomically."""
+"""A run's state: what is trained, what follows it, where it stands; on disk one file, written atomically."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,49 +16,151 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lowlight_cli.errors import InputError
+from lowlight_cli.errors import InputError, ResourceError
+from lowlight_cli.networks.layers import Network
+from lowlight_cli.training.plan import Plan
+from lowlight_cli.training.recipe import Recipe
 from lowlight_cli.weights.disk import replaced
 
-__all__ = ["load_state", "save_state"]
+__all__ = ["State", "unbroken"]
 
 
-def save_state(
-    path: Path, network: nn.Module, average: dict[str, Tensor], optimiser: Optimizer, numbers: dict[str, Any]
-) -> None:
-    """Write network, moving average, optimiser and counters; the file at `path` is always a whole one.
+class State:
+    """Everything that a run needs to go on exactly where it was.
 
-    Raises:
-        OutputError: the folder cannot be written.
-        ResourceError: the disk is full; the state before stays.
+    Attributes:
+        network: what is trained.
+        helpers: the plan's modules that only training has.
+        average: the moving average of the network's state, which is what is validated and shipped.
+        stage: the number of the plan's stage that `optimisers` belong to, one a group of modules.
+        step: steps done; `seconds` of work before this process.
+        lowered: what the schedule's rate is multiplied by, below 1 after the loss was no number.
     """
-    tensors = {f"network.{key}": value for key, value in network.state_dict().items()}
-    tensors |= {f"average.{key}": value for key, value in average.items()}
-    for index, state in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
-    with replaced(path) as part:
-        save_file({key: value.contiguous() for key, value in tensors.items()}, part, {"numbers": json.dumps(numbers)})
 
+    def __init__(self, network: Network, plan: Plan, recipe: Recipe) -> None:
+        self.network, self.plan, self.recipe = network, plan, recipe
+        self.helpers = plan.helpers
+        self.average = {key: value.clone() for key, value in network.state_dict().items()}
+        self.step, self.seconds, self.lowered = 0, 0.0, 1.0
+        self.stage = 0
+        self.optimisers: list[Optimizer] = []
 
-def load_state(path: Path, network: nn.Module, average: dict[str, Tensor], optimiser: Optimizer) -> dict[str, Any]:
-    """Fill network, moving average and optimiser from a saved state; give the counters.
+    def enter(self, stage: int) -> None:
+        """Begin a stage: its modules learn, with new optimisers; all others stand still, their batch norms too."""
+        self.stage = stage
+        for whole in (self.network, self.helpers):
+            whole.eval().requires_grad_(False)
+        kind = torch.optim.AdamW if self.recipe.optimiser == "adamw" else torch.optim.Adam
+        self.optimisers = []
+        for group in self.plan.stages[stage].groups:
+            for module in group:
+                module.train().requires_grad_(True)
+            learnt = [parameter for module in group for parameter in module.parameters()]
+            rate, betas = self.recipe.rate, (self.recipe.betas[0], self.recipe.betas[1])
+            self.optimisers.append(kind(learnt, rate, betas, weight_decay=self.recipe.decay, fused=True))
 
-    Raises:
-        InputError: there is no state at `path`, or it belongs to another network.
-    """
-    if not path.is_file():
-        raise InputError(f"{path}: no run to resume here; leave --resume out to start one")
-    try:
-        with safe_open(path, "pt") as file:
-            numbers: dict[str, Any] = json.loads(file.metadata()["numbers"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
-        network.load_state_dict(_under("network.", tensors))
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Move the average towards the network; batch-norm statistics are averaged too, counters copied."""
+        decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
+        state = self.network.state_dict()
+        floats = [key for key, value in state.items() if value.is_floating_point()]
+        torch._foreach_lerp_([self.average[key] for key in floats], [state[key] for key in floats], 1 - decay)
+        for key in state.keys() - set(floats):
+            self.average[key].copy_(state[key])
+
+    def sound(self) -> bool:
+        """Whether every value is a number."""
+        return all(bool(torch.isfinite(value).all()) for value in self.tensors().values())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All values by name; they are the state's own, not copies."""
+        tensors = {f"network.{key}": value for key, value in self.network.state_dict().items()}
+        tensors |= {f"average.{key}": value for key, value in self.average.items()}
+        tensors |= {f"helpers.{key}": value for key, value in self.helpers.state_dict().items()}
+        for number, optimiser in enumerate(self.optimisers):
+            for index, state in optimiser.state_dict()["state"].items():
+                prefix = f"optimiser{number or ''}.{index}."
+                tensors |= {f"{prefix}{key}": torch.as_tensor(value) for key, value in state.items()}
+        return tensors
+
+    def copy(self) -> dict[str, Tensor]:
+        """The same as it is now, for `restore`."""
+        return {key: value.clone() for key, value in self.tensors().items()}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Take values back, those of the optimisers where they are of this stage, which the caller has entered.
+
+        Raises:
+            KeyError, RuntimeError: they are of another network.
+        """
+        self.network.load_state_dict(_under("network.", tensors))
+        self.helpers.load_state_dict(_under("helpers.", tensors))
         for key, value in _under("average.", tensors).items():
-            average[key].copy_(value)
-    except (SafetensorError, RuntimeError, KeyError) as error:
-        raise InputError(f"{path}: not a state of this network's training ({error})") from error
-    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+            self.average[key].copy_(value)
+        for number, optimiser in enumerate(self.optimisers):
+            _fill(optimiser, _under(f"optimiser{number or ''}.", tensors))
+
+    def save(self, path: Path) -> None:
+        """Write everything; the file at `path` is always a whole one.
+
+        Raises:
+            OutputError: the folder cannot be written.
+            ResourceError: the disk is full; the state before stays.
+        """
+        numbers = {"step": self.step, "seconds": self.seconds, "stage": self.stage, "lowered": self.lowered}
+        tensors = {key: value.contiguous() for key, value in self.tensors().items()}
+        with replaced(path) as part:
+            try:
+                save_file(tensors, part, {"numbers": json.dumps(numbers)})
+            except SafetensorError as error:
+                if "os error 28" in str(error) or "os error 112" in str(error):  # POSIX, Windows
+                    raise ResourceError(f"the disk is full: {path} is still the state before") from error
+                raise
+
+    def load(self, path: Path) -> None:
+        """Go on with a saved state.
+
+        Raises:
+            InputError: there is none at `path`, or it belongs to another network or recipe.
+        """
+        if not path.is_file():
+            raise InputError(f"{path}: no run to resume here; leave --resume out to start one")
+        try:
+            with safe_open(path, "pt") as file:
+                numbers: dict[str, Any] = json.loads(file.metadata()["numbers"])
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+            self.enter(int(numbers.get("stage", 0)))
+            self.restore(tensors)
+        except (SafetensorError, RuntimeError, KeyError, IndexError) as error:
+            raise InputError(f"{path}: not a state of this network's training by this recipe ({error})") from error
+        self.step, self.seconds = int(numbers["step"]), float(numbers["seconds"])
+        self.lowered = float(numbers.get("lowered", 1.0))
+
+
+@contextlib.contextmanager
+def unbroken() -> Iterator[None]:
+    """Ctrl-C and a request to end wait until the block is done: a step happens whole or not at all."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        signal.raise_signal(came[0])
+
+
+def _fill(optimiser: Optimizer, tensors: dict[str, Tensor]) -> None:
+    parameters: list[nn.Parameter] = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     states: dict[int, dict[str, Tensor]] = {}
-    for key, value in _under("optimiser.", tensors).items():
+    for key, value in tensors.items():
         index, _, name = key.partition(".")
         # Fused optimisers walk memory: a moment must lie as its parameter does, or values land in wrong places.
         parameter = parameters[int(index)]
@@ -63,7 +169,6 @@ def load_state(path: Path, network: nn.Module, average: dict[str, Tensor], optim
         )
         states.setdefault(int(index), {})[name] = laid
     optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
-    return numbers
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ A source is written `KIND:PATH`, with `@WEIGHT` behind it for its share of the b
     sice:PATH         low/, high/ and pairs.csv with its split
     pairs:LOW,HIGH    two folders, matched by stem whatever the suffix
     bright:PATH       well-lit photographs, darkened anew each time (darken.physical)
+    dark:PATH         photographs of real nights, without partners: for recipes that ask for them
 
 Everything is decoded once into one memory-mapped file in the cache and cut from there.
 """
@@ -33,7 +34,7 @@ from lowlight_cli.exposure import apply_gain, auto_gain, thumbnail
 from lowlight_cli.training.darken import codec_noise, physical
 from lowlight_cli.weights.disk import replaced
 
-__all__ = ["Batch", "Pair", "Source", "batch_of", "cut", "parse", "read_source"]
+__all__ = ["Batch", "Pair", "Source", "alone", "batch_of", "cut", "parse", "read_source", "small"]
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -53,7 +54,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Pair:
-    """One pair, decoded: (H, W, 3) uint8 each; `low` is None where it is to be made from `high`.
+    """One pair, decoded: (H, W, 3) uint8 each; `low` is None where it is to be made from `high`, or `high` is alone.
 
     `cleaned`: the low picture was kept by a lossy codec, which took its noise away.
     """
@@ -68,11 +69,30 @@ class Pair:
 
 @dataclass(frozen=True)
 class Batch:
-    """Crops as the network sees them: (N, 3, h, w) float32 in [0, 1], and the whole pictures' thumbnails."""
+    """Crops as the network sees them: (N, 3, h, w) float32 in [0, 1], and the whole pictures' thumbnails.
+
+    `unpaired`: as many crops of other photographs, where a recipe asks for such.
+    """
 
     low: Tensor
     high: Tensor
     thumbnail: Tensor
+    unpaired: Tensor | None = None
+
+    def pinned(self) -> Batch:
+        """In memory from which a GPU reads while the processor goes on."""
+        return Batch(*(t if t is None else t.pin_memory() for t in self._tensors()))  # type: ignore[arg-type]
+
+    def to(self, device: str) -> Batch:
+        """On the device, channels last; from pinned memory without waiting."""
+        moved = (
+            t if t is None else t.to(device, memory_format=torch.channels_last, non_blocking=True)
+            for t in self._tensors()
+        )
+        return Batch(*moved)  # type: ignore[arg-type]
+
+    def _tensors(self) -> tuple[Tensor | None, ...]:
+        return self.low, self.high, self.thumbnail, self.unpaired
 
 
 def parse(text: str) -> Source:
@@ -125,44 +145,78 @@ def read_source(source: Source, cache: Path) -> list[Pair]:
 _LEVELS: Final = np.repeat(np.arange(256, dtype=np.float32)[:, None] / np.float32(255), 3, 1)
 
 
-def batch_of(samples: Sequence[tuple[Bytes, Bytes, Bytes]], exposed: bool, random: Generator) -> Batch:
-    """Cut, turn and stack (low, high, whole low) triples.
+def batch_of(
+    samples: Sequence[tuple[Bytes, Bytes, Bytes]],
+    exposed: bool,
+    random: Generator,
+    *,
+    smalls: Sequence[Floats] | None = None,
+    unpaired: Sequence[Bytes] | None = None,
+) -> Batch:
+    """Turn and stack (low, high, whole low) triples.
 
     Args:
         samples: low and high, (H, W, 3) uint8 of equal size, and the whole picture that low is or was cut from.
         exposed: hand the network the low picture exposed by the whole picture's gain.
-        random: positions, flips and turns are drawn from it.
+        random: flips and turns are drawn from it.
+        smalls: `small` of each whole picture, where it is known.
+        unpaired: crops of the same size, to lie beside them.
     """
     lows: list[Floats] = []
     highs: list[Floats] = []
-    smalls: list[Floats] = []
-    for low, high, whole in samples:
+    thumbnails: list[Floats] = []
+    for number, (low, high, whole) in enumerate(samples):
         turned = _turn(np.concatenate((low, high), 2), random)
-        small = thumbnail(np.divide(whole, 255, dtype=np.float32))
-        table = apply_gain(_LEVELS, auto_gain(small))[:, 0] if exposed else _LEVELS[:, 0]
+        means = small(whole) if smalls is None else smalls[number]
+        table = apply_gain(_LEVELS, auto_gain(means))[:, 0] if exposed else _LEVELS[:, 0]
         lows.append(table[turned[..., :3]])
         highs.append(_LEVELS[:, 0][turned[..., 3:]])
-        smalls.append(np.asarray(cv2.resize(small, (64, 64)), np.float32))
-    return Batch(_stack(lows), _stack(highs), _stack(smalls))
+        thumbnails.append(np.asarray(cv2.resize(means, (64, 64)), np.float32))
+    others = None
+    if unpaired is not None:
+        others = _stack([_LEVELS[:, 0][_turn(picture, random)] for picture in unpaired])
+    return Batch(_stack(lows), _stack(highs), _stack(thumbnails), others)
+
+
+def small(whole: Bytes) -> Floats:
+    """A whole picture's averages over at most 64 x 64 cells, (h, w, 3) in [0, 1]: what gain and thumbnail come from."""
+    return thumbnail(np.divide(whole, 255, dtype=np.float32))
 
 
 def cut(pair: Pair, crop: int, random: Generator) -> tuple[Bytes, Bytes, Bytes]:
     """A random crop of a pair, and the whole low picture; synthesised or given its noise back where that is due."""
     if pair.low is None:
-        short = min(pair.high.shape[:2])
-        scale = max(crop, short * random.uniform(0.45, 0.9)) / short
-        size = (max(crop, round(pair.high.shape[1] * scale)), max(crop, round(pair.high.shape[0] * scale)))
-        low, high = physical(np.asarray(cv2.resize(pair.high, size, interpolation=cv2.INTER_AREA), np.uint8), random)
+        low, high = physical(_resized(pair.high, crop, random.uniform(0.45, 0.9)), random)
     else:
         low, high = pair.low, pair.high
-    height, width = high.shape[:2]
-    side = min(crop, height, width)
-    y, x = random.integers(height - side + 1), random.integers(width - side + 1)
-    window = (slice(y, y + side), slice(x, x + side))
+    window = _window(high, crop, random)
     piece = low[window]
     if pair.cleaned:
         piece = codec_noise(piece, random)
     return piece, high[window], low
+
+
+def alone(pair: Pair, crop: int, resized: bool, random: Generator) -> Bytes:
+    """A random crop of a photograph that has no partner; of real nights not `resized`, for that averages noise away."""
+    picture = pair.high
+    if resized or min(picture.shape[:2]) < crop:
+        picture = _resized(picture, crop, random.uniform(0.45, 0.9))
+    return picture[_window(picture, crop, random)]
+
+
+def _resized(picture: Bytes, crop: int, share: float) -> Bytes:
+    """A share of its size, but at least the crop's."""
+    short = min(picture.shape[:2])
+    scale = max(crop, short * share) / short
+    size = (max(crop, round(picture.shape[1] * scale)), max(crop, round(picture.shape[0] * scale)))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _window(picture: Bytes, crop: int, random: Generator) -> tuple[slice, slice]:
+    height, width = picture.shape[:2]
+    side = min(crop, height, width)
+    y, x = random.integers(height - side + 1), random.integers(width - side + 1)
+    return slice(y, y + side), slice(x, x + side)
 
 
 def _turn(picture: Bytes, random: Generator) -> Bytes:
@@ -244,11 +298,11 @@ def _pairs(source: Source) -> list[_Row]:
     return rows
 
 
-def _bright(source: Source) -> list[_Row]:
+def _single(source: Source) -> list[_Row]:
     return [_Row(None, file, file.stem) for file in _folder(source.paths[0]).values()]
 
 
-READERS: Final = {"lol": _lol, "sice": _sice, "pairs": _pairs, "bright": _bright}
+READERS: Final = {"lol": _lol, "sice": _sice, "pairs": _pairs, "bright": _single, "dark": _single}
 
 
 def _decode(paths: list[Path], cache: Path) -> dict[Path, Bytes]:

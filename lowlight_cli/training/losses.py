@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["charbonnier", "charbonnier_at_mean", "ssim", "supervised"]
+__all__ = [
+    "charbonnier", "charbonnier_at_mean", "hue_and_saturation", "seen_through", "ssim", "supervised", "taken_for_real",
+]  # fmt: skip
 
 LUMA = (0.299, 0.587, 0.114)
 
@@ -51,3 +53,33 @@ def supervised(output: Tensor, high: Tensor, *, at_mean: float, structure: float
     """Charbonnier + `at_mean` times the same at equal mean + `structure` times (1 - SSIM)."""
     loss = charbonnier(output, high) + at_mean * charbonnier_at_mean(output, high)
     return loss + structure * (1 - ssim(output, high))
+
+
+def hue_and_saturation(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Hue in turns, [0, 1), and saturation, [0, 1], of RGB clamped to [0, 1]: (N, 3, H, W) to two (N, H, W).
+
+    Hue has no gradient at grey, nor saturation at black, and near them a huge one: below a chroma or value of 0.004, a
+    grey level, both are 0 and constant.
+    """
+    red, green, blue = x.clamp(0, 1).unbind(1)
+    value = x.clamp(0, 1).amax(1)
+    chroma = value - x.clamp(0, 1).amin(1)
+    coloured, lit = chroma > 0.004, value > 0.004
+    width = torch.where(coloured, chroma, 1)
+    sixth = torch.where(
+        value == red,
+        ((green - blue) / width) % 6,
+        torch.where(value == green, (blue - red) / width + 2, (red - green) / width + 4),
+    )
+    zero = torch.zeros_like(value)
+    return torch.where(coloured, sixth / 6, zero), torch.where(lit, chroma / torch.where(lit, value, 1), zero)
+
+
+def taken_for_real(logits: Tensor) -> Tensor:
+    """Mean of -log D, with D the sigmoid of an adversary's logits of any shape: 0 where it is sure of real."""
+    return F.softplus(-logits).mean()
+
+
+def seen_through(logits: Tensor) -> Tensor:
+    """Mean of -log(1 - D): 0 where the adversary is sure of made-up."""
+    return F.softplus(logits).mean()

@@ -1,17 +1,22 @@
-"""What one run is made of: a TOML file of numbers beside this one, overridden by `--set`."""
+"""What one run is made of: a TOML file of numbers a network, table by table, overridden by `--set`."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 from lowlight_cli.errors import UsageError
 
-__all__ = ["Recipe", "load"]
+__all__ = ["KINDS", "Recipe", "load"]
 
 FOLDER = Path(__file__).parent / "recipes"
+KINDS = ("best", "paper")
 
 
 @dataclass(frozen=True)
@@ -19,27 +24,44 @@ class Recipe:
     """Every number of a run.
 
     Attributes:
+        kind: "best" (ours, the same losses for all) or "paper" (as published).
         input: "exposed" (one gain for the whole picture first) or "as-is".
         optimiser: "adam" or "adamw".
-        rate: learning rate at its highest, reached after `warmup` steps; a cosine takes it to `last_rate`.
+        rate: learning rate at its highest, reached after `warmup` steps.
+        schedule: "cosine" or "linear" to `last_rate`, or "drops": times `factor` at each share of `drops`.
+        last_rate: where a cosine or a line ends.
+        drops: shares of the run, ascending.
+        factor: what the rate is multiplied by at each.
+        restart: whether the schedule spans each stage anew, and not the run.
+        shares: of the run, a stage each; their sum is 1.
+        unpaired: "dark" or "bright": sources of this kind are no pairs, their crops lie beside them (`Batch.unpaired`).
+        warmup: steps over which the rate rises.
         betas: of Adam.
         decay: weight decay.
         crop: side of the square crops; `crop_end` from the share `crop_change` of the run on, where it is not 0.
         batch: crops a step; `batch_end` with `crop_end`.
-        at_mean: weight of the loss at the reference's mean.
-        structure: weight of 1 - SSIM.
-        stage: weight of the same loss on a stage picture, where the network has one.
-        detail: weight of the squared error of NEID's detail branch against the low picture.
+        at_mean: best: weight of the loss at the reference's mean.
+        structure: best: weight of 1 - SSIM.
+        stage: best: weight of the same loss on a stage picture, where the network has one.
+        detail: best: weight of the squared error of NEID's detail branch against the low picture.
+        weights: paper: of its losses, by name.
         clip: largest gradient norm.
-        ema: decay of the weights' moving average, which is what is validated and shipped.
+        ema: decay of the weights' moving average, which is what is validated and shipped; 0 for none.
     """
 
+    kind: str = "best"
     input: str = "exposed"
     optimiser: str = "adamw"
     rate: float = 1e-3
+    schedule: str = "cosine"
     last_rate: float = 0.0
+    drops: tuple[float, ...] = ()
+    factor: float = 0.5
+    restart: bool = False
+    shares: tuple[float, ...] = (1.0,)
+    unpaired: str = ""
     warmup: int = 50
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: tuple[float, ...] = (0.9, 0.99)
     decay: float = 1e-4
     crop: int = 160
     crop_end: int = 0
@@ -50,31 +72,80 @@ class Recipe:
     structure: float = 0.2
     stage: float = 0.5
     detail: float = 0.1
+    weights: Mapping[str, float] = field(default_factory=dict)
     clip: float = 1.0
     ema: float = 0.998
 
+    def stage_at(self, share: float) -> int:
+        """Which stage runs at a share of the run."""
+        ends = list(accumulate(self.shares))[:-1]
+        return sum(share >= end for end in ends)
 
-def load(network: str, overrides: tuple[str, ...] = ()) -> Recipe:
+    def rate_at(self, step: int, share: float) -> float:
+        """The learning rate of a step at a share of the run."""
+        if self.restart:
+            stage = self.stage_at(share)
+            share = min(1.0, (share - sum(self.shares[:stage])) / self.shares[stage])
+        if self.schedule == "drops":
+            rate = self.rate * self.factor ** sum(share >= drop for drop in self.drops)
+        elif self.schedule == "linear":
+            rate = self.rate + (self.last_rate - self.rate) * share
+        else:
+            rate = self.last_rate + (self.rate - self.last_rate) * (1 + math.cos(math.pi * share)) / 2
+        return rate * min(1.0, (step + 1) / self.warmup)
+
+
+CHOICES = {
+    "input": ("exposed", "as-is"),
+    "optimiser": ("adam", "adamw"),
+    "schedule": ("cosine", "linear", "drops"),
+    "unpaired": ("", "dark", "bright"),
+}
+
+
+def load(network: str, overrides: tuple[str, ...] = (), kind: str = "best") -> Recipe:
     """The recipe of a network, with `key=value` overrides in TOML's notation.
 
     Raises:
-        UsageError: an override names no number of the recipe or its value is of another kind.
+        UsageError: there is no such recipe, an override names no number of it, or its value is of another kind.
     """
-    file = FOLDER / f"{network}.toml"
-    values = tomllib.loads(file.read_text(encoding="utf-8"))
+    tables = tomllib.loads((FOLDER / f"{network}.toml").read_text(encoding="utf-8"))
+    if kind not in KINDS or kind not in tables:
+        raise UsageError(f"--recipe {kind}: {network} has {' and '.join(tables)}")
+    values: dict[str, Any] = tables[kind]
+    weights: dict[str, float] = values.pop("weights", {})
+    stages = len(values.get("shares", (1.0,)))
     for override in overrides:
         try:
-            values.update(tomllib.loads(override))
+            given = tomllib.loads(override)
         except tomllib.TOMLDecodeError as error:
             raise UsageError(f"--set {override!r}: write key=value as in TOML ({error})") from error
-    fields = {field.name: field.default for field in dataclasses.fields(Recipe)}
+        changed = given.pop("weights", {})
+        if not isinstance(changed, dict) or changed.keys() - weights.keys():
+            there = ", ".join(f"weights.{name}" for name in weights) or "none"
+            raise UsageError(f"--set {override!r}: no such weight in recipe {network} {kind}; there are: {there}")
+        weights.update({name: _fitting(network, f"weights.{name}", 0.0, value) for name, value in changed.items()})
+        values.update(given)
+    fields = {f.name: f.default for f in dataclasses.fields(Recipe) if f.name not in ("kind", "weights")}
     for key, value in values.items():
         if key not in fields:
             raise UsageError(f"recipe {network}: no setting {key!r}; there are {', '.join(fields)}")
-        default = fields[key]
-        number = isinstance(default, float) and isinstance(value, int)
-        pair = isinstance(default, tuple) and isinstance(value, list) and len(value) == 2
-        if not (isinstance(value, type(default)) or number or pair):
-            raise UsageError(f"recipe {network}: {key} = {value!r} should be a {type(default).__name__}")
-        values[key] = tuple(value) if pair else float(value) if number else value
-    return Recipe(**values)
+        values[key] = _fitting(network, key, fields[key], value)
+    shares = values.get("shares", (1.0,))
+    if len(shares) != stages or min(shares) <= 0 or not math.isclose(sum(shares), 1, abs_tol=1e-3):
+        raise UsageError(f"recipe {network}: shares wants {stages} numbers above 0 whose sum is 1, one a stage")
+    return Recipe(kind=kind, weights=weights, **values)
+
+
+def _fitting(network: str, key: str, default: Any, value: Any) -> Any:
+    """`value` as the type of `default`: whole numbers serve as decimal ones, lists of numbers as tuples."""
+    if isinstance(default, float) and type(value) is int:
+        value = float(value)
+    if isinstance(default, tuple) and isinstance(value, list) and all(type(v) in (int, float) for v in value):
+        value = tuple(float(v) for v in value)
+    length = isinstance(value, tuple) and key == "betas" and len(value) != 2
+    if type(value) is not type(default) or length:
+        raise UsageError(f"recipe {network}: {key} = {value!r} should be a {type(default).__name__}")
+    if value not in CHOICES.get(key, (value,)):
+        raise UsageError(f"recipe {network}: {key} = {value!r} should be one of {', '.join(CHOICES[key])}")
+    return value

@@ -1,0 +1,142 @@
+"""DGAF as published: learn to darken as nights do, then to enlighten, most where the darkening is not yet like them.
+
+Chen et al., Frontiers in Physics 11:1147031, 2023, Sec. 3 (its equations have no numbers). It follows DASR (Wei et al.,
+CVPR 2021), from which comes what it leaves out. Fixed here:
+
+- The perceptual loss compares features of FRLIE's encoder (`Perceptual`), a stand-in that needs no download for the
+  paper's VGG-16 conv5_3, and is not VGG. `--set weights.perceptual=0` does without.
+- The minus signs before the two losses of Sec. 3.1.2 are slips: what is learnt lowers the differences.
+- The gain's thumbnail is that of the crop: the pseudo-low-light picture is made from it, there is no larger one.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lowlight_cli.networks.dgaf import DGAF, ResidualBlock
+from lowlight_cli.networks.frlie import FRLIE, Encoder
+from lowlight_cli.training.data import Batch
+from lowlight_cli.training.losses import seen_through, ssim, taken_for_real
+from lowlight_cli.training.plan import Mixed, Plan, Stage
+from lowlight_cli.training.recipe import Recipe
+from lowlight_cli.weights import files
+from lowlight_cli.weights.fetch import resolve
+
+__all__ = ["Darkening", "PatchJudge", "Perceptual", "distance", "likeness", "plan", "weighted"]
+
+
+class Darkening(nn.Sequential):
+    """Sec. 3.1.1: a bright picture to a pseudo-low-light one, (N, 3, H, W) to the same, in (0, 1).
+
+    Eight blocks, each 3x3, ReLU, 3x3 [P]; a convolution before and after, and a sigmoid, as in DASR.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Conv2d(3, 64, 3, padding=1),
+            nn.ReLU(),
+            *(ResidualBlock(64) for _ in range(8)),
+            nn.Conv2d(64, 3, 3, padding=1),
+            nn.Sigmoid(),
+        )
+
+
+class PatchJudge(nn.Sequential):
+    """Whether patches are those of a real night: (N, 3, H, W) to logits (N, 1, H / 4, W / 4).
+
+    Four convolutions [P], widths as in DASR; the first two halve the size, so that each logit is about 29x29 pixels.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Conv2d(3, 64, 5, 2, 2), nn.LeakyReLU(0.2),
+            nn.Conv2d(64, 128, 5, 2, 2), nn.InstanceNorm2d(128), nn.LeakyReLU(0.2),
+            nn.Conv2d(128, 256, 5, 1, 2), nn.InstanceNorm2d(256), nn.LeakyReLU(0.2),
+            nn.Conv2d(256, 1, 1),
+        )  # fmt: skip
+
+
+class Perceptual(nn.Module):
+    """Phi of L_percept: FRLIE's encoder with the weights at hand, frozen. (N, 3, H, W) to (N, 128, H / 4, W / 4)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        found = resolve("frlie", None, offline=True)
+        network = FRLIE()
+        network.load_state_dict(files.load(found.path, "frlie")[0])
+        self.encoder: Encoder = network.encoder
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The features of a picture."""
+        features: Tensor = self.encoder(x)
+        return features
+
+
+def likeness(logits: Tensor, height: int, width: int) -> Tensor:
+    """The domain-distance map omega: how probably each pixel is of the real world, (N, 1, h, w) to (N, 1, H, W).
+
+    As in DASR each patch's probability is spread over the pixels that it saw, seven cells across, and averaged there.
+    """
+    spread = F.avg_pool2d(torch.sigmoid(logits), 7, 1, 3, count_include_pad=False)
+    return F.interpolate(spread, (height, width), mode="bilinear")
+
+
+def distance(x: Tensor, y: Tensor) -> Tensor:
+    """L_Recons. and L_percept: the mean absolute difference of pictures or of features, any shape."""
+    return F.l1_loss(x, y)
+
+
+def weighted(x: Tensor, y: Tensor, omega: Tensor) -> Tensor:
+    """L_w,content and L_w,percept: mean of (1 - omega) |x - y|; x, y (N, C, h, w), omega (N, 1, H, W), any size."""
+    omega = F.interpolate(omega, x.shape[-2:], mode="area")
+    return ((1 - omega) * (x - y).abs()).mean()
+
+
+def plan(network: DGAF, recipe: Recipe, mixed: Mixed) -> Plan:
+    """Sec. 3.1.1, the Darkening network against a judge of real nights; Sec. 3.1.2, the network under RDDG."""
+    weights = recipe.weights
+    darkening, judge = Darkening(), PatchJudge()
+    helpers = nn.ModuleDict({"darkening": darkening, "judge": judge})
+    if weights["perceptual"]:
+        helpers["perceptual"] = Perceptual()
+
+    def features(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        with mixed():
+            return helpers["perceptual"](x).float(), helpers["perceptual"](y).float()
+
+    def darken(batch: Batch) -> tuple[Tensor, Tensor]:
+        assert batch.unpaired is not None
+        with mixed():
+            dark = darkening(batch.high).float()
+            fooled = taken_for_real(judge(dark).float())  # L_Adv of G
+            real, made_up = judge(batch.unpaired).float(), judge(dark.detach()).float()
+        loss = (
+            weights["content"] * distance(dark, batch.low)
+            + weights["ssim"] * (1 - ssim(dark, batch.low))
+            + weights["adversarial"] * fooled
+        )
+        if weights["perceptual"]:
+            loss = loss + weights["perceptual"] * distance(*features(dark, batch.low))
+        return loss, taken_for_real(real) + seen_through(made_up)  # L_Adv of D
+
+    def enlighten(batch: Batch) -> tuple[Tensor]:
+        with mixed():
+            with torch.no_grad():
+                dark = darkening(batch.high).float()
+                logits = judge(dark).float()
+            output = network.training_outputs(dark)["output"].float()
+        omega = likeness(logits, *dark.shape[-2:])
+        loss = weights["content"] * weighted(output, batch.high, omega)
+        if weights["perceptual"]:
+            loss = loss + weights["perceptual"] * weighted(*features(output, batch.high), omega)
+        return (loss,)
+
+    return Plan(
+        (
+            Stage("darkening", ((darkening,), (judge,)), darken),
+            Stage("enlightening", ((network,),), enlighten),
+        ),
+        helpers,
+    )

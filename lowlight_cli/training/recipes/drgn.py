@@ -1,0 +1,122 @@
+"""DRGN and LW-DRGN as published: learn the degradation, then refine, also on pairs that the degradation makes.
+
+Jiang et al., AAAI 2022, arXiv 2103.10621, Sec. 2. Left open by the paper and fixed here:
+
+- psi(I_ref, I_D), "no explicit analytic function" (Eq. 3), is I_ref, as Sec. 2.3 says of its ideal case: a dark picture
+  is the reference plus its degradation.
+- I_ref comes from `--data bright:PATH`; without such a source it is the reference of another pair of the batch.
+- The distributions of Eq. 6 are histograms of each channel: positions in two different scenes have nothing in common.
+- DeG takes part in Eq. 5 and 6 by -log D of what it made up; I_D, which Eq. 6 calls real, is held constant there.
+- The adversaries are small and see patches (`Judge`).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lowlight_cli.networks.drgn import DRGN, LightDRGN
+from lowlight_cli.training.data import Batch
+from lowlight_cli.training.losses import charbonnier, seen_through, ssim, taken_for_real
+from lowlight_cli.training.plan import Mixed, Plan, Stage
+from lowlight_cli.training.recipe import Recipe
+
+__all__ = ["Judge", "adversarial", "consistency", "histogram", "plan", "refinement", "synthesised"]
+
+BINS = 64
+"""Of a degradation's histogram over [-1, 1]: eight grey levels each."""
+
+
+class Judge(nn.Sequential):
+    """Whether patches are of a real dark picture (or degradation): (N, 3, H, W) to logits (N, 1, H / 4, W / 4)."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Conv2d(3, 32, 3, padding=1), nn.LeakyReLU(0.2),
+            nn.Conv2d(32, 64, 3, 2, 1), nn.LeakyReLU(0.2),
+            nn.Conv2d(64, 128, 3, 2, 1), nn.LeakyReLU(0.2),
+            nn.Conv2d(128, 1, 3, padding=1),
+        )  # fmt: skip
+
+
+def adversarial(real: Tensor, made_up: Tensor) -> Tensor:
+    """Eq. 5, and the first of Eq. 6, which the judge lowers: -log D(real) - log(1 - D(made up)), of logits."""
+    return taken_for_real(real) + seen_through(made_up)
+
+
+def histogram(x: Tensor) -> Tensor:
+    """How a picture's values spread over [-1, 1]: (N, C, H, W) to (N, C, BINS), summing to 1, none of them 0.
+
+    Each value is shared between the two nearest bins, which gives it a gradient. Values outside go to the last bins.
+    """
+    place = (x.flatten(2).clamp(-1, 1) + 1) / 2 * (BINS - 1)
+    lower = place.detach().floor().clamp(max=BINS - 2)
+    upper = place - lower
+    index = lower.long()
+    counts = x.new_zeros(*x.shape[:2], BINS).scatter_add(2, index, 1 - upper).scatter_add(2, index + 1, upper)
+    counts = counts + 1e-3
+    return counts / counts.sum(2, keepdim=True)
+
+
+def consistency(degradation: Tensor, reference: Tensor) -> Tensor:
+    """Eq. 6: the KL divergence of I_D,ref's distribution from I_D's, summed over bins, mean over channels."""
+    p, q = histogram(degradation), histogram(reference)
+    return (p * (p / q).log()).sum(2).mean()
+
+
+def refinement(result: Tensor, target: Tensor, structure: float) -> Tensor:
+    """One of the two halves of Eq. 9: Charbonnier, epsilon 1e-3, + `structure` (which is negative) times SSIM."""
+    return charbonnier(result, target) + structure * ssim(result, target)
+
+
+def synthesised(deg: nn.Module, low: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+    """Sec. 2.3: a reference's dark picture I_L,ref and its degradation I_D,ref; all (N, 3, H, W), 4 dividing H, W.
+
+    I_D of `low` gives a first dark picture; what DeG finds in that is its own degradation, which fits Eq. 3 strictly.
+    """
+    degradation: Tensor = deg(deg(low) + reference)
+    return degradation + reference, degradation
+
+
+def plan(network: DRGN | LightDRGN, recipe: Recipe, mixed: Mixed) -> Plan:
+    """Sec. 2.1, DeG against two judges; then Sec. 2.2, ReG on given and on synthesised pairs."""
+    weights = recipe.weights
+    of_pictures, of_degradations = Judge(), Judge()
+
+    def degrade(batch: Batch) -> tuple[Tensor, Tensor]:
+        with mixed():
+            reference = _reference(batch)
+            degradation = network.deg(batch.low)
+            dark, of_dark = synthesised(network.deg, batch.low, reference)
+            fooled = taken_for_real(of_pictures(dark).float()) + taken_for_real(of_degradations(of_dark).float())
+            pictures = adversarial(of_pictures(batch.low).float(), of_pictures(dark.detach()).float())
+            degradations = adversarial(
+                of_degradations(degradation.detach()).float(), of_degradations(of_dark.detach()).float()
+            )
+        loss = weights["adversarial"] * fooled + consistency(degradation.float(), of_dark.float())  # Eq. 7
+        return loss, pictures + degradations
+
+    def refine(batch: Batch) -> tuple[Tensor]:
+        with mixed():
+            reference = _reference(batch)
+            with torch.no_grad():
+                dark = synthesised(network.deg, batch.low, reference)[0].clamp(0, 1)
+            given = network.training_outputs(batch.low)["output"]
+            made = network.training_outputs(dark)["output"]
+        loss = refinement(given.float(), batch.high, weights["ssim"]) + refinement(
+            made.float(), reference, weights["ssim"]
+        )
+        return (loss,)
+
+    return Plan(
+        (
+            Stage("degradation", ((network.deg,), (of_pictures, of_degradations)), degrade),
+            Stage("refinement", ((network.reg,),), refine),
+        ),
+        nn.ModuleDict({"judge_of_pictures": of_pictures, "judge_of_degradations": of_degradations}),
+    )
+
+
+def _reference(batch: Batch) -> Tensor:
+    """I_ref: unpaired photographs where a source gives some, else each pair's bright picture handed to the next."""
+    return batch.high.roll(1, 0) if batch.unpaired is None else batch.unpaired

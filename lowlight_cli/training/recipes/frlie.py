@@ -1,0 +1,75 @@
+"""FRLIE as published: a reconstructor of normal-light pictures, then the restoration of features between its halves.
+
+Yang, Zhang, Guo, ICASSP 2022, Sec. 2. Norms are taken as means, as the authors' code does. It departs from the paper in
+two places where we do not: it takes the feature target from the low-light picture, and divides the hue loss by 360.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lowlight_cli.networks.frlie import FRLIE
+from lowlight_cli.networks.layers import pad
+from lowlight_cli.training.data import Batch
+from lowlight_cli.training.losses import hue_and_saturation, ssim
+from lowlight_cli.training.plan import Mixed, Plan, Stage
+from lowlight_cli.training.recipe import Recipe
+
+__all__ = ["decoding", "feature_matching", "hue", "plan", "reconstruction"]
+
+
+def reconstruction(decoded: Tensor, high: Tensor) -> Tensor:
+    """Eq. 1: mean squared difference between D(E(I_h)) and I_h; any shape."""
+    return F.mse_loss(decoded, high)
+
+
+def feature_matching(restored: Tensor, target: Tensor) -> Tensor:
+    """Eq. 3: mean absolute difference between F_r and F_h, the features of the normal-light picture; any shape."""
+    return F.l1_loss(restored, target)
+
+
+def decoding(output: Tensor, high: Tensor) -> Tensor:
+    """Eq. 4: mean squared difference between D(F_r) and I_h; any shape."""
+    return F.mse_loss(output, high)
+
+
+def hue(output: Tensor, high: Tensor) -> Tensor:
+    """Eq. 6 turned round: mean angle between two hues over 180 degrees, (N, 3, H, W) in [0, 1] to a scalar in [0, 1].
+
+    As printed, |180 - |H - H'|| / 180 is 1 for equal hues and 0 for opposite ones; 1 minus it falls as hues meet.
+    """
+    difference = 360 * (hue_and_saturation(output)[0] - hue_and_saturation(high)[0]).abs()
+    return (1 - (180 - difference).abs() / 180).mean()
+
+
+def plan(network: FRLIE, recipe: Recipe, mixed: Mixed) -> Plan:
+    """Sec. 2.1, then Sec. 2.2 with encoder and decoder frozen, batch norms too."""
+    weights = recipe.weights
+
+    def reconstruct(batch: Batch) -> tuple[Tensor]:
+        with mixed():
+            decoded = network.reconstruct(batch.high)
+        return (weights["reconstruction"] * reconstruction(decoded.float(), batch.high),)
+
+    def restore(batch: Batch) -> tuple[Tensor]:
+        with mixed():
+            with torch.no_grad():
+                target = network.encoder(pad(batch.high, 4))
+            outputs = network.training_outputs(batch.low)
+        output = outputs["output"].float()
+        loss = (  # Eq. 7
+            weights["decode"] * decoding(output, batch.high)
+            + weights["feature"] * feature_matching(outputs["features"].float(), target.float())
+            + weights["ssim"] * (1 - ssim(output, batch.high))  # Eq. 5
+            + weights["hue"] * hue(output, batch.high)
+        )
+        return (loss,)
+
+    return Plan(
+        (
+            Stage("reconstructor", ((network.encoder, network.decoder),), reconstruct),
+            Stage("features", ((network.feature_processor,),), restore),
+        )
+    )

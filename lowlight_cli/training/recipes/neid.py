@@ -1,0 +1,58 @@
+"""NEID as published: Huber on the result, squared error on the detail branch, hue and saturation.
+
+Jiang et al. 2021, arXiv 2101.08039, Sec. 2.3 and 3.2. The detail branch is compared to the dark picture at full size,
+which Sec. 2.2 has it reconstruct; Eq. 3 names its target as the other losses do theirs.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from lowlight_cli.networks.neid import NEID
+from lowlight_cli.training.data import Batch
+from lowlight_cli.training.losses import hue_and_saturation
+from lowlight_cli.training.plan import Mixed, Plan, Stage
+from lowlight_cli.training.recipe import Recipe
+
+__all__ = ["colour", "detail", "huber", "plan"]
+
+
+def huber(output: Tensor, high: Tensor, delta: float) -> Tensor:
+    """Eq. 2, the mean over all values: a^2 / 2 up to |a| = delta, delta |a| - delta^2 / 2 above; any shape."""
+    return F.huber_loss(output, high, delta=delta)
+
+
+def detail(reconstructed: Tensor, low: Tensor) -> Tensor:
+    """Eq. 3: mean squared difference between the detail branch's picture and the dark one; any shape."""
+    return F.mse_loss(reconstructed, low)
+
+
+def colour(output: Tensor, high: Tensor) -> Tensor:
+    """Eq. 4 to 6: cosine distance of the hue channels plus that of the saturation channels, each picture as one vector.
+
+    (N, 3, H, W), clamped to [0, 1], to a scalar in [0, 2]. Hue is in turns, so that red lies at both ends as in the
+    paper's HSV; grey has hue 0 and black saturation 0, both without gradient.
+    """
+    channels = zip(hue_and_saturation(output), hue_and_saturation(high), strict=True)
+    alike = [F.cosine_similarity(p.flatten(1), g.flatten(1), eps=1e-6).mean() for p, g in channels]
+    return 2 - alike[0] - alike[1]
+
+
+def plan(network: NEID, recipe: Recipe, mixed: Mixed) -> Plan:
+    """One stage, from the paper's initial weights."""
+    network.initialise_as_published()
+    weights = recipe.weights
+
+    def compared(batch: Batch) -> tuple[Tensor]:
+        with mixed():
+            outputs = network.training_outputs(batch.low)
+        output = outputs["output"].float()
+        loss = (  # Eq. 7
+            huber(output, batch.high, weights["delta"])
+            + weights["detail"] * detail(outputs["detail"].float(), batch.low)
+            + weights["colour"] * colour(output, batch.high)
+        )
+        return (loss,)
+
+    return Plan((Stage("all", ((network,),), compared),))

@@ -1,0 +1,119 @@
+"""What a run is given and what it tells: plain values and lines of a log."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lowlight_cli.errors import OutputError, ResourceError
+from lowlight_cli.training.data import Source
+from lowlight_cli.training.recipe import Recipe
+from lowlight_cli.weights.disk import disk_full
+
+__all__ = ["Progress", "Run", "Scores", "log_to"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What to train, from what, for how long, and where to.
+
+    `steps` or `minutes` ends the run, whichever comes first; the schedule ends with it. `init` is a checkpoint to start
+    from, `resume` goes on with the state in `output`. `threads` prepare batches. `validate` whole pictures are looked
+    at every `every` steps and at the end.
+    """
+
+    model: str
+    sources: tuple[Source, ...]
+    output: Path
+    cache: Path
+    recipe: Recipe
+    steps: int = 10_000
+    minutes: float = math.inf
+    tag: str = "own"
+    seed: int = 0
+    device: str = "cpu"
+    bf16: bool = True
+    init: Path | None = None
+    resume: bool = False
+    threads: int = 2
+    every: int = 500
+    validate: int = 8
+
+    def described(self) -> str:
+        """The run as JSON, paths and numbers alike."""
+        return json.dumps(dataclasses.asdict(self), default=str, indent=2)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Means over validation pictures, in dB and as a share."""
+
+    psnr: float
+    psnr_gt_mean: float
+    ssim: float
+    pictures: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One line of the log.
+
+    `share` of the run done, `left` in seconds, `waiting` the share of time without data. `loss` is the mean since the
+    line before, of the steps where it was a number. `note` says what somebody should know, mostly nothing.
+    """
+
+    step: int
+    loss: float
+    rate: float
+    steps_per_second: float
+    share: float
+    left: float
+    waiting: float
+    scores: Scores | None = None
+    stage: str = ""
+    note: str = ""
+
+    def line(self) -> str:
+        """The measurement as one line of JSON, which has no word for what is no number: null."""
+        values = dataclasses.asdict(self)
+        return json.dumps({k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()})
+
+
+@contextlib.contextmanager
+def log_to(path: Path, step: int) -> Iterator[Callable[[str], None]]:
+    """The log, for writing lines to it; it keeps those up to `step`, of which a resumed run's state knows.
+
+    Raises:
+        OutputError: it cannot be written.
+        ResourceError: the disk is full.
+    """
+    kept = (
+        [line for line in path.read_bytes().splitlines(keepends=True) if _known(line, step)]
+        if step >= 0 and path.is_file()
+        else []
+    )
+    path.write_bytes(b"".join(kept))
+    with path.open("ab", buffering=0) as file:
+
+        def write(line: str) -> None:
+            try:
+                file.write(line.encode() + b"\n")
+            except OSError as error:
+                if disk_full(error):
+                    raise ResourceError(f"the disk is full: {path} cannot go on") from error
+                raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+
+        yield write
+
+
+def _known(line: bytes, step: int) -> bool:
+    """Whether a line is whole and not after `step`: a kill leaves half a line, or lines that no state has seen."""
+    try:
+        return int(json.loads(line)["step"]) <= step
+    except (ValueError, KeyError, TypeError):
+        return False

@@ -1,0 +1,72 @@
+"""How good the average is by now: whole pictures of held-out scenes, in numbers and to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from lowlight_cli.exposure import apply_gain, auto_gain
+from lowlight_cli.metrics import gt_mean, psnr, ssim
+from lowlight_cli.networks import build
+from lowlight_cli.training.data import Bytes, Floats, Pair
+from lowlight_cli.training.plan import Mixed
+from lowlight_cli.training.run import Run, Scores
+from lowlight_cli.weights.disk import replaced
+
+__all__ = ["contact_sheet", "validate"]
+
+SHEET = 4
+"""How many pictures the sheet shows."""
+HEIGHT = 200
+
+
+@torch.inference_mode()
+def validate(run: Run, average: dict[str, Tensor], pairs: list[Pair], mixed: Mixed) -> Scores:
+    """Whole pictures through the averaged network; the first few also go to `validation.jpg` in the run's folder."""
+    network = build(run.model)
+    network.load_state_dict(average)
+    network = network.to(run.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    rows: list[tuple[float, float, float]] = []
+    shown: list[tuple[Bytes, Bytes, Bytes]] = []
+    for pair in pairs:
+        assert pair.low is not None
+        low, high = (np.divide(picture, 255, dtype=np.float32) for picture in (pair.low, pair.high))
+        if run.recipe.input == "exposed":
+            low = apply_gain(low, auto_gain(low))
+        x = torch.from_numpy(low).permute(2, 0, 1)[None].to(run.device, memory_format=torch.channels_last)
+        with mixed():
+            y = network(x)
+        output = np.rint(y[0].float().clamp(0, 1).permute(1, 2, 0).cpu().numpy() * 255) / np.float32(255)
+        rows.append((psnr(output, high), psnr(gt_mean(output, high), high), ssim(output, high)))
+        if len(shown) < SHEET:
+            shown.append((pair.low, _bytes(output), pair.high))
+    contact_sheet(shown, run.output / "validation.jpg")
+    means = np.mean(rows, 0)
+    return Scores(float(means[0]), float(means[1]), float(means[2]), len(rows))
+
+
+def contact_sheet(rows: list[tuple[Bytes, Bytes, Bytes]], path: Path) -> None:
+    """A row a picture: the dark one, what became of it, the reference; each (H, W, 3) uint8, shown `HEIGHT` high.
+
+    Raises:
+        OutputError: the folder cannot be written.
+        ResourceError: the disk is full.
+    """
+    strips = []
+    for row in rows:
+        height, width = row[0].shape[:2]
+        size = (max(1, round(width * HEIGHT / height)), HEIGHT)
+        strips.append(np.hstack([cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in row]))
+    widest = max(strip.shape[1] for strip in strips)
+    sheet = np.vstack([np.pad(strip, ((0, 4), (0, widest - strip.shape[1]), (0, 0))) for strip in strips])
+    with replaced(path) as part:
+        Image.fromarray(sheet.astype(np.uint8)).save(part, "JPEG", quality=88)
+
+
+def _bytes(picture: Floats) -> Bytes:
+    return np.asarray(np.rint(picture * 255), np.uint8)

@@ -1,0 +1,267 @@
+"""The papers' losses against values worked out by hand; their stages: what moves, and what must not."""
+
+import colorsys
+import math
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lowlight_cli.networks import NETWORKS, build
+from lowlight_cli.training import recipes
+from lowlight_cli.training.data import Batch
+from lowlight_cli.training.losses import hue_and_saturation, seen_through, ssim, taken_for_real
+from lowlight_cli.training.plan import Plan
+from lowlight_cli.training.recipe import load
+from lowlight_cli.training.recipes import dgaf, drgn, frlie, jcrnet, neid
+
+
+def picture(seed: int, *shape: int) -> Tensor:
+    return torch.rand(*(shape or (2, 3, 16, 16)), generator=torch.Generator().manual_seed(seed))
+
+
+def colour(hue: float, saturation: float = 1.0, value: float = 1.0) -> Tensor:
+    """One pixel, hue in degrees."""
+    return torch.tensor(colorsys.hsv_to_rgb(hue / 360, saturation, value)).view(1, 3, 1, 1)
+
+
+def planned(name: str) -> tuple[nn.Module, Plan]:
+    torch.manual_seed(0)
+    network = build(name)
+    settings = ("weights.perceptual=0",) if name == "dgaf" else ()
+    return network, recipes.plan(name, network, load(name, settings, "paper"), nullcontext)
+
+
+BATCH = Batch(picture(1) * 0.2, picture(2), picture(3, 2, 3, 64, 64) * 0.2, picture(4) * 0.2)
+
+
+# ------------------------------------------------------------------------------------------------- what two share
+
+
+def test_hue_and_saturation_are_those_of_colorsys() -> None:
+    pixels = picture(5, 1, 3, 20, 20)
+    hue, saturation = hue_and_saturation(pixels)
+    for (r, g, b), h, s in zip(pixels[0].flatten(1).T.tolist(), hue.flatten(), saturation.flatten(), strict=True):
+        assert (h.item(), s.item()) == pytest.approx(colorsys.rgb_to_hsv(r, g, b)[:2], abs=1e-5)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
+def test_hue_of_grey_pulls_nowhere(level: float) -> None:
+    grey = torch.full((1, 3, 4, 4), level, requires_grad=True)
+    (frlie.hue(grey, picture(6, 1, 3, 4, 4)) + neid.colour(grey, picture(6, 1, 3, 4, 4))).backward()
+    assert grey.grad is not None and torch.isfinite(grey.grad).all()
+
+
+def test_what_adversaries_think() -> None:
+    assert taken_for_real(torch.zeros(3)).item() == pytest.approx(math.log(2))
+    assert seen_through(torch.tensor([math.log(3)])).item() == pytest.approx(math.log(4))  # D = 3/4
+
+
+# ---------------------------------------------------------------------------------------------------------- jcrnet
+
+
+def test_laplacian_of_a_dot() -> None:
+    """0.4^2 stays after the blur; 4 * 0.16, 4 * 0.02 and 4 * 0.0025 go round it, and come back by the same taps."""
+    dot = torch.zeros(1, 1, 17, 17)
+    dot[..., 8, 8] = 1
+    back = 0.64 * 0.16 + 4 * 0.08 * 0.02 + 4 * 0.01 * 0.0025
+    assert jcrnet.laplacian(dot)[0, 0, 8, 8].item() == pytest.approx(1 - back, abs=1e-6)
+    flat = jcrnet.laplacian(torch.full((1, 3, 16, 16), 0.7))[..., 4:-4, 4:-4]
+    assert flat.abs().max() < 1e-6
+
+
+def test_edges_of_jcrnet() -> None:
+    x = picture(7)
+    assert jcrnet.edge(x, x).item() == pytest.approx(1e-3)
+    by_hand = torch.sqrt(jcrnet.laplacian(x) ** 2 + 1e-6).mean().item()
+    zero = torch.zeros_like(x)
+    assert jcrnet.edge(x, zero).item() == pytest.approx(by_hand, rel=1e-5)
+    assert jcrnet.total(x, zero, 0.05).item() == pytest.approx(
+        torch.sqrt(x**2 + 1e-6).mean().item() + 0.05 * by_hand, rel=1e-5
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ neid
+
+
+def test_huber_of_neid() -> None:
+    output, high = torch.tensor([0.05, -0.5]), torch.zeros(2)
+    assert neid.huber(output, high, 0.1).item() == pytest.approx((0.00125 + 0.1 * 0.5 - 0.005) / 2)
+
+
+def test_detail_of_neid() -> None:
+    assert neid.detail(torch.tensor([0.1, 0.3]), torch.zeros(2)).item() == pytest.approx(0.05)
+
+
+def test_colour_of_neid() -> None:
+    """Hues (1/3, 2/3) and (2/3, 1/3): their cosine is 4/5. Saturations (1, 1/2) and (1, 1): 3 / sqrt(10)."""
+    output = torch.cat([colour(120), colour(240)], 3)
+    swapped = torch.cat([colour(240), colour(120)], 3)
+    assert neid.colour(output, swapped).item() == pytest.approx(0.2, abs=1e-6)
+    assert neid.colour(output, output).item() == pytest.approx(0, abs=1e-6)
+    paler = torch.cat([colour(120), colour(240, 0.5)], 3)
+    assert neid.colour(paler, output).item() == pytest.approx(1 - 1.5 / math.sqrt(1.25 * 2), abs=1e-6)
+
+
+def test_neid_starts_as_published() -> None:
+    network, _ = planned("neid")
+    deviations = [
+        m.weight.std().item() for m in network.modules() if isinstance(m, nn.Conv2d) and m.weight.numel() > 9999
+    ]
+    assert deviations == pytest.approx([0.02] * len(deviations), rel=0.05)
+
+
+# ----------------------------------------------------------------------------------------------------------- frlie
+
+
+@pytest.mark.parametrize(("one", "other", "angle"), [(0, 0, 0), (0, 180, 180), (0, 60, 60), (350, 10, 20)])
+def test_hue_of_frlie(one: float, other: float, angle: float) -> None:
+    assert frlie.hue(colour(one), colour(other)).item() == pytest.approx(angle / 180, abs=1e-5)
+
+
+def test_norms_of_frlie() -> None:
+    x, zero = torch.tensor([0.1, -0.3]), torch.zeros(2)
+    assert frlie.reconstruction(x, zero).item() == pytest.approx(0.05)
+    assert frlie.decoding(x, zero).item() == pytest.approx(0.05)
+    assert frlie.feature_matching(x, zero).item() == pytest.approx(0.2)
+
+
+def test_the_second_stage_of_frlie_is_eq_7_with_the_normal_light_target() -> None:
+    network, plan = planned("frlie")
+    network.eval()
+    restored = network.feature_processor(network.encoder(BATCH.low))
+    output = network.decoder(restored)
+    by_hand = (
+        100 * ((output - BATCH.high) ** 2).mean()
+        + 0.2 * (restored - network.encoder(BATCH.high)).abs().mean()
+        + 0.5 * (1 - ssim(output, BATCH.high))
+        + 0.05 * frlie.hue(output, BATCH.high)
+    )
+    assert plan.stages[1].losses(BATCH)[0].item() == pytest.approx(by_hand.item(), rel=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------------------ drgn
+
+
+def test_adversary_of_drgn() -> None:
+    assert drgn.adversarial(torch.tensor([math.log(3)]), torch.zeros(1)).item() == pytest.approx(
+        math.log(4 / 3) + math.log(2)
+    )
+
+
+def test_histogram_of_drgn() -> None:
+    """Zero lies half-way between bins 31 and 32; four values of 1 are in the last."""
+    counts = drgn.histogram(torch.tensor([0.0, 0.0, 1.0, 1.0]).view(1, 1, 2, 2))[0, 0] * (4 + 0.064)
+    assert counts[31].item() == pytest.approx(1.001, rel=1e-4) == counts[32].item()
+    assert counts[63].item() == pytest.approx(2.001, rel=1e-4)
+    value = torch.tensor(0.1, requires_grad=True)
+    drgn.histogram(value.view(1, 1, 1, 1))[0, 0, 40:].sum().backward()
+    assert value.grad is not None
+
+
+def test_consistency_of_drgn() -> None:
+    """All four values in the first bin against all in the last: (4.001 - 0.001) / 4.064 of log 4001."""
+    one = torch.ones(1, 1, 2, 2)
+    assert drgn.consistency(one, one).item() == pytest.approx(0, abs=1e-6)
+    assert drgn.consistency(-one, one).item() == pytest.approx(4 / 4.064 * math.log(4001), rel=1e-4)
+
+
+def test_refinement_of_drgn() -> None:
+    x = picture(8)
+    assert drgn.refinement(x, x, -0.2).item() == pytest.approx(1e-3 - 0.2, abs=1e-5)
+
+
+class Halve(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return -x / 2
+
+
+def test_synthesis_of_drgn() -> None:
+    """I_D = -0.1, the first dark picture 0.7, I_D,ref -0.35, I_L,ref 0.45."""
+    dark, degradation = drgn.synthesised(Halve(), torch.tensor(0.2), torch.tensor(0.8))
+    assert (dark.item(), degradation.item()) == pytest.approx((0.45, -0.35))
+
+
+# ------------------------------------------------------------------------------------------------------------ dgaf
+
+
+def test_losses_of_dgaf() -> None:
+    x, y = torch.full((1, 3, 4, 4), 0.7), torch.full((1, 3, 4, 4), 0.5)
+    assert dgaf.distance(x, y).item() == pytest.approx(0.2)
+    omega = torch.full((1, 1, 8, 8), 0.25)
+    assert dgaf.weighted(x, y, omega).item() == pytest.approx(0.15)
+
+
+def test_likeness_of_dgaf() -> None:
+    logits = torch.full((1, 1, 8, 8), math.log(3))
+    assert dgaf.likeness(logits, 32, 30).shape == (1, 1, 32, 30)
+    assert dgaf.likeness(logits, 32, 32).mean().item() == pytest.approx(0.75)
+    logits[..., :4] = -100  # 0: the middle of seven cells across a border sees four of 3/4
+    assert dgaf.likeness(logits, 8, 8)[0, 0, 4, 4].item() == pytest.approx(0.75 * 4 / 7, rel=1e-4)
+
+
+def test_where_the_pseudo_night_looks_real_dgaf_pays_no_attention() -> None:
+    _, plan = planned("dgaf")
+    last = plan.helpers["judge"][-1]
+    nn.init.zeros_(last.weight)
+    found = []
+    for logit in (-100.0, 0.0, 100.0):
+        nn.init.constant_(last.bias, logit)
+        found.append(plan.stages[1].losses(BATCH)[0].item())
+    assert found[0] > 0 and found[1] == pytest.approx(found[0] / 2, rel=1e-4) and found[2] == pytest.approx(0, abs=1e-6)
+
+
+def test_the_perceptual_stand_in_is_frlies_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Found:
+        path = "here"
+
+    state = build("frlie").state_dict()
+    monkeypatch.setattr(dgaf, "resolve", lambda *_, **__: Found)
+    monkeypatch.setattr(dgaf.files, "load", lambda *_: (state, {}))
+    plan = recipes.plan("dgaf", build("dgaf"), load("dgaf", (), "paper"), nullcontext)
+    features = plan.helpers["perceptual"].eval()(BATCH.high)
+    assert features.shape == (2, 128, 4, 4)
+    _, without = planned("dgaf")
+    for helper in ("darkening", "judge"):
+        plan.helpers[helper].load_state_dict(without.helpers[helper].state_dict())
+    added = plan.stages[0].losses(BATCH)[0] - without.stages[0].losses(BATCH)[0]
+    perceptual = plan.helpers["perceptual"]
+    dark = plan.helpers["darkening"](BATCH.high)
+    by_hand = 0.02 * (perceptual(dark) - perceptual(BATCH.low)).abs().mean()
+    assert added.item() == pytest.approx(by_hand.item(), rel=1e-2, abs=1e-5)
+
+
+# ---------------------------------------------------------------------------------------------------------- stages
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_stages_fit_the_numbers(name: str) -> None:
+    network, plan = planned(name)
+    recipe = load(name, (), "paper")
+    assert len(plan.stages) == len(recipe.shares) and recipe.input == "as-is" and recipe.ema == 0
+    last = {id(p) for module in plan.stages[-1].groups[0] for p in module.parameters()}
+    assert last <= {id(p) for p in network.parameters()}
+
+
+@pytest.mark.parametrize("name", ["lw-drgn", "dgaf"])
+def test_an_adversarys_loss_moves_nothing_but_the_adversary(name: str) -> None:
+    _, plan = planned(name)
+    stage = plan.stages[0]
+    stage.losses(BATCH)[1].backward()
+    assert all(p.grad is None for module in stage.groups[0] for p in module.parameters())
+    assert all(p.grad is not None for module in stage.groups[1] for p in module.parameters())
+
+
+def test_rates_are_those_of_the_papers() -> None:
+    def at(name: str, *shares: float) -> list[float]:
+        recipe = load(name, (), "paper")
+        return [recipe.rate_at(0, share) for share in shares]
+
+    assert at("jcrnet", 0, 0.5, 1) == pytest.approx([2e-4, 1.005e-4, 1e-6])
+    assert at("neid", 0, 0.24, 0.25, 0.5, 1) == pytest.approx([1e-4, 1e-4, 1e-5, 1e-6, 1e-6])
+    assert at("frlie", 0, 0.25, 0.4999, 0.5, 1) == pytest.approx([2e-4, 1.1e-4, 2e-5, 2e-4, 2e-5], rel=5e-3)
+    assert at("drgn", 0, 6_100 / 43_200, 1) == pytest.approx([5e-4, 4.5e-4, 5e-4 * 0.9**7])
+    assert at("dgaf", 0, 0.11, 0.5, 0.99) == pytest.approx([1e-4, 5e-5, 1e-4, 6.25e-6])
+    assert np.isclose(load("neid").rate_at(0, 0), 1e-3 / 50)

@@ -1,0 +1,247 @@
+"""Runs that go wrong: interrupted anywhere, no number, a full disk; and sources that do not suit a recipe."""
+
+import json
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+
+from lowlight_cli.errors import InputError, LowlightError, ResourceError, UsageError
+from lowlight_cli.training import checkpoint, data, feeding
+from lowlight_cli.training.checkpoint import unbroken
+from lowlight_cli.training.loop import Progress, Run, train
+from lowlight_cli.training.recipe import load
+from lowlight_cli.training.recipes import best
+from lowlight_cli.training.run import log_to
+from lowlight_cli.weights import files
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    random = np.random.default_rng(0)
+    for side in ("low", "high", "nights", "tiny"):
+        (folder / side).mkdir()
+    for i in range(24):
+        high = np.kron(random.uniform(60, 220, (2, 3, 3)), np.ones((16, 16, 1))).astype(np.uint8)
+        Image.fromarray(high // 8).save(folder / "low" / f"{i}.png")
+        Image.fromarray(high).save(folder / "high" / f"{i}.png")
+        Image.fromarray(high // 9).save(folder / "nights" / f"{i}.png")
+    for side in ("low", "high"):
+        (folder / "mixed" / side).mkdir(parents=True)
+        for i, size in enumerate((40, 40, 20)):
+            Image.new("RGB", (size, size)).save(folder / "mixed" / side / f"{i}.png")
+    return folder
+
+
+def run_of(pictures: Path, output: Path, name: str, kind: str, *more: str, **numbers: int) -> Run:
+    settings = ("weights.perceptual=0",) if (name, kind) == ("dgaf", "paper") else ()
+    recipe = replace(load(name, settings, kind), crop=16, batch=2, crop_end=0, batch_end=0, warmup=1)
+    texts = [f"pairs:{pictures / 'low'},{pictures / 'high'}", *(f"{m}:{pictures / 'nights'}" for m in more)]
+    sources = tuple(data.parse(text) for text in texts)
+    given = {"steps": 6, "every": 2, "validate": 0} | numbers
+    return Run(name, sources, output, pictures / "cache", recipe, bf16=False, threads=1, **given)  # type: ignore[arg-type]
+
+
+def tensors(path: Path) -> dict[str, torch.Tensor]:
+    with safe_open(path, "pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+
+
+def quiet(_: Progress) -> None:
+    pass
+
+
+def at_step(number: int, error: type[BaseException]) -> Callable[[Progress], None]:
+    def report(seen: Progress) -> None:
+        if seen.step == number:
+            raise error
+
+    return report
+
+
+@pytest.mark.parametrize(("name", "more"), [("frlie", ()), ("lw-drgn", ("bright",)), ("dgaf", ("dark",))])
+def test_stages_and_adversaries_resume_to_the_bit(
+    pictures: Path, tmp_path: Path, name: str, more: tuple[str, ...]
+) -> None:
+    whole = run_of(pictures, tmp_path / "whole", name, "paper", *more)
+    seen: list[Progress] = []
+    train(whole, seen.append)
+    assert len(dict.fromkeys(p.stage for p in seen)) == 2
+    broken = replace(whole, output=tmp_path / "broken")
+    for stop in (2, 4):  # in the first stage; in the second
+        with pytest.raises(KeyboardInterrupt):
+            train(replace(broken, resume=stop > 2), at_step(stop, KeyboardInterrupt))
+    train(replace(broken, resume=True), quiet)
+    there, here = (tensors(r.output / "state.safetensors") for r in (whole, broken))
+    assert there.keys() == here.keys() and any(key.startswith("helpers.") for key in there) == bool(more)
+    for key, value in there.items():
+        assert torch.equal(value, here[key]), key
+
+
+def test_what_a_kill_leaves_is_cleared_away(pictures: Path, tmp_path: Path) -> None:
+    run = run_of(pictures, tmp_path, "dgaf", "best", steps=2)
+    train(run, quiet)
+    log = tmp_path / "log.jsonl"
+    known = log.read_text()
+    log.write_text(known + '{"step": 3, "loss": 1}\n{"step": 4, "lo')
+    (tmp_path / ".state.safetensors.0a0a0a0a.part").write_bytes(b"half")
+    train(replace(run, steps=4, resume=True), quiet)
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [2, 4]
+    assert log.read_text().startswith(known) and not list(tmp_path.glob(".*.part"))
+
+
+def test_a_step_is_done_before_an_interrupt() -> None:
+    done = []
+    with pytest.raises(KeyboardInterrupt):
+        with unbroken():
+            signal.raise_signal(signal.SIGINT)
+            done.append("the step")
+        done.append("nothing after it")
+    assert done == ["the step"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_request_to_end_saves(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit):
+        train(run_of(pictures, tmp_path, "dgaf", "best", every=5, steps=40), at_step(20, SystemExit))
+    with safe_open(tmp_path / "state.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["numbers"])["step"] == 20
+
+
+# --------------------------------------------------------------------------------------------------- not a number
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, bad: Callable[[int], bool]) -> None:
+    """Make the loss of some calls no number."""
+    calls = iter(range(10**6))
+    right = best.losses.supervised
+    monkeypatch.setattr(
+        best.losses, "supervised", lambda *a, **k: right(*a, **k) * (float("nan") if bad(next(calls)) else 1.0)
+    )
+
+
+def test_no_number_goes_back_and_slows_down(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoil(monkeypatch, lambda call: 10 <= call < 40)
+    seen: list[Progress] = []
+    path = train(run_of(pictures, tmp_path, "dgaf", "best", steps=60, every=10), seen.append)
+    noted = [p for p in seen if p.note]
+    assert [p.step for p in noted] == [30] and "half" not in noted[0].note and "0.5 of the rate" in noted[0].note
+    assert np.isnan(noted[0].loss) and np.isfinite(seen[-1].loss)
+    rates = {p.step: p.rate for p in seen}
+    assert rates[40] < 0.6 * rates[30]
+    assert all(torch.isfinite(value).all() for value in files.load(path, "dgaf")[0].values())
+    assert '"loss": null' in (tmp_path / "log.jsonl").read_text()
+
+
+def test_never_a_number_is_an_error(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoil(monkeypatch, lambda _: True)
+    seen: list[Progress] = []
+    with pytest.raises(LowlightError, match=r"no number at step 120, even at 0\.0312 of the rate"):
+        train(run_of(pictures, tmp_path, "dgaf", "best", steps=200, every=20), seen.append)
+    assert len(seen) == 5
+
+
+def test_one_step_without_a_number_is_left_out(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoil(monkeypatch, lambda call: call == 2)
+    seen: list[Progress] = []
+    train(run_of(pictures, tmp_path, "dgaf", "best", steps=4), seen.append)
+    assert not any(p.note for p in seen)
+    assert tensors(tmp_path / "state.safetensors")["optimiser.0.step"].item() == 3
+
+
+def test_poisoned_statistics_go_back_at_once(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batch norms keep what they saw: a picture that is no number would stay in them for good."""
+    right, calls = feeding.data.batch_of, iter(range(100))
+
+    def poisoned(*arguments: object, **named: object) -> data.Batch:
+        batch = right(*arguments, **named)  # type: ignore[arg-type]
+        if next(calls) == 3:
+            batch.low.fill_(float("nan"))
+        return batch
+
+    monkeypatch.setattr(feeding.data, "batch_of", poisoned)
+    seen: list[Progress] = []
+    path = train(run_of(pictures, tmp_path, "frlie", "best"), seen.append)
+    assert [bool(p.note) for p in seen] == [False, True, False]
+    assert all(torch.isfinite(value).all() for value in files.load(path, "frlie")[0].values())
+
+
+# ------------------------------------------------------------------------------------------------------- full disk
+
+
+def test_a_full_disk_leaves_the_state_before(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = checkpoint.save_file
+
+    def full(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
+        if json.loads(metadata["numbers"])["step"] > 2:
+            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        right(tensors, path, metadata)
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    run = run_of(pictures, tmp_path, "dgaf", "best")
+    with pytest.raises(ResourceError, match="disk is full"):
+        train(run, quiet)
+    monkeypatch.undo()
+    assert not list(tmp_path.glob(".*.part"))
+    seen: list[Progress] = []
+    train(replace(run, resume=True), seen.append)
+    assert [p.step for p in seen] == [4, 6]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no /dev/full")
+def test_a_log_on_a_full_disk() -> None:
+    with pytest.raises(ResourceError, match="disk is full"), log_to(Path("/dev/full"), -1) as write:
+        write("{}")
+
+
+# -------------------------------------------------------------------------------------------- sources and recipes
+
+
+def test_nights_are_wanted_and_only_there(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="give --data dark:PATH"):
+        train(run_of(pictures, tmp_path, "dgaf", "paper"), quiet)
+    with pytest.raises(UsageError, match="of no use to dgaf with --recipe best"):
+        train(run_of(pictures, tmp_path, "dgaf", "best", "dark"), quiet)
+
+
+def test_unpaired_crops_lie_beside_the_pairs(pictures: Path, tmp_path: Path) -> None:
+    run = run_of(pictures, tmp_path, "dgaf", "paper", "dark")
+    feed = feeding.read(run)
+    assert len(feed.unpaired) == 24 and len(feed.pools) == 1
+    batches = feeding.batches(run, feed, 0, lambda _: 0.0)
+    batch = next(batches)
+    batches.close()
+    assert batch.unpaired is not None and batch.unpaired.shape == batch.low.shape
+    assert set((batch.unpaired * 255).round().flatten().int().tolist()) <= set(range(26))
+
+
+def test_pictures_smaller_than_the_crop_are_named(pictures: Path, tmp_path: Path) -> None:
+    run = run_of(pictures, tmp_path, "dgaf", "best")
+    sources = (data.parse(f"pairs:{pictures}/mixed/low,{pictures}/mixed/high"),)
+    with pytest.raises(InputError, match="1 pictures are smaller than the crop of 32, first 2"):
+        train(replace(run, sources=sources, recipe=replace(run.recipe, crop=32)), quiet)
+
+
+def test_a_contact_sheet_shows_what_it_does(pictures: Path, tmp_path: Path) -> None:
+    train(run_of(pictures, tmp_path, "dgaf", "best", validate=1, steps=2), quiet)
+    with Image.open(tmp_path / "validation.jpg") as sheet:
+        assert sheet.size == (900, 204)
+
+
+def test_a_recipe_that_is_not_there() -> None:
+    with pytest.raises(UsageError, match="--recipe worst: neid has best and paper"):
+        load("neid", (), "worst")
+    for wrong in ("weights.nothing=1", "weights=1", "weights.detail='a'", "shares=[0.5, 0.5]", "schedule='up'"):
+        with pytest.raises(UsageError):
+            load("neid", (wrong,), "paper")
+    with pytest.raises(UsageError):
+        load("frlie", ("shares=[0.9, 0.2]",), "paper")
+    assert load("neid", ("weights.detail=1",), "paper").weights["detail"] == 1
+    assert load("frlie", ("shares=[0.25, 0.75]",), "paper").stage_at(0.3) == 1
