@@ -24,6 +24,7 @@ from lowlight_cli.enhancer import Enhancer
 from lowlight_cli.errors import LowlightError, OutputError, ResourceError
 from lowlight_cli.look import mean_luma
 from lowlight_cli.pictures import MAX_PIXELS, Photo, encode, read, write
+from lowlight_cli.sheets import beside
 from lowlight_cli.targets import PIPE, Job
 
 __all__ = ["Light", "Outcome", "Saving", "enhance_files"]
@@ -40,6 +41,7 @@ class Saving:
         strip_metadata: write no EXIF, XMP, texts.
         strip_gps: write no places.
         provenance: note in the file by what it was made.
+        compare: write input and result side by side, with labels, in place of the result.
     """
 
     format: str = "keep"
@@ -48,6 +50,7 @@ class Saving:
     strip_metadata: bool = False
     strip_gps: bool = False
     provenance: bool = True
+    compare: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class Outcome:
         before: brightness of the input, where that was asked for.
         after: brightness of the result.
         notes: one line each on what could not be kept.
+        tiles: into how many tiles it was cut; 1 is whole.
         data: the file's content, where the target is stdout.
     """
 
@@ -85,6 +89,7 @@ class Outcome:
     before: Light | None = None
     after: Light | None = None
     notes: tuple[str, ...] = ()
+    tiles: int = 1
     data: bytes | None = field(default=None, repr=False)
 
 
@@ -144,10 +149,12 @@ def _enhance_file(
 
     try:
         with _timed(seconds, "run"):
-            lit = enhancer.enhance_photo(photo)
+            attempts: list[int] = []
+            lit = enhancer.enhance_photo(photo, attempts.append)
         untouched = lit.pixels is photo.pixels
         with _timed(seconds, "write"):
-            data = _save(job.target, lit, saving, "" if untouched else _maker(enhancer))
+            shown = beside(photo, lit) if saving.compare else lit
+            data = _save(job.target, shown, saving, "" if untouched else _maker(enhancer))
     except MemoryError:
         return failed(ResourceError(f"{job.source}: out of memory: use a smaller picture"))
     except LowlightError as error:
@@ -160,7 +167,12 @@ def _enhance_file(
         size=(photo.width, photo.height),
         before=_light(photo.pixels) if measure else None,
         after=_light(lit.pixels) if measure else None,
-        notes=(*photo.notes, *(["bright already, left alone"] if untouched and enhancer.settings.look.gate else [])),
+        notes=(
+            *photo.notes,
+            *(["bright already, left alone"] if untouched and enhancer.settings.look.gate else []),
+            *_retried(attempts),
+        ),
+        tiles=attempts[-1] if attempts else 1,
         data=data,
     )
 
@@ -192,6 +204,11 @@ def _save(target: Path, photo: Photo, saving: Saving, maker: str) -> bytes | Non
         strip_gps=saving.strip_gps,
         provenance=maker if maker and saving.provenance and not saving.strip_metadata else None,
     )
+
+
+def _retried(attempts: list[int]) -> list[str]:
+    """What to say where the memory gave out on the way; each attempt is a number of tiles."""
+    return [f"the memory gave out, begun again in {attempts[-1]} tiles"] if len(set(attempts)) > 1 else []
 
 
 def _maker(enhancer: Enhancer) -> str:

@@ -55,6 +55,8 @@ def enhance(
     exposure: options.Exposure = None,
     protect_highlights: options.ProtectHighlights = False,
     gate: options.Gate = None,
+    self_ensemble: options.SelfEnsemble = False,
+    compare: options.Compare = False,
     exist: options.Exist = options.ExistChoice.error,
     format: options.Format = "keep",
     quality: options.Quality = None,
@@ -69,6 +71,8 @@ def enhance(
     device: options.Device = "auto",
     precision: options.Precision = options.PrecisionChoice.auto,
     engine: options.Engine = "auto",
+    tile: options.Tile = None,
+    memory: options.Memory = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -100,6 +104,7 @@ def enhance(
         strip_metadata=strip_metadata,
         strip_gps=strip_gps,
         provenance=not no_provenance,
+        compare=compare,
     )
     with report.transfer(f"weights of {model}") as moved:
         enhancer = Enhancer(
@@ -112,6 +117,9 @@ def enhance(
             exposure=exposure,
             protect_highlights=protect_highlights,
             gate=gate,
+            self_ensemble=self_ensemble,
+            tile=tile,
+            memory=memory,
             offline=offline,
             on_message=report.note,
             on_progress=moved,
@@ -191,7 +199,8 @@ def _tell(outcome: Outcome, seconds: Mapping[str, float], json: bool) -> None:
         report.note(f"{outcome.path}: {each}")
     if outcome.size:
         spent = ", ".join(f"{stage} {value:.2f}" for stage, value in seconds.items())
-        report.detail(f"{outcome.path}: {outcome.size[0]}x{outcome.size[1]}, {sum(seconds.values()):.2f} s: {spent}")
+        size = f"{outcome.size[0]}x{outcome.size[1]}" + (f" in {outcome.tiles} tiles" if outcome.tiles > 1 else "")
+        report.detail(f"{outcome.path}: {size}, {sum(seconds.values()):.2f} s: {spent}")
 
 
 def _summary(done: int, skipped: int, failed: int, enhancer: Enhancer | None, taken: float) -> str:
@@ -226,6 +235,7 @@ def _fields(outcome: Outcome, enhancer: Enhancer, seconds: Mapping[str, float]) 
             "precision": engine.precision,
             "width": outcome.size[0],
             "height": outcome.size[1],
+            "tiles": outcome.tiles,
             "seconds": {stage: round(value, 4) for stage, value in seconds.items()},
             "notes": list(outcome.notes),
         }

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from enum import StrEnum
 from typing import Annotated, Final
 
 import typer
 
 from lowlight_cli.cli import report
+from lowlight_cli.engines import SMALLEST_SIDE
 from lowlight_cli.networks import NETWORKS
 
 __all__ = [
-    "BitDepth", "BitDepthChoice", "Debug", "Device", "Engine", "Exist", "ExistChoice", "Exposure", "Format", "Gate",
-    "Json", "MaxPixels", "Model", "Offline", "Precision", "PrecisionChoice", "ProtectHighlights", "Provenance",
-    "Quality", "Quiet", "Strength", "StripGps", "StripMetadata", "Verbose", "Weights",
+    "BitDepth", "BitDepthChoice", "Compare", "Debug", "Device", "Engine", "Exist", "ExistChoice", "Exposure", "Format",
+    "Gate", "Json", "MaxPixels", "Memory", "Model", "Offline", "Precision", "PrecisionChoice", "ProtectHighlights",
+    "Provenance", "Quality", "Quiet", "SelfEnsemble", "Strength", "StripGps", "StripMetadata", "Tile", "Verbose",
+    "Weights",
 ]  # fmt: skip
 
 # The panels of --help. What belongs together stands together.
@@ -114,6 +117,20 @@ ProtectHighlights = Annotated[
     _option(
         "--protect-highlights/--no-protect-highlights", envvar="LOWLIGHT_PROTECT_HIGHLIGHTS", rich_help_panel=LOOK,
         help="Keep lamps and skies as bright as they were.",
+    ),
+]  # fmt: skip
+SelfEnsemble = Annotated[
+    bool,
+    _option(
+        "--self-ensemble", envvar="LOWLIGHT_SELF_ENSEMBLE", rich_help_panel=LOOK,
+        help="Take the mean over eight flips and turns: a little better, eight times the work.",
+    ),
+]  # fmt: skip
+Compare = Annotated[
+    bool,
+    _option(
+        "--compare", envvar="LOWLIGHT_COMPARE", rich_help_panel=LOOK,
+        help="Write input and result side by side, with labels, in place of the result.",
     ),
 ]  # fmt: skip
 
@@ -228,6 +245,43 @@ Engine = Annotated[
     _option(
         "--engine", metavar="auto|torch", envvar="LOWLIGHT_ENGINE", rich_help_panel=MACHINE,
         help="What runs the network.",
+    ),
+]  # fmt: skip
+
+
+def _tile(text: str) -> int | None:
+    """`auto` as None, `off` as 0, else pixels."""
+    if text in ("auto", "off"):
+        return None if text == "auto" else 0
+    if not text.isdecimal() or int(text) < SMALLEST_SIDE:
+        raise typer.BadParameter(f"{text!r} is neither auto, off nor a number from {SMALLEST_SIDE}")
+    return int(text)
+
+
+def _memory(text: str) -> int | None:
+    """`auto` as None, else bytes: `4GB`, `512MB`, `4GiB`; a plain number is of bytes."""
+    if text == "auto":
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*(?:([kmgt])(i?)b?|b)?", text.strip(), re.IGNORECASE)
+    unit = (1024 if found[3] else 1000) ** " kmgt".index((found[2] or " ").lower()) if found else 0
+    if not found or (size := int(float(found[1]) * unit)) < 1:
+        raise typer.BadParameter(f"{text!r} is neither auto nor a size such as 4GB, 512MB or 4GiB")
+    return size
+
+
+Tile = Annotated[
+    int | None,
+    _option(
+        "--tile", metavar="auto|off|N", parser=_tile, envvar="LOWLIGHT_TILE", show_default="auto",
+        rich_help_panel=MACHINE,
+        help="Cut large pictures: auto does where memory does not suffice, off never, N into tiles of N pixels a side.",
+    ),
+]  # fmt: skip
+Memory = Annotated[
+    int | None,
+    _option(
+        "--memory", metavar="auto|SIZE", parser=_memory, envvar="LOWLIGHT_MEMORY", show_default="what is free",
+        rich_help_panel=MACHINE, help="How much may be used in all, such as 4GB; on a GPU, of its memory.",
     ),
 ]  # fmt: skip
 

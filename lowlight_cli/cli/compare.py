@@ -1,0 +1,76 @@
+"""`lowlight compare`: one picture through every model, on one sheet."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from lowlight_cli.cli import options, report
+from lowlight_cli.errors import WeightsError
+
+__all__ = ["compare"]
+
+SHAPE: Final = 1.4
+"""Width over height of a sheet, about."""
+
+
+def compare(
+    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="A picture.", show_default=False)],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="SHEET", show_default="photo_compare.jpg", help="The file to write."),
+    ] = None,
+    side: Annotated[
+        int | None,
+        typer.Option(
+            min=16, metavar="N", show_default="1024",
+            help="Reduce the picture to N pixels of its longer side first; large ones take long.",
+        ),
+    ] = 1024,
+    exist: options.Exist = options.ExistChoice.error,
+    device: options.Device = "auto",
+    precision: options.Precision = options.PrecisionChoice.auto,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    debug: options.Debug = False,
+) -> None:  # fmt: skip
+    """Show what every model with shipped weights makes of one picture, each with its name and seconds.
+
+    The sheet has the picture as it is first. Prints the path of the sheet.
+    """
+    from lowlight_cli.pictures import FORMATS, Photo, read, write
+    from lowlight_cli.sheets import each_model, labelled, reduced, shipped
+    from lowlight_cli.targets import plan
+
+    target = output or photo.with_name(f"{photo.stem}_compare.jpg")
+    job = plan([photo], target, formats=FORMATS, exist=exist.value)[0]
+    if job.error:
+        raise job.error
+    if job.skip:
+        report.note(f"{job.target} exists: skipped")
+        return
+    checkpoints, missing = shipped()
+    if not checkpoints:
+        raise WeightsError("no weights are shipped with this installation: there is nothing to compare")
+    picture = reduced(read(photo).pixels, side or 1024)
+    height, width, _ = picture.shape
+    shown = [(f"{photo.name}, {width}x{height}", picture)]
+    with report.progress("compare", len(checkpoints)) as advance:
+        for each in each_model(picture, checkpoints, device=device, precision=precision.value):
+            shown.append((f"{each.name}, {each.seconds:.2f} s", each.picture))
+            report.detail(shown[-1][0])
+            if json:
+                report.event("model", {"name": each.name, "seconds": round(each.seconds, 4)})
+            advance(1)
+    columns = max(1, round(math.sqrt(len(shown) * SHAPE * height / width)))
+    write(job.target, Photo(labelled(shown, columns), name=job.target.name), format="keep")
+    if missing:
+        report.note(f"left out, no weights are shipped: {', '.join(missing)}")
+    if json:
+        report.event("sheet", {"input": str(photo), "output": str(job.target), "width": width, "height": height})
+    else:
+        report.path(job.target)
