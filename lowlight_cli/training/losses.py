@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = [
-    "charbonnier", "charbonnier_at_mean", "hue_and_saturation", "seen_through", "ssim", "supervised", "taken_for_real",
+    "charbonnier", "charbonnier_at_mean", "constant", "hue_and_saturation", "seen_through", "ssim", "supervised",
+    "taken_for_real",
 ]  # fmt: skip
 
 LUMA = (0.299, 0.587, 0.114)
+
+
+@functools.cache
+def constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """A few numbers as a tensor, sent to the device once: each sending makes a GPU's queue run empty."""
+    return torch.tensor(values, device=device, dtype=dtype)
 
 
 def charbonnier(x: Tensor, y: Tensor, epsilon: float = 1e-3) -> Tensor:
@@ -23,7 +32,7 @@ def charbonnier_at_mean(x: Tensor, y: Tensor, epsilon: float = 1e-3) -> Tensor:
 
     Lets colour, noise and detail be learnt where the reference's brightness cannot be known from the input.
     """
-    weights = x.new_tensor(LUMA).view(1, 3, 1, 1)
+    weights = constant(LUMA, x.device, x.dtype).view(1, 3, 1, 1)
     means = [(picture.detach() * weights).sum(1, keepdim=True).mean((2, 3), keepdim=True) for picture in (x, y)]
     factor = (means[1] / means[0].clamp(min=1e-3)).clamp(0.25, 4)
     return charbonnier(x * factor, y, epsilon)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lowlight_cli.networks.jcrnet import JCRNet
 from lowlight_cli.training.data import Batch
-from lowlight_cli.training.losses import charbonnier
+from lowlight_cli.training.losses import charbonnier, constant
 from lowlight_cli.training.plan import Mixed, Plan, Stage
 from lowlight_cli.training.recipe import Recipe
 
@@ -54,6 +54,6 @@ def plan(network: JCRNet, recipe: Recipe, mixed: Mixed) -> Plan:
 
 
 def _blur(x: Tensor) -> Tensor:
-    taps = x.new_tensor([0.05, 0.25, 0.4, 0.25, 0.05])
+    taps = constant((0.05, 0.25, 0.4, 0.25, 0.05), x.device, x.dtype)
     kernel = (taps[:, None] * taps).expand(x.shape[1], 1, 5, 5)
     return F.conv2d(F.pad(x, (2, 2, 2, 2), mode="replicate"), kernel, groups=x.shape[1])
