@@ -128,11 +128,11 @@ def save(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, s
     for name, tensor in state.items():
         if not tensor.is_floating_point():
             continue
+        if not bool(torch.isfinite(tensor).all()):
+            raise WeightsError(f"{path}: {name} holds values that are no numbers; the training went wrong")
         small = tensor.detach().to("cpu", torch.float16, copy=True).contiguous()
-        if not bool(torch.isfinite(small).all()):
-            largest = float(tensor.abs().max())
-            raise WeightsError(f"{path}: {name} holds values that float16 cannot (largest {largest:g})")
-        half[name] = small
+        fits = bool(torch.isfinite(small).all())  # a batch norm's variance may be beyond 65,504
+        half[name] = small if fits else tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
     with replaced(Path(path)) as part:
         part.write_bytes(_in_order(to_bytes(half, metadata=strings)))
         with called(part, str(path)):
