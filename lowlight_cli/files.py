@@ -7,7 +7,6 @@ whole: no file could be done.
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,11 +22,11 @@ from lowlight_cli import engines
 from lowlight_cli.enhancer import Enhancer
 from lowlight_cli.errors import LowlightError, OutputError, ResourceError
 from lowlight_cli.look import mean_luma
-from lowlight_cli.pictures import MAX_PIXELS, Photo, encode, read, write
+from lowlight_cli.pictures import FORMATS, MAX_PIXELS, Photo, encode, place, read
 from lowlight_cli.sheets import beside
 from lowlight_cli.targets import PIPE, Job
 
-__all__ = ["Light", "Outcome", "Saving", "enhance_files"]
+__all__ = ["Light", "Outcome", "Saving", "Work", "brightened", "enhance_files", "load", "opened", "saved"]
 
 
 @dataclass(frozen=True)
@@ -93,6 +92,38 @@ class Outcome:
     data: bytes | None = field(default=None, repr=False)
 
 
+@dataclass
+class Work:
+    """One file on its way through `opened`, `brightened` and `saved`, which may run in threads of their own.
+
+    Attributes:
+        job: what to make of what.
+        seconds: by stage, as far as it came.
+        photo: the picture: what was read, then the result, in the end None.
+        original: what was read, where it is to be shown beside the result.
+        untouched: the result is what was read.
+        error: what went wrong; the later stages then let it pass.
+        size, before, after, notes, tiles: as in `Outcome`.
+    """
+
+    job: Job
+    seconds: dict[str, float] = field(default_factory=dict)
+    photo: Photo | None = field(default=None, repr=False)
+    original: Photo | None = field(default=None, repr=False)
+    untouched: bool = False
+    error: LowlightError | None = None
+    size: tuple[int, int] | None = None
+    before: Light | None = None
+    after: Light | None = None
+    notes: tuple[str, ...] = ()
+    tiles: int = 1
+
+    @property
+    def name(self) -> str:
+        """What messages call the file."""
+        return "standard input" if self.job.source == PIPE else str(self.job.source)
+
+
 def enhance_files(
     enhancer: Enhancer,
     jobs: Iterable[Job],
@@ -129,56 +160,108 @@ def enhance_files(
 def _enhance_file(
     enhancer: Enhancer, job: Job, saving: Saving, stdin: bytes | None, max_pixels: int, measure: bool
 ) -> Outcome:
-    seconds: dict[str, float] = {}
+    work = opened(job, stdin or b"" if job.source == PIPE else None, max_pixels=max_pixels, measure=measure)
+    if not work.error:
+        load(enhancer, work.seconds)  # what goes wrong here is no fault of this file
+    return saved(brightened(work, enhancer, compare=saving.compare), enhancer, saving, measure=measure)
 
-    def failed(error: LowlightError) -> Outcome:
-        return Outcome(job.source, job.target, seconds, error)
 
-    try:
-        with _timed(seconds, "read"):
-            if job.source == PIPE:
-                photo = read(stdin or b"", name="standard input", max_pixels=max_pixels)
-            else:
-                photo = read(job.source, max_pixels=max_pixels)
+def opened(job: Job, data: bytes | None = None, *, max_pixels: int = MAX_PIXELS, measure: bool = False) -> Work:
+    """The first stage: read the picture, and see that its target can be written.
+
+    Args:
+        job: what to read.
+        data: the content of the source, where it is known already.
+        max_pixels: larger pictures are refused.
+        measure: whether to measure the brightness.
+    """
+    work = Work(job)
+    with _kept(work), _timed(work.seconds, "read"):
+        if data is None:
+            work.photo = read(job.source, max_pixels=max_pixels)
+        else:
+            work.photo = read(data, name=work.name, max_pixels=max_pixels)
         if job.target != PIPE:
             _refuse_unwritable(job.target)
-    except LowlightError as error:
-        return failed(error)
+        work.size, work.notes = (work.photo.width, work.photo.height), work.photo.notes
+        work.before = _light(work.photo.pixels) if measure else None
+    return work
 
-    _load(enhancer, seconds)  # what goes wrong here is no fault of this file
 
-    try:
-        with _timed(seconds, "run"):
-            attempts: list[int] = []
-            lit = enhancer.enhance_photo(photo, attempts.append)
-        untouched = lit.pixels is photo.pixels
-        with _timed(seconds, "write"):
-            shown = beside(photo, lit) if saving.compare else lit
-            data = _save(job.target, shown, saving, "" if untouched else _maker(enhancer))
-    except MemoryError:
-        return failed(ResourceError(f"{job.source}: out of memory: use a smaller picture"))
-    except LowlightError as error:
-        named = str(job.source) in str(error) or str(job.target) in str(error)
-        return failed(error if named else type(error)(f"{job.source}: {error}"))
+def brightened(work: Work, enhancer: Enhancer, *, compare: bool = False) -> Work:
+    """The second stage: the picture becomes the result. What failed before passes; to `compare`, the input is kept."""
+    if work.error or not work.photo:
+        return work
+    with _kept(work), _timed(work.seconds, "run"):
+        attempts: list[int] = []
+        lit = enhancer.enhance_photo(work.photo, attempts.append)
+        work.untouched = lit.pixels is work.photo.pixels
+        if work.untouched and enhancer.settings.look.gate:
+            work.notes = (*work.notes, "bright already, left alone")
+        work.notes = (*work.notes, *_retried(attempts))
+        work.tiles = attempts[-1] if attempts else 1
+        work.original, work.photo = work.photo if compare else None, lit
+    return work
+
+
+def saved(
+    work: Work, enhancer: Enhancer, saving: Saving, put: Callable[[Path, bytes], None] = place, *, measure: bool = False
+) -> Outcome:
+    """The last stage: encode the result and put it where it belongs. What failed before becomes its outcome.
+
+    Args:
+        work: of `brightened`; it lets go of its picture.
+        enhancer: by what the picture was made.
+        saving: how to write.
+        put: writes a file whole or not at all, or raises `OutputError` or `ResourceError`.
+        measure: whether to measure the brightness.
+    """
+    job, data = work.job, None
+    with _kept(work):
+        if work.photo and not work.error:
+            with _timed(work.seconds, "write"):
+                both = beside(work.original, work.photo) if work.original else None
+                data = _encoded(both or work.photo, job.target, saving, "" if work.untouched else _maker(enhancer))
+            work.after = _light(work.photo.pixels) if measure else None
+            both = work.photo = work.original = None
+            with _timed(work.seconds, "write"):
+                if job.target != PIPE:
+                    _make_folder(job.target)
+                    put(job.target, data)
+    if work.error:
+        return Outcome(job.source, job.target, work.seconds, work.error)
     return Outcome(
         job.source,
         job.target,
-        seconds,
-        size=(photo.width, photo.height),
-        before=_light(photo.pixels) if measure else None,
-        after=_light(lit.pixels) if measure else None,
-        notes=(
-            *photo.notes,
-            *(["bright already, left alone"] if untouched and enhancer.settings.look.gate else []),
-            *_retried(attempts),
-        ),
-        tiles=attempts[-1] if attempts else 1,
-        data=data,
+        work.seconds,
+        size=work.size,
+        before=work.before,
+        after=work.after,
+        notes=work.notes,
+        tiles=work.tiles,
+        data=data if job.target == PIPE else None,
     )
 
 
-def _load(enhancer: Enhancer, seconds: dict[str, float]) -> None:
-    """Load, if that is still to be done, and say what it took: the runtime's import apart from the weights."""
+@contextlib.contextmanager
+def _kept(work: Work) -> Iterator[None]:
+    """Keep what goes wrong with a file as its error, which names it."""
+    try:
+        yield
+    except LowlightError as error:
+        named = any(str(path) in str(error) for path in (work.name, work.job.target) if path != PIPE)
+        work.error = error if named else type(error)(f"{work.name}: {error}")
+    except MemoryError:
+        work.error = ResourceError(f"{work.name}: out of memory: use a smaller picture")
+
+
+def load(enhancer: Enhancer, seconds: dict[str, float]) -> None:
+    """Load, if that is still to be done, and say what it took: the runtime's import apart from the weights.
+
+    Raises:
+        WeightsError: weights that are missing, wrong or unreachable.
+        DeviceError: a device that is not to be had.
+    """
     if not enhancer.loaded:
         with _timed(seconds, "import"):
             engines.prepare(enhancer.settings.engine)
@@ -186,24 +269,25 @@ def _load(enhancer: Enhancer, seconds: dict[str, float]) -> None:
             enhancer.load()
 
 
-def _save(target: Path, photo: Photo, saving: Saving, maker: str) -> bytes | None:
-    """Write a result; its bytes where it goes to stdout. `maker` is by what it was made."""
-    put: Callable[..., bytes | None] = encode
-    if target != PIPE:
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{target}: cannot make its folder ({error.strerror}); choose another") from error
-        put = functools.partial(write, target)
-    return put(
+def _encoded(photo: Photo, target: Path, saving: Saving, maker: str) -> bytes:
+    """A result as the bytes of its file; `maker` is by what it was made."""
+    kind = FORMATS.get(target.suffix.lower(), "keep") if saving.format == "keep" else saving.format
+    return encode(
         photo,
-        format=saving.format,
+        format=kind,
         quality=saving.quality,
         depth=saving.depth,
         strip_metadata=saving.strip_metadata,
         strip_gps=saving.strip_gps,
         provenance=maker if maker and saving.provenance and not saving.strip_metadata else None,
     )
+
+
+def _make_folder(target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{target}: cannot make its folder ({error.strerror}); choose another") from error
 
 
 def _retried(attempts: list[int]) -> list[str]:

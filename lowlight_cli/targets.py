@@ -17,20 +17,24 @@ import difflib
 import os
 import stat
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from lowlight_cli.errors import InputError, OutputError, UsageError
 
-__all__ = ["EXIST", "PIPE", "Job", "plan"]
+__all__ = ["EXIST", "PIPE", "Job", "Search", "beside", "plan", "same"]
 
 PIPE: Final = Path("-")
 """stdin as a source, stdout as a target."""
 
 EXIST: Final = ("error", "skip", "overwrite", "number")
 """What to do where a target exists already."""
+
+
+Search = Callable[[Path, Collection[str], Path], Iterator[Path]]
+"""Finds the pictures of a folder: the folder, the suffixes of pictures, and a folder in which not to look."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ def plan(
     formats: Mapping[str, str],
     suffix: str | None = None,
     exist: str = "error",
+    search: Search | None = None,
 ) -> list[Job]:
     """Decide every target.
 
@@ -66,6 +71,7 @@ def plan(
         formats: suffix (lower case, with the dot) to format; folders are searched by it, and targets have one of them.
         suffix: one of `formats`: targets are of its format; None keeps each input's.
         exist: one of `EXIST`.
+        search: what finds the pictures of a folder; None takes all but hidden ones, and follows no links to folders.
 
     Raises:
         UsageError: inputs and output do not fit together, a target is an input, two inputs share a target.
@@ -73,7 +79,7 @@ def plan(
     """
     if not inputs:
         raise UsageError("nothing to do: name a picture, a folder, or - for stdin")
-    wish = _Wish(output, len(inputs), formats, suffix)
+    wish = _Wish(output, len(inputs), formats, suffix, search or _pictures)
     pairs = [pair for each in inputs for pair in _pairs(each, wish)]
     _refuse_collisions(pairs)
     taken = {_key(target) for _, target in pairs}
@@ -88,6 +94,7 @@ class _Wish:
     inputs: int
     formats: Mapping[str, str]
     suffix: str | None
+    search: Search
 
     def named(self, path: Path) -> Path:
         """`path` with the suffix of the format that is wanted, unless it has one already."""
@@ -108,9 +115,9 @@ def _pairs(source: Path, wish: _Wish) -> Iterator[tuple[Path, Path]]:
     elif _is_dir(source):
         if output is not None and wish.is_picture(output):
             raise UsageError(f"{source} is a folder, but -o {output} names one picture: name a folder")
-        root = _beside(source) if output is None else output if alone else output / source.resolve().name
+        root = beside(source) if output is None else output if alone else output / source.resolve().name
         found = False
-        for file in _pictures(source, wish.formats, skip=root):
+        for file in wish.search(source, wish.formats, root):
             found = True
             yield file, root / wish.named(file.relative_to(source))
         if not found:
@@ -162,7 +169,7 @@ def _checked(output: Path, wish: _Wish) -> Path:
     return output
 
 
-def _beside(folder: Path) -> Path:
+def beside(folder: Path) -> Path:
     """FOLDER_lit beside FOLDER, spelt as the user spelt it."""
     if folder.name and folder.name != "..":
         return folder.with_name(f"{folder.name}_lit")
@@ -196,6 +203,11 @@ def _refuse_collisions(pairs: Sequence[tuple[Path, Path]]) -> None:
         if key in claimed:
             raise UsageError(f"{claimed[key]} and {source} would both become {target}: enhance them apart, with -o")
         claimed[key] = source
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether two names are of one file or folder, which need not exist."""
+    return _key(one) == _key(other)
 
 
 def _key(path: Path) -> str:

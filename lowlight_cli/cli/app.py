@@ -33,6 +33,7 @@ __all__ = ["COMMANDS", "app", "main", "run"]
 
 COMMANDS: Final = {
     "enhance": "enhance:enhance",
+    "batch": "batch:batch",
     "compare": "compare:compare",
     "models": "models:models",
     "weights": "weights:app",

@@ -7,7 +7,7 @@ RGB, sRGB-encoded, in [0, 1].
 from lowlight_cli.pictures.formats import FORMATS, format_of, suffix_of, suffixes
 from lowlight_cli.pictures.photo import Jpeg, Photo
 from lowlight_cli.pictures.reading import MAX_PIXELS, read
-from lowlight_cli.pictures.writing import encode, write
+from lowlight_cli.pictures.writing import encode, place, write
 
 __all__ = [
     "FORMATS",
@@ -16,6 +16,7 @@ __all__ = [
     "Photo",
     "encode",
     "format_of",
+    "place",
     "read",
     "suffix_of",
     "suffixes",

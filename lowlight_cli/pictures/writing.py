@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import secrets
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -18,7 +19,7 @@ from lowlight_cli.pictures import colour, metadata, png, tiff
 from lowlight_cli.pictures.formats import FORMATS, KINDS, format_of
 from lowlight_cli.pictures.photo import Codes, Jpeg, Photo, Pixels, bands
 
-__all__ = ["encode", "write"]
+__all__ = ["encode", "place", "write"]
 
 Depth = Literal["keep", 8, 16]
 
@@ -113,22 +114,35 @@ def write(
         strip_gps=strip_gps,
         provenance=provenance,
     )
-    _place(target, data)
+    place(target, data)
 
 
-def _place(target: Path, data: bytes) -> None:
-    """Put bytes where a file is wanted: beside it first, on the disk for sure, then under its name at one stroke."""
+def place(target: Path, data: bytes, *, beside: Path | None = None, ready: Callable[[], None] | None = None) -> None:
+    """Put bytes where a file is wanted: beside it first, on the disk for sure, then under its name at one stroke.
+
+    Args:
+        target: the file; an existing one is replaced.
+        data: its content.
+        beside: the name before the final one, in the same folder; what has it is replaced. None takes a new one.
+        ready: called when the content is safe under the first name. What it raises leaves nothing behind.
+
+    Raises:
+        OutputError: the file cannot be written there.
+        ResourceError: the disk is full.
+    """
     # a short name of its own: one made from the target's could be too long for the file system
-    beside = target.parent / f".lowlight-{secrets.token_hex(6)}.tmp"
+    part = beside or target.parent / f".lowlight-{secrets.token_hex(6)}.tmp"
     try:
         try:
-            with beside.open("xb") as file:
+            with part.open("wb" if beside else "xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            beside.replace(target)
+            if ready:
+                ready()
+            part.replace(target)
         except BaseException:  # Ctrl-C too: nothing half-written stays
-            beside.unlink(missing_ok=True)
+            part.unlink(missing_ok=True)
             raise
     except (OSError, ValueError) as error:
         number = error.errno if isinstance(error, OSError) else None

@@ -1,0 +1,217 @@
+"""`lowlight batch`: a folder of pictures, overlapped, recorded and resumable."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from lowlight_cli import DEFAULT_MODEL
+from lowlight_cli.cli import options, report
+from lowlight_cli.cli.enhance import _DEPTHS, STAGES, _fields, _summary, _tell, _tell_plan
+from lowlight_cli.errors import LowlightError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from lowlight_cli.enhancer import Enhancer
+    from lowlight_cli.files import Outcome
+
+__all__ = ["batch"]
+
+SEARCH: Final = "Search"
+
+EVERY: Final = 30.0
+"""Seconds between two lines of progress where stderr is no terminal: a night's log stays readable."""
+
+
+def batch(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Pictures, and folders with pictures.", show_default=False)
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="OUT", show_default="FOLDER_lit/", help="A folder; the tree is mirrored in it."
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on where a batch ended: skip what its manifest has, if input, weights and settings are the same "
+            "and the output is whole.",
+        ),
+    ] = False,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB", rich_help_panel=SEARCH, show_default="all",
+            help="Take only these, such as '*.jpg' or '2024/**/raw'; may be given several times.",
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB", rich_help_panel=SEARCH, show_default="none",
+            help="Leave these out, files or whole folders; may be given several times.",
+        ),
+    ] = None,
+    model: options.Model = DEFAULT_MODEL,
+    weights: options.Weights = None,
+    offline: options.Offline = False,
+    strength: options.Strength = 1.0,
+    exposure: options.Exposure = None,
+    protect_highlights: options.ProtectHighlights = False,
+    gate: options.Gate = None,
+    self_ensemble: options.SelfEnsemble = False,
+    compare: options.Compare = False,
+    exist: options.Exist = options.ExistChoice.error,
+    format: options.Format = "keep",
+    quality: options.Quality = None,
+    bit_depth: options.BitDepth = options.BitDepthChoice.keep,
+    strip_metadata: options.StripMetadata = False,
+    strip_gps: options.StripGps = False,
+    no_provenance: options.Provenance = False,
+    max_pixels: options.MaxPixels = 500e6,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", rich_help_panel=options.FILES, help="Say what would be written; do nothing.")
+    ] = False,
+    device: options.Device = "auto",
+    precision: options.Precision = options.PrecisionChoice.auto,
+    engine: options.Engine = "auto",
+    tile: options.Tile = None,
+    memory: options.Memory = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    debug: options.Debug = False,
+) -> None:  # fmt: skip
+    """Brighten a folder, subfolders and all; what is cut short goes on with --resume.
+
+    Reading, the network and writing overlap. A picture that fails does not stop the others. OUT also gets
+    lowlight-manifest.jsonl: a line a picture, with hashes, seconds and brightness.
+
+    \b
+      lowlight batch holiday                              writes holiday_lit/
+      lowlight batch holiday -o lit --exclude thumbs
+      lowlight batch holiday --resume                     goes on where it stopped
+    """  # noqa: D301  # the backspace keeps typer from filling the lines
+    start = time.perf_counter()
+    from lowlight_cli.enhancer import Enhancer
+    from lowlight_cli.files import Saving
+    from lowlight_cli.folders.batch import enhance_folder, output_folder, planned
+    from lowlight_cli.folders.manifest import claimed
+    from lowlight_cli.folders.search import chosen
+
+    root = output_folder(folder, output)
+    search = chosen(include or (), exclude or ())
+    saving = Saving(
+        format=format,
+        quality=quality,
+        depth=_DEPTHS[bit_depth],
+        strip_metadata=strip_metadata,
+        strip_gps=strip_gps,
+        provenance=not no_provenance,
+        compare=compare,
+    )
+    with report.transfer(f"weights of {model}") as moved, contextlib.ExitStack() as claim:
+        enhancer = Enhancer(
+            model,
+            weights,
+            device=device,
+            precision=precision.value,
+            engine=engine,
+            strength=strength,
+            exposure=exposure,
+            protect_highlights=protect_highlights,
+            gate=gate,
+            self_ensemble=self_ensemble,
+            tile=tile,
+            memory=memory,
+            offline=offline,
+            on_message=report.note,
+            on_progress=moved,
+        )
+        if not dry_run:
+            claim.enter_context(claimed(root))
+        found = planned(folder, root, search, format=format, exist=exist.value, resume=resume)
+        if dry_run:
+            jobs = [replace(job, skip=True, error=None) if found.recorded(job) else job for job in found.jobs]
+            code = _tell_plan(jobs, json)
+        else:
+            outcomes = enhance_folder(enhancer, found, saving, max_pixels=int(max_pixels))
+            code = _follow(outcomes, enhancer, len(found.jobs), json, start)
+    if code:
+        raise typer.Exit(code)
+
+
+@dataclass
+class _Totals:
+    """What became of the files so far."""
+
+    count: int
+    done: int = 0
+    skipped: int = 0
+    failed: int = 0
+    codes: set[int] = field(default_factory=set)
+    start: float = field(default_factory=time.perf_counter)
+
+    def add(self, outcome: Outcome) -> None:
+        """One more; the clock starts with the first that is not skipped."""
+        if outcome.skipped and not self.done + self.failed:
+            self.start = time.perf_counter()
+        self.skipped += outcome.skipped
+        self.failed += outcome.error is not None
+        self.done += not (outcome.skipped or outcome.error)
+        if outcome.error:
+            self.codes.add(outcome.error.exit_code)
+
+    @property
+    def exit_code(self) -> int:
+        """0 where nothing failed, the errors' own code where all failed alike, 1 where some did."""
+        if not self.failed:
+            return 0
+        return min(self.codes) if self.failed == self.count and len(self.codes) == 1 else LowlightError.exit_code
+
+    def __str__(self) -> str:
+        """`312/1000, 1 failed, 4.1 pictures/s, 3 min left`."""
+        seen = self.done + self.failed
+        rate = seen / max(time.perf_counter() - self.start, 1e-3)
+        parts = [f"{seen + self.skipped}/{self.count}"]
+        parts += [f"{self.failed} failed"] if self.failed else []
+        if seen:
+            left = (self.count - seen - self.skipped) / rate
+            parts += [f"{rate:.2f} pictures/s", f"{left:.0f} s left" if left < 100 else f"{left / 60:.0f} min left"]
+        return ", ".join(parts)
+
+
+def _follow(outcomes: Generator[Outcome, None, None], enhancer: Enhancer, count: int, json: bool, start: float) -> int:
+    """Run, and tell what becomes of each file; the exit code."""
+    totals, last = _Totals(count), time.perf_counter()
+    try:
+        with report.progress(enhancer.settings.model, count) as advance, contextlib.closing(outcomes):
+            for outcome in outcomes:
+                totals.add(outcome)
+                seconds = {stage: outcome.seconds[stage] for stage in STAGES if stage in outcome.seconds}
+                if json:
+                    report.event("file", _fields(outcome, enhancer, seconds))
+                if not outcome.skipped:
+                    _tell(outcome, seconds, json)
+                advance(1)
+                if time.perf_counter() - last > EVERY:
+                    report.note(str(totals))
+                    last = time.perf_counter()
+    except (KeyboardInterrupt, SystemExit):
+        report.note(f"{totals}; the same command with --resume goes on")
+        raise
+    taken = time.perf_counter() - start
+    if json:
+        told = {"done": totals.done, "skipped": totals.skipped, "failed": totals.failed}
+        report.event("summary", {**told, "seconds": round(taken, 3), "exit_code": totals.exit_code})
+    report.note(_summary(totals.done, totals.skipped, totals.failed, enhancer if totals.done else None, taken))
+    return totals.exit_code

@@ -1,0 +1,1 @@
+"""Whole folders: overlapped, recorded, resumable (`lowlight batch`)."""

@@ -1,0 +1,306 @@
+"""A folder of pictures to a folder of lit ones: overlapped, recorded line by line, and resumable.
+
+    read     hash, look into the manifest, decode      threads
+    run      the network                               the caller's thread
+    save     encode, hash, record, give its name       threads
+
+Between the stages at most a few pictures wait. A picture that fails is an outcome, and the others go on; only where the
+manifest cannot be written, or the weights are not to be had, all ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import time
+from collections.abc import Generator, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from PIL import Image
+
+import lowlight_cli
+from lowlight_cli.enhancer import Enhancer
+from lowlight_cli.errors import InputError, LowlightError, OutputError, ResourceError, UsageError
+from lowlight_cli.files import Outcome, Saving, Work, brightened, load, opened, saved
+from lowlight_cli.folders.manifest import NAME, Entry, Manifest, Record, records
+from lowlight_cli.folders.overlap import overlapped
+from lowlight_cli.pictures import FORMATS, MAX_PIXELS, place, suffix_of
+from lowlight_cli.targets import PIPE, Job, Search, beside, plan, same
+
+__all__ = ["Batch", "enhance_folder", "output_folder", "planned", "settings_hash"]
+
+THREADS: Final = {"cpu": 2}
+"""By device, how many read and how many save: a CPU has no more to spare beside the network."""
+THREADS_OF_A_GPU: Final = 4
+
+_NO_MATTER: Final = ("weights", "device", "offline", "tiling")
+"""Settings that a result does not depend on, or that stand in the manifest by themselves."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What is to be done, settled before any of it is.
+
+    Attributes:
+        folder: where the pictures are.
+        root: where the results go, with the manifest.
+        jobs: what to make of what.
+        records: what the manifest says was made, by the input's path below `folder`; empty where nothing is resumed.
+    """
+
+    folder: Path
+    root: Path
+    jobs: tuple[Job, ...]
+    records: Mapping[str, Record]
+
+    def recorded(self, job: Job) -> Record | None:
+        """What the manifest says of this job's result, where it says something."""
+        record = self.records.get(_below(job.source, self.folder))
+        return record if record and record.output == _below(job.target, self.root) else None
+
+
+def output_folder(folder: Path, output: Path | None) -> Path:
+    """Where the results of a folder go; None for `output` is FOLDER_lit beside it.
+
+    Raises:
+        UsageError: one of them is no folder, or both are the same.
+        InputError: there is no such folder.
+    """
+    if not folder.exists():
+        raise InputError(f"{folder}: no such folder")
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder: use `lowlight enhance {folder}`")
+    root = beside(folder) if output is None else output
+    if root == PIPE or (root.suffix.lower() in FORMATS and not root.is_dir()):
+        raise UsageError(f"-o {root} is the name of one picture: name a folder")
+    if same(folder, root):
+        raise UsageError(f"-o {root} is the folder itself: name another one")
+    return root
+
+
+def planned(folder: Path, root: Path, search: Search, *, format: str, exist: str, resume: bool) -> Batch:
+    """Find the pictures and decide every target.
+
+    Args:
+        folder: where to search.
+        root: of `output_folder`.
+        search: of `search.chosen`.
+        format: `keep` or a format's name.
+        exist: one of `targets.EXIST`: what to do where a target exists.
+        resume: heed what the manifest in `root` says.
+
+    Raises:
+        UsageError: names that do not fit together; see `targets.plan`.
+        InputError: no picture is found.
+        OutputError: `root` has results of an earlier batch, and nothing says what to do with them.
+    """
+    if resume and exist == "number":
+        raise UsageError("--resume and --exist number exclude each other: a resumed batch keeps the names that it gave")
+    suffix = None if format == "keep" else suffix_of(format)
+    jobs = plan([folder], root, formats=FORMATS, suffix=suffix, exist=exist, search=search)
+    if not resume and exist == "error" and (root / NAME).exists() and any(_exists(job) for job in jobs):
+        raise OutputError(f"{root} has results of an earlier batch: add --resume, or --exist skip, overwrite or number")
+    return Batch(folder, root, tuple(jobs), records(root) if resume else {})
+
+
+def enhance_folder(
+    enhancer: Enhancer, batch: Batch, saving: Saving, *, max_pixels: int = MAX_PIXELS
+) -> Generator[Outcome, None, None]:
+    """Do what is planned; call it inside `manifest.claimed(batch.root)`.
+
+    Where the caller stops, what is being written is finished and recorded, and the rest is dropped.
+
+    Args:
+        enhancer: what brightens.
+        batch: of `planned`.
+        saving: how to write.
+        max_pixels: larger pictures are refused.
+
+    Yields:
+        An outcome a job, in order; those that the manifest has are `skipped`.
+
+    Raises:
+        WeightsError, DeviceError: weights or a device that are not to be had.
+        OutputError, ResourceError: the manifest cannot be written.
+    """
+    load(enhancer, {})
+    Image.init()  # what Pillow would do at the first picture, and two threads at once do wrong
+    with Manifest(batch.root) as manifest:
+        stages = _Stages(batch, enhancer, saving, max_pixels, manifest)
+        threads = THREADS.get(stages.device, THREADS_OF_A_GPU)
+        with contextlib.closing(overlapped(stages.read, batch.jobs, threads)) as read:
+            lit = map(stages.run, read)
+            with contextlib.closing(overlapped(stages.save, lit, threads, prompt=True)) as outcomes:
+                yield from outcomes
+
+
+def settings_hash(enhancer: Enhancer, saving: Saving) -> str:
+    """sha256 over all settings that a result depends on, but for the weights."""
+    settings = {name: value for name, value in asdict(enhancer.settings).items() if name not in _NO_MATTER}
+    told = json.dumps({**settings, "saving": asdict(saving)}, sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+@dataclass
+class _Task:
+    """One file on its way."""
+
+    work: Work
+    sha256: str | None = None
+    skip: bool = False
+
+
+class _Stages:
+    """What is done with each file; nothing of one file is kept for the next."""
+
+    def __init__(self, batch: Batch, enhancer: Enhancer, saving: Saving, max_pixels: int, manifest: Manifest) -> None:
+        engine, resolved = enhancer.load()
+        self.device = engine.device
+        self._weights, self._settings = resolved.sha256, settings_hash(enhancer, saving)
+        self._batch, self._enhancer, self._saving, self._max_pixels = batch, enhancer, saving, max_pixels
+        self._manifest = manifest
+        self._home = str(batch.folder.resolve())
+
+    def read(self, job: Job) -> _Task:
+        """Hash and decode, unless the manifest says that this is done and the output is whole."""
+        task = _Task(Work(job, error=job.error), skip=job.skip)
+        record = self._batch.recorded(job)
+        if record is None and (job.error or job.skip):
+            return task
+        start = time.perf_counter()
+        try:
+            data = _content(job.source)
+            task.sha256 = hashlib.sha256(data).hexdigest() if data is not None else None
+            if record and self._is_done(task.sha256, record) and _is_there(job.target, record):
+                task.skip = True
+                return task
+            if record and record.folder != self._home and (job.error or job.skip):
+                return task  # another folder's result: it stays, as `--exist` says
+            task.skip = False
+            task.work = opened(replace(job, skip=False, error=None), data, max_pixels=self._max_pixels, measure=True)
+        except Exception as error:
+            task.work.error = _surprise(job, error)
+        task.work.seconds["read"] = time.perf_counter() - start
+        return task
+
+    def run(self, task: _Task) -> _Task:
+        """The network."""
+        if not task.skip:
+            try:
+                brightened(task.work, self._enhancer, compare=self._saving.compare)
+            except Exception as error:
+                task.work.error = _surprise(task.work.job, error)
+        return task
+
+    def save(self, task: _Task) -> Outcome:
+        """Write and record; the outcome."""
+        job = task.work.job
+        if task.skip:
+            return Outcome(job.source, job.target, skipped=True)
+        try:
+            put = functools.partial(self._put, task)
+            outcome = saved(task.work, self._enhancer, self._saving, put, measure=True)
+        except Exception as error:
+            outcome = Outcome(job.source, job.target, task.work.seconds, _surprise(job, error))
+        if outcome.error:
+            with contextlib.suppress(OSError):  # of a batch that was killed
+                _part(job.target).unlink(missing_ok=True)
+            told = {"code": outcome.error.exit_code, "message": str(outcome.error)}
+            self._manifest.append(replace(self._entry(task), error=told))
+        return outcome
+
+    def _put(self, task: _Task, target: Path, data: bytes) -> None:
+        """Put a result in its place, recorded when it is safe under its first name and has not its last one yet."""
+        start, seconds = time.perf_counter(), task.work.seconds
+        digest = hashlib.sha256(data).hexdigest()
+
+        def record() -> None:
+            spent = seconds.get("write", 0.0) + time.perf_counter() - start
+            entry = self._entry(replace(task, work=replace(task.work, seconds={**seconds, "write": spent})))
+            self._manifest.append(replace(entry, output_sha256=digest, output_bytes=len(data)))
+
+        place(target, data, beside=_part(target), ready=record)
+
+    def _entry(self, task: _Task) -> Entry:
+        """The line of a file, as far as it came."""
+        work = task.work
+        both = {"before": work.before, "after": work.after}
+        light = {when: each for when, each in both.items() if each}
+        return Entry(
+            folder=self._home,
+            input=_below(work.job.source, self._batch.folder),
+            output=_below(work.job.target, self._batch.root),
+            input_sha256=task.sha256,
+            weights=self._weights,
+            settings=self._settings,
+            device=self.device,
+            time=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            version=lowlight_cli.__version__,
+            seconds={stage: round(value, 4) for stage, value in work.seconds.items()},
+            size=work.size,
+            luma={when: round(each.luma, 4) for when, each in light.items()} or None,
+            clipped={
+                when: {"black": round(each.black, 4), "white": round(each.white, 4)} for when, each in light.items()
+            }
+            or None,
+        )
+
+    def _is_done(self, sha256: str | None, record: Record) -> bool:
+        """Whether the same would be made again."""
+        return (sha256, self._weights, self._settings) == (record.input_sha256, record.weights, record.settings)
+
+
+def _is_there(target: Path, record: Record) -> bool:
+    """Whether the output is whole; one that has not got its name yet, because the program was killed, gets it now."""
+    if _is_whole(target, record):
+        return True
+    part = _part(target)
+    if not _is_whole(part, record):
+        return False
+    part.replace(target)
+    return True
+
+
+def _is_whole(path: Path, record: Record) -> bool:
+    try:
+        if path.stat().st_size != record.output_bytes:
+            return False
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == record.output_sha256
+    except OSError:
+        return False
+
+
+def _part(target: Path) -> Path:
+    """The name under which a result is written: always the same, so that a resumed batch finds or replaces it."""
+    short = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]
+    return target.with_name(f".lowlight-{short}.part")
+
+
+def _content(path: Path) -> bytes | None:
+    """What the file holds; None where it cannot be read: `pictures.read` says why."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _surprise(job: Job, error: Exception) -> LowlightError:
+    """An error of one file that nobody foresaw: the others go on all the same."""
+    if isinstance(error, MemoryError):
+        return ResourceError(f"{job.source}: out of memory: use a smaller picture")
+    return LowlightError(f"{job.source}: this is a fault of lowlight: {type(error).__name__}: {error}")
+
+
+def _exists(job: Job) -> bool:
+    return isinstance(job.error, OutputError)
+
+
+def _below(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix()

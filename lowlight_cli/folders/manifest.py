@@ -1,0 +1,198 @@
+"""The manifest of an output folder: one JSON line for each picture that was made or failed; and who may write to it.
+
+A line is on the disk before the picture gets its final name. So whatever ends the program, each picture is in one of
+three states, and `--resume` can tell which: it has no line (it is made), it has a line and its output is whole (it is
+skipped), or it has a line and its output still has the name that it is written under (it gets its final one).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Final, NamedTuple, Self
+
+from lowlight_cli.errors import OutputError, ResourceError
+
+__all__ = ["NAME", "Entry", "Manifest", "Record", "claimed", "records"]
+
+NAME: Final = "lowlight-manifest.jsonl"
+LOCK: Final = ".lowlight-batch.lock"
+SCHEMA: Final = "lowlight-manifest-1"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the manifest.
+
+    Attributes:
+        folder: the folder of the batch, absolute.
+        input: the picture's path below it, with `/`.
+        output: the result's path below the output folder, with `/`.
+        input_sha256: of the input's content; None where it could not be read.
+        weights: sha256 of the weights.
+        settings: sha256 of all settings that the result depends on.
+        device: where the network ran, as torch calls it.
+        time: when the line was written, ISO 8601 in UTC.
+        version: of lowlight.
+        seconds: by stage: read, run, write.
+        size: width and height in pixels.
+        luma: mean luma, [0, 1], `before` and `after`.
+        clipped: shares of pixels that are `black` or `white` in some channel, `before` and `after`.
+        output_sha256: of the result's content.
+        output_bytes: its size.
+        error: `code` and `message`; None where there is a result.
+    """
+
+    folder: str
+    input: str
+    output: str
+    input_sha256: str | None
+    weights: str
+    settings: str
+    device: str
+    time: str
+    version: str
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    size: tuple[int, int] | None = None
+    luma: Mapping[str, float] | None = None
+    clipped: Mapping[str, Mapping[str, float]] | None = None
+    output_sha256: str | None = None
+    output_bytes: int | None = None
+    error: Mapping[str, Any] | None = None
+
+
+class Record(NamedTuple):
+    """What a resumed batch has to know of a picture that was made."""
+
+    folder: str
+    output: str
+    input_sha256: str
+    weights: str
+    settings: str
+    output_sha256: str
+    output_bytes: int
+
+
+class Manifest:
+    """The manifest of one folder, open for more lines; several threads may append at once."""
+
+    def __init__(self, root: Path) -> None:
+        """Open `root/lowlight-manifest.jsonl`, made where there is none; a last line that was torn is cut off.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        self.path = root / NAME
+        self._lock = threading.Lock()
+        try:
+            self._file: BinaryIO = self.path.open("ab+")
+            _cut_torn(self._file)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def append(self, entry: Entry) -> None:
+        """Write one line, on the disk when this returns.
+
+        Raises:
+            OutputError: it cannot be written: the batch has to end, as it could not be resumed.
+            ResourceError: the disk is full.
+        """
+        line = json.dumps({"schema": SCHEMA, **asdict(entry)}).encode() + b"\n"
+        with self._lock:
+            try:
+                self._file.write(line)
+                self._file.flush()
+                os.fsync(self._file.fileno())
+            except (OSError, ValueError) as error:
+                raise self._failed(error) from error
+
+    def _failed(self, error: OSError | ValueError) -> OutputError | ResourceError:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            return ResourceError(f"{self.path}: the disk is full; make room, and go on with --resume")
+        return OutputError(f"{self.path}: cannot be written ({getattr(error, 'strerror', None) or error})")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with contextlib.suppress(OSError):  # all lines are on the disk
+            self._file.close()
+
+
+def records(root: Path) -> dict[str, Record]:
+    """Input to the last picture that was made of it, as `root`'s manifest tells; lines that make no sense are passed.
+
+    Raises:
+        OutputError: there is a manifest that cannot be read.
+    """
+    found: dict[str, Record] = {}
+    path = root / NAME
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                with contextlib.suppress(ValueError, KeyError, TypeError):
+                    told = json.loads(line)
+                    if told["schema"] == SCHEMA and told["error"] is None:
+                        found[str(told["input"])] = Record(*(told[name] for name in Record._fields))
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from error
+    return found
+
+
+@contextlib.contextmanager
+def claimed(root: Path) -> Iterator[None]:
+    """Make `root` where there is none, and keep every other batch out of it for a while.
+
+    A folder that was made here and stays empty is removed again.
+
+    Raises:
+        OutputError: another batch writes there, or nobody can.
+    """
+    from filelock import FileLock, Timeout
+
+    new = not root.exists()
+    guard = root / LOCK
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(guard, timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise OutputError(f"another batch writes to {root}: wait for it, or name another folder with -o") from None
+    except (OSError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"{root} cannot be written to ({reason}); name another folder with -o") from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if new and [path.name for path in root.iterdir()] == [LOCK]:
+                guard.unlink()
+                root.rmdir()
+        lock.release()
+
+
+def _cut_torn(file: BinaryIO) -> None:
+    """Cut off what follows the last end of a line: what was being written when the program was killed."""
+    end = file.seek(0, os.SEEK_END)
+    kept, step = end, 4096
+    while kept:
+        start = max(0, kept - step)
+        file.seek(start)
+        at = file.read(kept - start).rfind(b"\n")
+        if at >= 0:
+            kept = start + at + 1
+            break
+        kept = start
+    if kept < end:
+        file.truncate(kept)

@@ -1,0 +1,111 @@
+"""Which files of a folder are meant: globs over the path below it, links to folders followed, each folder seen once.
+
+    *.jpg        any file of that name, however deep
+    raw          a file or a folder of that name, however deep, and all that is in it
+    2024/*/raw   from the top: 2024/may/raw and all that is in it
+    2024/**/x    `**` is any number of folders
+
+Upper and lower case are the same: cameras write IMG_1.JPG.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from stat import S_ISREG
+from typing import NoReturn
+
+from lowlight_cli.errors import InputError
+from lowlight_cli.targets import Search, same
+
+__all__ = ["chosen", "matches"]
+
+
+def chosen(include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Search:
+    """A search for `targets.plan`: what some glob of `include` matches, where there is one, and none of `exclude`.
+
+    It takes no hidden files and folders. A link to a folder is followed after all real folders, and not where it leads
+    to a folder that was seen, or back to one that holds all this: loops end, and nothing is found twice.
+    """
+
+    def search(folder: Path, suffixes: Collection[str], skip: Path) -> Iterator[Path]:
+        found = taken = 0
+        for path in _walk(folder, exclude, skip):
+            if path.suffix.lower() not in suffixes:
+                continue
+            found += 1
+            if not include or _any(include, path.relative_to(folder)):
+                taken += 1
+                yield path
+        if found and not taken:
+            raise InputError(
+                f"no picture in folder {folder} fits --include {' '.join(include)}; {found} others are there"
+            )
+
+    return search
+
+
+def matches(pattern: str, path: Path) -> bool:
+    """Whether a glob of this file's kind means `path`, which is relative, or a folder in which that lies.
+
+    >>> matches("*.jpg", Path("may/A.JPG")), matches("may", Path("may/a.png")), matches("may/*.jpg", Path("a.jpg"))
+    (True, True, False)
+    >>> matches("**/raw/*", Path("a/raw/c.png")), matches("b/", Path("a/b/c.png")), matches("./b", Path("a/b/c.png"))
+    (True, True, False)
+    """
+    wanted = [part for part in pattern.casefold().replace("\\", "/").split("/") if part not in ("", ".")]
+    anywhere = len(wanted) == 1 and not pattern.startswith(("/", "./"))
+    return _fits(["**", *wanted] if anywhere else wanted, [part.casefold() for part in path.parts])
+
+
+def _fits(wanted: Sequence[str], parts: Sequence[str]) -> bool:
+    """Whether the beginning of `parts` is what is wanted."""
+    if not wanted:
+        return True
+    if wanted[0] == "**":
+        return any(_fits(wanted[1:], parts[skipped:]) for skipped in range(len(parts)))
+    return bool(parts) and fnmatchcase(parts[0], wanted[0]) and _fits(wanted[1:], parts[1:])
+
+
+def _any(patterns: Sequence[str], path: Path) -> bool:
+    return any(matches(pattern, path) for pattern in patterns)
+
+
+def _walk(folder: Path, exclude: Sequence[str], skip: Path) -> Iterator[Path]:
+    """The files below `folder` that are not excluded, sorted within each folder; links to folders come last."""
+    root = folder.resolve()
+    above = {root, *root.parents}
+    seen: set[Path] = set()
+    waiting = deque([folder])
+    while waiting:
+        start = waiting.popleft()
+        for name, folders, files in os.walk(start, onerror=_refuse):
+            where = Path(name)
+            real = where.resolve()
+            if real in seen or (where != folder and (real in above or same(where, skip))):
+                folders.clear()
+                continue
+            seen.add(real)
+            kept = [f for f in sorted(folders) if _wanted(where / f, folder, exclude)]
+            waiting.extend(where / f for f in kept if (where / f).is_symlink())
+            folders[:] = [f for f in kept if not (where / f).is_symlink()]
+            yield from (where / f for f in sorted(files) if _wanted(where / f, folder, exclude) and _is_data(where / f))
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise InputError(f"folder {error.filename} cannot be read ({error.strerror}): --exclude leaves it out") from error
+
+
+def _wanted(path: Path, folder: Path, exclude: Sequence[str]) -> bool:
+    return not path.name.startswith(".") and not _any(exclude, path.relative_to(folder))
+
+
+def _is_data(path: Path) -> bool:
+    """Whether the file can be read to an end, as pipes and devices cannot; what is missing is told later."""
+    try:
+        return S_ISREG(path.stat().st_mode)
+    except OSError:
+        return True
