@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from lowlight_cli.cli.app import run as command
 from lowlight_cli.errors import InputError, UsageError
 from lowlight_cli.networks import NETWORKS, build
 from lowlight_cli.training import data
@@ -117,3 +118,30 @@ def test_recipe_overrides() -> None:
         with pytest.raises(UsageError):
             load("frlie", (wrong,))
     assert Recipe().optimiser == "adamw"
+
+
+def test_the_command_trains_by_a_papers_recipe(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOWLIGHT_CACHE", str(run.cache))
+    low, high = run.sources[0].paths
+    words = [
+        "train",
+        "-m",
+        "neid",
+        "--data",
+        f"pairs:{low},{high}",
+        "--steps",
+        "1",
+        "--validate",
+        "0",
+        "--device",
+        "cpu",
+    ]
+    words += ["-o", str(run.output / "command"), "--set", "crop=32", "--set", "batch=1"]
+    assert command([*words, "--recipe", "paper"]) == 0
+    _, metadata = files.load(capsys.readouterr().out.strip(), "neid")
+    assert metadata["recipe"] == "neid paper" and metadata["input"] == "as-is"
+    assert json.loads((run.output / "command" / "run.json").read_text())["recipe"]["weights"]["delta"] == 0.1
+    assert command([*words, "--recipe", "worst"]) == 2
+    assert "neid has best and paper" in capsys.readouterr().err
