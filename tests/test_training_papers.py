@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lowlight_cli.errors import WeightsError
 from lowlight_cli.networks import NETWORKS, build
 from lowlight_cli.training import recipes
 from lowlight_cli.training.data import Batch
@@ -231,6 +232,15 @@ def test_the_perceptual_stand_in_is_frlies_encoder(monkeypatch: pytest.MonkeyPat
     dark = plan.helpers["darkening"](BATCH.high)
     by_hand = 0.02 * (perceptual(dark) - perceptual(BATCH.low)).abs().mean()
     assert added.item() == pytest.approx(by_hand.item(), rel=1e-2, abs=1e-5)
+
+
+def test_without_frlies_weights_dgaf_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object, **__: object) -> None:
+        raise WeightsError("there are none")
+
+    monkeypatch.setattr(dgaf, "resolve", none)
+    with pytest.raises(WeightsError, match="--set weights.perceptual=0"):
+        recipes.plan("dgaf", build("dgaf"), load("dgaf", (), "paper"), nullcontext)
 
 
 # ---------------------------------------------------------------------------------------------------------- stages

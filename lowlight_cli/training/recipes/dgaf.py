@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lowlight_cli.errors import WeightsError
 from lowlight_cli.networks.dgaf import DGAF, ResidualBlock
 from lowlight_cli.networks.frlie import FRLIE, Encoder
 from lowlight_cli.training.data import Batch
@@ -46,7 +47,8 @@ class Darkening(nn.Sequential):
 class PatchJudge(nn.Sequential):
     """Whether patches are those of a real night: (N, 3, H, W) to logits (N, 1, H / 4, W / 4).
 
-    Four convolutions [P], widths as in DASR; the first two halve the size, so that each logit is about 29x29 pixels.
+    Four convolutions [P], widths as in DASR; the first two halve the size, so that each logit is about 29x29 pixels. It
+    sees pictures as they are: DASR takes low frequencies away first, but here they are the light that is compared.
     """
 
     def __init__(self) -> None:
@@ -63,7 +65,13 @@ class Perceptual(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        found = resolve("frlie", None, offline=True)
+        try:
+            found = resolve("frlie", None, offline=True)
+        except WeightsError as error:
+            raise WeightsError(
+                "the paper's dgaf compares features by the encoder of frlie, whose weights are not at hand; get them by "
+                "`lowlight weights pull frlie`, or do without: --set weights.perceptual=0"
+            ) from error
         network = FRLIE()
         network.load_state_dict(files.load(found.path, "frlie")[0])
         self.encoder: Encoder = network.encoder
