@@ -239,7 +239,7 @@ def test_without_frlies_weights_dgaf_says_how_to_go_on(monkeypatch: pytest.Monke
         raise WeightsError("there are none")
 
     monkeypatch.setattr(dgaf, "resolve", none)
-    with pytest.raises(WeightsError, match="--set weights.perceptual=0"):
+    with pytest.raises(WeightsError, match=r"--set weights\.perceptual=0"):
         recipes.plan("dgaf", build("dgaf"), load("dgaf", (), "paper"), nullcontext)
 
 

@@ -69,8 +69,8 @@ class Perceptual(nn.Module):
             found = resolve("frlie", None, offline=True)
         except WeightsError as error:
             raise WeightsError(
-                "the paper's dgaf compares features by the encoder of frlie, whose weights are not at hand; get them by "
-                "`lowlight weights pull frlie`, or do without: --set weights.perceptual=0"
+                "the paper's dgaf compares features by the encoder of frlie, whose weights are not at hand; get them "
+                "by `lowlight weights pull frlie`, or do without: --set weights.perceptual=0"
             ) from error
         network = FRLIE()
         network.load_state_dict(files.load(found.path, "frlie")[0])
