@@ -236,6 +236,8 @@ def test_a_second_run_says_what_to_choose(folder: Path, lowlight: Lowlight) -> N
     ("args", "code", "message"),
     [
         (["batch", "nowhere"], 3, "nowhere: no such folder"),
+        (["batch", "x" * 300], 3, f"{'x' * 300}: no such folder"),
+        (["batch", "in", "-o", "x" * 300], 4, f"{'x' * 300} cannot be written to"),
         (["batch", "in/a.png"], 2, "in/a.png is not a folder: use `lowlight enhance in/a.png`"),
         (["batch", "in", "-o", "in"], 2, "-o in is the folder itself"),
         (["batch", "in", "-o", "in/a.png"], 2, "-o in/a.png is the name of one picture"),

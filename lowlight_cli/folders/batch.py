@@ -20,6 +20,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Final
 
 from PIL import Image
@@ -72,9 +73,11 @@ def output_folder(folder: Path, output: Path | None) -> Path:
         UsageError: one of them is no folder, or both are the same.
         InputError: there is no such folder.
     """
-    if not folder.exists():
-        raise InputError(f"{folder}: no such folder")
-    if not folder.is_dir():
+    try:
+        mode = folder.stat().st_mode
+    except OSError as error:
+        raise InputError(f"{folder}: no such folder ({error.strerror})") from error
+    if not S_ISDIR(mode):
         raise UsageError(f"{folder} is not a folder: use `lowlight enhance {folder}`")
     root = beside(folder) if output is None else output
     if root == PIPE or (root.suffix.lower() in FORMATS and not root.is_dir()):

@@ -161,9 +161,9 @@ def claimed(root: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    new = not root.exists()
     guard = root / LOCK
     try:
+        new = not root.exists()
         root.mkdir(parents=True, exist_ok=True)
         lock = FileLock(guard, timeout=0)
         lock.acquire()
