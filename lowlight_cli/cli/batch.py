@@ -13,7 +13,7 @@ import typer
 from lowlight_cli import DEFAULT_MODEL
 from lowlight_cli.cli import options, report
 from lowlight_cli.cli.enhance import _DEPTHS, STAGES, _fields, _summary, _tell, _tell_plan
-from lowlight_cli.errors import LowlightError
+from lowlight_cli.errors import LowlightError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -45,6 +45,14 @@ def batch(
             "--resume",
             help="Go on where a batch ended: skip what its manifest has, if input, weights and settings are the same "
             "and the output is whole.",
+        ),
+    ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Do what is there, with --resume, then wait for more; a picture is taken when it is complete. "
+            "Ctrl-C ends it.",
         ),
     ] = False,
     include: Annotated[
@@ -100,14 +108,19 @@ def batch(
       lowlight batch holiday                              writes holiday_lit/
       lowlight batch holiday -o lit --exclude thumbs
       lowlight batch holiday --resume                     goes on where it stopped
+      lowlight batch inbox -o outbox --watch              takes what lands in inbox
     """  # noqa: D301  # the backspace keeps typer from filling the lines
     start = time.perf_counter()
     from lowlight_cli.enhancer import Enhancer
-    from lowlight_cli.files import Saving
+    from lowlight_cli.files import Saving, load
     from lowlight_cli.folders.batch import enhance_folder, output_folder, planned
     from lowlight_cli.folders.manifest import claimed
     from lowlight_cli.folders.search import chosen
+    from lowlight_cli.folders.watch import landed
+    from lowlight_cli.pictures import FORMATS
 
+    if watch and (dry_run or exist is options.ExistChoice.number):
+        raise UsageError(f"--watch and --{'dry-run' if dry_run else 'exist number'} exclude each other")
     root = output_folder(folder, output)
     search = chosen(include or (), exclude or ())
     saving = Saving(
@@ -139,13 +152,24 @@ def batch(
         )
         if not dry_run:
             claim.enter_context(claimed(root))
-        found = planned(folder, root, search, format=format, exist=exist.value, resume=resume)
-        if dry_run:
-            jobs = [replace(job, skip=True, error=None) if found.recorded(job) else job for job in found.jobs]
-            code = _tell_plan(jobs, json)
-        else:
-            outcomes = enhance_folder(enhancer, found, saving, max_pixels=int(max_pixels))
-            code = _follow(outcomes, enhancer, len(found.jobs), json, start)
+        if watch:
+            load(enhancer, {})  # what is wrong with the weights is told now, not when a picture comes
+            report.note(f"waiting for pictures in {folder}; Ctrl-C ends it")
+        for each in landed(folder, search, FORMATS, root) if watch else (search,):
+            try:
+                found = planned(folder, root, each, format=format, exist=exist.value, resume=resume or watch)
+            except UsageError as error:  # two pictures with one name for their results, say
+                if not watch:
+                    raise
+                report.error(str(error))
+                continue
+            if dry_run:
+                jobs = [replace(job, skip=True, error=None) if found.recorded(job) else job for job in found.jobs]
+                code = _tell_plan(jobs, json)
+            else:
+                outcomes = enhance_folder(enhancer, found, saving, max_pixels=int(max_pixels))
+                code = _follow(outcomes, enhancer, len(found.jobs), json, start)
+            start = time.perf_counter()
     if code:
         raise typer.Exit(code)
 

@@ -1,1 +1,1 @@
-"""Whole folders: overlapped, recorded, resumable (`lowlight batch`)."""
+"""Whole folders: overlapped, recorded, resumable, watched (`lowlight batch`)."""

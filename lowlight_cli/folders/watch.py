@@ -1,0 +1,66 @@
+"""Pictures as they land in a folder: each is given out when it is complete, and again when it was replaced.
+
+By looking again and again rather than by events of the system, which network shares and many containers do not send.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Final
+
+from lowlight_cli.errors import InputError
+from lowlight_cli.targets import Search
+
+__all__ = ["EVERY", "landed"]
+
+EVERY: Final = 2.0
+"""Seconds between two looks. A file that has not changed from one to the next counts as complete."""
+
+SHARE: Final = 10
+"""A look that takes long is followed by a pause this many times as long: large trees are not read all the time."""
+
+
+def landed(folder: Path, search: Search, suffixes: Collection[str], skip: Path) -> Iterator[Search]:
+    """Wait for pictures, for ever.
+
+    Args:
+        folder: where to look.
+        search: what finds the pictures.
+        suffixes: of pictures, for `search`.
+        skip: a folder in which not to look, for `search`.
+
+    Yields:
+        What finds the pictures that are complete since the last time, in place of `search`.
+    """
+    before: dict[Path, tuple[int, int]] = {}
+    given: dict[Path, tuple[int, int]] = {}
+    while True:
+        start = time.monotonic()
+        now = dict(_look(folder, search, suffixes, skip))
+        ripe = [path for path, mark in now.items() if mark[0] and before.get(path) == mark != given.get(path)]
+        given = {path: mark for path, mark in given.items() if path in now} | {path: now[path] for path in ripe}
+        before = now
+        if ripe:
+            yield _only(ripe)
+        time.sleep(max(EVERY, SHARE * (time.monotonic() - start)) if not ripe else EVERY)
+
+
+def _look(
+    folder: Path, search: Search, suffixes: Collection[str], skip: Path
+) -> Iterator[tuple[Path, tuple[int, int]]]:
+    """The pictures that are there, each with what changes while it is being written: size and time."""
+    try:
+        for path in search(folder, suffixes, skip):
+            try:
+                status = path.stat()
+            except OSError:  # gone again, or a link to nothing
+                continue
+            yield path, (status.st_size, status.st_mtime_ns)
+    except InputError:  # none fits yet, or a folder went away meanwhile
+        return
+
+
+def _only(paths: Collection[Path]) -> Search:
+    return lambda *_: iter(paths)
