@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ from PIL import Image
 from lowlight_cli.errors import OutputError
 from lowlight_cli.files import Work
 from lowlight_cli.folders import batch as batches
+from lowlight_cli.folders import search
 from lowlight_cli.folders.manifest import NAME, claimed
 
 Lowlight = Callable[..., Ran]
@@ -83,6 +85,32 @@ def test_include_and_exclude(folder: Path, lowlight: Lowlight) -> None:
     assert (ran.code, ran.err) == (3, "error: no picture in folder in fits --include *.tif; 5 others are there\n")
     assert not Path("in_lit").exists()
     assert lowlight("batch", "in", "--exclude", "*").err.startswith("error: no picture in folder in: looked for")
+
+
+@pytest.mark.parametrize(
+    ("glob", "path", "wanted"),
+    [
+        ("*.jpg", "a/b/IMG.JPG", True),
+        ("*.jpg", "a.jpg/b.png", True),  # a folder of that name
+        ("raw", "a/raw/b/c.png", True),
+        ("/raw", "a/raw/c.png", False),
+        ("a/*.png", "a/b/c.png", False),
+        ("a/**/*.png", "a/c.png", True),
+        ("a/**/*.png", "a/b/b/c.png", True),
+        ("a/**", "a/b.png", True),
+        ("a/**", "b/a/b.png", False),
+        ("**/a/?.png", "b/a/b.png", True),
+        ("[ab].png", "x/b.png", True),
+        ("a\\b", "a/b/c.png", True),
+    ],
+)
+def test_globs(glob: str, path: str, wanted: bool) -> None:
+    assert search.matches(glob, Path(path)) == wanted
+
+
+def test_doctests() -> None:
+    failed, tried = doctest.testmod(search)
+    assert tried and not failed
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links need no rights there")
