@@ -72,3 +72,10 @@ def test_tiles_with_the_wholes_statistics_are_the_whole(name: str) -> None:
         with replaying(statistics):
             tile.keep(run(tile.cut(picture)), stitched)
     assert -10 * np.log10(((stitched - whole) ** 2).mean() + 1e-12) > 45
+
+
+@pytest.mark.parametrize("size", [(3000, 4000), (725, 966), (100, 5000)])
+def test_reduced_copies_keep_to_a_grid(size: tuple[int, int]) -> None:
+    small = tiles.reduced_size(*size, 300_000)
+    assert all(side % tiles.GRID == 0 or side == whole for side, whole in zip(small, size, strict=True))
+    assert small[0] * small[1] > 150_000

@@ -34,6 +34,9 @@ SMALLEST_TILE: Final = 512
 LARGEST_TILE: Final = 2048
 """Sides of tiles: below the first the overlap is most of the work, above the second nothing is won."""
 
+REDUCED = 1024**2
+"""Pixels of the copy on which statistics are taken, where as many fit; as many as in a tile, where that is more."""
+
 OUT_OF_MEMORY: Final = ("out of memory", "can't allocate memory", "not enough memory", "bad allocation", "bad_alloc")
 """How torch's allocators say it where they raise no OutOfMemoryError."""
 
@@ -107,7 +110,7 @@ class TorchEngine:
         side: int,
         told: Callable[[int], None],
     ) -> None:
-        """Fill `result` from `picture`, (H, W, 3), tile by tile, under the statistics of a copy of at most `pixels`.
+        """Fill `result` from `picture`, (H, W, 3), tile by tile, under the statistics of a reduced copy.
 
         Exact for networks without statistics of the whole picture; for the others as exact as the reduced copy.
         """
@@ -120,7 +123,7 @@ class TorchEngine:
         told(len(cut))
         measured = statistics.Statistics()
         if traits.radius is None:
-            small_height, small_width = tiles.reduced_size(height, width, pixels)
+            small_height, small_width = tiles.reduced_size(height, width, min(pixels, max(side * side, REDUCED)))
             small = cv2.resize(picture, (small_width, small_height), interpolation=cv2.INTER_AREA)
             with statistics.recording() as measured:
                 self._forward(np.asarray(small, np.float32)[None])
