@@ -1,5 +1,6 @@
 """Runs that go wrong: interrupted anywhere, no number, a full disk; and sources that do not suit a recipe."""
 
+import errno
 import json
 import signal
 from collections.abc import Callable
@@ -10,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from lowlight_cli.errors import InputError, LowlightError, ResourceError, UsageError
-from lowlight_cli.training import checkpoint, data, feeding
+from lowlight_cli.training import data, feeding
 from lowlight_cli.training.checkpoint import unbroken
 from lowlight_cli.training.loop import Progress, Run, train
 from lowlight_cli.training.recipe import load
@@ -177,14 +178,17 @@ def test_poisoned_statistics_go_back_at_once(pictures: Path, tmp_path: Path, mon
 
 
 def test_a_full_disk_leaves_the_state_before(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = checkpoint.save_file
+    right = Path.write_bytes
+    states: list[Path] = []
 
-    def full(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
-        if json.loads(metadata["numbers"])["step"] > 2:
-            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
-        right(tensors, path, metadata)
+    def full(path: Path, content: bytes) -> int:
+        states.extend([path] if "state" in path.name else [])
+        if len(states) < 2:
+            return right(path, content)
+        right(path, content[:1000])
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     run = run_of(pictures, tmp_path, "dgaf", "best")
     with pytest.raises(ResourceError, match="disk is full"):
         train(run, quiet)

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lowlight_cli.errors import InputError, ResourceError
+from lowlight_cli.errors import InputError
 from lowlight_cli.networks.layers import Network
 from lowlight_cli.training.plan import Plan
 from lowlight_cli.training.recipe import Recipe
@@ -110,13 +110,8 @@ class State:
         """
         numbers = {"step": self.step, "seconds": self.seconds, "stage": self.stage, "lowered": self.lowered}
         tensors = {key: value.contiguous() for key, value in self.tensors().items()}
-        with replaced(path) as part:
-            try:
-                save_file(tensors, part, {"numbers": json.dumps(numbers)})
-            except SafetensorError as error:
-                if "os error 28" in str(error) or "os error 112" in str(error):  # POSIX, Windows
-                    raise ResourceError(f"the disk is full: {path} is still the state before") from error
-                raise
+        with replaced(path) as part:  # in one piece: safetensors' own writing leaves a file of its own when killed
+            part.write_bytes(to_bytes(tensors, {"numbers": json.dumps(numbers)}))
 
     def load(self, path: Path) -> None:
         """Go on with a saved state.
