@@ -193,7 +193,7 @@ def _metadata(run: Run, step: int) -> dict[str, str]:
         "input": run.recipe.input,
         "recipe": run.model if run.recipe.kind == "best" else f"{run.model} {run.recipe.kind}",
         "data": " ".join(f"{source.kind}@{source.weight:g}" for source in run.sources),
-        "licence": "MIT",
+        "licence": "not stated: what the training data allow",
         "steps": str(step),
         "config": hashlib.sha256(run.described().encode()).hexdigest(),
     }
