@@ -12,7 +12,7 @@ import typer
 
 from lowlight_cli import DEFAULT_MODEL
 from lowlight_cli.cli import options, report
-from lowlight_cli.cli.enhance import _DEPTHS, STAGES, _fields, _summary, _tell, _tell_plan
+from lowlight_cli.cli.enhance import DEPTHS, STAGES, fields, summary, tell, tell_plan
 from lowlight_cli.errors import LowlightError, UsageError
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def batch(
     saving = Saving(
         format=format,
         quality=quality,
-        depth=_DEPTHS[bit_depth],
+        depth=DEPTHS[bit_depth],
         strip_metadata=strip_metadata,
         strip_gps=strip_gps,
         provenance=not no_provenance,
@@ -165,7 +165,7 @@ def batch(
                 continue
             if dry_run:
                 jobs = [replace(job, skip=True, error=None) if found.recorded(job) else job for job in found.jobs]
-                code = _tell_plan(jobs, json)
+                code = tell_plan(jobs, json)
             else:
                 outcomes = enhance_folder(enhancer, found, saving, max_pixels=int(max_pixels))
                 code = _follow(outcomes, enhancer, len(found.jobs), json, start)
@@ -223,9 +223,9 @@ def _follow(outcomes: Generator[Outcome, None, None], enhancer: Enhancer, count:
                 totals.add(outcome)
                 seconds = {stage: outcome.seconds[stage] for stage in STAGES if stage in outcome.seconds}
                 if json:
-                    report.event("file", _fields(outcome, enhancer, seconds))
+                    report.event("file", fields(outcome, enhancer, seconds))
                 if not outcome.skipped:
-                    _tell(outcome, seconds, json)
+                    tell(outcome, seconds, json)
                 advance(1)
                 if time.perf_counter() - last > EVERY:
                     report.note(str(totals))
@@ -237,5 +237,5 @@ def _follow(outcomes: Generator[Outcome, None, None], enhancer: Enhancer, count:
     if json:
         told = {"done": totals.done, "skipped": totals.skipped, "failed": totals.failed}
         report.event("summary", {**told, "seconds": round(taken, 3), "exit_code": totals.exit_code})
-    report.note(_summary(totals.done, totals.skipped, totals.failed, enhancer if totals.done else None, taken))
+    report.note(summary(totals.done, totals.skipped, totals.failed, enhancer if totals.done else None, taken))
     return totals.exit_code

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from lowlight_cli.files import Outcome
     from lowlight_cli.targets import Job
 
-__all__ = ["enhance"]
+__all__ = ["DEPTHS", "STAGES", "enhance", "fields", "summary", "tell", "tell_plan"]
 
 STAGES: Final = ("import", "weights", "read", "run", "write")
 """What the time of a file is made of; the first two only once."""
 
-_DEPTHS: Final[dict[options.BitDepthChoice, Literal["keep", 8, 16]]] = {
+DEPTHS: Final[dict[options.BitDepthChoice, Literal["keep", 8, 16]]] = {
     options.BitDepthChoice.keep: "keep",
     options.BitDepthChoice.eight: 8,
     options.BitDepthChoice.sixteen: 16,
@@ -100,7 +100,7 @@ def enhance(
     saving = Saving(
         format=format,
         quality=quality,
-        depth=_DEPTHS[bit_depth],
+        depth=DEPTHS[bit_depth],
         strip_metadata=strip_metadata,
         strip_gps=strip_gps,
         provenance=not no_provenance,
@@ -125,7 +125,7 @@ def enhance(
             on_progress=moved,
         )
         if dry_run:
-            code = _tell_plan(jobs, json)
+            code = tell_plan(jobs, json)
         else:
             stdin = _pipes(jobs, json)
             outcomes = enhance_files(enhancer, jobs, saving, stdin=stdin, max_pixels=int(max_pixels), measure=json)
@@ -162,8 +162,8 @@ def _follow(
             if "import" in seconds:
                 seconds["import"] += imported
             if json:
-                report.event("file", _fields(outcome, enhancer, seconds))
-            _tell(outcome, seconds, json)
+                report.event("file", fields(outcome, enhancer, seconds))
+            tell(outcome, seconds, json)
             if outcome.error:
                 errors.append(outcome.error)
             skipped += outcome.skipped
@@ -181,11 +181,11 @@ def _follow(
         }
         report.event("summary", totals)
     if done or count > 1:
-        report.note(_summary(done, skipped, len(errors), enhancer if done else None, taken))
+        report.note(summary(done, skipped, len(errors), enhancer if done else None, taken))
     return code
 
 
-def _tell(outcome: Outcome, seconds: Mapping[str, float], json: bool) -> None:
+def tell(outcome: Outcome, seconds: Mapping[str, float], json: bool) -> None:
     """One file: its path (or the picture itself) to stdout, what there is to say of it to stderr."""
     if outcome.error:
         report.error(str(outcome.error))
@@ -203,7 +203,7 @@ def _tell(outcome: Outcome, seconds: Mapping[str, float], json: bool) -> None:
         report.detail(f"{outcome.path}: {size}, {sum(seconds.values()):.2f} s: {spent}")
 
 
-def _summary(done: int, skipped: int, failed: int, enhancer: Enhancer | None, taken: float) -> str:
+def summary(done: int, skipped: int, failed: int, enhancer: Enhancer | None, taken: float) -> str:
     """`2 lit, 1 failed with dgaf.best on cpu in bf16 (no GPU found, the CPU has bf16), 2.13 s`."""
     counts = [
         f"{number} {what}" for number, what in ((done, "lit"), (skipped, "skipped"), (failed, "failed")) if number
@@ -216,7 +216,7 @@ def _summary(done: int, skipped: int, failed: int, enhancer: Enhancer | None, ta
     return f"{', '.join(counts)}{how}, {taken:.2f} s"
 
 
-def _fields(outcome: Outcome, enhancer: Enhancer, seconds: Mapping[str, float]) -> dict[str, Any]:
+def fields(outcome: Outcome, enhancer: Enhancer, seconds: Mapping[str, float]) -> dict[str, Any]:
     """What a JSON line says of a file."""
     fields: dict[str, Any] = {
         "input": str(outcome.path),
@@ -248,7 +248,7 @@ def _fields(outcome: Outcome, enhancer: Enhancer, seconds: Mapping[str, float]) 
     return fields
 
 
-def _tell_plan(jobs: Sequence[Job], json: bool) -> int:
+def tell_plan(jobs: Sequence[Job], json: bool) -> int:
     """What would be done, file by file; the exit code that is known already."""
     for job in jobs:
         if json:
