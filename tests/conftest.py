@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lowlight_cli.cli import app, report
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a suite in the background of a shell; children inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)
