@@ -205,7 +205,9 @@ def test_external_results(eight: sets.DataSet, tmp_path: Path) -> None:
 
 def test_choosing() -> None:
     assert all(find(each.network, each.weights).file for each in methods.choose([], []))
-    assert methods.choose(["frlie", "frlie.official"], []) == [methods.Choice("frlie", "official")] * 2
+    default = find("frlie").tag
+    chosen = [methods.Choice("frlie", default), methods.Choice("frlie", "official")]
+    assert methods.choose(["frlie", "frlie.official"], []) == chosen
     assert methods.choose(["dgaf"], ["./a.safetensors", "b"])[0] == methods.Choice("dgaf", "./a.safetensors")
     for models in ([], ["dgaf", "neid"], ["dgaf.own"], ["dgav"]):
         with pytest.raises(UsageError):
