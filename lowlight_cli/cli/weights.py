@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -190,7 +188,7 @@ def pull(
     else:
         wanted = [(checkpoint.network, checkpoint.name) for checkpoint in map(named, names or ())]
     for network, name in wanted:
-        with _transfer(name) as moved:
+        with report.transfer(name) as moved:
             got = fetch.resolve(network, name, offline=offline, on_progress=moved, on_message=report.note)
         report.path(got.path)
 
@@ -278,24 +276,6 @@ def push(
 
 
 # ----------------------------------------------------------------------------------------------------------- inside
-
-
-@contextlib.contextmanager
-def _transfer(label: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar that appears with the first bytes, and starts anew with the next file."""
-    with contextlib.ExitStack() as stack:
-        advance: Callable[[float], None] | None = None
-        before = 0
-
-        def moved(done: int, total: int | None) -> None:
-            nonlocal advance, before
-            if advance is None or done < before:
-                stack.close()
-                advance, before = stack.enter_context(report.progress(label, total, unit="B")), 0
-            advance(done - before)
-            before = done
-
-        yield moved
 
 
 def _file(name: str) -> Path | None:

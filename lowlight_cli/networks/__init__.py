@@ -130,7 +130,7 @@ NETWORKS: dict[str, Descriptor] = {
             False,
             True,
             "purely local: the same in a tile as in the whole picture",
-            "strong noise in large flat areas",
+            "soft; fine texture; warm light turns orange",
         ),
         Descriptor(
             "dgaf",
