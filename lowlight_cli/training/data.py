@@ -34,7 +34,10 @@ from lowlight_cli.exposure import apply_gain, auto_gain, thumbnail
 from lowlight_cli.training.darken import codec_noise, physical
 from lowlight_cli.weights.disk import replaced
 
-__all__ = ["Batch", "Pair", "Source", "alone", "batch_of", "cut", "parse", "read_source", "small"]
+__all__ = [
+    "Batch", "Crop", "Pair", "Source", "alone", "batch_of", "blended", "cut", "named", "parse", "read_source", "seen",
+    "small",
+]  # fmt: skip
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -95,6 +98,16 @@ class Batch:
         return self.low, self.high, self.thumbnail, self.unpaired
 
 
+@dataclass(frozen=True)
+class Crop:
+    """One part of a batch: (h, w, 3) float32 in [0, 1], the thumbnail of the whole picture (64, 64, 3)."""
+
+    low: Floats
+    high: Floats
+    thumbnail: Floats
+    unpaired: Floats | None = None
+
+
 def parse(text: str) -> Source:
     """`KIND:PATH[,PATH][@WEIGHT]` to a Source.
 
@@ -138,44 +151,67 @@ def read_source(source: Source, cache: Path) -> list[Pair]:
     ]
     unequal = [p.stem for p in pairs if p.low is not None and p.low.shape != p.high.shape]
     if unequal:
-        raise InputError(f"{source.paths[0]}: {len(unequal)} pairs of unequal size, first {', '.join(unequal[:5])}")
+        raise InputError(f"{source.paths[0]}: {len(unequal)} pairs of unequal size: {named(unequal)}")
     return pairs
+
+
+def named(stems: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    return ", ".join(stems[:5]) + (f" and {len(stems) - 5} more" if len(stems) > 5 else "")
 
 
 _LEVELS: Final = np.repeat(np.arange(256, dtype=np.float32)[:, None] / np.float32(255), 3, 1)
 
 
-def batch_of(
-    samples: Sequence[tuple[Bytes, Bytes, Bytes]],
+def seen(
+    sample: tuple[Bytes, Bytes, Bytes],
     exposed: bool,
     random: Generator,
     *,
-    smalls: Sequence[Floats] | None = None,
-    unpaired: Sequence[Bytes] | None = None,
-) -> Batch:
-    """Turn and stack (low, high, whole low) triples.
+    means: Floats | None = None,
+    unpaired: Bytes | None = None,
+) -> Crop:
+    """Turn a sample and expose it as the network is to see it.
 
     Args:
-        samples: low and high, (H, W, 3) uint8 of equal size, and the whole picture that low is or was cut from.
+        sample: low and high, (H, W, 3) uint8 of equal size, and the whole picture that low is or was cut from.
         exposed: hand the network the low picture exposed by the whole picture's gain.
         random: flips and turns are drawn from it.
-        smalls: `small` of each whole picture, where it is known.
-        unpaired: crops of the same size, to lie beside them.
+        means: `small` of the whole picture, where it is known.
+        unpaired: a crop of the same size, to lie beside them.
     """
-    lows: list[Floats] = []
-    highs: list[Floats] = []
-    thumbnails: list[Floats] = []
-    for number, (low, high, whole) in enumerate(samples):
-        turned = _turn(np.concatenate((low, high), 2), random)
-        means = small(whole) if smalls is None else smalls[number]
-        table = apply_gain(_LEVELS, auto_gain(means))[:, 0] if exposed else _LEVELS[:, 0]
-        lows.append(table[turned[..., :3]])
-        highs.append(_LEVELS[:, 0][turned[..., 3:]])
-        thumbnails.append(np.asarray(cv2.resize(means, (64, 64)), np.float32))
-    others = None
-    if unpaired is not None:
-        others = _stack([_LEVELS[:, 0][_turn(picture, random)] for picture in unpaired])
-    return Batch(_stack(lows), _stack(highs), _stack(thumbnails), others)
+    low, high, whole = sample
+    turned = _turn(np.concatenate((low, high), 2), random)
+    means = small(whole) if means is None else means
+    table = apply_gain(_LEVELS, auto_gain(means))[:, 0] if exposed else _LEVELS[:, 0]
+    return Crop(
+        table[turned[..., :3]],
+        _LEVELS[:, 0][turned[..., 3:]],
+        np.asarray(cv2.resize(means, (64, 64)), np.float32),
+        None if unpaired is None else _LEVELS[:, 0][_turn(unpaired, random)],
+    )
+
+
+def blended(one: Crop, other: Crop, share: float) -> Crop:
+    """Mixup (Zhang et al. 2018), of pictures and their references alike: `share` of `one`, the rest of `other`."""
+    part = np.float32(share)
+
+    def mixed(a: Floats, b: Floats) -> Floats:
+        return part * a + (1 - part) * b
+
+    thumbnail = mixed(one.thumbnail, other.thumbnail)
+    return Crop(mixed(one.low, other.low), mixed(one.high, other.high), thumbnail, one.unpaired)
+
+
+def batch_of(crops: Sequence[Crop]) -> Batch:
+    """Stack crops of equal size."""
+    unpaired = [crop.unpaired for crop in crops if crop.unpaired is not None]
+    return Batch(
+        _stack([crop.low for crop in crops]),
+        _stack([crop.high for crop in crops]),
+        _stack([crop.thumbnail for crop in crops]),
+        _stack(unpaired) if unpaired else None,
+    )
 
 
 def small(whole: Bytes) -> Floats:
@@ -254,9 +290,8 @@ def _folder(path: Path) -> dict[str, Path]:
 
 def _matched(low: Path, high: Path) -> list[tuple[Path, Path]]:
     lows, highs = _folder(low), _folder(high)
-    single = sorted(lows.keys() ^ highs.keys())
-    if single:
-        raise InputError(f"{low} and {high}: {len(single)} pictures without partner, first {', '.join(single[:5])}")
+    if single := sorted(lows.keys() ^ highs.keys()):
+        raise InputError(f"{low} and {high}: {len(single)} pictures without partner: {named(single)}")
     return [(lows[stem], highs[stem]) for stem in sorted(lows)]
 
 
@@ -310,23 +345,28 @@ def _decode(paths: list[Path], cache: Path) -> dict[Path, Bytes]:
     unique = sorted(set(paths))
     missing = [str(p) for p in unique if not p.is_file()]
     if missing:
-        raise InputError(f"{len(missing)} pictures are missing, first {missing[0]}")
+        raise InputError(f"{len(missing)} pictures are missing: {named(missing)}")
     state = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in unique]
     key = hashlib.sha256(json.dumps(state).encode()).hexdigest()[:16]
     cache.mkdir(parents=True, exist_ok=True)
     flat, index = cache / f"{key}.u8", cache / f"{key}.json"
     if not index.is_file():
         shapes: list[tuple[int, int]] = []
+        damaged: list[str] = []
         with replaced(flat) as part, part.open("wb") as file:
             for path in unique:
                 try:
                     with Image.open(path) as picture:
                         pixels = np.asarray(picture.convert("RGB"))
-                except (OSError, ValueError) as error:
-                    raise InputError(f"{path}: cannot be read as a picture ({error})") from error
+                except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # what Pillow's readers raise
+                    damaged.append(str(path))
+                    continue
                 file.write(pixels.tobytes())
                 shapes.append((pixels.shape[0], pixels.shape[1]))
-        index.write_text(json.dumps(shapes))
+            if damaged:
+                raise InputError(f"{len(damaged)} files cannot be read as pictures: {named(damaged)}")
+        with replaced(index) as part:
+            part.write_text(json.dumps(shapes))
     shapes = [tuple(shape) for shape in json.loads(index.read_text())]
     mapped = np.memmap(flat, np.uint8, "r")
     views, start = {}, 0
