@@ -11,6 +11,7 @@ from lowlight_cli.exposure import TARGET, apply_gain, auto_gain
 from lowlight_cli.training.checks import equal, look_at
 from lowlight_cli.training.darken import codec_noise, physical
 from lowlight_cli.training.data import Pair, batch_of, blended, cut, parse, read_source, seen
+from lowlight_cli.training.synthesis import Wish, synthesise
 
 
 def picture(seed: int, height: int = 60, width: int = 80, level: float = 0.5) -> np.ndarray:
@@ -122,6 +123,20 @@ def test_validation_is_by_scene(tmp_path: Path) -> None:
     held = {pair.scene for pair in pairs if pair.validation}
     assert 0 < len(held) < 20
     assert not held & {pair.scene for pair in pairs if not pair.validation}
+
+
+def test_what_was_made_of_one_photograph_is_one_scene(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for i in range(30):
+        Image.fromarray(picture(i)).save(tmp_path / "photos" / f"{i}.png")
+    for made in synthesise(tmp_path / "photos", tmp_path / "made", Wish(pairs=True, per_picture=2)):
+        assert not made.error
+    with (tmp_path / "made" / "manifest.jsonl").open("a") as manifest:
+        manifest.write('{"low": "cut sh')
+    pairs = read_source(parse(f"pairs:{tmp_path}/made/low,{tmp_path}/made/high"), tmp_path / "cache")
+    held = {pair.scene for pair in pairs if pair.validation}
+    assert len(pairs) == 60 and len({pair.scene for pair in pairs}) == 30
+    assert held and not held & {pair.scene for pair in pairs if not pair.validation}
 
 
 def test_crops_of_low_and_high_show_the_same_place() -> None:

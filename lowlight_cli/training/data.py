@@ -4,7 +4,8 @@ A source is written `KIND:PATH`, with `@WEIGHT` behind it for its share of the b
 
     lol:PATH          our485/{low,high} and siblings/{low,high} where they are; scenes.csv tells which are one scene
     sice:PATH         low/, high/ and pairs.csv with its split
-    pairs:LOW,HIGH    two folders, matched by stem whatever the suffix
+    pairs:LOW,HIGH    two folders, matched by stem whatever the suffix; of one scene are those that `lowlight darken`
+                      made of one photograph, as the manifest beside LOW tells
     bright:PATH       well-lit photographs, darkened anew each time (darken.physical)
     dark:PATH         photographs of real nights, without partners: for recipes that ask for them
 
@@ -13,6 +14,7 @@ Everything is decoded once into one memory-mapped file in the cache and cut from
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import json
@@ -306,8 +308,7 @@ def _lol(source: Source) -> list[_Row]:
     for folder in folders:
         for low, high in _matched(folder / "low", folder / "high"):
             scene = scenes.get(f"{folder.name}/{high.stem}", high.stem)
-            held = int(hashlib.sha256(f"scene {scene}".encode()).hexdigest(), 16) % HELD_OUT == 0
-            rows.append(_Row(low, high, scene, held))
+            rows.append(_Row(low, high, scene, _held(scene)))
     return rows
 
 
@@ -326,11 +327,18 @@ def _sice(source: Source) -> list[_Row]:
 def _pairs(source: Source) -> list[_Row]:
     if len(source.paths) != 2:
         raise UsageError("--data pairs: wants two folders, pairs:LOW,HIGH")
-    rows = []
-    for low, high in _matched(*source.paths):
-        held = int(hashlib.sha256(f"scene {high.stem}".encode()).hexdigest(), 16) % HELD_OUT == 0
-        rows.append(_Row(low, high, high.stem, held))
-    return rows
+    made: dict[str, str] = {}
+    if (manifest := source.paths[0].parent / "manifest.jsonl").is_file():
+        for line in manifest.read_text("utf-8", "replace").splitlines():
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # cut short, or of another command
+                made[Path(json.loads(line)["low"]).stem] = str(json.loads(line)["input"])
+    matched = [(low, high, made.get(low.stem, low.stem)) for low, high in _matched(*source.paths)]
+    return [_Row(low, high, scene, _held(scene)) for low, high, scene in matched]
+
+
+def _held(scene: str) -> bool:
+    """Whether a scene is kept for validation: a matter of its name, so that more pictures change nothing."""
+    return int(hashlib.sha256(f"scene {scene}".encode()).hexdigest(), 16) % HELD_OUT == 0
 
 
 def _single(source: Source) -> list[_Row]:

@@ -91,7 +91,7 @@ def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Cal
 
     since, waited, streak, good = time.perf_counter(), 0.0, 0, state.copy()
     steps: list[Tensor] = []
-    watch, starved, begun = Watch(run.device), False, state.step
+    watch, judged = Watch(run.device), float(state.step + SETTLED)
     with (
         _told(run, state.step, ranks, report) as tell,
         contextlib.closing(feeding.batches(run, feed, state.step, share, ranks)) as batches,
@@ -111,6 +111,8 @@ def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Cal
                 with unbroken():
                     steps.append(_update(state, batch, rate, ranks, watch))
                 worked = ranks.clock(time.perf_counter() - started)
+                if ranks.count > 1:
+                    watch.lap("exchange")
                 after = share(state.step)
                 ends = after >= 1 or run.recipe.stage_at(after) > state.stage
                 looked = ends or state.step % run.every == 0
@@ -133,11 +135,9 @@ def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Cal
                 scores = validate(run, state, feed.validation, mixed) if shown else None
                 watch.lap("evaluation")
                 times = watch.shares()
-                if not note and not starved and state.step - begun >= SETTLED and times["data"] > STARVED:
-                    starved = True
-                    note = (
-                        f"{times['data']:.0%} of the time goes into waiting for batches: raise --threads {run.threads}"
-                    )
+                if not note and times["data"] > STARVED and state.step >= judged:
+                    note = f"{times['data']:.0%} of the time goes by without a batch: raise --threads {run.threads}"
+                    judged = math.inf
                 line = Progress(
                     state.step,
                     sum(losses) / len(losses) if losses else math.nan,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import cv2
@@ -51,10 +50,9 @@ def validate(run: Run, state: State, pairs: list[Pair], mixed: Mixed) -> Scores:
         rows.append((psnr(output, high), psnr(gt_mean(output, high), high), ssim(output, high)))
         if len(shown) < SHEET:
             shown.append((pair.low, _bytes(output), pair.high))
-    contact_sheet(shown, run.output / "validation.jpg")
     history = run.output / "validation"
-    history.mkdir(exist_ok=True)
-    shutil.copyfile(run.output / "validation.jpg", history / f"{state.step:08}.jpg")
+    for path in (run.output / "validation.jpg", history / f"{state.step:08}.jpg"):
+        contact_sheet(shown, path)
     if len(sheets := sorted(history.glob("*.jpg"))) > KEPT:
         for sheet in sheets[1:-1:2]:
             sheet.unlink()
