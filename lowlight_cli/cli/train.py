@@ -59,7 +59,7 @@ def train(
     """Train a network on your own pairs, or on LOL.
 
     Prints the path of the finished checkpoint, which `lowlight enhance -w` takes. A line a measurement goes to
-    log.jsonl in the run's folder. Ctrl-C saves; --resume goes on. torchrun starts it on several GPUs.
+    log.jsonl in the run's folder. Ctrl-C saves; --resume goes on. Under torchrun several processes train one network.
     """
     from platformdirs import user_cache_path
 

@@ -93,7 +93,7 @@ ALONE = Ranks()
 
 def first() -> bool:
     """Whether this process is the only one, or the first of torchrun's."""
-    return not dist.is_torchelastic_launched() or os.environ["RANK"] == "0"
+    return not _launched() or os.environ["RANK"] == "0"
 
 
 def place(device: str) -> str:
@@ -102,7 +102,7 @@ def place(device: str) -> str:
     Raises:
         DeviceError: there are fewer GPUs.
     """
-    if not device.startswith("cuda") or not dist.is_torchelastic_launched():
+    if not device.startswith("cuda") or not _launched():
         return device
     number, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
     if number >= there:
@@ -117,7 +117,7 @@ def joined(device: str) -> Iterator[Ranks]:
     Raises:
         LowlightError: another process is gone.
     """
-    if not dist.is_torchelastic_launched():
+    if not _launched():
         yield ALONE
         return
     if device.startswith("cuda"):
@@ -132,6 +132,11 @@ def joined(device: str) -> Iterator[Ranks]:
         raise
     finally:
         dist.destroy_process_group()
+
+
+def _launched() -> bool:
+    """Whether torchrun has started this process; asked of the environment, for some builds of torch cannot do it."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 class _Mean(torch.autograd.Function):
