@@ -2,17 +2,20 @@
 
 import json
 import math
+import sys
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lowlight_cli.cli.app import run as command
-from lowlight_cli.errors import InputError, UsageError
+from lowlight_cli.errors import DeviceError, InputError, UsageError
 from lowlight_cli.networks import NETWORKS, build
-from lowlight_cli.training import data
+from lowlight_cli.training import data, feeding, loop
 from lowlight_cli.training.loop import Progress, Run, train
 from lowlight_cli.training.recipe import Recipe, load
 from lowlight_cli.weights import files
@@ -49,8 +52,49 @@ def test_it_learns_and_its_weights_load(run: Run) -> None:
     state, metadata = files.load(path, "neid")
     build("neid").load_state_dict(state)
     assert metadata["input"] == "exposed" and metadata["steps"] == "60"
+    numbers = json.loads(metadata["numbers"])
+    assert numbers["crop"] == 32 and numbers["ema"] == 0.9 and numbers["steps"] == 60 and numbers["minutes"] is None
+    assert str(run.output) not in json.dumps(metadata)
     rates = [line["rate"] for line in lines(run)]
     assert rates == sorted(rates, reverse=True)
+
+
+def test_where_the_time_goes(run: Run) -> None:
+    run = replace(run, output=run.output / "times")
+    train(run, lambda _: None)
+    first, second = (line["times"] for line in lines(run))
+    parts = {"data", "forward", "backward", "optimiser", "evaluation"}
+    assert first.keys() == parts and second.keys() == parts | {"saving"}
+    for times in (first, second):
+        assert sum(times.values()) == pytest.approx(1, abs=1e-3) and min(times.values()) >= 0
+
+
+def test_starving_is_told_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = feeding.data.batch_of
+    monkeypatch.setattr(loop, "SETTLED", 4)
+    monkeypatch.setattr(feeding.data, "batch_of", lambda crops: [time.sleep(0.1), right(crops)][1])
+    seen: list[Progress] = []
+    train(replace(run, output=run.output / "starved", threads=1, validate=0), seen.append)
+    assert len(seen) == 2 and "raise --threads" in seen[0].note and not seen[1].note
+
+
+def test_tensorboard_has_the_log(run: Run) -> None:
+    run = replace(run, output=run.output / "board", tensorboard=True)
+    train(replace(run, steps=4), lambda _: None)
+    train(replace(run, resume=True), lambda _: None)
+    found = EventAccumulator(str(run.output / "tensorboard")).Reload()
+    for name, of in (("loss", lambda line: line["loss"]), ("validation/ssim", lambda line: line["scores"]["ssim"])):
+        there = [(event.step, event.value) for event in found.Scalars(name)]
+        assert there == [(line["step"], pytest.approx(of(line))) for line in lines(run)], name
+    assert len(lines(run)) == 2 and found.Scalars("time/forward")
+
+
+def test_without_tensorboard_it_says_how_to_get_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
+    with pytest.raises(DeviceError, match=r"pip install 'lowlight-cli\[train\]'") as error:
+        train(replace(run, output=run.output / "none", tensorboard=True), lambda _: None)
+    assert error.value.exit_code == 6 and not (run.output / "none").exists()
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(run: Run) -> None:

@@ -13,7 +13,7 @@ from lowlight_cli.errors import WeightsError
 from lowlight_cli.networks import NETWORKS, build
 from lowlight_cli.training import recipes
 from lowlight_cli.training.data import Batch
-from lowlight_cli.training.losses import hue_and_saturation, seen_through, ssim, taken_for_real
+from lowlight_cli.training.losses import hue_and_saturation, seen_through, ssim, supervised, taken_for_real
 from lowlight_cli.training.plan import Plan
 from lowlight_cli.training.recipe import load
 from lowlight_cli.training.recipes import dgaf, drgn, frlie, jcrnet, neid
@@ -84,6 +84,13 @@ def test_edges_of_jcrnet() -> None:
     )
 
 
+def test_jcrnet_compares_both_pictures() -> None:
+    network, plan = planned("jcrnet")
+    outputs = network.training_outputs(BATCH.low)
+    by_hand = sum(jcrnet.total(outputs[name], BATCH.high, 0.05) for name in ("output", "stage"))
+    assert plan.stages[0].losses(BATCH)[0].item() == pytest.approx(by_hand.item(), rel=1e-5)
+
+
 # ------------------------------------------------------------------------------------------------------------ neid
 
 
@@ -104,6 +111,17 @@ def test_colour_of_neid() -> None:
     assert neid.colour(output, output).item() == pytest.approx(0, abs=1e-6)
     paler = torch.cat([colour(120), colour(240, 0.5)], 3)
     assert neid.colour(paler, output).item() == pytest.approx(1 - 1.5 / math.sqrt(1.25 * 2), abs=1e-6)
+
+
+def test_neid_is_eq_7() -> None:
+    network, plan = planned("neid")
+    outputs = network.training_outputs(BATCH.low)
+    by_hand = (
+        neid.huber(outputs["output"], BATCH.high, 0.1)
+        + 0.1 * neid.detail(outputs["detail"], BATCH.low)
+        + 0.1 * neid.colour(outputs["output"], BATCH.high)
+    )
+    assert plan.stages[0].losses(BATCH)[0].item() == pytest.approx(by_hand.item(), rel=1e-5)
 
 
 def test_neid_starts_as_published() -> None:
@@ -185,6 +203,19 @@ def test_synthesis_of_drgn() -> None:
     assert (dark.item(), degradation.item()) == pytest.approx((0.45, -0.35))
 
 
+def test_the_stages_of_drgn_are_eq_7_and_eq_9() -> None:
+    network, plan = planned("lw-drgn")
+    dark, of_dark = drgn.synthesised(network.deg, BATCH.low, BATCH.unpaired)
+    of_pictures, of_degradations = plan.helpers["judge_of_pictures"], plan.helpers["judge_of_degradations"]
+    fooled = taken_for_real(of_pictures(dark)) + taken_for_real(of_degradations(of_dark))
+    by_hand = 1e-5 * fooled + drgn.consistency(network.deg(BATCH.low), of_dark)
+    assert plan.stages[0].losses(BATCH)[0].item() == pytest.approx(by_hand.item(), rel=1e-5)
+    outputs = [network.training_outputs(low)["output"] for low in (BATCH.low, dark.clamp(0, 1))]
+    targets = (BATCH.high, BATCH.unpaired)
+    by_hand = sum(drgn.refinement(x, y, -0.2) for x, y in zip(outputs, targets, strict=True))
+    assert plan.stages[1].losses(BATCH)[0].item() == pytest.approx(by_hand.item(), rel=1e-5)
+
+
 # ------------------------------------------------------------------------------------------------------------ dgaf
 
 
@@ -193,6 +224,17 @@ def test_losses_of_dgaf() -> None:
     assert dgaf.distance(x, y).item() == pytest.approx(0.2)
     omega = torch.full((1, 1, 8, 8), 0.25)
     assert dgaf.weighted(x, y, omega).item() == pytest.approx(0.15)
+
+
+def test_the_darkening_of_dgaf_is_its_three_losses() -> None:
+    _, plan = planned("dgaf")
+    dark = plan.helpers["darkening"](BATCH.high)
+    by_hand = (
+        dgaf.distance(dark, BATCH.low)
+        + (1 - ssim(dark, BATCH.low))
+        + 0.02 * taken_for_real(plan.helpers["judge"](dark))
+    )
+    assert plan.stages[0].losses(BATCH)[0].item() == pytest.approx(by_hand.item(), rel=1e-5)
 
 
 def test_likeness_of_dgaf() -> None:
@@ -241,6 +283,24 @@ def test_without_frlies_weights_dgaf_says_how_to_go_on(monkeypatch: pytest.Monke
     monkeypatch.setattr(dgaf, "resolve", none)
     with pytest.raises(WeightsError, match=r"--set weights\.perceptual=0"):
         recipes.plan("dgaf", build("dgaf"), load("dgaf", (), "paper"), nullcontext)
+
+
+# ------------------------------------------------------------------------------------------------------------ ours
+
+
+@pytest.mark.parametrize(("name", "beside"), [("jcrnet", "stage"), ("neid", "detail")])
+def test_ours_compares_what_the_paper_does_beside_the_result(name: str, beside: str) -> None:
+    torch.manual_seed(0)
+    network = build(name)
+    plan = recipes.plan(name, network, load(name), nullcontext)
+    outputs = network.training_outputs(BATCH.low)
+    by_hand = supervised(outputs["output"], BATCH.high, at_mean=0.5, structure=0.2)
+    by_hand = by_hand + (
+        0.5 * supervised(outputs["stage"], BATCH.high, at_mean=0.5, structure=0.2)
+        if beside == "stage"
+        else 0.1 * ((outputs["detail"] - BATCH.low) ** 2).mean()
+    )
+    assert plan.stages[0].losses(BATCH)[0].item() == pytest.approx(by_hand.item(), rel=1e-5)
 
 
 # ---------------------------------------------------------------------------------------------------------- stages

@@ -2,7 +2,11 @@
 
 import errno
 import json
+import os
+import pickle
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +18,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from lowlight_cli.errors import InputError, LowlightError, ResourceError, UsageError
-from lowlight_cli.training import data, feeding
+from lowlight_cli.training import data, feeding, ranks, validation
 from lowlight_cli.training.checkpoint import unbroken
 from lowlight_cli.training.loop import Progress, Run, train
 from lowlight_cli.training.recipe import load
@@ -67,6 +71,14 @@ def at_step(number: int, error: type[BaseException]) -> Callable[[Progress], Non
     return report
 
 
+def at_first(act: Callable[[], None]) -> Callable[[Progress], None]:
+    def report(seen: Progress) -> None:
+        if seen.step == 2:
+            act()
+
+    return report
+
+
 @pytest.mark.parametrize(("name", "more"), [("frlie", ()), ("lw-drgn", ("bright",)), ("dgaf", ("dark",))])
 def test_stages_and_adversaries_resume_to_the_bit(
     pictures: Path, tmp_path: Path, name: str, more: tuple[str, ...]
@@ -84,6 +96,42 @@ def test_stages_and_adversaries_resume_to_the_bit(
     assert there.keys() == here.keys() and any(key.startswith("helpers.") for key in there) == bool(more)
     for key, value in there.items():
         assert torch.equal(value, here[key]), key
+
+
+KILLED = """
+import os, signal, sys, pickle
+from pathlib import Path
+from lowlight_cli.training.loop import train
+
+right, states = Path.write_bytes, []
+
+def killed(path, content):
+    states.extend([path] if "state" in path.name else [])
+    if len(states) < 2:
+        return right(path, content)
+    right(path, content[: len(content) // 2])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+Path.write_bytes = killed
+train(pickle.loads(sys.stdin.buffer.read()), lambda _: None)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL as POSIX has it")
+def test_killed_in_the_middle_of_a_save_it_goes_on_to_the_bit(pictures: Path, tmp_path: Path) -> None:
+    """In the second stage, with the state of the first on disk."""
+    whole = run_of(pictures, tmp_path / "whole", "frlie", "paper", every=3)
+    train(whole, quiet)
+    broken = replace(whole, output=tmp_path / "broken")
+    died = subprocess.run([sys.executable, "-c", KILLED], input=pickle.dumps(broken), check=False)
+    assert died.returncode == -signal.SIGKILL
+    assert len(list(broken.output.glob(".state.safetensors.*.part"))) == 1
+    train(replace(broken, resume=True), quiet)
+    there, here = (tensors(r.output / "state.safetensors") for r in (whole, broken))
+    assert all(torch.equal(value, here[key]) for key, value in there.items())
+    logs = [(r.output / "log.jsonl").read_text().splitlines() for r in (whole, broken)]
+    losses = [[json.loads(line)["loss"] for line in log] for log in logs]
+    assert losses[0] == losses[1] and not list(broken.output.glob(".*.part"))
 
 
 def test_what_a_kill_leaves_is_cleared_away(pictures: Path, tmp_path: Path) -> None:
@@ -226,10 +274,71 @@ def test_unpaired_crops_lie_beside_the_pairs(pictures: Path, tmp_path: Path) -> 
     assert set((batch.unpaired * 255).round().flatten().int().tolist()) <= set(range(26))
 
 
+def batch_of(run: Run, step: int = 0, which: ranks.Ranks = ranks.ALONE) -> data.Batch:
+    batches = feeding.batches(run, feeding.read(run), step, lambda _: 0.0, which)
+    batch = next(batches)
+    batches.close()
+    return batch
+
+
+def test_processes_make_up_one_batch(pictures: Path, tmp_path: Path) -> None:
+    run = run_of(pictures, tmp_path, "lw-drgn", "paper")
+    run = replace(run, recipe=replace(run.recipe, batch=4, mixup=0.5, noise=0.5))
+    whole, parts = batch_of(run, 7), [batch_of(run, 7, ranks.Ranks(rank, 2)) for rank in (0, 1)]
+    for name in ("low", "high", "thumbnail", "unpaired"):
+        for rank, part in enumerate(parts):
+            assert torch.equal(getattr(part, name), getattr(whole, name)[rank::2]), name
+    assert not torch.equal(whole.low, batch_of(run, 8).low)
+    with pytest.raises(UsageError, match=r"a batch of 4 cannot be shared evenly by 3 processes.*--set batch=6"):
+        feeding.read(replace(run, processes=3))
+
+
+def test_bright_stays_bright(pictures: Path, tmp_path: Path) -> None:
+    run = run_of(pictures, tmp_path, "dgaf", "best", "bright")
+    batch = batch_of(replace(run, recipe=replace(run.recipe, lit=1.0, batch=16)))
+    assert torch.equal(batch.low, batch.high) and batch.high.mean() > 0.1
+    assert batch.thumbnail.mean().item() == pytest.approx(batch.high.mean().item(), rel=0.2)
+    batch = batch_of(replace(run, recipe=replace(run.recipe, lit=0.5, batch=64)))
+    alike = [torch.equal(low, high) for low, high in zip(batch.low, batch.high, strict=True)]
+    assert 16 < sum(alike) < 48
+
+
+def test_more_noise(pictures: Path, tmp_path: Path) -> None:
+    run = run_of(pictures, tmp_path, "dgaf", "best")
+    for share, least, most in ((0.0, 0, 1e-3), (1.0, 0.8, 4)):
+        batch = batch_of(replace(run, recipe=replace(run.recipe, noise=share, batch=8)))
+        noise = 255 * batch.low - torch.floor((255 * batch.high).round() / 8)  # of which the dark pictures are made
+        assert least <= noise.std().item() <= most
+
+
+def test_shares_are_shares() -> None:
+    assert load("neid", ("mixup=0.25", "lit=1")).lit == 1.0
+    for wrong in ("mixup=1.5", "lit=-0.1", "noise=2"):
+        with pytest.raises(UsageError, match="from 0 to 1"):
+            load("neid", (wrong,))
+
+
+def test_all_that_is_wrong_with_all_sources_is_named(pictures: Path, tmp_path: Path) -> None:
+    run = run_of(pictures, tmp_path, "dgaf", "best")
+    folders = (f"{pictures}/low,{pictures}/nowhere", f"{pictures}/mixed/low,{pictures}/high")
+    sources = tuple(data.parse(f"pairs:{each}") for each in folders)
+    with pytest.raises(InputError, match=r"nowhere: no such folder; .*21 pictures without partner: 10, 11, 12, "):
+        train(replace(run, sources=sources), quiet)
+
+
+def test_odd_pairs_are_told_before_the_first_step(pictures: Path, tmp_path: Path) -> None:
+    run = run_of(pictures, tmp_path, "dgaf", "best")
+    sources = (*run.sources, data.parse(f"pairs:{pictures / 'high'},{pictures / 'high'}"))
+    told: list[str] = []
+    train(replace(run, sources=sources), at_first(lambda: told.append("the first step")), told.append)
+    assert told[0].startswith("24 dark pictures are the same as their reference: 0, 10, ")
+    assert told[-1] == "the first step"
+
+
 def test_pictures_smaller_than_the_crop_are_named(pictures: Path, tmp_path: Path) -> None:
     run = run_of(pictures, tmp_path, "dgaf", "best")
     sources = (data.parse(f"pairs:{pictures}/mixed/low,{pictures}/mixed/high"),)
-    with pytest.raises(InputError, match="1 pictures are smaller than the crop of 32, first 2"):
+    with pytest.raises(InputError, match="1 pictures are smaller than the crop of 32: 2"):
         train(replace(run, sources=sources, recipe=replace(run.recipe, crop=32)), quiet)
 
 
@@ -237,6 +346,15 @@ def test_a_contact_sheet_shows_what_it_does(pictures: Path, tmp_path: Path) -> N
     train(run_of(pictures, tmp_path, "dgaf", "best", validate=1, steps=2), quiet)
     with Image.open(tmp_path / "validation.jpg") as sheet:
         assert sheet.size == (900, 204)
+
+
+def test_earlier_contact_sheets_are_kept_and_thinned_out(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(validation, "KEPT", 4)
+    train(run_of(pictures, tmp_path, "dgaf", "best", validate=1, steps=12), quiet)
+    kept = [int(path.stem) for path in sorted((tmp_path / "validation").iterdir())]
+    assert kept == [2, 6, 10, 12]
 
 
 def test_a_recipe_that_is_not_there() -> None:

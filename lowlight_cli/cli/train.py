@@ -51,6 +51,7 @@ def train(
     threads: Annotated[int, typer.Option(min=1, help="Threads that prepare batches.")] = 2,
     every: Annotated[int, typer.Option(min=1, help="Steps between validations and saved states.")] = 500,
     validate: Annotated[int, typer.Option(min=0, help="How many held-out pictures to validate on.")] = 8,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write the log for TensorBoard too.")] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     debug: Debug = False,
@@ -58,7 +59,7 @@ def train(
     """Train a network on your own pairs, or on LOL.
 
     Prints the path of the finished checkpoint, which `lowlight enhance -w` takes. A line a measurement goes to
-    log.jsonl in the run's folder. Ctrl-C saves; --resume goes on.
+    log.jsonl in the run's folder. Ctrl-C saves; --resume goes on. Under torchrun several processes train one network.
     """
     from platformdirs import user_cache_path
 
@@ -67,6 +68,7 @@ def train(
     from lowlight_cli.training import data as sources
     from lowlight_cli.training import loop
     from lowlight_cli.training import recipe as recipes
+    from lowlight_cli.training.ranks import first
     from lowlight_cli.weights.fetch import resolve
 
     if precision not in ("bf16", "fp32"):
@@ -90,7 +92,10 @@ def train(
         threads=threads,
         every=every,
         validate=validate,
+        tensorboard=tensorboard,
     )
+    if not first():  # of torchrun's processes one speaks
+        report.set_level(report.Level.QUIET)
     with report.training(model) as show:
 
         def seen(progress: loop.Progress) -> None:
@@ -98,9 +103,10 @@ def train(
                 report.warning(progress.note)
             show(progress)
 
-        path = loop.train(run, seen)
+        path = loop.train(run, seen, report.warning)
     report.note(f"trained; try `lowlight enhance PHOTO -m {model} -w {path}`")
-    report.path(path)
+    if first():
+        report.path(path)
 
 
 def _default_data() -> str:

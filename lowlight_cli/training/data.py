@@ -4,7 +4,8 @@ A source is written `KIND:PATH`, with `@WEIGHT` behind it for its share of the b
 
     lol:PATH          our485/{low,high} and siblings/{low,high} where they are; scenes.csv tells which are one scene
     sice:PATH         low/, high/ and pairs.csv with its split
-    pairs:LOW,HIGH    two folders, matched by stem whatever the suffix
+    pairs:LOW,HIGH    two folders, matched by stem whatever the suffix; of one scene are those that `lowlight darken`
+                      made of one photograph, as the manifest beside LOW tells
     bright:PATH       well-lit photographs, darkened anew each time (darken.physical)
     dark:PATH         photographs of real nights, without partners: for recipes that ask for them
 
@@ -13,6 +14,7 @@ Everything is decoded once into one memory-mapped file in the cache and cut from
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import json
@@ -34,7 +36,10 @@ from lowlight_cli.exposure import apply_gain, auto_gain, thumbnail
 from lowlight_cli.training.darken import codec_noise, physical
 from lowlight_cli.weights.disk import replaced
 
-__all__ = ["Batch", "Pair", "Source", "alone", "batch_of", "cut", "parse", "read_source", "small"]
+__all__ = [
+    "Batch", "Crop", "Pair", "Source", "alone", "batch_of", "blended", "cut", "named", "parse", "read_source", "seen",
+    "small",
+]  # fmt: skip
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -95,6 +100,16 @@ class Batch:
         return self.low, self.high, self.thumbnail, self.unpaired
 
 
+@dataclass(frozen=True)
+class Crop:
+    """One part of a batch: (h, w, 3) float32 in [0, 1], the thumbnail of the whole picture (64, 64, 3)."""
+
+    low: Floats
+    high: Floats
+    thumbnail: Floats
+    unpaired: Floats | None = None
+
+
 def parse(text: str) -> Source:
     """`KIND:PATH[,PATH][@WEIGHT]` to a Source.
 
@@ -138,44 +153,67 @@ def read_source(source: Source, cache: Path) -> list[Pair]:
     ]
     unequal = [p.stem for p in pairs if p.low is not None and p.low.shape != p.high.shape]
     if unequal:
-        raise InputError(f"{source.paths[0]}: {len(unequal)} pairs of unequal size, first {', '.join(unequal[:5])}")
+        raise InputError(f"{source.paths[0]}: {len(unequal)} pairs of unequal size: {named(unequal)}")
     return pairs
+
+
+def named(stems: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    return ", ".join(stems[:5]) + (f" and {len(stems) - 5} more" if len(stems) > 5 else "")
 
 
 _LEVELS: Final = np.repeat(np.arange(256, dtype=np.float32)[:, None] / np.float32(255), 3, 1)
 
 
-def batch_of(
-    samples: Sequence[tuple[Bytes, Bytes, Bytes]],
+def seen(
+    sample: tuple[Bytes, Bytes, Bytes],
     exposed: bool,
     random: Generator,
     *,
-    smalls: Sequence[Floats] | None = None,
-    unpaired: Sequence[Bytes] | None = None,
-) -> Batch:
-    """Turn and stack (low, high, whole low) triples.
+    means: Floats | None = None,
+    unpaired: Bytes | None = None,
+) -> Crop:
+    """Turn a sample and expose it as the network is to see it.
 
     Args:
-        samples: low and high, (H, W, 3) uint8 of equal size, and the whole picture that low is or was cut from.
+        sample: low and high, (H, W, 3) uint8 of equal size, and the whole picture that low is or was cut from.
         exposed: hand the network the low picture exposed by the whole picture's gain.
         random: flips and turns are drawn from it.
-        smalls: `small` of each whole picture, where it is known.
-        unpaired: crops of the same size, to lie beside them.
+        means: `small` of the whole picture, where it is known.
+        unpaired: a crop of the same size, to lie beside them.
     """
-    lows: list[Floats] = []
-    highs: list[Floats] = []
-    thumbnails: list[Floats] = []
-    for number, (low, high, whole) in enumerate(samples):
-        turned = _turn(np.concatenate((low, high), 2), random)
-        means = small(whole) if smalls is None else smalls[number]
-        table = apply_gain(_LEVELS, auto_gain(means))[:, 0] if exposed else _LEVELS[:, 0]
-        lows.append(table[turned[..., :3]])
-        highs.append(_LEVELS[:, 0][turned[..., 3:]])
-        thumbnails.append(np.asarray(cv2.resize(means, (64, 64)), np.float32))
-    others = None
-    if unpaired is not None:
-        others = _stack([_LEVELS[:, 0][_turn(picture, random)] for picture in unpaired])
-    return Batch(_stack(lows), _stack(highs), _stack(thumbnails), others)
+    low, high, whole = sample
+    turned = _turn(np.concatenate((low, high), 2), random)
+    means = small(whole) if means is None else means
+    table = apply_gain(_LEVELS, auto_gain(means))[:, 0] if exposed else _LEVELS[:, 0]
+    return Crop(
+        table[turned[..., :3]],
+        _LEVELS[:, 0][turned[..., 3:]],
+        np.asarray(cv2.resize(means, (64, 64)), np.float32),
+        None if unpaired is None else _LEVELS[:, 0][_turn(unpaired, random)],
+    )
+
+
+def blended(one: Crop, other: Crop, share: float) -> Crop:
+    """Mixup (Zhang et al. 2018), of pictures and their references alike: `share` of `one`, the rest of `other`."""
+    part = np.float32(share)
+
+    def mixed(a: Floats, b: Floats) -> Floats:
+        return part * a + (1 - part) * b
+
+    thumbnail = mixed(one.thumbnail, other.thumbnail)
+    return Crop(mixed(one.low, other.low), mixed(one.high, other.high), thumbnail, one.unpaired)
+
+
+def batch_of(crops: Sequence[Crop]) -> Batch:
+    """Stack crops of equal size."""
+    unpaired = [crop.unpaired for crop in crops if crop.unpaired is not None]
+    return Batch(
+        _stack([crop.low for crop in crops]),
+        _stack([crop.high for crop in crops]),
+        _stack([crop.thumbnail for crop in crops]),
+        _stack(unpaired) if unpaired else None,
+    )
 
 
 def small(whole: Bytes) -> Floats:
@@ -254,9 +292,8 @@ def _folder(path: Path) -> dict[str, Path]:
 
 def _matched(low: Path, high: Path) -> list[tuple[Path, Path]]:
     lows, highs = _folder(low), _folder(high)
-    single = sorted(lows.keys() ^ highs.keys())
-    if single:
-        raise InputError(f"{low} and {high}: {len(single)} pictures without partner, first {', '.join(single[:5])}")
+    if single := sorted(lows.keys() ^ highs.keys()):
+        raise InputError(f"{low} and {high}: {len(single)} pictures without partner: {named(single)}")
     return [(lows[stem], highs[stem]) for stem in sorted(lows)]
 
 
@@ -271,8 +308,7 @@ def _lol(source: Source) -> list[_Row]:
     for folder in folders:
         for low, high in _matched(folder / "low", folder / "high"):
             scene = scenes.get(f"{folder.name}/{high.stem}", high.stem)
-            held = int(hashlib.sha256(f"scene {scene}".encode()).hexdigest(), 16) % HELD_OUT == 0
-            rows.append(_Row(low, high, scene, held))
+            rows.append(_Row(low, high, scene, _held(scene)))
     return rows
 
 
@@ -291,11 +327,18 @@ def _sice(source: Source) -> list[_Row]:
 def _pairs(source: Source) -> list[_Row]:
     if len(source.paths) != 2:
         raise UsageError("--data pairs: wants two folders, pairs:LOW,HIGH")
-    rows = []
-    for low, high in _matched(*source.paths):
-        held = int(hashlib.sha256(f"scene {high.stem}".encode()).hexdigest(), 16) % HELD_OUT == 0
-        rows.append(_Row(low, high, high.stem, held))
-    return rows
+    made: dict[str, str] = {}
+    if (manifest := source.paths[0].parent / "manifest.jsonl").is_file():
+        for line in manifest.read_text("utf-8", "replace").splitlines():
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # cut short, or of another command
+                made[Path(json.loads(line)["low"]).stem] = str(json.loads(line)["input"])
+    matched = [(low, high, made.get(low.stem, low.stem)) for low, high in _matched(*source.paths)]
+    return [_Row(low, high, scene, _held(scene)) for low, high, scene in matched]
+
+
+def _held(scene: str) -> bool:
+    """Whether a scene is kept for validation: a matter of its name, so that more pictures change nothing."""
+    return int(hashlib.sha256(f"scene {scene}".encode()).hexdigest(), 16) % HELD_OUT == 0
 
 
 def _single(source: Source) -> list[_Row]:
@@ -310,23 +353,28 @@ def _decode(paths: list[Path], cache: Path) -> dict[Path, Bytes]:
     unique = sorted(set(paths))
     missing = [str(p) for p in unique if not p.is_file()]
     if missing:
-        raise InputError(f"{len(missing)} pictures are missing, first {missing[0]}")
+        raise InputError(f"{len(missing)} pictures are missing: {named(missing)}")
     state = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in unique]
     key = hashlib.sha256(json.dumps(state).encode()).hexdigest()[:16]
     cache.mkdir(parents=True, exist_ok=True)
     flat, index = cache / f"{key}.u8", cache / f"{key}.json"
     if not index.is_file():
         shapes: list[tuple[int, int]] = []
+        damaged: list[str] = []
         with replaced(flat) as part, part.open("wb") as file:
             for path in unique:
                 try:
                     with Image.open(path) as picture:
                         pixels = np.asarray(picture.convert("RGB"))
-                except (OSError, ValueError) as error:
-                    raise InputError(f"{path}: cannot be read as a picture ({error})") from error
+                except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # what Pillow's readers raise
+                    damaged.append(str(path))
+                    continue
                 file.write(pixels.tobytes())
                 shapes.append((pixels.shape[0], pixels.shape[1]))
-        index.write_text(json.dumps(shapes))
+            if damaged:
+                raise InputError(f"{len(damaged)} files cannot be read as pictures: {named(damaged)}")
+        with replaced(index) as part:
+            part.write_text(json.dumps(shapes))
     shapes = [tuple(shape) for shape in json.loads(index.read_text())]
     mapped = np.memmap(flat, np.uint8, "r")
     views, start = {}, 0

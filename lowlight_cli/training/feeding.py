@@ -10,10 +10,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lowlight_cli.errors import InputError, UsageError
-from lowlight_cli.training import data
+from lowlight_cli.training import checks, data
+from lowlight_cli.training.darken import codec_noise
+from lowlight_cli.training.ranks import ALONE, Ranks
+from lowlight_cli.training.recipe import Recipe
 from lowlight_cli.training.run import Run
 
 __all__ = ["Feed", "batches", "read"]
+
+MIXED = (1.2, 1.2)
+"""Of the beta distribution from which mixup's shares come: few are near 0 or 1, where next to nothing is blended."""
 
 
 @dataclass(frozen=True)
@@ -24,21 +30,23 @@ class Feed:
         pools: each source's pairs to train on.
         weights: each one's share of the batches, summing to 1.
         unpaired: photographs without partners, where the recipe asks for such and a source has them.
-        validation: whole pictures to look at; those with untouched noise first.
+        validation: whole pictures to look at, of untouched noise.
+        notes: what is odd about the pairs, a line each.
     """
 
     pools: list[list[data.Pair]]
     weights: data.Floats
     unpaired: list[data.Pair]
     validation: list[data.Pair]
+    notes: list[str] = field(default_factory=list)
     _smalls: dict[int, data.Floats] = field(default_factory=dict)
 
     def small(self, pair: data.Pair, whole: data.Bytes) -> data.Floats:
         """`data.small`, taken once of a picture that stays the same: it costs more than the crop."""
-        if whole is not pair.low:
+        if whole is not pair.low and whole is not pair.high:
             return data.small(whole)
-        if (known := self._smalls.get(id(pair))) is None:
-            known = self._smalls[id(pair)] = data.small(whole)
+        if (known := self._smalls.get(id(whole))) is None:
+            known = self._smalls[id(whole)] = data.small(whole)
         return known
 
 
@@ -46,23 +54,37 @@ def read(run: Run) -> Feed:
     """Decode every source.
 
     Raises:
-        UsageError: no pairs to train on, or a source that the recipe has no use for or lacks.
-        InputError: a picture is missing, unreadable, of another size than its partner or smaller than a crop.
+        UsageError: no pairs to train on, a source that the recipe has no use for or lacks, or a batch that the run's
+            processes cannot share evenly.
+        InputError: pictures are missing, unreadable, of another size than their partners or smaller than a crop; what
+            is wrong with each source is named.
     """
+    for size in {run.recipe.batch, run.recipe.batch_end} - {0}:
+        if size % run.processes:  # a batch's mean is the mean of its parts' means where these are of one size
+            raise UsageError(
+                f"a batch of {size} cannot be shared evenly by {run.processes} processes: choose multiples of it with "
+                f"--set batch={size + -size % run.processes}, batch_end likewise"
+            )
     wanted = run.recipe.unpaired
-    pools, held, weights, unpaired = [], [], [], []
+    pools, held, weights, unpaired, faults = [], [], [], [], []
     for source in run.sources:
-        if source.kind == wanted:
-            unpaired += data.read_source(source, run.cache)
-            continue
-        if source.kind == "dark":
+        if source.kind == "dark" != wanted:
             raise UsageError(f"--data dark: is of no use to {run.model} with --recipe {run.recipe.kind}: leave it out")
-        pairs = data.read_source(source, run.cache)
+        try:
+            pairs = data.read_source(source, run.cache)
+        except InputError as error:
+            faults.append(str(error))
+            continue
+        if source.kind == wanted:
+            unpaired += pairs
+            continue
         pools.append([pair for pair in pairs if not pair.validation])
         held.append([pair for pair in pairs if pair.validation and pair.low is not None and not pair.cleaned])
         weights.append(source.weight)
         if not pools[-1]:
             raise UsageError(f"{source.paths[0]}: no pair is left to train on")
+    if faults:
+        raise InputError("; ".join(faults))
     if not pools:
         raise UsageError("nothing to train on: give --data, for example --data lol:PATH")
     if wanted == "dark" and not unpaired:
@@ -71,32 +93,31 @@ def read(run: Run) -> Feed:
         )
     for crop in {run.recipe.crop, run.recipe.crop_end} - {0}:
         _large_enough([pair for pool in pools for pair in pool if pair.low is not None], crop)
+    leaked, notes = checks.look_at([pair for group in (*pools, *held) for pair in group])
+    known = {id(pair) for pair in leaked}
+    held = [[pair for pair in group if id(pair) not in known] for group in held]
     longest = max(len(group) for group in held)
     in_turn = [group[i] for i in range(longest) for group in held if i < len(group)]
     shares = np.array(weights)
-    return Feed(pools, shares / shares.sum(), unpaired, in_turn[: run.validate])
+    return Feed(pools, shares / shares.sum(), unpaired, in_turn[: run.validate], notes)
 
 
-def batches(run: Run, feed: Feed, first: int, share: Callable[[int], float]) -> Generator[data.Batch, None, None]:
-    """Batches in order, prepared ahead by threads; batch k depends on seed and k alone: a resumed run goes on."""
+def batches(
+    run: Run, feed: Feed, first: int, share: Callable[[int], float], ranks: Ranks = ALONE
+) -> Generator[data.Batch, None, None]:
+    """Batches in order, prepared ahead by threads, of each the part that is this process's.
+
+    Crop n of batch k depends on seed, k and n alone: a resumed run goes on, and several processes make up one batch.
+    """
     recipe = run.recipe
     pinned = run.device.startswith("cuda")
 
     def prepare(step: int, late: bool) -> data.Batch:
-        random = np.random.default_rng((run.seed, step))
         crop = recipe.crop_end if late and recipe.crop_end else recipe.crop
         size = recipe.batch_end if late and recipe.batch_end else recipe.batch
-        chosen = random.choice(len(feed.pools), size, p=feed.weights)
-        pairs, samples = [], []
-        for k in chosen:
-            pairs.append(feed.pools[k][random.integers(len(feed.pools[k]))])
-            samples.append(data.cut(pairs[-1], crop, random))
-        others = None
-        if feed.unpaired:
-            picked = random.integers(len(feed.unpaired), size=size)
-            others = [data.alone(feed.unpaired[k], crop, recipe.unpaired == "bright", random) for k in picked]
-        smalls = [feed.small(pair, sample[2]) for pair, sample in zip(pairs, samples, strict=True)]
-        batch = data.batch_of(samples, recipe.input == "exposed", random, smalls=smalls, unpaired=others)
+        mine = range(ranks.rank, size, ranks.count)
+        crops = [_crop(recipe, feed, crop, np.random.default_rng((run.seed, step, number))) for number in mine]
+        batch = data.batch_of(crops)
         return batch.pinned() if pinned else batch
 
     with ThreadPoolExecutor(run.threads) as pool:
@@ -113,12 +134,46 @@ def batches(run: Run, feed: Feed, first: int, share: Callable[[int], float]) -> 
                 future.cancel()
 
 
+def _crop(recipe: Recipe, feed: Feed, crop: int, random: np.random.Generator) -> data.Crop:
+    """One crop of a batch, with all that the recipe does to it."""
+    made = _cut(recipe, feed, crop, random)
+    if recipe.mixup and random.random() < recipe.mixup:
+        made = data.blended(made, _cut(recipe, feed, crop, random), random.beta(*MIXED))
+    return made
+
+
+def _cut(recipe: Recipe, feed: Feed, crop: int, random: np.random.Generator) -> data.Crop:
+    pair = _drawn(feed, random)
+    if recipe.lit and random.random() < recipe.lit:
+        side = crop if pair.low is None else min(crop, *pair.high.shape[:2])
+        piece = data.alone(pair, side, pair.low is None, random)
+        sample = piece, piece, pair.high
+    else:
+        sample = data.cut(pair, crop, random)
+        if recipe.noise and pair.low is not None and not pair.cleaned and random.random() < recipe.noise:
+            sample = codec_noise(sample[0], random), *sample[1:]
+    other, side = None, sample[0].shape[0]
+    if feed.unpaired:
+        beside = feed.unpaired[random.integers(len(feed.unpaired))]
+        other = data.alone(beside, side, recipe.unpaired == "bright", random)
+    elif recipe.unpaired:
+        other = data.alone(_drawn(feed, random), side, False, random)
+    means = feed.small(pair, sample[2])
+    return data.seen(sample, recipe.input == "exposed", random, means=means, unpaired=other)
+
+
+def _drawn(feed: Feed, random: np.random.Generator) -> data.Pair:
+    """A pair, of a source by its share."""
+    pool = feed.pools[random.choice(len(feed.pools), p=feed.weights)]
+    return pool[random.integers(len(pool))]
+
+
 def _large_enough(pairs: list[data.Pair], crop: int) -> None:
     """Crops of a batch are stacked: all must be of one size, if need be that of pictures smaller than the crop."""
     sides = {min(crop, *pair.high.shape[:2]) for pair in pairs}
     if len(sides) > 1:
         small = [pair.stem for pair in pairs if min(pair.high.shape[:2]) < crop]
         raise InputError(
-            f"{len(small)} pictures are smaller than the crop of {crop}, first {', '.join(small[:5])}: leave them out, "
-            f"or lower crop and crop_end with --set crop={min(sides)}"
+            f"{len(small)} pictures are smaller than the crop of {crop}: {data.named(small)}; leave them out, or "
+            f"lower crop and crop_end with --set crop={min(sides)}"
         )

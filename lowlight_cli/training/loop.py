@@ -11,7 +11,8 @@ import contextlib
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,10 +21,13 @@ from torch import Tensor
 from lowlight_cli.errors import LowlightError
 from lowlight_cli.networks import build
 from lowlight_cli.training import feeding, recipes
+from lowlight_cli.training.board import board, writer
 from lowlight_cli.training.checkpoint import State, unbroken
 from lowlight_cli.training.data import Batch
 from lowlight_cli.training.plan import Mixed
+from lowlight_cli.training.ranks import Ranks, joined, place, together
 from lowlight_cli.training.run import Progress, Run, Scores, log_to
+from lowlight_cli.training.timing import Watch
 from lowlight_cli.training.validation import validate
 from lowlight_cli.weights import files
 
@@ -35,38 +39,63 @@ PATIENCE = 20
 """So many steps on end without a number, and the run goes back to the last good state."""
 LOWERINGS = 5
 """So often the rate is halved then, before the run gives up."""
+STARVED, SETTLED = 0.1, 100
+"""A larger share of the time spent waiting for batches is told, once and after so many steps."""
 
 
-def train(run: Run, report: Callable[[Progress], None]) -> Path:
+def train(run: Run, report: Callable[[Progress], None], warn: Callable[[str], None] = lambda _: None) -> Path:
     """Train and give the path of the shipped-form checkpoint (the moving average, half precision).
 
+    Started by torchrun, several processes train one network; the first one reports and writes.
+
+    Args:
+        run: what to train.
+        report: is given each measurement.
+        warn: is told, before the first step, what is odd about the pictures.
+
     Raises:
-        UsageError: no source, sources without a pair to train on, or without what the recipe wants beside pairs.
-        InputError: a source that cannot be read.
+        UsageError: no source, sources without a pair to train on, or without what the recipe wants beside pairs; a
+            batch that the processes cannot share evenly.
+        InputError: sources that cannot be read.
+        DeviceError: TensorBoard is asked for and not there, or fewer GPUs than processes.
         ResourceError: the disk is full; the last good state is still there.
-        LowlightError: the loss is no number, at however low a rate.
+        LowlightError: the loss is no number, at however low a rate; another process is gone.
     """
+    device = place(run.device)
+    with joined(device) as ranks:
+        return _train(replace(run, device=device, processes=ranks.count), ranks, report, warn)
+
+
+def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Callable[[str], None]) -> Path:
+    if run.tensorboard:
+        writer()
     run.output.mkdir(parents=True, exist_ok=True)
-    feed = feeding.read(run)
+    with ranks.in_turn():
+        feed = feeding.read(run)
+    for note in feed.notes:
+        warn(note)
     torch.manual_seed(run.seed)
     mixed = _mixed(run)
-    state = _state(run, mixed)
+    state = _state(run, mixed, ranks)
     saved = run.output / "state.safetensors"
     started = time.perf_counter() - state.seconds
+    worked = ranks.clock(state.seconds)  # one clock for all, read once a step: all decide alike
 
     def share(of_step: int) -> float:
-        return min(1.0, max(of_step / run.steps, (time.perf_counter() - started) / 60 / run.minutes))
+        return min(1.0, max(of_step / run.steps, worked / 60 / run.minutes))
 
     def save() -> None:
         state.seconds = time.perf_counter() - started
-        state.save(saved)
+        if ranks.first:
+            state.save(saved)
 
-    (run.output / "run.json").write_text(run.described())
     since, waited, streak, good = time.perf_counter(), 0.0, 0, state.copy()
     steps: list[Tensor] = []
+    watch, judged = Watch(run.device), float(state.step + SETTLED)
     with (
-        log_to(run.output / "log.jsonl", state.step if run.resume else -1) as log,
-        contextlib.closing(feeding.batches(run, feed, state.step, share)) as batches,
+        _told(run, state.step, ranks, report) as tell,
+        contextlib.closing(feeding.batches(run, feed, state.step, share, ranks)) as batches,
+        ranks.held(),
     ):
         try:
             while (done := share(state.step)) < 1:
@@ -76,16 +105,23 @@ def train(run: Run, report: Callable[[Progress], None]) -> Path:
                 asked = time.perf_counter()
                 batch = next(batches)
                 waited += time.perf_counter() - asked
+                batch = batch.to(run.device)
+                watch.lap("data")
                 rate = run.recipe.rate_at(state.step, done) * state.lowered
                 with unbroken():
-                    steps.append(_update(state, batch.to(run.device), rate))
+                    steps.append(_update(state, batch, rate, ranks, watch))
+                worked = ranks.clock(time.perf_counter() - started)
+                if ranks.count > 1:
+                    watch.lap("exchange")
                 after = share(state.step)
                 ends = after >= 1 or run.recipe.stage_at(after) > state.stage
                 looked = ends or state.step % run.every == 0
                 if not looked and state.step % TOLD:
                     continue
 
-                rows = torch.stack(steps).tolist()  # the one place where a GPU is waited for
+                measured = torch.stack(steps)
+                ranks.average([measured])
+                rows = measured.tolist()  # the one place where a GPU is waited for
                 now = time.perf_counter()
                 losses = [loss for loss, failed in rows if not failed]
                 for _, failed in rows:
@@ -95,8 +131,13 @@ def train(run: Run, report: Callable[[Progress], None]) -> Path:
                     note = _go_back(run, state, good)
                     streak = 0
                 complete = state.stage == len(state.plan.stages) - 1  # before, the network as a whole is nothing yet
-                shown = looked and complete and feed.validation
-                scores = validate(run, state.average, feed.validation, mixed) if shown else None
+                shown = looked and complete and feed.validation and ranks.first
+                scores = validate(run, state, feed.validation, mixed) if shown else None
+                watch.lap("evaluation")
+                times = watch.shares()
+                if not note and times["data"] > STARVED and state.step >= judged:
+                    note = f"{times['data']:.0%} of the time goes by without a batch: raise --threads {run.threads}"
+                    judged = math.inf
                 line = Progress(
                     state.step,
                     sum(losses) / len(losses) if losses else math.nan,
@@ -108,23 +149,48 @@ def train(run: Run, report: Callable[[Progress], None]) -> Path:
                     scores,
                     state.plan.stages[state.stage].name,
                     note,
+                    times,
                 )
-                log(line.line())
-                report(line)
+                tell(line)
                 if looked:
                     save()
                     good = state.copy()
+                    watch.lap("saving")
                 waited, steps, since = 0.0, [], time.perf_counter()
         except (KeyboardInterrupt, SystemExit):
             if state.sound():
                 save()
             raise
     target = run.output / f"{run.model}.{run.tag}.safetensors"
-    files.save(target, state.average, _metadata(run, state.step))
+    if ranks.first:
+        files.save(target, state.average, _metadata(run, state.step))
     return target
 
 
-def _state(run: Run, mixed: Mixed) -> State:
+@contextlib.contextmanager
+def _told(
+    run: Run, step: int, ranks: Ranks, report: Callable[[Progress], None]
+) -> Iterator[Callable[[Progress], None]]:
+    """Where measurements go: the log, TensorBoard where it is wanted, whoever follows the run. Of the first process."""
+    if not ranks.first:
+        yield lambda _: None
+        return
+    (run.output / "run.json").write_text(run.described())
+    with (
+        log_to(run.output / "log.jsonl", step if run.resume else -1) as log,
+        board(run.output / "tensorboard", step) if run.tensorboard else contextlib.nullcontext() as events,
+    ):
+
+        def tell(line: Progress) -> None:
+            log(line.line())
+            if events:
+                events(line)
+            report(line)
+
+        yield tell
+
+
+def _state(run: Run, mixed: Mixed, ranks: Ranks) -> State:
     """The run as it starts or goes on, on its device."""
     network = build(run.model)
     plan = recipes.plan(run.model, network, run.recipe, mixed)
@@ -134,26 +200,34 @@ def _state(run: Run, mixed: Mixed) -> State:
     plan.helpers.to(run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if run.device.startswith("cuda"):
         torch.backends.cudnn.benchmark = True  # crops keep their size
+    for module in (network, plan.helpers):
+        together(module, ranks)
     state = State(network, plan, run.recipe)
     state.enter(0)
-    for part in run.output.glob(".state.safetensors.*.part"):  # what a kill in the middle of a save has left
-        part.unlink()
+    if ranks.first:
+        for part in run.output.glob(".state.safetensors.*.part"):  # what a kill in the middle of a save has left
+            part.unlink()
     if run.resume:
         state.load(run.output / "state.safetensors")
     return state
 
 
-def _update(state: State, batch: Batch, rate: float) -> Tensor:
+def _update(state: State, batch: Batch, rate: float, ranks: Ranks, watch: Watch) -> Tensor:
     """One step; the loss of the first group, and 1 where it had to be left out, else 0.
 
     A gradient that is no number is left out on the device itself, as a gradient scaler does: nobody waits to see it.
     """
     losses = state.plan.stages[state.stage].losses(batch)
+    watch.lap("forward")
     norms = []
     for optimiser, loss in zip(state.optimisers, losses, strict=True):
         optimiser.zero_grad(set_to_none=True)  # an adversary's too: the loss before went through it
         loss.backward()  # type: ignore[no-untyped-call]
+        watch.lap("backward")
         learnt = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+        if ranks.count > 1:
+            ranks.average([parameter.grad for parameter in learnt if parameter.grad is not None])
+            watch.lap("exchange")
         norms.append(torch.nn.utils.clip_grad_norm_(learnt, state.recipe.clip))
     failed = 1 - torch.isfinite(torch.stack(norms)).all().float()
     for optimiser in state.optimisers:
@@ -163,6 +237,7 @@ def _update(state: State, batch: Batch, rate: float) -> Tensor:
         optimiser.step()
     state.follow()
     state.step += 1
+    watch.lap("optimiser")
     return torch.stack((losses[0].detach(), failed))
 
 
@@ -187,6 +262,7 @@ def _mixed(run: Run) -> Mixed:
 
 
 def _metadata(run: Run, step: int) -> dict[str, str]:
+    """What a checkpoint says of itself: all numbers of the run, none of its paths, for it may be published."""
     return {
         "network": run.model,
         "tag": run.tag,
@@ -195,5 +271,6 @@ def _metadata(run: Run, step: int) -> dict[str, str]:
         "data": " ".join(f"{source.kind}@{source.weight:g}" for source in run.sources),
         "licence": "not stated: what the training data allow",
         "steps": str(step),
+        "numbers": run.numbers(),
         "config": hashlib.sha256(run.described().encode()).hexdigest(),
     }

@@ -40,6 +40,9 @@ class Recipe:
         decay: weight decay.
         crop: side of the square crops; `crop_end` from the share `crop_change` of the run on, where it is not 0.
         batch: crops a step; `batch_end` with `crop_end`.
+        mixup: share of the crops that are blended with another pair's, reference with reference.
+        lit: share of the crops whose dark picture is the reference itself: what is bright stays as it is.
+        noise: share of the crops of untouched dark pictures that get more of the noise that codecs take away.
         at_mean: best: weight of the loss at the reference's mean.
         structure: best: weight of 1 - SSIM.
         stage: best: weight of the same loss on a stage picture, where the network has one.
@@ -68,6 +71,9 @@ class Recipe:
     crop_change: float = 0.75
     batch: int = 8
     batch_end: int = 0
+    mixup: float = 0.0
+    lit: float = 0.0
+    noise: float = 0.0
     at_mean: float = 0.5
     structure: float = 0.2
     stage: float = 0.5
@@ -101,6 +107,9 @@ CHOICES = {
     "schedule": ("cosine", "linear", "drops"),
     "unpaired": ("", "dark", "bright"),
 }
+
+PARTS = ("mixup", "lit", "noise")
+"""What is a share of the crops."""
 
 
 def load(network: str, overrides: tuple[str, ...] = (), kind: str = "best") -> Recipe:
@@ -146,6 +155,8 @@ def _fitting(network: str, key: str, default: Any, value: Any) -> Any:
     length = isinstance(value, tuple) and key == "betas" and len(value) != 2
     if type(value) is not type(default) or length:
         raise UsageError(f"recipe {network}: {key} = {value!r} should be a {type(default).__name__}")
+    if key in PARTS and not 0 <= value <= 1:
+        raise UsageError(f"recipe {network}: {key} = {value!r} should be from 0 to 1")
     if value not in CHOICES.get(key, (value,)):
         raise UsageError(f"recipe {network}: {key} = {value!r} should be one of {', '.join(CHOICES[key])}")
     return value

@@ -6,9 +6,10 @@ import contextlib
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from lowlight_cli.errors import OutputError, ResourceError
 from lowlight_cli.training.data import Source
@@ -24,7 +25,7 @@ class Run:
 
     `steps` or `minutes` ends the run, whichever comes first; the schedule ends with it. `init` is a checkpoint to start
     from, `resume` goes on with the state in `output`. `threads` prepare batches. `validate` whole pictures are looked
-    at every `every` steps and at the end.
+    at every `every` steps and at the end. `tensorboard` writes the log for it too. `processes` is set by `train`.
     """
 
     model: str
@@ -43,10 +44,17 @@ class Run:
     threads: int = 2
     every: int = 500
     validate: int = 8
+    tensorboard: bool = False
+    processes: int = 1
 
     def described(self) -> str:
-        """The run as JSON, paths and numbers alike."""
-        return json.dumps(dataclasses.asdict(self), default=str, indent=2)
+        """The run as JSON, paths and numbers alike; null for what has no bound."""
+        return json.dumps(_finite(dataclasses.asdict(self)), default=str, indent=2)
+
+    def numbers(self) -> str:
+        """The recipe's numbers and the run's as JSON, without paths: for a checkpoint, which may be published."""
+        run = {key: getattr(self, key) for key in ("steps", "minutes", "seed", "bf16", "processes")}
+        return json.dumps(_finite(dataclasses.asdict(self.recipe) | run))
 
 
 @dataclass(frozen=True)
@@ -63,8 +71,10 @@ class Scores:
 class Progress:
     """One line of the log.
 
-    `share` of the run done, `left` in seconds, `waiting` the share of time without data. `loss` is the mean since the
-    line before, of the steps where it was a number. `note` says what somebody should know, mostly nothing.
+    `share` of the run done, `left` in seconds, `waiting` the share of the steps' time without data. `loss` is the mean
+    since the line before, of the steps where it was a number. `note` says what somebody should know, mostly nothing.
+    `times` are shares of all time since the line before: `data`, `forward`, `backward`, `optimiser`, `exchange` between
+    processes, `evaluation`, `saving`.
     """
 
     step: int
@@ -77,11 +87,17 @@ class Progress:
     scores: Scores | None = None
     stage: str = ""
     note: str = ""
+    times: Mapping[str, float] = field(default_factory=dict)
 
     def line(self) -> str:
         """The measurement as one line of JSON, which has no word for what is no number: null."""
-        values = dataclasses.asdict(self)
-        return json.dumps({k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()})
+        return json.dumps(_finite(dataclasses.asdict(self)))
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    """The same, with None for what JSON has no word for."""
+    inner = {key: _finite(value) if isinstance(value, dict) else value for key, value in values.items()}
+    return {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in inner.items()}
 
 
 @contextlib.contextmanager

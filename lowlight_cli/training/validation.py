@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from lowlight_cli.exposure import apply_gain, auto_gain
 from lowlight_cli.metrics import gt_mean, psnr, ssim
 from lowlight_cli.networks import build
+from lowlight_cli.training.checkpoint import State
 from lowlight_cli.training.data import Bytes, Floats, Pair
 from lowlight_cli.training.plan import Mixed
 from lowlight_cli.training.run import Run, Scores
@@ -23,13 +23,18 @@ __all__ = ["contact_sheet", "validate"]
 SHEET = 4
 """How many pictures the sheet shows."""
 HEIGHT = 200
+KEPT = 64
+"""Of earlier sheets, some 60 kB each."""
 
 
 @torch.inference_mode()
-def validate(run: Run, average: dict[str, Tensor], pairs: list[Pair], mixed: Mixed) -> Scores:
-    """Whole pictures through the averaged network; the first few also go to `validation.jpg` in the run's folder."""
+def validate(run: Run, state: State, pairs: list[Pair], mixed: Mixed) -> Scores:
+    """Whole pictures through the averaged network; the first few also go to `validation.jpg` in the run's folder.
+
+    The sheets of earlier steps stay in `validation/`, thinned out evenly when there are many.
+    """
     network = build(run.model)
-    network.load_state_dict(average)
+    network.load_state_dict(state.average)
     network = network.to(run.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     rows: list[tuple[float, float, float]] = []
     shown: list[tuple[Bytes, Bytes, Bytes]] = []
@@ -45,7 +50,12 @@ def validate(run: Run, average: dict[str, Tensor], pairs: list[Pair], mixed: Mix
         rows.append((psnr(output, high), psnr(gt_mean(output, high), high), ssim(output, high)))
         if len(shown) < SHEET:
             shown.append((pair.low, _bytes(output), pair.high))
-    contact_sheet(shown, run.output / "validation.jpg")
+    history = run.output / "validation"
+    for path in (run.output / "validation.jpg", history / f"{state.step:08}.jpg"):
+        contact_sheet(shown, path)
+    if len(sheets := sorted(history.glob("*.jpg"))) > KEPT:
+        for sheet in sheets[1:-1:2]:
+            sheet.unlink()
     means = np.mean(rows, 0)
     return Scores(float(means[0]), float(means[1]), float(means[2]), len(rows))
 

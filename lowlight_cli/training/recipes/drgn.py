@@ -4,7 +4,7 @@ Jiang et al., AAAI 2022, arXiv 2103.10621, Sec. 2. Left open by the paper and fi
 
 - psi(I_ref, I_D), "no explicit analytic function" (Eq. 3), is I_ref, as Sec. 2.3 says of its ideal case: a dark picture
   is the reference plus its degradation.
-- I_ref comes from `--data bright:PATH`; without such a source it is the reference of another pair of the batch.
+- I_ref comes from `--data bright:PATH`; without such a source it is the reference of another pair.
 - The distributions of Eq. 6 are histograms of each channel: positions in two different scenes have nothing in common.
 - DeG takes part in Eq. 5 and 6 by -log D of what it made up; I_D, which Eq. 6 calls real, is held constant there.
 - The adversaries are small and see patches (`Judge`).
@@ -84,8 +84,9 @@ def plan(network: DRGN | LightDRGN, recipe: Recipe, mixed: Mixed) -> Plan:
     of_pictures, of_degradations = Judge(), Judge()
 
     def degrade(batch: Batch) -> tuple[Tensor, Tensor]:
+        reference = batch.unpaired
+        assert reference is not None
         with mixed():
-            reference = _reference(batch)
             degradation = network.deg(batch.low)
             dark, of_dark = synthesised(network.deg, batch.low, reference)
             fooled = taken_for_real(of_pictures(dark).float()) + taken_for_real(of_degradations(of_dark).float())
@@ -97,8 +98,9 @@ def plan(network: DRGN | LightDRGN, recipe: Recipe, mixed: Mixed) -> Plan:
         return loss, pictures + degradations
 
     def refine(batch: Batch) -> tuple[Tensor]:
+        reference = batch.unpaired
+        assert reference is not None
         with mixed():
-            reference = _reference(batch)
             with torch.no_grad():
                 dark = synthesised(network.deg, batch.low, reference)[0].clamp(0, 1)
             given = network.training_outputs(batch.low)["output"]
@@ -115,8 +117,3 @@ def plan(network: DRGN | LightDRGN, recipe: Recipe, mixed: Mixed) -> Plan:
         ),
         nn.ModuleDict({"judge_of_pictures": of_pictures, "judge_of_degradations": of_degradations}),
     )
-
-
-def _reference(batch: Batch) -> Tensor:
-    """I_ref: unpaired photographs where a source gives some, else each pair's bright picture handed to the next."""
-    return batch.high.roll(1, 0) if batch.unpaired is None else batch.unpaired

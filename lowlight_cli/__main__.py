@@ -1,0 +1,6 @@
+"""`python -m lowlight_cli`, which torchrun's `-m` wants: the program `lowlight`."""
+
+from lowlight_cli.cli.app import main
+
+if __name__ == "__main__":
+    main()
