@@ -81,8 +81,8 @@ def text(checkpoint: Checkpoint, legs: list[log.Leg]) -> str:
         "From left to right the dark picture, what came out with its PSNR / GT-mean PSNR in dB, and the reference:\n",
         "".join(f"- **{case.name}**: {case.said}.\n" for case in CASES),
         "The photographs are free (coffee by Rachel Michetti and cat by Stefan van der Walt, CC0; launch by SpaceX and "
-        "astronaut by NASA, public domain), made dark by the model of `lowlight darken` in [scenes.py](../cards/scenes.py): "
-        "each case is the same for every checkpoint.\n",
+        "astronaut by NASA, public domain), made dark by the model of `lowlight darken` in "
+        "[scenes.py](../cards/scenes.py): each case is the same for every checkpoint.\n",
     ]
     return "\n".join(parts)
 
