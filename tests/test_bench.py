@@ -13,6 +13,7 @@ from PIL import Image
 
 from lowlight_cli.bench import baselines, intervals, methods, published, report, run, sets, verify
 from lowlight_cli.errors import InputError, UsageError, WeightsError
+from lowlight_cli.metrics import table
 from lowlight_cli.training import data
 from lowlight_cli.weights.catalog import Checkpoint, Metric, find
 
@@ -174,11 +175,11 @@ def test_measuring(eight: sets.DataSet) -> None:
     done: list[float] = []
     result = run.measure(eight, [*methods.baselines(), own("half", lambda x: x * 0 + np.float32(0.5))], done.append)
     assert len(done) == 8 * 9
-    assert [row.psnr for row in result.rows] == sorted((row.psnr for row in result.rows), reverse=True)
+    assert [row.mean("psnr") for row in result.rows] == sorted((row.mean("psnr") for row in result.rows), reverse=True)
     row = next(row for row in result.rows if row.method.name == "half")
     high = picture(3) / 255
     wanted = -10 * np.log10(np.mean((high - 128 / 255) ** 2))  # 0.5 becomes the level 128
-    assert row.scores[3].stem == "3" and row.scores[3].psnr == pytest.approx(wanted, abs=1e-4)
+    assert row.scores[3].stem == "3" and row.scores[3].values["psnr"] == pytest.approx(wanted, abs=1e-4)
     assert row.seconds is not None and row.seconds > 0
     again = run.measure(eight, methods.baselines())
     assert again.pixels == result.pixels
@@ -191,7 +192,7 @@ def test_external_results(eight: sets.DataSet, tmp_path: Path) -> None:
     for stem in range(8):
         save(tmp_path / "theirs" / f"{stem}.webp", picture(stem))
     (row,) = run.measure(eight, [methods.external(f"peer={tmp_path / 'theirs'}", eight)]).rows
-    assert row.psnr == run.CEILING and row.ssim == pytest.approx(1) and row.seconds is None
+    assert row.mean("psnr") == table.CEILING and row.mean("ssim") == pytest.approx(1) and row.seconds is None
     (tmp_path / "theirs" / "5.webp").unlink()
     with pytest.raises(InputError, match="1 of 8 results are missing, first 5"):
         methods.external(f"peer={tmp_path / 'theirs'}", eight)
@@ -245,10 +246,10 @@ def measured(eight: sets.DataSet, known: Checkpoint | None, name: str = "lol") -
 
 def test_tables(eight: sets.DataSet) -> None:
     result = measured(eight, None)
-    table = report.measured(result)
-    assert table.rows[0][:2] == ("frlie.official", "network") and table.rows[0][-1] == "-"
-    assert len(table.rows) == 9 and all(len(row) == len(table.columns) for row in table.rows)
-    assert "*" in table.columns[3]
+    shown = report.measured(result)
+    assert shown.rows[0][:2] == ("frlie.official", "network") and shown.rows[0][-1] == "-"
+    assert len(shown.rows) == 9 and all(len(row) == len(shown.columns) for row in shown.rows)
+    assert "*" in shown.columns[3]
     notes = report.notes(result)
     assert sets.OVERLAP in notes and any("NOT the published pixels" in line for line in notes)
     assert any("structural_similarity" in line for line in notes) and any("knowledge of" in line for line in notes)
@@ -259,7 +260,7 @@ def test_tables(eight: sets.DataSet) -> None:
     text = report.as_markdown(result)
     assert sets.OVERLAP in text and report.REMARK in text
     lines = [line for line in text.splitlines() if line.startswith("|")]
-    assert lines[1].count("---") == len(table.columns) and lines[2].startswith("| frlie.official |")
+    assert lines[1].count("---") == len(shown.columns) and lines[2].startswith("| frlie.official |")
 
 
 def test_published_figures_of_all_papers() -> None:
@@ -294,7 +295,7 @@ def test_a_set_is_known_by_its_names(text: str) -> None:
 def test_verifying(eight: sets.DataSet) -> None:
     row = next(row for row in measured(eight, None).rows if row.method.loaded)
     for error, holds in ((0.0, True), (0.04, True), (0.06, False), (-0.06, False)):
-        result = measured(eight, checkpoint(psnr=row.psnr + error, ssim=row.ssim))
+        result = measured(eight, checkpoint(psnr=row.mean("psnr") + error, ssim=row.mean("ssim")))
         level, ssim = verify.claims(result)
         assert (level.figure, level.holds, ssim.holds) == ("psnr", holds, True)
         assert "frlie.official psnr" in str(level)

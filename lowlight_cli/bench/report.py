@@ -16,8 +16,9 @@ from typing import Any, Final
 import lowlight_cli
 from lowlight_cli.bench.intervals import Interval, paired
 from lowlight_cli.bench.published import MARK, published
-from lowlight_cli.bench.run import DEFINITIONS, Result, Row
+from lowlight_cli.bench.run import Result, Row
 from lowlight_cli.bench.sets import DataSet
+from lowlight_cli.metrics.table import METRICS
 
 __all__ = [
     "REMARK",
@@ -26,6 +27,7 @@ __all__ = [
     "as_json",
     "as_markdown",
     "as_toml",
+    "compared",
     "environment",
     "measured",
     "notes",
@@ -58,9 +60,10 @@ class Table:
 
 
 def measured(result: Result) -> Table:
-    """The measured rows, best PSNR first."""
-    columns = ("method", "kind", "PSNR", "GT-mean PSNR*", "SSIM", "s", "PSNR, less the best's (95 %)")
-    return Table(columns, tuple(_cells(row, interval) for row, interval in _compared(result)))
+    """The measured rows, the best first."""
+    titles = (metric.title for metric in result.metrics)
+    columns = ("method", "kind", *titles, "s", f"{result.metrics[0].title}, less the best's (95 %)")
+    return Table(columns, tuple(_cells(result, row, interval) for row, interval in compared(result)))
 
 
 def stated(result: Result) -> Table | None:
@@ -83,7 +86,7 @@ def notes(result: Result) -> list[str]:
     if dataset.name == "lol" and not dataset.limited:
         lines[0] += ", " + ("pixels as published" if result.pixels == EVAL15 else "NOT the published pixels")
     lines += dataset.notes
-    lines += [f"{name}: {meaning}" for name, meaning in DEFINITIONS.items()]
+    lines += [f"{name}: {meaning}" for name, meaning in result.definitions.items()]
     lines.append(
         "* sees the reference. A tie is a difference from the best row that a paired bootstrap does not tell from 0"
     )
@@ -116,9 +119,9 @@ def as_json(result: Result) -> str:
             "pixels_sha256": result.pixels,
             "notes": result.dataset.notes,
         },
-        "definitions": DEFINITIONS,
+        "definitions": result.definitions,
         "environment": environment(),
-        "rows": [_row(row, interval, row is result.rows[0]) for row, interval in _compared(result)],
+        "rows": [_row(result, row, interval) for row, interval in compared(result)],
         "published": [{"mark": MARK, **figure.model_dump()} for figure in published()],
     }
     return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -126,7 +129,7 @@ def as_json(result: Result) -> str:
 
 def as_toml(row: Row, dataset: DataSet) -> str:
     """A row as an item of `metrics` in weights.toml, which `--verify` finds again."""
-    levels = f"psnr = {row.psnr:.2f}, psnr_gt_mean = {row.psnr_gt_mean:.2f}, ssim = {row.ssim:.4f}"
+    levels = ", ".join(f"{key} = {row.mean(key):.{METRICS[key].digits}f}" for key in ("psnr", "psnr_gt_mean", "ssim"))
     return f'{{ protocol = "{PROTOCOL}", dataset = "{dataset.name}", {levels} }}'
 
 
@@ -147,29 +150,27 @@ def environment() -> dict[str, Any]:
     return found
 
 
-def _compared(result: Result) -> list[tuple[Row, Interval | None]]:
-    """Each row with the interval of its PSNR less the best row's; None for the best itself and for a single picture."""
+def compared(result: Result) -> list[tuple[Row, Interval | None]]:
+    """Each row with the interval of its first metric less the best's; None for the best, and for a single picture."""
     best, *others = result.rows
-    wanted = [score.psnr for score in best.scores]
-    return [(best, None), *((row, paired([score.psnr for score in row.scores], wanted)) for row in others)]
+    key = result.metrics[0].key
+    return [(best, None), *((row, paired(row.values(key), best.values(key))) for row in others)]
 
 
-def _cells(row: Row, interval: Interval | None) -> tuple[str, ...]:
+def _cells(result: Result, row: Row, interval: Interval | None) -> tuple[str, ...]:
     against = "-" if interval is None else f"{interval.low:+.2f} to {interval.high:+.2f}{', tie' * interval.tie}"
-    levels = (f"{row.psnr:.2f}", f"{row.psnr_gt_mean:.2f}", f"{row.ssim:.4f}")
+    levels = (f"{row.mean(metric.key):.{metric.digits}f}" for metric in result.metrics)
     return (row.method.name, row.method.kind, *levels, _number(row.seconds, 3), against)
 
 
-def _row(row: Row, interval: Interval | None, best: bool) -> dict[str, Any]:
+def _row(result: Result, row: Row, interval: Interval | None) -> dict[str, Any]:
     loaded = row.method.loaded
     return {
         "method": row.method.name,
         "kind": row.method.kind,
-        "psnr": row.psnr,
-        "psnr_gt_mean": row.psnr_gt_mean,
-        "ssim": row.ssim,
+        **{metric.key: row.mean(metric.key) for metric in result.metrics},
         "seconds": row.seconds,
-        "best": best,
+        "best": row is result.rows[0],
         "against_best": None if interval is None else {**asdict(interval), "tie": interval.tie},
         "network": None
         if loaded is None
@@ -181,7 +182,7 @@ def _row(row: Row, interval: Interval | None, best: bool) -> dict[str, Any]:
             "device": loaded.device,
             "precision": loaded.precision,
         },
-        "pictures": [asdict(score) for score in row.scores],
+        "pictures": [{"stem": score.stem, **score.values, "seconds": score.seconds} for score in row.scores],
     }
 
 

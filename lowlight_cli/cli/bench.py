@@ -66,6 +66,19 @@ def bench(
     markdown: Annotated[
         Path | None, typer.Option("--markdown", metavar="FILE", rich_help_panel=RESULTS, help="The table for a README.")
     ] = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", rich_help_panel=RESULTS, help="Every picture, for a sheet.")
+    ] = None,
+    latex: Annotated[
+        Path | None, typer.Option("--latex", metavar="FILE", rich_help_panel=RESULTS, help="The table for a paper.")
+    ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            "--report", metavar="FILE", rich_help_panel=RESULTS,
+            help="One page with tables, charts and all pictures, to open in a browser.",
+        ),
+    ] = None,
     verify: Annotated[
         bool,
         typer.Option(
@@ -85,11 +98,12 @@ def bench(
     PSNR, PSNR with the mean brightness matched, SSIM and seconds at full resolution in 8 bits. The definitions stand
     below the table; with -v also lines for weights.toml.
     """
-    from lowlight_cli.bench import methods, run, sets
+    from lowlight_cli.bench import export, methods, run, sets
     from lowlight_cli.bench import report as tables
     from lowlight_cli.bench import verify as verification
+    from lowlight_cli.bench.page import Gallery, as_html
 
-    for target in filter(None, (json, markdown)):
+    for target in filter(None, (json, markdown, csv, latex, page)):
         _refuse_unwritable(target)
     found = sets.find(dataset, root.expanduser(), limit)
     measured = [methods.external(text, found) for text in external or ()]
@@ -100,14 +114,17 @@ def bench(
     if verify:
         verification.refuse_nothing(measured, found)
     measured += methods.baselines()
+    gallery = Gallery(measured, "psnr") if page else None
     with report.progress(found.title, len(found.pairs) * len(measured)) as advance:
-        result = run.measure(found, measured, advance)
+        result = run.measure(found, measured, advance, gallery)
 
     _show(result)
-    if json:
-        _write(json, tables.as_json(result))
-    if markdown:
-        _write(markdown, tables.as_markdown(result))
+    forms = ((json, tables.as_json), (markdown, tables.as_markdown), (csv, export.as_csv), (latex, export.as_latex))
+    for path, written in forms:
+        if path:
+            _write(path, written(result))
+    if page and gallery:
+        _write(page, as_html(result, gallery))
     if verify:
         _verify(result)
 
