@@ -45,7 +45,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[run.Result, page.Gal
     )
     bad = methods.Method("bad", "network", lambda pair, low: np.minimum(low * (6 - (pair.stem == "c")), 1))
     measured = [good, bad, *methods.baselines()]
-    gallery = page.Gallery(measured, "psnr")
+    gallery = page.Gallery(measured)
     return run.measure(dataset, measured, on_picture=gallery), gallery
 
 
@@ -98,7 +98,7 @@ def test_of_many_pairs_the_worst_are_kept(made: tuple[run.Result, page.Gallery])
     """Worst of either shown method: c for the one, the others for the other."""
     result, _ = made
     named = [row.method for row in result.rows]
-    gallery = page.Gallery(named, "psnr", most=2)
+    gallery = page.Gallery(named, most=2)
     again = run.measure(result.dataset, named, on_picture=gallery)
     worst = {
         stem: min(row.values("psnr")[number] for row in again.rows if row.method.kind == "network")
@@ -109,7 +109,7 @@ def test_of_many_pairs_the_worst_are_kept(made: tuple[run.Result, page.Gallery])
 
 
 def test_baselines_are_shown_where_there_is_nothing_else() -> None:
-    assert "LIME-like" in page.Gallery(methods.baselines(), "psnr").names
+    assert "LIME-like" in page.Gallery(methods.baselines()).names
 
 
 def in_chromium(folder: Path, text: str, *flags: str, script: str = "") -> str:

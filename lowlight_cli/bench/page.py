@@ -22,6 +22,7 @@ from PIL import Image
 from lowlight_cli.bench.methods import Method
 from lowlight_cli.bench.report import REMARK, Table, environment, measured, notes, stated
 from lowlight_cli.bench.run import Result, Score
+from lowlight_cli.metrics.table import METRICS
 
 __all__ = ["Gallery", "as_html"]
 
@@ -42,26 +43,28 @@ class Gallery:
 
     Args:
         methods: those whose results are shown; of baselines only where there is nothing else.
-        metric: key of the metric by which a pair is bad, and whether more is better.
-        most: how many pairs are kept.
+        most: how many pairs are kept; of more, those where the first metric is worst, or least where it only describes.
     """
 
-    def __init__(self, methods: Sequence[Method], metric: str, higher: bool = True, most: int = SHOWN) -> None:
+    def __init__(self, methods: Sequence[Method], most: int = SHOWN) -> None:
         others = [method.name for method in methods if method.kind != "baseline"]
         self.names = others or [method.name for method in methods if method.name != INPUT]
         self.pictures: dict[str, dict[str, bytes]] = {}
-        self._metric, self._sign, self._most = metric, 1 if higher else -1, most
+        self._most = most
         self._worst: dict[str, float] = {}
 
-    def __call__(self, method: Method, score: Score, low: Picture, made: Picture, high: Picture) -> None:
+    def __call__(self, method: Method, score: Score, low: Picture, made: Picture, high: Picture | None) -> None:
         """Keep a result, and let the pair go on which all do best where there are too many."""
         if method.name not in self.names:
             return
         kept = self.pictures.setdefault(score.stem, {})
         if not kept:
-            kept |= {INPUT: _jpeg(low), REFERENCE: _jpeg(high)}
+            kept[INPUT] = _jpeg(low)
+            if high is not None:
+                kept[REFERENCE] = _jpeg(high)
         kept[method.name] = _jpeg(made)
-        value = self._sign * score.values[self._metric]
+        key, first = next(iter(score.values.items()))
+        value = -first if METRICS[key].higher is False else first
         self._worst[score.stem] = min(value, self._worst.get(score.stem, value))
         if len(self.pictures) > self._most and method.name == self.names[-1]:
             best = max(self._worst, key=self._worst.__getitem__)

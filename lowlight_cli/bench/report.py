@@ -17,7 +17,7 @@ import lowlight_cli
 from lowlight_cli.bench.intervals import Interval, paired
 from lowlight_cli.bench.published import MARK, published
 from lowlight_cli.bench.run import Result, Row
-from lowlight_cli.bench.sets import DataSet
+from lowlight_cli.bench.sets import SETS, DataSet
 from lowlight_cli.metrics.table import METRICS
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "as_json",
     "as_markdown",
     "as_toml",
+    "checked",
     "compared",
     "environment",
     "measured",
@@ -36,9 +37,6 @@ __all__ = [
 
 SCHEMA: Final = "lowlight-bench-1"
 """Of the JSON; it changes when a field changes its meaning or goes away."""
-
-EVAL15: Final = "c69b78d360573d2d0054cb21531d9d329d5c0d0db40ac177291284b153db4936"
-"""sha256 of eval15's pixels as `Result.pixels` has it: lossless copies of the published test pairs have this one."""
 
 PROTOCOL: Final = "lowlight bench: full resolution, 8 bits"
 """How figures in weights.toml were measured."""
@@ -62,13 +60,16 @@ class Table:
 def measured(result: Result) -> Table:
     """The measured rows, the best first."""
     titles = (metric.title for metric in result.metrics)
-    columns = ("method", "kind", *titles, "s", f"{result.metrics[0].title}, less the best's (95 %)")
-    return Table(columns, tuple(_cells(result, row, interval) for row, interval in compared(result)))
+    against = (f"{result.metrics[0].title}, less the best's (95 %)",) if result.ranked else ()
+    return Table(
+        ("method", "kind", *titles, "s", *against),
+        tuple(_cells(result, row, interval) for row, interval in compared(result)),
+    )
 
 
 def stated(result: Result) -> Table | None:
     """The papers' own figures for the networks that were measured, or for all; None beside other sets than LOL."""
-    if not result.dataset.name.startswith("lol"):
+    if result.dataset.name not in ("lol", "lol-scenes"):
         return None
     networks = {row.method.loaded.network for row in result.rows if row.method.loaded}
     rows = tuple(
@@ -82,20 +83,43 @@ def notes(result: Result) -> list[str]:
     """What must be read with the table: the set and its faults, what ran, what the columns mean."""
     dataset = result.dataset
     count = len(dataset.pairs)
-    lines = [f"{dataset.title}: {count} pair{'s' * (count > 1)}{', not all of them' * dataset.limited}"]
-    if dataset.name == "lol" and not dataset.limited:
-        lines[0] += ", " + ("pixels as published" if result.pixels == EVAL15 else "NOT the published pixels")
+    what = "pair" if dataset.paired else "picture"
+    lines = [f"{dataset.title}: {count} {what}{'s' * (count > 1)}{', not all of them' * dataset.limited}"]
+    lines[0] += "".join(f", {line}" for line in checked(result))
     lines += dataset.notes
     lines += [f"{name}: {meaning}" for name, meaning in result.definitions.items()]
-    lines.append(
-        "* sees the reference. A tie is a difference from the best row that a paired bootstrap does not tell from 0"
-    )
-    if count < FEW:
+    if result.ranked:
+        lines.append(
+            "* sees the reference. A tie is a difference from the best row that a paired bootstrap does not tell from 0"
+        )
+    else:
+        lines.append(
+            "there is no reference: the numbers describe, none of them says which is better, so no row is best"
+        )
+    if count < FEW and result.ranked:
         lines.append(f"few pictures ({count}): others may differ by more than the intervals say")
     for row in result.rows:
         if loaded := row.method.loaded:
             ran = f"{loaded.engine} on {loaded.device} in {loaded.precision}"
             lines.append(f"{row.method.name}: {ran}, weights sha256 {loaded.sha256[:16]}")
+    return lines
+
+
+def checked(result: Result) -> list[str]:
+    """What looking at the pictures told: their sizes, and whether they are those that were published."""
+    sizes = sorted({(each.width, each.height) for each in result.looked}, key=lambda size: size[0] * size[1])
+    shown = [f"{width}x{height}" for width, height in sizes]
+    lines = [shown[0] if len(shown) == 1 else f"{shown[0]} to {shown[-1]}"]
+    known = SETS.get(result.dataset.name)
+    if known and known.size and sizes != [known.size]:
+        lines.append(f"NOT all {known.size[0]}x{known.size[1]} as published")
+    if known and known.pixels:
+        wanted = dict(known.pixels)
+        stems = [pair.stem for pair in result.dataset.pairs]
+        found = zip(stems, result.looked, strict=True)
+        others = [stem for stem, each in found if wanted.get(stem) != each.pixels[:16]]
+        few = ", ".join(others[:5]) + (" and others" if len(others) > 5 else "")
+        lines.append(f"NOT the published pixels ({few})" if others else "pixels as published")
     return lines
 
 
@@ -116,6 +140,7 @@ def as_json(result: Result) -> str:
             "title": result.dataset.title,
             "pairs": len(result.dataset.pairs),
             "limited": result.dataset.limited,
+            "paired": result.dataset.paired,
             "pixels_sha256": result.pixels,
             "notes": result.dataset.notes,
         },
@@ -152,6 +177,8 @@ def environment() -> dict[str, Any]:
 
 def compared(result: Result) -> list[tuple[Row, Interval | None]]:
     """Each row with the interval of its first metric less the best's; None for the best, and for a single picture."""
+    if not result.ranked:
+        return [(row, None) for row in result.rows]
     best, *others = result.rows
     key = result.metrics[0].key
     return [(best, None), *((row, paired(row.values(key), best.values(key))) for row in others)]
@@ -160,7 +187,8 @@ def compared(result: Result) -> list[tuple[Row, Interval | None]]:
 def _cells(result: Result, row: Row, interval: Interval | None) -> tuple[str, ...]:
     against = "-" if interval is None else f"{interval.low:+.2f} to {interval.high:+.2f}{', tie' * interval.tie}"
     levels = (f"{row.mean(metric.key):.{metric.digits}f}" for metric in result.metrics)
-    return (row.method.name, row.method.kind, *levels, _number(row.seconds, 3), against)
+    last = (against,) if result.ranked else ()
+    return (row.method.name, row.method.kind, *levels, _number(row.seconds, 3), *last)
 
 
 def _row(result: Result, row: Row, interval: Interval | None) -> dict[str, Any]:
@@ -170,7 +198,7 @@ def _row(result: Result, row: Row, interval: Interval | None) -> dict[str, Any]:
         "kind": row.method.kind,
         **{metric.key: row.mean(metric.key) for metric in result.metrics},
         "seconds": row.seconds,
-        "best": row is result.rows[0],
+        "best": result.ranked and row is result.rows[0],
         "against_best": None if interval is None else {**asdict(interval), "tie": interval.tie},
         "network": None
         if loaded is None

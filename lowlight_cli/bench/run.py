@@ -21,7 +21,7 @@ from lowlight_cli.bench.sets import DataSet, read_pair
 from lowlight_cli.errors import UsageError
 from lowlight_cli.metrics.table import METRICS, Metric
 
-__all__ = ["Result", "Row", "Score", "Seen", "measure"]
+__all__ = ["Looked", "Result", "Row", "Score", "Seen", "measure"]
 
 Picture = NDArray[np.float32]
 
@@ -60,8 +60,17 @@ class Row:
         return float(np.median(times)) if times else None
 
 
-Seen = Callable[[Method, Score, Picture, Picture, Picture], None]
+Seen = Callable[[Method, Score, Picture, Picture, Picture | None], None]
 """Takes a method, its score on a pair, and the pair's low picture, the result and the reference, (H, W, 3) each."""
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A pair as it was found: width and height in pixels, and the sha256 of its pixels."""
+
+    width: int
+    height: int
+    pixels: str
 
 
 @dataclass(frozen=True)
@@ -70,15 +79,22 @@ class Result:
 
     Attributes:
         dataset: on what.
-        rows: the best by the first metric first.
+        rows: the best by the first metric first; as they were given where that metric only describes.
         pixels: sha256 of the pixels it was measured on.
         metrics: what was measured, in the order of columns.
+        looked: the pairs as they were found, in their order.
     """
 
     dataset: DataSet
     rows: tuple[Row, ...]
     pixels: str
     metrics: tuple[Metric, ...]
+    looked: tuple[Looked, ...]
+
+    @property
+    def ranked(self) -> bool:
+        """Whether one row can be better than another."""
+        return self.metrics[0].higher is not None
 
     @property
     def definitions(self) -> dict[str, str]:
@@ -108,13 +124,14 @@ def measure(
     names = Counter(method.name for method in methods)
     if twice := [name for name, count in names.items() if count > 1]:
         raise UsageError(f"two rows would be called {twice[0]!r}: name each once")
-    metrics = tuple(METRICS.values())
+    metrics = tuple(metric for metric in METRICS.values() if metric.reference == dataset.paired)
     scores: list[list[Score]] = [[] for _ in methods]
-    digest = hashlib.sha256()
+    digest, looked = hashlib.sha256(), list[Looked]()
     for number, pair in enumerate(dataset.pairs):
         low, high = read_pair(pair)
-        for picture in (low, high):
-            digest.update(repr(picture.shape).encode() + np.rint(picture * 255).astype(np.uint8).tobytes())
+        seen = b"".join(_bytes(picture) for picture in (low, high) if picture is not None)
+        digest.update(seen)
+        looked.append(Looked(low.shape[1], low.shape[0], hashlib.sha256(seen).hexdigest()))
         for method, kept in zip(methods, scores, strict=True):
             if number == 0 and method.timed:
                 method.make(pair, low)
@@ -122,7 +139,7 @@ def measure(
             made = method.make(pair, low)
             seconds = time.perf_counter() - start if method.timed else None
             rounded = (np.rint(made * 255) / 255).astype(np.float32)  # as a file of 8 bits would hold it
-            values = {metric.key: metric.measure(rounded, high) for metric in metrics}
+            values = {metric.key: metric.measure(rounded, low if high is None else high) for metric in metrics}
             kept.append(Score(pair.stem, values, seconds))
             if on_picture:
                 on_picture(method, kept[-1], low, rounded, high)
@@ -130,6 +147,11 @@ def measure(
                 on_done(1)
     rows = [Row(method, tuple(kept)) for method, kept in zip(methods, scores, strict=True)]
     first = metrics[0]
-    order = -1 if first.higher else 1
-    rows.sort(key=lambda row: order * row.mean(first.key))
-    return Result(dataset, tuple(rows), digest.hexdigest(), metrics)
+    if first.higher is not None:
+        rows.sort(key=lambda row: -row.mean(first.key) if first.higher else row.mean(first.key))
+    return Result(dataset, tuple(rows), digest.hexdigest(), metrics, tuple(looked))
+
+
+def _bytes(picture: Picture) -> bytes:
+    """What of a picture its hash is taken: its shape and its levels."""
+    return repr(picture.shape).encode() + np.rint(picture * 255).astype(np.uint8).tobytes()

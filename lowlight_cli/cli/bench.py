@@ -26,9 +26,10 @@ def bench(
     dataset: Annotated[
         str,
         typer.Option(
-            "-d", "--dataset", metavar="lol|lol-scenes|sice|PATH", rich_help_panel=DATA,
-            help="lol: the 15 published test pairs. lol-scenes: scenes held out from training. sice: its validation "
-            "scenes. PATH: a folder with low/ and high/.",
+            "-d", "--dataset", metavar="NAME|PATH", rich_help_panel=DATA,
+            help="With references: lol (eval15), lol-scenes (held out from training), lol-v2-real, lol-v2-syn, sice, "
+            "fivek. Without: dicm, lime, mef, npe, vv, exdark, darkface. PATH: a folder with low/ and high/, or with "
+            "dark pictures alone.",
         ),
     ] = "lol",
     root: Annotated[
@@ -93,7 +94,7 @@ def bench(
     verbose: options.Verbose = False,
     debug: options.Debug = False,
 ) -> None:  # fmt: skip
-    """Measure models and classical baselines on pairs with a reference.
+    """Measure models and classical baselines on pairs with a reference, or describe what they do without one.
 
     PSNR, PSNR with the mean brightness matched, SSIM and seconds at full resolution in 8 bits. The definitions stand
     below the table; with -v also lines for weights.toml.
@@ -114,7 +115,7 @@ def bench(
     if verify:
         verification.refuse_nothing(measured, found)
     measured += methods.baselines()
-    gallery = Gallery(measured, "psnr") if page else None
+    gallery = Gallery(measured) if page else None
     with report.progress(found.title, len(found.pairs) * len(measured)) as advance:
         result = run.measure(found, measured, advance, gallery)
 
@@ -159,7 +160,7 @@ def _show(result: Result) -> None:
         _remark(tables.REMARK)
         _table(told)
     for row in result.rows:
-        if row.method.loaded:
+        if row.method.loaded and result.ranked:
             report.detail(f"{row.method.name} for weights.toml: {tables.as_toml(row, result.dataset)}")
 
 

@@ -1,6 +1,7 @@
 """The table of metrics: each one's name, meaning and function, in the order of columns.
 
-A metric takes a result and its reference, (H, W, 3) float32 RGB of 8-bit levels in [0, 1], and gives a number.
+A metric takes a result and its reference, (H, W, 3) float32 RGB of 8-bit levels in [0, 1], and gives a number. Those
+that want no reference take the dark picture in its place.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from lowlight_cli.metrics.alone import colour_shift, luma, whitened
 from lowlight_cli.metrics.psnr import gt_mean, psnr
 from lowlight_cli.metrics.ssim import ssim
 
@@ -33,7 +35,8 @@ class Metric:
         meaning: its definition, which is printed and stored.
         measure: (result, reference) to number.
         digits: behind the point.
-        higher: whether more is better.
+        higher: whether more is better; None where the number only describes.
+        reference: whether it compares with one.
     """
 
     key: str
@@ -41,7 +44,8 @@ class Metric:
     meaning: str
     measure: Callable[[Picture, Picture], float]
     digits: int = 2
-    higher: bool = True
+    higher: bool | None = True
+    reference: bool = True
 
 
 def _level(x: Picture, y: Picture) -> float:
@@ -76,6 +80,35 @@ METRICS: Final[dict[str, Metric]] = {
             "channel, K 0.01 and 0.03, borders of 5 pixels left out",
             ssim,
             4,
+        ),
+        Metric(
+            "luma",
+            "luma",
+            "mean luma of the result (Rec. 709 weights on encoded sRGB), in shares of white: how bright, not how good",
+            lambda x, _: luma(x),
+            3,
+            None,
+            False,
+        ),
+        Metric(
+            "whitened",
+            "whitened",
+            "share of pixels, in percent, of which a channel is at 254 or 255 and was not in the dark picture: light "
+            "that is lost",
+            lambda x, y: 100 * whitened(x, y),
+            2,
+            None,
+            False,
+        ),
+        Metric(
+            "colour_shift",
+            "colour shift",
+            "mean angle, in degrees, by which a pixel's RGB in linear light turns from the dark picture's, where that "
+            "is bright enough to have a colour (a channel above 16 of 255): casts, and noise that is taken away",
+            colour_shift,
+            2,
+            None,
+            False,
         ),
     )
 }
