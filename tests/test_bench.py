@@ -13,6 +13,7 @@ from PIL import Image
 
 from lowlight_cli.bench import baselines, intervals, methods, published, report, run, sets, verify
 from lowlight_cli.errors import InputError, UsageError, WeightsError
+from lowlight_cli.metrics import table
 from lowlight_cli.training import data
 from lowlight_cli.weights.catalog import Checkpoint, Metric, find
 
@@ -88,12 +89,59 @@ def test_sice_is_its_validation_split(tmp_path: Path) -> None:
     assert sets.find("sice", tmp_path / "sice").pairs
 
 
+@pytest.mark.parametrize(
+    ("name", "place"), [("lol-v2-real", "LOL-v2/Real_captured"), ("lol-v2-syn", "LOLv2/Synthetic")]
+)
+def test_the_second_lol(tmp_path: Path, name: str, place: str) -> None:
+    """Its two names of a pair are one: low00690 and normal00690."""
+    for stem in ("00690", "00700"):
+        save(tmp_path / place / "Test" / "Low" / f"low{stem}.png", picture(1, 0.1))
+        save(tmp_path / place / "Test" / "Normal" / f"normal{stem}.png", picture(1))
+    found = sets.find(name, tmp_path)
+    assert [(pair.stem, pair.high and pair.high.name) for pair in found.pairs] == [
+        ("00690", "normal00690.png"),
+        ("00700", "normal00700.png"),
+    ]
+    assert found.paired and found.notes[0] == "NOT the whole set: 2 here, 100 as it is mostly packed"
+    assert ("may have seen" in " ".join(found.notes)) == (name == "lol-v2-real")
+
+
+def test_fivek(tmp_path: Path) -> None:
+    pairs(tmp_path / "FiveK" / "test", range(2))
+    assert len(sets.find("fivek", tmp_path).pairs) == 2
+
+
+@pytest.mark.parametrize("name", [name for name, known in sets.SETS.items() if not known.paired])
+def test_sets_without_reference(tmp_path: Path, name: str) -> None:
+    save(tmp_path / name / "Cat" / "1.png", picture(1))
+    save(tmp_path / name / "2.webp", picture(2))
+    (tmp_path / name / "list.txt").write_text("")
+    found = sets.find(name, tmp_path)
+    assert [pair.stem for pair in found.pairs] == ["Cat_1", "2"] or [pair.stem for pair in found.pairs] == [
+        "2",
+        "Cat_1",
+    ]
+    assert not found.paired and all(pair.high is None for pair in found.pairs)
+    assert "NOT the whole set: 2 here" in found.notes[0]
+
+
+def test_dark_pictures_of_ones_own(tmp_path: Path) -> None:
+    save(tmp_path / "mine" / "a.png", picture(1, 0.1))
+    found = sets.find(str(tmp_path / "mine"), tmp_path)
+    assert not found.paired and sets.read_pair(found.pairs[0])[1] is None
+    save(tmp_path / "mine" / "a.webp", picture(1))
+    with pytest.raises(InputError, match="share a stem"):
+        sets.find(str(tmp_path / "mine"), tmp_path)
+
+
 @pytest.mark.parametrize("name", sets.SETS)
 def test_a_missing_set_says_where_to_get_it(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError) as caught:
         sets.find(name, tmp_path)
     told = str(caught.value)
-    assert str(tmp_path) in told and "https://" in told and "low" in told and "--root" in told and "\n" not in told
+    assert str(tmp_path) in told and "https://" in told and "--root" in told and "\n" not in told
+    looks = sets.SETS[name].parts or (f"a folder {name}",)
+    assert all(part in told for part in looks) and sets.SETS[name].places[0] in told
 
 
 def test_names_that_are_none(tmp_path: Path) -> None:
@@ -174,11 +222,11 @@ def test_measuring(eight: sets.DataSet) -> None:
     done: list[float] = []
     result = run.measure(eight, [*methods.baselines(), own("half", lambda x: x * 0 + np.float32(0.5))], done.append)
     assert len(done) == 8 * 9
-    assert [row.psnr for row in result.rows] == sorted((row.psnr for row in result.rows), reverse=True)
+    assert [row.mean("psnr") for row in result.rows] == sorted((row.mean("psnr") for row in result.rows), reverse=True)
     row = next(row for row in result.rows if row.method.name == "half")
     high = picture(3) / 255
     wanted = -10 * np.log10(np.mean((high - 128 / 255) ** 2))  # 0.5 becomes the level 128
-    assert row.scores[3].stem == "3" and row.scores[3].psnr == pytest.approx(wanted, abs=1e-4)
+    assert row.scores[3].stem == "3" and row.scores[3].values["psnr"] == pytest.approx(wanted, abs=1e-4)
     assert row.seconds is not None and row.seconds > 0
     again = run.measure(eight, methods.baselines())
     assert again.pixels == result.pixels
@@ -191,7 +239,7 @@ def test_external_results(eight: sets.DataSet, tmp_path: Path) -> None:
     for stem in range(8):
         save(tmp_path / "theirs" / f"{stem}.webp", picture(stem))
     (row,) = run.measure(eight, [methods.external(f"peer={tmp_path / 'theirs'}", eight)]).rows
-    assert row.psnr == run.CEILING and row.ssim == pytest.approx(1) and row.seconds is None
+    assert row.mean("psnr") == table.CEILING and row.mean("ssim") == pytest.approx(1) and row.seconds is None
     (tmp_path / "theirs" / "5.webp").unlink()
     with pytest.raises(InputError, match="1 of 8 results are missing, first 5"):
         methods.external(f"peer={tmp_path / 'theirs'}", eight)
@@ -228,6 +276,37 @@ def test_intervals() -> None:
     assert intervals.paired([1.0], [2.0]) is None
 
 
+def test_without_reference_nothing_is_best(tmp_path: Path) -> None:
+    """What describes is told, nothing is compared, and no figure that wants a reference is made up."""
+    for stem in range(3):
+        save(tmp_path / "dicm" / f"{stem}.png", picture(stem, 0.12))
+    dataset = sets.find("dicm", tmp_path)
+    result = run.measure(dataset, [own("white", lambda x: np.ones_like(x)), *methods.baselines()])
+    assert not result.ranked and result.rows[0].method.name == "white"  # as given
+    assert {metric.key for metric in result.metrics} == {"luma", "whitened", "colour_shift"}
+    assert result.rows[0].mean("luma") == pytest.approx(1) and result.rows[0].mean("whitened") == 100
+    shown = report.measured(result)
+    assert "PSNR" not in " ".join(shown.columns) and all(len(row) == len(shown.columns) for row in shown.rows)
+    notes = report.notes(result)
+    assert notes[0].startswith("DICM: 3 pictures, 36x24") and any("no row is best" in line for line in notes)
+    assert report.stated(result) is None and not verify.claims(result)
+    document = json.loads(report.as_json(result))
+    assert not document["dataset"]["paired"] and not any(row["best"] or row["against_best"] for row in document["rows"])
+    assert "no row is best" in report.as_markdown(result)
+
+
+def test_what_is_there_is_checked(tmp_path: Path) -> None:
+    pairs(tmp_path / "eval15", range(22, 24))
+    (line,) = (
+        line for line in report.notes(run.measure(sets.find("lol", tmp_path), methods.baselines())) if "36x24" in line
+    )
+    assert "NOT all 600x400 as published" in line and "NOT the published pixels (22, 23)" in line
+    dataset = sets.find("lol", tmp_path)
+    size = [run.Looked(600, 400, digest * 4) for _, digest in sets.SETS["lol"].pixels[1:3]]  # 22 and 23, as published
+    result = run.Result(dataset, run.measure(dataset, methods.baselines()).rows, "", (), tuple(size))
+    assert report.checked(result) == ["600x400", "pixels as published"]
+
+
 # -------------------------------------------------------------------------------------------------------- reporting
 
 
@@ -245,10 +324,10 @@ def measured(eight: sets.DataSet, known: Checkpoint | None, name: str = "lol") -
 
 def test_tables(eight: sets.DataSet) -> None:
     result = measured(eight, None)
-    table = report.measured(result)
-    assert table.rows[0][:2] == ("frlie.official", "network") and table.rows[0][-1] == "-"
-    assert len(table.rows) == 9 and all(len(row) == len(table.columns) for row in table.rows)
-    assert "*" in table.columns[3]
+    shown = report.measured(result)
+    assert shown.rows[0][:2] == ("frlie.official", "network") and shown.rows[0][-1] == "-"
+    assert len(shown.rows) == 9 and all(len(row) == len(shown.columns) for row in shown.rows)
+    assert "*" in shown.columns[3]
     notes = report.notes(result)
     assert sets.OVERLAP in notes and any("NOT the published pixels" in line for line in notes)
     assert any("structural_similarity" in line for line in notes) and any("knowledge of" in line for line in notes)
@@ -259,7 +338,7 @@ def test_tables(eight: sets.DataSet) -> None:
     text = report.as_markdown(result)
     assert sets.OVERLAP in text and report.REMARK in text
     lines = [line for line in text.splitlines() if line.startswith("|")]
-    assert lines[1].count("---") == len(table.columns) and lines[2].startswith("| frlie.official |")
+    assert lines[1].count("---") == len(shown.columns) and lines[2].startswith("| frlie.official |")
 
 
 def test_published_figures_of_all_papers() -> None:
@@ -294,7 +373,7 @@ def test_a_set_is_known_by_its_names(text: str) -> None:
 def test_verifying(eight: sets.DataSet) -> None:
     row = next(row for row in measured(eight, None).rows if row.method.loaded)
     for error, holds in ((0.0, True), (0.04, True), (0.06, False), (-0.06, False)):
-        result = measured(eight, checkpoint(psnr=row.psnr + error, ssim=row.ssim))
+        result = measured(eight, checkpoint(psnr=row.mean("psnr") + error, ssim=row.mean("ssim")))
         level, ssim = verify.claims(result)
         assert (level.figure, level.holds, ssim.holds) == ("psnr", holds, True)
         assert "frlie.official psnr" in str(level)

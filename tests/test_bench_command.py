@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import subprocess
 import sys
@@ -126,6 +127,7 @@ def test_no_shipped_weights(run: Run, tmp_path: Path) -> None:
         (("--external", "x"), 2, "NAME=DIR"),
         (("--json", "no/where.json"), 4, "no is no folder"),
         (("--markdown", "data"), 4, "is a folder"),
+        (("--report", "data"), 4, "is a folder"),
         (("--verify", "--limit", "1"), 2, "drop --limit"),
     ],
 )
@@ -142,3 +144,13 @@ def test_help_imports_neither_torch_nor_cv2() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "--external" in done.stdout and "--verify" in done.stdout
+
+
+def test_every_form_of_a_result(run: Run) -> None:
+    code, _, err = run("-m", "dgaf", "--report", "all.html", "--csv", "all.csv", "--latex", "all.tex")
+    assert code == 0
+    text = Path("all.html").read_text("utf-8")
+    assert "LOL v1 eval15" in text and html.escape(sets.OVERLAP) in text and '"111"' in text
+    assert len(Path("all.csv").read_text().splitlines()) == 1 + 3 * 9
+    assert "dgaf.tiny" in Path("all.tex").read_text()
+    assert all(f"wrote all.{kind}" in err for kind in ("csv", "tex", "html"))

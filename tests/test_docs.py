@@ -24,7 +24,7 @@ from lowlight_cli.cli.app import app
 from lowlight_cli.networks import NETWORKS
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("samples/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("samples/*.md")])
 LINE = re.compile(r"^\$?\s*(?:\w+=\S* )*(lowlight\b.*)")
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 

@@ -8,9 +8,12 @@ import importlib
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from skimage.color import rgb2gray
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from lowlight_cli.exposure import to_linear, to_srgb
 from lowlight_cli.metrics import gt_mean, psnr, ssim
+from lowlight_cli.metrics.alone import colour_shift, luma, whitened
 
 Picture = NDArray[np.float32]
 SIZES = [(11, 11), (11, 40), (32, 48), (61, 37)]
@@ -70,6 +73,16 @@ def test_gt_mean_matches_the_grey_mean() -> None:
     assert gt_mean(high * np.float32(0.9), high).max() <= 1
 
 
+def test_without_reference() -> None:
+    _, bright = pair((30, 30), "slope")
+    dark = bright * np.float32(0.4) + np.float32(0.07)
+    assert luma(bright) == pytest.approx(rgb2gray(bright).mean(), abs=1e-3)  # scikit-image's weights are Rec. 709's too
+    assert colour_shift(to_srgb(3 * to_linear(dark)), dark) < 0.05  # a gain in linear light turns no colour
+    assert colour_shift(dark[..., ::-1], dark) > 1
+    assert whitened(np.minimum(dark * 100, 1), dark) == 1 and whitened(dark, dark) == 0
+    assert colour_shift(bright, np.zeros_like(bright)) == 0
+
+
 def test_shapes_are_not_broadcast() -> None:
     x, y = np.zeros((20, 20, 3), np.float32), np.zeros((20, 20, 1), np.float32)
     for metric in (psnr, ssim):
@@ -79,7 +92,7 @@ def test_shapes_are_not_broadcast() -> None:
         ssim(x[:10], x[:10])
 
 
-@pytest.mark.parametrize("module", ["metrics.psnr", "metrics.ssim", "bench.intervals"])
+@pytest.mark.parametrize("module", ["metrics.psnr", "metrics.ssim", "metrics.alone", "bench.intervals"])
 def test_doctests(module: str) -> None:
     outcome = doctest.testmod(importlib.import_module(f"lowlight_cli.{module}"))
     assert outcome.attempted and not outcome.failed

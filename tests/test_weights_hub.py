@@ -339,6 +339,12 @@ def test_the_card(shipped: catalog.Checkpoint) -> None:
     assert f"--weights hf://{REPO}/{FILE}@REVISION" in body and "nights \\| ours" in body
 
 
+def test_the_sets_that_a_card_names(shipped: catalog.Checkpoint) -> None:
+    data = "LOL v1: 463 training pairs (our485; 12 scenes held out, never used); 147 photographs; 101 pairs of SICE"
+    front = yaml.safe_load(publish.card(REPO, [shipped.model_copy(update={"training_data": data})]).split("---\n")[1])
+    assert front["datasets"] == ["lol", "sice"]
+
+
 def test_a_card_of_several_licences(shipped: catalog.Checkpoint) -> None:
     other = shipped.model_copy(update={"tag": "day", "licence": "research only"})
     front = yaml.safe_load(publish.card(REPO, [shipped, other]).split("---\n")[1])

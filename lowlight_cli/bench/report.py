@@ -16,8 +16,9 @@ from typing import Any, Final
 import lowlight_cli
 from lowlight_cli.bench.intervals import Interval, paired
 from lowlight_cli.bench.published import MARK, published
-from lowlight_cli.bench.run import DEFINITIONS, Result, Row
-from lowlight_cli.bench.sets import DataSet
+from lowlight_cli.bench.run import Result, Row
+from lowlight_cli.bench.sets import SETS, DataSet
+from lowlight_cli.metrics.table import METRICS
 
 __all__ = [
     "REMARK",
@@ -26,6 +27,8 @@ __all__ = [
     "as_json",
     "as_markdown",
     "as_toml",
+    "checked",
+    "compared",
     "environment",
     "measured",
     "notes",
@@ -34,9 +37,6 @@ __all__ = [
 
 SCHEMA: Final = "lowlight-bench-1"
 """Of the JSON; it changes when a field changes its meaning or goes away."""
-
-EVAL15: Final = "c69b78d360573d2d0054cb21531d9d329d5c0d0db40ac177291284b153db4936"
-"""sha256 of eval15's pixels as `Result.pixels` has it: lossless copies of the published test pairs have this one."""
 
 PROTOCOL: Final = "lowlight bench: full resolution, 8 bits"
 """How figures in weights.toml were measured."""
@@ -58,14 +58,18 @@ class Table:
 
 
 def measured(result: Result) -> Table:
-    """The measured rows, best PSNR first."""
-    columns = ("method", "kind", "PSNR", "GT-mean PSNR*", "SSIM", "s", "PSNR, less the best's (95 %)")
-    return Table(columns, tuple(_cells(row, interval) for row, interval in _compared(result)))
+    """The measured rows, the best first."""
+    titles = (metric.title for metric in result.metrics)
+    against = (f"{result.metrics[0].title}, less the best's (95 %)",) if result.ranked else ()
+    return Table(
+        ("method", "kind", *titles, "s", *against),
+        tuple(_cells(result, row, interval) for row, interval in compared(result)),
+    )
 
 
 def stated(result: Result) -> Table | None:
     """The papers' own figures for the networks that were measured, or for all; None beside other sets than LOL."""
-    if not result.dataset.name.startswith("lol"):
+    if result.dataset.name not in ("lol", "lol-scenes"):
         return None
     networks = {row.method.loaded.network for row in result.rows if row.method.loaded}
     rows = tuple(
@@ -79,20 +83,43 @@ def notes(result: Result) -> list[str]:
     """What must be read with the table: the set and its faults, what ran, what the columns mean."""
     dataset = result.dataset
     count = len(dataset.pairs)
-    lines = [f"{dataset.title}: {count} pair{'s' * (count > 1)}{', not all of them' * dataset.limited}"]
-    if dataset.name == "lol" and not dataset.limited:
-        lines[0] += ", " + ("pixels as published" if result.pixels == EVAL15 else "NOT the published pixels")
+    what = "pair" if dataset.paired else "picture"
+    lines = [f"{dataset.title}: {count} {what}{'s' * (count > 1)}{', not all of them' * dataset.limited}"]
+    lines[0] += "".join(f", {line}" for line in checked(result))
     lines += dataset.notes
-    lines += [f"{name}: {meaning}" for name, meaning in DEFINITIONS.items()]
-    lines.append(
-        "* sees the reference. A tie is a difference from the best row that a paired bootstrap does not tell from 0"
-    )
-    if count < FEW:
+    lines += [f"{name}: {meaning}" for name, meaning in result.definitions.items()]
+    if result.ranked:
+        lines.append(
+            "* sees the reference. A tie is a difference from the best row that a paired bootstrap does not tell from 0"
+        )
+    else:
+        lines.append(
+            "there is no reference: the numbers describe, none of them says which is better, so no row is best"
+        )
+    if count < FEW and result.ranked:
         lines.append(f"few pictures ({count}): others may differ by more than the intervals say")
     for row in result.rows:
         if loaded := row.method.loaded:
             ran = f"{loaded.engine} on {loaded.device} in {loaded.precision}"
             lines.append(f"{row.method.name}: {ran}, weights sha256 {loaded.sha256[:16]}")
+    return lines
+
+
+def checked(result: Result) -> list[str]:
+    """What looking at the pictures told: their sizes, and whether they are those that were published."""
+    sizes = sorted({(each.width, each.height) for each in result.looked}, key=lambda size: size[0] * size[1])
+    shown = [f"{width}x{height}" for width, height in sizes]
+    lines = [shown[0] if len(shown) == 1 else f"{shown[0]} to {shown[-1]}"]
+    known = SETS.get(result.dataset.name)
+    if known and known.size and sizes != [known.size]:
+        lines.append(f"NOT all {known.size[0]}x{known.size[1]} as published")
+    if known and known.pixels:
+        wanted = dict(known.pixels)
+        stems = [pair.stem for pair in result.dataset.pairs]
+        found = zip(stems, result.looked, strict=True)
+        others = [stem for stem, each in found if wanted.get(stem) != each.pixels[:16]]
+        few = ", ".join(others[:5]) + (" and others" if len(others) > 5 else "")
+        lines.append(f"NOT the published pixels ({few})" if others else "pixels as published")
     return lines
 
 
@@ -113,12 +140,13 @@ def as_json(result: Result) -> str:
             "title": result.dataset.title,
             "pairs": len(result.dataset.pairs),
             "limited": result.dataset.limited,
+            "paired": result.dataset.paired,
             "pixels_sha256": result.pixels,
             "notes": result.dataset.notes,
         },
-        "definitions": DEFINITIONS,
+        "definitions": result.definitions,
         "environment": environment(),
-        "rows": [_row(row, interval, row is result.rows[0]) for row, interval in _compared(result)],
+        "rows": [_row(result, row, interval) for row, interval in compared(result)],
         "published": [{"mark": MARK, **figure.model_dump()} for figure in published()],
     }
     return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -126,7 +154,7 @@ def as_json(result: Result) -> str:
 
 def as_toml(row: Row, dataset: DataSet) -> str:
     """A row as an item of `metrics` in weights.toml, which `--verify` finds again."""
-    levels = f"psnr = {row.psnr:.2f}, psnr_gt_mean = {row.psnr_gt_mean:.2f}, ssim = {row.ssim:.4f}"
+    levels = ", ".join(f"{key} = {row.mean(key):.{METRICS[key].digits}f}" for key in ("psnr", "psnr_gt_mean", "ssim"))
     return f'{{ protocol = "{PROTOCOL}", dataset = "{dataset.name}", {levels} }}'
 
 
@@ -147,29 +175,30 @@ def environment() -> dict[str, Any]:
     return found
 
 
-def _compared(result: Result) -> list[tuple[Row, Interval | None]]:
-    """Each row with the interval of its PSNR less the best row's; None for the best itself and for a single picture."""
+def compared(result: Result) -> list[tuple[Row, Interval | None]]:
+    """Each row with the interval of its first metric less the best's; None for the best, and for a single picture."""
+    if not result.ranked:
+        return [(row, None) for row in result.rows]
     best, *others = result.rows
-    wanted = [score.psnr for score in best.scores]
-    return [(best, None), *((row, paired([score.psnr for score in row.scores], wanted)) for row in others)]
+    key = result.metrics[0].key
+    return [(best, None), *((row, paired(row.values(key), best.values(key))) for row in others)]
 
 
-def _cells(row: Row, interval: Interval | None) -> tuple[str, ...]:
+def _cells(result: Result, row: Row, interval: Interval | None) -> tuple[str, ...]:
     against = "-" if interval is None else f"{interval.low:+.2f} to {interval.high:+.2f}{', tie' * interval.tie}"
-    levels = (f"{row.psnr:.2f}", f"{row.psnr_gt_mean:.2f}", f"{row.ssim:.4f}")
-    return (row.method.name, row.method.kind, *levels, _number(row.seconds, 3), against)
+    levels = (f"{row.mean(metric.key):.{metric.digits}f}" for metric in result.metrics)
+    last = (against,) if result.ranked else ()
+    return (row.method.name, row.method.kind, *levels, _number(row.seconds, 3), *last)
 
 
-def _row(row: Row, interval: Interval | None, best: bool) -> dict[str, Any]:
+def _row(result: Result, row: Row, interval: Interval | None) -> dict[str, Any]:
     loaded = row.method.loaded
     return {
         "method": row.method.name,
         "kind": row.method.kind,
-        "psnr": row.psnr,
-        "psnr_gt_mean": row.psnr_gt_mean,
-        "ssim": row.ssim,
+        **{metric.key: row.mean(metric.key) for metric in result.metrics},
         "seconds": row.seconds,
-        "best": best,
+        "best": result.ranked and row is result.rows[0],
         "against_best": None if interval is None else {**asdict(interval), "tie": interval.tie},
         "network": None
         if loaded is None
@@ -181,7 +210,7 @@ def _row(row: Row, interval: Interval | None, best: bool) -> dict[str, Any]:
             "device": loaded.device,
             "precision": loaded.precision,
         },
-        "pictures": [asdict(score) for score in row.scores],
+        "pictures": [{"stem": score.stem, **score.values, "seconds": score.seconds} for score in row.scores],
     }
 
 

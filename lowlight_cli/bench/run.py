@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,35 +19,22 @@ from numpy.typing import NDArray
 from lowlight_cli.bench.methods import Method
 from lowlight_cli.bench.sets import DataSet, read_pair
 from lowlight_cli.errors import UsageError
-from lowlight_cli.metrics import gt_mean, psnr, ssim
+from lowlight_cli.metrics.table import METRICS, Metric
 
-__all__ = ["CEILING", "DEFINITIONS", "Result", "Row", "Score", "measure"]
+__all__ = ["Looked", "Result", "Row", "Score", "Seen", "measure"]
 
 Picture = NDArray[np.float32]
 
-CEILING: Final = 100.0
-"""What equal pictures count as, in dB: an infinite one would make every mean infinite."""
-
-DEFINITIONS: Final = {
-    "PSNR": "dB, over all pixels and channels of 8-bit sRGB at full resolution, mean over pictures; "
-    f"equal pictures count as {CEILING:g}",
-    "GT-mean PSNR": "PSNR after scaling the result so that its mean grey equals the reference's: it takes knowledge of "
-    "the reference, and is for colour and noise alone",
-    "SSIM": "scikit-image's structural_similarity, Gaussian window of sigma 1.5 (11x11), population variances, per RGB "
-    "channel, K 0.01 and 0.03, borders of 5 pixels left out",
-    "s": "seconds a picture, median, without reading and writing, after one picture to warm up",
-}
-"""What the columns mean; printed below tables and stored with every result."""
+SECONDS: Final = "seconds a picture, median, without reading and writing, after one picture to warm up"
+"""What the column `s` means."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """One method on one pair; `seconds` is None where a finished picture was read."""
+    """One method on one pair: metric to number; `seconds` is None where a finished picture was read."""
 
     stem: str
-    psnr: float
-    psnr_gt_mean: float
-    ssim: float
+    values: Mapping[str, float]
     seconds: float | None
 
 
@@ -58,20 +45,13 @@ class Row:
     method: Method
     scores: tuple[Score, ...]
 
-    @property
-    def psnr(self) -> float:
-        """Mean over pictures, dB."""
-        return float(np.mean([score.psnr for score in self.scores]))
+    def values(self, key: str) -> list[float]:
+        """A metric, picture by picture."""
+        return [score.values[key] for score in self.scores]
 
-    @property
-    def psnr_gt_mean(self) -> float:
-        """Mean over pictures, dB."""
-        return float(np.mean([score.psnr_gt_mean for score in self.scores]))
-
-    @property
-    def ssim(self) -> float:
-        """Mean over pictures."""
-        return float(np.mean([score.ssim for score in self.scores]))
+    def mean(self, key: str) -> float:
+        """A metric's mean over pictures."""
+        return float(np.mean(self.values(key)))
 
     @property
     def seconds(self) -> float | None:
@@ -80,22 +60,61 @@ class Row:
         return float(np.median(times)) if times else None
 
 
+Seen = Callable[[Method, Score, Picture, Picture, Picture | None], None]
+"""Takes a method, its score on a pair, and the pair's low picture, the result and the reference, (H, W, 3) each."""
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A pair as it was found: width and height in pixels, and the sha256 of its pixels."""
+
+    width: int
+    height: int
+    pixels: str
+
+
 @dataclass(frozen=True)
 class Result:
-    """Everything that was measured: rows with the best PSNR first, and the sha256 of the pixels it was measured on."""
+    """Everything that was measured.
+
+    Attributes:
+        dataset: on what.
+        rows: the best by the first metric first; as they were given where that metric only describes.
+        pixels: sha256 of the pixels it was measured on.
+        metrics: what was measured, in the order of columns.
+        looked: the pairs as they were found, in their order.
+    """
 
     dataset: DataSet
     rows: tuple[Row, ...]
     pixels: str
+    metrics: tuple[Metric, ...]
+    looked: tuple[Looked, ...]
+
+    @property
+    def ranked(self) -> bool:
+        """Whether one row can be better than another."""
+        return self.metrics[0].higher is not None
+
+    @property
+    def definitions(self) -> dict[str, str]:
+        """What the columns mean; printed below tables and stored with every result."""
+        return {metric.title.rstrip("*"): metric.meaning for metric in self.metrics} | {"s": SECONDS}
 
 
-def measure(dataset: DataSet, methods: Sequence[Method], on_done: Callable[[float], None] | None = None) -> Result:
+def measure(
+    dataset: DataSet,
+    methods: Sequence[Method],
+    on_done: Callable[[float], None] | None = None,
+    on_picture: Seen | None = None,
+) -> Result:
     """Measure `methods` on `dataset`.
 
     Args:
         dataset: of `sets.find`.
         methods: at least one.
         on_done: called with 1 after each picture of each method.
+        on_picture: shown each result with its scores.
 
     Raises:
         UsageError: two methods share a name.
@@ -105,27 +124,34 @@ def measure(dataset: DataSet, methods: Sequence[Method], on_done: Callable[[floa
     names = Counter(method.name for method in methods)
     if twice := [name for name, count in names.items() if count > 1]:
         raise UsageError(f"two rows would be called {twice[0]!r}: name each once")
+    metrics = tuple(metric for metric in METRICS.values() if metric.reference == dataset.paired)
     scores: list[list[Score]] = [[] for _ in methods]
-    digest = hashlib.sha256()
+    digest, looked = hashlib.sha256(), list[Looked]()
     for number, pair in enumerate(dataset.pairs):
         low, high = read_pair(pair)
-        for picture in (low, high):
-            digest.update(repr(picture.shape).encode() + np.rint(picture * 255).astype(np.uint8).tobytes())
+        seen = b"".join(_bytes(picture) for picture in (low, high) if picture is not None)
+        digest.update(seen)
+        looked.append(Looked(low.shape[1], low.shape[0], hashlib.sha256(seen).hexdigest()))
         for method, kept in zip(methods, scores, strict=True):
             if number == 0 and method.timed:
                 method.make(pair, low)
             start = time.perf_counter()
             made = method.make(pair, low)
             seconds = time.perf_counter() - start if method.timed else None
-            kept.append(_score(pair.stem, made, high, seconds))
+            rounded = (np.rint(made * 255) / 255).astype(np.float32)  # as a file of 8 bits would hold it
+            values = {metric.key: metric.measure(rounded, low if high is None else high) for metric in metrics}
+            kept.append(Score(pair.stem, values, seconds))
+            if on_picture:
+                on_picture(method, kept[-1], low, rounded, high)
             if on_done:
                 on_done(1)
     rows = [Row(method, tuple(kept)) for method, kept in zip(methods, scores, strict=True)]
-    return Result(dataset, tuple(sorted(rows, key=lambda row: -row.psnr)), digest.hexdigest())
+    first = metrics[0]
+    if first.higher is not None:
+        rows.sort(key=lambda row: -row.mean(first.key) if first.higher else row.mean(first.key))
+    return Result(dataset, tuple(rows), digest.hexdigest(), metrics, tuple(looked))
 
 
-def _score(stem: str, made: Picture, high: Picture, seconds: float | None) -> Score:
-    """Compare a result, as a file of 8 bits would hold it, with the reference."""
-    rounded = (np.rint(made * 255) / 255).astype(np.float32)
-    plain, matched = psnr(rounded, high), psnr(gt_mean(rounded, high), high)
-    return Score(stem, min(plain, CEILING), min(matched, CEILING), ssim(rounded, high), seconds)
+def _bytes(picture: Picture) -> bytes:
+    """What of a picture its hash is taken: its shape and its levels."""
+    return repr(picture.shape).encode() + np.rint(picture * 255).astype(np.uint8).tobytes()

@@ -1,9 +1,10 @@
-"""Data sets: where their pairs lie, what is held out, what must be said beside their figures.
+"""Data sets: where their pictures lie, what is held out, what must be said beside their figures.
 
     lol          the 15 published test pairs of LOL v1 (eval15)
     lol-scenes   pairs of LOL v1's scenes that `lowlight train` holds out, where the low picture still has its noise
     sice         the validation scenes of SICE's exposures
-    PATH         any folder with low/ and high/
+    ...          what else `known.SETS` has, with and without references
+    PATH         any folder with low/ and high/, or with dark pictures alone
 
 Pairs are matched by stem, whatever the suffix.
 """
@@ -11,6 +12,7 @@ Pairs are matched by stem, whatever the suffix.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,22 +21,26 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from lowlight_cli.bench.known import OVERLAP, SETS, Known
 from lowlight_cli.errors import InputError, UsageError
 from lowlight_cli.metrics.ssim import SMALLEST
 from lowlight_cli.pictures import read, suffixes
 
-__all__ = ["SETS", "DataSet", "Pair", "by_stem", "find", "read_pair", "same"]
+__all__ = ["OVERLAP", "SETS", "DataSet", "Pair", "by_stem", "find", "read_pair", "same"]
 
 Picture = NDArray[np.float32]
+
+PARTS: Final = ("low", "high")
+"""The folders of a data set of one's own."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """The files of a dark picture and its reference."""
+    """The files of a dark picture and its reference, where it has one."""
 
     stem: str
     low: Path
-    high: Path
+    high: Path | None
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ class DataSet:
         pairs: in the order of their stems.
         limited: whether there are more pairs that were left out.
         notes: what must stand under every table.
+        paired: whether there are references; for all, or for none.
     """
 
     name: str
@@ -54,66 +61,14 @@ class DataSet:
     pairs: tuple[Pair, ...]
     limited: bool = False
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Known:
-    """A set with a name: how it is called elsewhere, where it is looked for, what to say where it is missing."""
-
-    title: str
-    aliases: tuple[str, ...]
-    places: tuple[str, ...]
-    parts: tuple[str, ...]
-    missing: str
-    notes: tuple[str, ...] = ()
-
-
-LOL: Final = "LOL v1 (Wei et al., BMVC 2018, https://daooshee.github.io/BMVC2018website/)"
-OVERLAP: Final = (
-    "14 of the 15 eval15 scenes also occur in our485, LOL's training pairs, at other exposures: "
-    "a figure on eval15 measures memory as much as skill"
-)
-SCENES: Final = (
-    "of LOL's training scenes, `lowlight train` holds out one in twenty, chosen by hash, and these are they; weights "
-    "that were trained elsewhere may have seen them"
-)
-
-SETS: Final[dict[str, _Known]] = {
-    "lol": _Known(
-        "LOL v1 eval15",
-        ("eval15", "lol eval15", "lol v1 eval15"),
-        ("lol/eval15", "LOL/eval15", "LOLdataset/eval15", "lol_dataset/eval15", "eval15"),
-        ("low", "high"),
-        f"get {LOL} and unpack it so that eval15/low and eval15/high hold its 15 test pairs, 600x400",
-        (OVERLAP,),
-    ),
-    "lol-scenes": _Known(
-        "LOL v1, held-out scenes",
-        ("lol scenes", "lol held-out scenes", "lol v1 held-out scenes"),
-        ("lol", "LOL", "LOLdataset", "lol_dataset", "."),
-        ("our485/low", "our485/high", "scenes.csv"),
-        f"get {LOL}, unpack it so that our485/low and our485/high hold its training pairs, and put a scenes.csv beside "
-        "our485 with the columns folder, stem and scene, which tells the pictures that show one scene "
-        "(our485,2,0: picture 2 shows scene 0)",
-        (SCENES, OVERLAP),
-    ),
-    "sice": _Known(
-        "SICE, validation scenes",
-        ("sice val", "sice validation"),
-        ("sice", "SICE", "."),
-        ("low", "high", "pairs.csv"),
-        "get SICE (Cai et al., TIP 2018, https://github.com/csjcai/SICE) and lay out low/, high/ and a pairs.csv with "
-        "the columns low, high (file names), scene and split, where split is val for what is measured",
-    ),
-}  # fmt: skip
-"""Name to what is known of it."""
+    paired: bool = True
 
 
 def find(name: str, root: Path, limit: int | None = None) -> DataSet:
     """The set that is meant, its pairs listed and matched; no picture is opened.
 
     Args:
-        name: one of `SETS`, or a folder with low/ and high/.
+        name: one of `SETS`, or a folder with low/ and high/, or one with dark pictures alone.
         root: where named sets are looked for.
         limit: take only so many pairs.
 
@@ -121,25 +76,25 @@ def find(name: str, root: Path, limit: int | None = None) -> DataSet:
         UsageError: neither a known name nor a path.
         InputError: it is not there, or pictures have no partner; the message tells what it must look like.
     """
+    notes: tuple[str, ...] = ()
     if known := SETS.get(name):
         folder = _place(name, known, root)
-        pairs = {"lol": _folders, "lol-scenes": _scenes, "sice": _sice}[name](folder)
-        title, notes = known.title, known.notes
+        pairs = _listed(name, known, folder)
+        title, notes, paired = known.title, known.notes, known.paired
+        if known.count and len(pairs) != known.count:
+            notes = (f"NOT the whole set: {len(pairs)} here, {known.count} as it is mostly packed", *notes)
     else:
         folder = Path(name).expanduser()
         if not folder.exists() and not {"/", "\\"} & set(name):
             near = difflib.get_close_matches(name, SETS, n=1)
-            hint = (
-                f"did you mean {near[0]!r}?"
-                if near
-                else f"there are {', '.join(SETS)}, or a folder with low/ and high/"
-            )
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(SETS)}, or a folder with pictures"
             raise UsageError(f"no data set {name!r}: {hint}")
-        pairs, title, notes = _folders(folder), name, ()
+        paired = any((folder / part).exists() for part in PARTS)
+        pairs, title = (_folders(folder, PARTS) if paired else _alone(folder)), name
     if not pairs:
-        raise InputError(f"{folder}: no pair for {title}")
+        raise InputError(f"{folder}: no {'pair' if paired else 'picture'} for {title}")
     kept = tuple(sorted(pairs, key=_order)[:limit])
-    return DataSet(name, title, kept, len(kept) < len(pairs), notes)
+    return DataSet(name, title, kept, len(kept) < len(pairs), notes, paired)
 
 
 def same(text: str, dataset: str) -> bool:
@@ -148,14 +103,15 @@ def same(text: str, dataset: str) -> bool:
     return plain == dataset or (dataset in SETS and plain in SETS[dataset].aliases)
 
 
-def read_pair(pair: Pair) -> tuple[Picture, Picture]:
-    """The low picture and its reference, (H, W, 3) each.
+def read_pair(pair: Pair) -> tuple[Picture, Picture | None]:
+    """The low picture and its reference, (H, W, 3) each; None where it has none.
 
     Raises:
         InputError: one of them cannot be read, their sizes differ, or they are too small for SSIM.
     """
-    low, high = read(pair.low).pixels, read(pair.high).pixels
-    if low.shape != high.shape:
+    low = read(pair.low).pixels
+    high = read(pair.high).pixels if pair.high else None
+    if high is not None and low.shape != high.shape:
         sizes = " and ".join(f"{pixels.shape[1]}x{pixels.shape[0]}" for pixels in (low, high))
         raise InputError(f"{pair.low} and {pair.high} differ in size ({sizes}): a pair shows the same pixels")
     if min(low.shape[:2]) < SMALLEST:
@@ -180,26 +136,62 @@ def by_stem(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _place(name: str, known: _Known, root: Path) -> Path:
+def _place(name: str, known: Known, root: Path) -> Path:
     """The first usual place below `root` that holds all parts of a set."""
     for place in known.places:
-        if all((root / place / part).exists() for part in known.parts):
+        if (root / place).is_dir() and all((root / place / part).exists() for part in known.parts):
             return root / place
-    parts = ", ".join(known.parts)
+    parts = f"{', '.join(known.parts)} in " if known.parts else ""
     raise InputError(
-        f"data set {name} is not under {root} (looked for {parts} in {', '.join(known.places)}): {known.missing}; "
+        f"data set {name} is not under {root} (looked for {parts}{', '.join(known.places)}): {known.missing}; "
         "then --root or LOWLIGHT_DATA names the folder above it"
     )
 
 
-def _folders(folder: Path) -> list[Pair]:
-    for part in ("low", "high"):
+def _listed(name: str, known: Known, folder: Path) -> list[Pair]:
+    if not known.paired:
+        return _alone(folder)
+    if name in ("lol-scenes", "sice"):
+        return {"lol-scenes": _scenes, "sice": _sice}[name](folder)
+    return _folders(folder, (known.parts[0], known.parts[1]))
+
+
+def _folders(folder: Path, parts: tuple[str, str]) -> list[Pair]:
+    """Pairs by stem; `low00690` and `normal00690` are one."""
+    for part in parts:
         if not (folder / part).is_dir():
-            raise InputError(f"{folder / part}: no such folder; a data set is a folder with low/ and high/")
-    lows, highs = by_stem(folder / "low"), by_stem(folder / "high")
+            raise InputError(
+                f"{folder / part}: no such folder; a data set is a folder with {parts[0]}/ and {parts[1]}/"
+            )
+    lows, highs = ({_bare(stem): file for stem, file in by_stem(folder / part).items()} for part in parts)
     if single := sorted(lows.keys() ^ highs.keys()):
-        raise InputError(f"{folder}: {len(single)} pictures of low/ or high/ have no partner, first {single[0]}")
+        raise InputError(
+            f"{folder}: {len(single)} pictures of {parts[0]}/ or {parts[1]}/ have no partner, first {single[0]}"
+        )
     return [Pair(stem, lows[stem], highs[stem]) for stem in lows]
+
+
+def _bare(stem: str) -> str:
+    """A stem without the `low` or `normal` that says which of the two it is."""
+    match = re.fullmatch(r"(?:low|normal|high)_?(\d+)", stem, re.IGNORECASE)
+    return match[1] if match else stem
+
+
+def _alone(folder: Path) -> list[Pair]:
+    """Pictures without references, also of the folders inside."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; a data set is a folder with low/ and high/, or with dark pictures")
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in suffixes() and path.is_file()]
+    pairs: dict[str, Pair] = {}
+    for path in files:
+        parts = path.relative_to(folder).with_suffix("").parts
+        if any(part.startswith(".") for part in parts):
+            continue
+        stem = "_".join(parts)
+        if stem in pairs:
+            raise InputError(f"{folder}: {pairs[stem].low.name} and {path.name} share a stem; remove one of them")
+        pairs[stem] = Pair(stem, path, None)
+    return list(pairs.values())
 
 
 def _scenes(folder: Path) -> list[Pair]:

@@ -57,7 +57,7 @@ def refuse_nothing(methods: Iterable[Method], dataset: DataSet) -> None:
 def claims(result: Result) -> list[Claim]:
     """Every figure of weights.toml that this result can speak about."""
     return [
-        Claim(row.method.name, figure, value, getattr(row, figure))
+        Claim(row.method.name, figure, value, row.mean(figure))
         for row in result.rows
         for metric in stated(row.method, result.dataset)
         for figure in TOLERANCE

@@ -26,9 +26,10 @@ def bench(
     dataset: Annotated[
         str,
         typer.Option(
-            "-d", "--dataset", metavar="lol|lol-scenes|sice|PATH", rich_help_panel=DATA,
-            help="lol: the 15 published test pairs. lol-scenes: scenes held out from training. sice: its validation "
-            "scenes. PATH: a folder with low/ and high/.",
+            "-d", "--dataset", metavar="NAME|PATH", rich_help_panel=DATA,
+            help="With references: lol (eval15), lol-scenes (held out from training), lol-v2-real, lol-v2-syn, sice, "
+            "fivek. Without: dicm, lime, mef, npe, vv, exdark, darkface. PATH: a folder with low/ and high/, or with "
+            "dark pictures alone.",
         ),
     ] = "lol",
     root: Annotated[
@@ -66,6 +67,19 @@ def bench(
     markdown: Annotated[
         Path | None, typer.Option("--markdown", metavar="FILE", rich_help_panel=RESULTS, help="The table for a README.")
     ] = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", rich_help_panel=RESULTS, help="Every picture, for a sheet.")
+    ] = None,
+    latex: Annotated[
+        Path | None, typer.Option("--latex", metavar="FILE", rich_help_panel=RESULTS, help="The table for a paper.")
+    ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            "--report", metavar="FILE", rich_help_panel=RESULTS,
+            help="One page with tables, charts and all pictures, to open in a browser.",
+        ),
+    ] = None,
     verify: Annotated[
         bool,
         typer.Option(
@@ -80,16 +94,17 @@ def bench(
     verbose: options.Verbose = False,
     debug: options.Debug = False,
 ) -> None:  # fmt: skip
-    """Measure models and classical baselines on pairs with a reference.
+    """Measure models and classical baselines on pairs with a reference, or describe what they do without one.
 
     PSNR, PSNR with the mean brightness matched, SSIM and seconds at full resolution in 8 bits. The definitions stand
     below the table; with -v also lines for weights.toml.
     """
-    from lowlight_cli.bench import methods, run, sets
+    from lowlight_cli.bench import export, methods, run, sets
     from lowlight_cli.bench import report as tables
     from lowlight_cli.bench import verify as verification
+    from lowlight_cli.bench.page import Gallery, as_html
 
-    for target in filter(None, (json, markdown)):
+    for target in filter(None, (json, markdown, csv, latex, page)):
         _refuse_unwritable(target)
     found = sets.find(dataset, root.expanduser(), limit)
     measured = [methods.external(text, found) for text in external or ()]
@@ -100,14 +115,17 @@ def bench(
     if verify:
         verification.refuse_nothing(measured, found)
     measured += methods.baselines()
+    gallery = Gallery(measured) if page else None
     with report.progress(found.title, len(found.pairs) * len(measured)) as advance:
-        result = run.measure(found, measured, advance)
+        result = run.measure(found, measured, advance, gallery)
 
     _show(result)
-    if json:
-        _write(json, tables.as_json(result))
-    if markdown:
-        _write(markdown, tables.as_markdown(result))
+    forms = ((json, tables.as_json), (markdown, tables.as_markdown), (csv, export.as_csv), (latex, export.as_latex))
+    for path, written in forms:
+        if path:
+            _write(path, written(result))
+    if page and gallery:
+        _write(page, as_html(result, gallery))
     if verify:
         _verify(result)
 
@@ -142,7 +160,7 @@ def _show(result: Result) -> None:
         _remark(tables.REMARK)
         _table(told)
     for row in result.rows:
-        if row.method.loaded:
+        if row.method.loaded and result.ranked:
             report.detail(f"{row.method.name} for weights.toml: {tables.as_toml(row, result.dataset)}")
 
 

@@ -1,0 +1,140 @@
+"""A result as one self-contained page: tables that sort, pictures under a slider, scatter and histograms.
+
+The page loads nothing: pictures are in it and its policy forbids everything else, so that it works from a disk, in a
+mail and years later. What it looks like and does is in page.html; here it gets its contents.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from lowlight_cli.bench.methods import Method
+from lowlight_cli.bench.report import REMARK, Table, environment, measured, notes, stated
+from lowlight_cli.bench.run import Result, Score
+from lowlight_cli.metrics.table import METRICS
+
+__all__ = ["Gallery", "as_html"]
+
+Picture = NDArray[np.float32]
+
+SHOWN: Final = 60
+"""So many pairs have their pictures in the page, those where the shown methods do worst."""
+SIDE: Final = 720
+"""Longer side of a picture in the page, in pixels."""
+QUALITY: Final = 85
+TEMPLATE: Final = Path(__file__).with_name("page.html")
+INPUT: Final = "input"
+REFERENCE: Final = "reference"
+
+
+class Gallery:
+    """Keeps what a page shows while the measurement runs: `run.measure` takes it as `on_picture`.
+
+    Args:
+        methods: those whose results are shown; of baselines only where there is nothing else.
+        most: how many pairs are kept; of more, those where the first metric is worst, or least where it only describes.
+    """
+
+    def __init__(self, methods: Sequence[Method], most: int = SHOWN) -> None:
+        others = [method.name for method in methods if method.kind != "baseline"]
+        self.names = others or [method.name for method in methods if method.name != INPUT]
+        self.pictures: dict[str, dict[str, bytes]] = {}
+        self._most = most
+        self._worst: dict[str, float] = {}
+
+    def __call__(self, method: Method, score: Score, low: Picture, made: Picture, high: Picture | None) -> None:
+        """Keep a result, and let the pair go on which all do best where there are too many."""
+        if method.name not in self.names:
+            return
+        kept = self.pictures.setdefault(score.stem, {})
+        if not kept:
+            kept[INPUT] = _jpeg(low)
+            if high is not None:
+                kept[REFERENCE] = _jpeg(high)
+        kept[method.name] = _jpeg(made)
+        key, first = next(iter(score.values.items()))
+        value = -first if METRICS[key].higher is False else first
+        self._worst[score.stem] = min(value, self._worst.get(score.stem, value))
+        if len(self.pictures) > self._most and method.name == self.names[-1]:
+            best = max(self._worst, key=self._worst.__getitem__)
+            del self.pictures[best], self._worst[best]
+
+
+def as_html(result: Result, gallery: Gallery) -> str:
+    """The page."""
+    told = stated(result)
+    facts = {name: str(value) for name, value in environment().items() if value is not None}
+    parts = {
+        "TITLE": html.escape(f"lowlight bench: {result.dataset.title}"),
+        "MEASURED": _table(measured(result), "Means over pictures"),
+        "NOTES": "".join(f"<li>{html.escape(line)}</li>" for line in notes(result)),
+        "STATED": f"<h2>As published</h2><p>{html.escape(REMARK)}</p>{_table(told, 'As published')}" if told else "",
+        "MACHINE": "".join(
+            f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in facts.items()
+        ),
+        "DATA": _data(result, gallery),
+    }
+    text = TEMPLATE.read_text("utf-8")
+    for name, part in parts.items():
+        text = text.replace(f"%{name}%", part)
+    return text
+
+
+def _table(table: Table, caption: str) -> str:
+    """A table whose headings sort it; what a cell says is escaped."""
+    head = "".join(f'<th scope="col"><button type="button">{html.escape(name)}</button></th>' for name in table.columns)
+    rows = "".join(
+        f'<tr><th scope="row">{html.escape(first)}</th>{"".join(f"<td>{html.escape(cell)}</td>" for cell in rest)}</tr>'
+        for first, *rest in table.rows
+    )
+    return (
+        f'<div class="wide" role="region" tabindex="0" aria-label="{html.escape(caption)}"><table class="sorts">'
+        f"<caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _data(result: Result, gallery: Gallery) -> str:
+    """What the page's script reads, as JSON that no markup can end."""
+    document = {
+        "metrics": [
+            {"key": metric.key, "title": metric.title, "digits": metric.digits, "higher": metric.higher}
+            for metric in result.metrics
+        ],
+        "methods": [
+            {"name": row.method.name, "kind": row.method.kind, "shown": row.method.name in gallery.names}
+            for row in result.rows
+        ],
+        "stems": [score.stem for score in result.rows[0].scores],
+        "values": {
+            metric.key: {row.method.name: row.values(metric.key) for row in result.rows} for metric in result.metrics
+        },
+        "pictures": {
+            stem: {name: base64.b64encode(data).decode() for name, data in pictures.items()}
+            for stem, pictures in gallery.pictures.items()
+        },
+    }
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False)
+    return text.replace("<", "\\u003c").replace("%", "\\u0025")
+
+
+def _jpeg(picture: Picture) -> bytes:
+    """(H, W, 3) in [0, 1], reduced to `SIDE`."""
+    height, width = picture.shape[:2]
+    scale = SIDE / max(height, width)
+    if scale < 1:
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.float32)
+    held = io.BytesIO()
+    Image.fromarray(np.rint(picture * 255).astype(np.uint8)).save(held, "JPEG", quality=QUALITY, subsampling=0)
+    return held.getvalue()

@@ -1,0 +1,57 @@
+"""What can be said without a reference: how bright, what was lost, whether colours turned. None of it is a quality."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lowlight_cli.exposure import to_linear
+
+__all__ = ["colour_shift", "luma", "whitened"]
+
+Picture = NDArray[np.float32]
+
+WEIGHTS: Final = np.array([0.2126, 0.7152, 0.0722])
+WHITE: Final = 253.5 / 255
+COLOURED: Final = 16.5 / 255
+
+
+def luma(x: Picture) -> float:
+    """Mean luma of (H, W, 3) in [0, 1].
+
+    Example:
+        >>> round(luma(np.full((4, 4, 3), 0.25, np.float32)), 4)
+        0.25
+    """
+    return float((x.astype(np.float64) @ WEIGHTS).mean())
+
+
+def whitened(x: Picture, dark: Picture) -> float:
+    """Share of pixels with a channel at 254 or 255 in the result `x` and none in `dark`, (H, W, 3) each.
+
+    Example:
+        >>> dark = np.zeros((2, 2, 3), np.float32); dark[0, 0] = 1
+        >>> whitened(np.ones((2, 2, 3), np.float32), dark)
+        0.75
+    """
+    return float(((x > WHITE).any(2) & ~(dark > WHITE).any(2)).mean())
+
+
+def colour_shift(x: Picture, dark: Picture) -> float:
+    """Mean angle in degrees between linear RGB of the result and of the dark picture, where that is above 16 of 255.
+
+    0 where nothing is that bright, and for every gain in linear light that does not clip.
+
+    Example:
+        >>> grey, red = np.full((2, 2, 3), 0.5, np.float32), np.zeros((2, 2, 3), np.float32); red[..., 0] = 0.5
+        >>> round(colour_shift(red, grey), 2)
+        54.74
+    """
+    kept = (dark > COLOURED).any(2) & (x > 0).any(2)
+    if not kept.any():
+        return 0.0
+    a, b = to_linear(x[kept]).astype(np.float64), to_linear(dark[kept]).astype(np.float64)
+    cosine = (a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
+    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))).mean())

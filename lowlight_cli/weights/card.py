@@ -1,0 +1,151 @@
+"""What a model card says: the hub's front matter, and weights.toml in tables. The pages in docs/models/ share it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from lowlight_cli import networks
+from lowlight_cli.weights.catalog import Checkpoint, Metric, Published
+
+__all__ = ["PROJECT", "card", "files", "front_matter", "measured", "published", "table"]
+
+PROJECT: Final = "lowlight-cli"
+
+HUB_LICENCES: Final = (
+    "apache-2.0", "bsd-3-clause", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-sa-4.0", "cc0-1.0", "mit",
+)  # fmt: skip
+"""The hub's names of the licences that weights of ours can have; another one is `other` with its name."""
+
+EXPOSED: Final = (
+    "`exposed` input: the program multiplies the picture by one gain in linear light before the network sees it.\n"
+)
+
+
+def card(repo: str, checkpoints: Sequence[Checkpoint]) -> str:
+    """README.md for the hub: front matter, how to use the files, what each is, measured and published figures."""
+    first = checkpoints[0]
+    training = [(c.file or "", c.training_data, c.recipe) for c in checkpoints]
+    papers = dict.fromkeys((networks.descriptor(c.network).title, c.paper, c.paper_url) for c in checkpoints)
+    parts = [
+        f"{front_matter(checkpoints)}\n# Low-light enhancement weights for {PROJECT}\n",
+        "Networks that make dark photographs visible, reimplemented from their papers and trained anew. "
+        "The files are safetensors in half precision; no code is run when they are read.\n",
+        "## Use\n",
+        f"```\npip install {PROJECT}\nlowlight enhance photo.jpg --model {first.network} "
+        f"--weights hf://{repo}/{first.file}@REVISION\n```\n",
+        "REVISION is the 40 digits of a commit of this repository. The same files come with the program: "
+        "without `--weights` nothing is fetched.\n",
+        "## Files\n",
+        files(checkpoints),
+        EXPOSED,
+        table(("file", "trained on", "recipe"), training),
+    ]
+    if any(c.metrics for c in checkpoints):
+        parts += ["## Measured\n", measured(checkpoints)]
+    if any(c.published for c in checkpoints):
+        parts += ["## As published\n", published(checkpoints)]
+    parts += ["## Papers\n", "".join(f"- {title}: {paper}, <{url}>\n" for title, paper, url in papers)]
+    parts += [
+        "## Limits\n",
+        "The deepest shadows hold no colour to bring back, strong noise may stay or turn into blotches, and what is "
+        "shown there is a guess: not evidence.\n",
+    ]
+    return "\n".join(parts)
+
+
+def front_matter(checkpoints: Sequence[Checkpoint]) -> str:
+    """The hub's front matter in YAML, between its two lines of dashes."""
+    from huggingface_hub import CardData
+
+    return f"---\n{CardData(**_front(checkpoints)).to_yaml()}\n---\n"
+
+
+def files(checkpoints: Sequence[Checkpoint]) -> str:
+    """What each file is, as a table."""
+    sizes = [(c.file or "", f"{c.parameters / 1e6:.2f} M", c.input, c.licence, c.sha256 or "") for c in checkpoints]
+    return table(("file", "parameters", "input", "licence", "sha256"), sizes)
+
+
+def measured(checkpoints: Sequence[Checkpoint]) -> str:
+    """What we measured, as a table; its head alone where we have not."""
+    rows = [
+        (c.name, m.dataset, m.protocol, _number(m.psnr), _number(m.psnr_gt_mean), _number(m.ssim, 4))
+        for c in checkpoints
+        for m in c.metrics
+    ]
+    return table(("weights", "pictures", "protocol", "PSNR", "PSNR GT-mean", "SSIM"), rows)
+
+
+def published(checkpoints: Sequence[Checkpoint]) -> str:
+    """What the papers state, as a table, under what has to be said of it."""
+    stated: dict[Published, None] = dict.fromkeys(figure for c in checkpoints for figure in c.published)
+    rows = [(f.network, f.dataset, f.split, _number(f.psnr), _number(f.ssim, 4)) for f in stated]
+    remark = "What the papers state of their own weights, which these are not. Different splits do not compare.\n"
+    return remark + "\n" + table(("network", "pictures", "split", "PSNR", "SSIM"), rows)
+
+
+def _front(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
+    """The hub's front matter."""
+    licences = {c.licence.lower() for c in checkpoints}
+    known = len(licences) == 1 and licences <= set(HUB_LICENCES)
+    front: dict[str, Any] = {"license": licences.pop()} if known else {"license": "other", "license_name": "see-files"}
+    names = [name for c in checkpoints for name in _sets(c.training_data)]
+    front |= {
+        "library_name": PROJECT,
+        "pipeline_tag": "image-to-image",
+        "tags": ["low-light", "image-enhancement", "safetensors", *dict.fromkeys(c.network for c in checkpoints)],
+        "datasets": list(dict.fromkeys(names)),
+        "metrics": ["psnr", "ssim"],
+    }
+    if index := [_index(c) for c in checkpoints if c.metrics]:
+        front["model-index"] = index
+    return front
+
+
+def _index(checkpoint: Checkpoint) -> dict[str, Any]:
+    """One model of the front matter's `model-index`."""
+    return {
+        "name": checkpoint.name,
+        "results": [
+            {
+                "task": {"type": "image-to-image", "name": "Low-light enhancement"},
+                "dataset": {"name": metric.dataset, "type": _slug(metric.dataset)},
+                "metrics": _results(metric),
+            }
+            for metric in checkpoint.metrics
+        ],
+    }
+
+
+def _results(metric: Metric) -> list[dict[str, Any]]:
+    values = {"PSNR": metric.psnr, "PSNR GT-mean": metric.psnr_gt_mean, "SSIM": metric.ssim}
+    return [
+        {"type": name.split()[0].lower(), "name": f"{name} ({metric.protocol})", "value": value}
+        for name, value in values.items()
+        if value is not None
+    ]
+
+
+def _sets(training_data: str) -> list[str]:
+    """The sets that a description names, as the hub writes them: the part's word in capitals, or else its first."""
+    parts = re.split(r"[,+;]", re.sub(r"\([^)]*\)", "", training_data))
+    found = [re.search(r"\b[A-Z][A-Z0-9-]+\b", part) or re.match(r"\s*[A-Za-z][\w.-]*", part) for part in parts]
+    return [match[0].strip().lower() for match in found if match]
+
+
+def _slug(text: str) -> str:
+    """The first word, as the hub writes names of data sets."""
+    match = re.search(r"[A-Za-z0-9][\w.-]*", text)
+    return match[0].lower() if match else ""
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
