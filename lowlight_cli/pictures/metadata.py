@@ -17,8 +17,10 @@ from xml.sax.saxutils import quoteattr
 
 __all__ = [
     "adobe_rgb",
+    "alone",
     "entries_for_tiff",
     "from_tiff",
+    "moved_entries",
     "orientation",
     "reset_orientation",
     "tidy_exif",
@@ -168,6 +170,18 @@ def value(data: bytes, tag: int) -> bytes | None:
     return None if entry is None else data[entry.start : entry.end]
 
 
+def alone(data: bytes, at: int) -> bytes:
+    """A TIFF with but one page, whose directory lies at an offset; nothing points to what the others are."""
+    block = _Block(bytearray(data))
+    assert isinstance(block.data, bytearray)
+    word, first = ("Q", 8) if block.big else ("I", 4)
+    struct.pack_into(block.order + word, block.data, first, at)
+    end = block.directory(at).next_at
+    if end + struct.calcsize("=" + word) <= len(data):  # some writers leave it out where nothing follows
+        struct.pack_into(block.order + word, block.data, end, 0)
+    return bytes(block.data)
+
+
 def orientation(data: bytes) -> int:
     """How the picture must be turned, 1 (not at all) to 8. Raises ValueError where the block is damaged."""
     block = _Block(data)
@@ -263,6 +277,15 @@ def entries_for_tiff(exif: bytes) -> dict[int, bytes]:
     block = _Block(exif)
     kept = (entry for entry in block.first().entries if entry.tag not in _STORAGE | {ORIENTATION})
     return {entry.tag: bytes(exif[entry.at : entry.at + 12]) for entry in kept}
+
+
+def moved_entries(exif: bytes, at: int) -> tuple[dict[int, bytes], bytes]:
+    """As `entries_for_tiff`, for a block that does not begin the file: entries, and what has to lie at an offset."""
+    block = _Block(exif)
+    packed = _pack(block, block.first(), at, _STORAGE | {ORIENTATION})
+    count = int(struct.unpack_from(block.order + "H", packed)[0])
+    rows = (packed[2 + 12 * i : 14 + 12 * i] for i in range(count))
+    return {int(struct.unpack_from(block.order + "H", row)[0]): row for row in rows}, packed
 
 
 def _pack(block: _Block, directory: _Directory, at: int, leave: frozenset[int] = frozenset()) -> bytes:
