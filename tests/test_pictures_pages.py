@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -111,3 +112,17 @@ def test_the_command(folder: Path, lowlight):
     assert "scan.tif: holds 2 pages and JPEG only one" in ran.err
     ran = lowlight("enhance", "scan.tif", "--compare", "-o", "both.png")
     assert "only its first page is shown" in ran.err
+
+
+def test_a_chain_of_pages_that_ends_nowhere_or_bites_its_tail():
+    data = booklet(smooth(), smooth())
+    first = struct.unpack_from("<I", data, 4)[0]
+    link = first + 2 + 12 * struct.unpack_from("<H", data, first)[0]
+    second = struct.unpack_from("<I", data, link)[0]
+    last = second + 2 + 12 * struct.unpack_from("<H", data, second)[0]
+    for wrong in (first, second, first + 12, len(data) - 3, 2**32 - 1):
+        mended = bytearray(data)
+        mended[last : last + 4] = struct.pack("<I", wrong)
+        photo = read(bytes(mended))
+        assert len(photo.rest) == 1
+        assert "there may have been more" in photo.notes[0]

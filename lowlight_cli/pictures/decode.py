@@ -106,17 +106,19 @@ def _has_chunk(data: bytes, wanted: bytes) -> bool:
 
 
 def _tiff(data: bytes, max_pixels: int) -> Found:
-    offsets = tiff.layout(data).offsets
-    if not offsets:
+    offsets, cut = metadata.pages(data)
+    if not cut and len(offsets) < 2 and metadata.first(data) in offsets:
         return _page(data, max_pixels)
     found, left = [], max_pixels
-    for number, at in enumerate(offsets, 1):
+    for number, at in enumerate(offsets or [metadata.first(data)], 1):
         page = _page(metadata.alone(data, at), left)  # the pages together are as much as one picture may be
         left -= page.colours.shape[0] * page.colours.shape[1]
         if number > 1:
             page.notes = tuple(f"page {number}: {note}" for note in page.notes)
         found.append(page)
     found[0].rest = tuple(found[1:])
+    if cut:
+        found[0].notes += ("it is damaged behind its last page; there may have been more",)
     return found[0]
 
 

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowlight_cli.errors import DeviceError, InputError, LowlightError, ResourceError
-from lowlight_cli.pictures import colour, metadata
+from lowlight_cli.pictures import colour, metadata, xmp
 from lowlight_cli.pictures.decode import DECODERS
 from lowlight_cli.pictures.formats import BECOMES, HEIC_SUFFIXES, KINDS, RAW_SUFFIXES, sniff
 from lowlight_cli.pictures.found import Found
 from lowlight_cli.pictures.photo import Codes, Photo, Pixels, bands
+from lowlight_cli.pictures.quiet import quiet
 
 __all__ = ["MAX_PIXELS", "read"]
 
@@ -45,7 +46,8 @@ def read(source: Path | bytes, *, name: str | None = None, max_pixels: int = MAX
     try:
         data = _content(source) if isinstance(source, Path) else source
         kind = _kind(data, Path(label).suffix.lower())
-        found = DECODERS[kind](data, max_pixels)
+        with quiet():
+            found = DECODERS[kind](data, max_pixels)
         return _photo(found, kind, label)
     except LowlightError as error:
         raise type(error)(f"{label}: {error}") from None
@@ -148,7 +150,7 @@ def _photo(found: Found, kind: str, label: str) -> Photo:
         grey=colours.ndim == 2,
         icc=icc,
         exif=exif,
-        xmp=metadata.tidy_xmp(found.xmp) if found.xmp else None,
+        xmp=xmp.tidy(found.xmp) if found.xmp else None,
         text=found.text,
         dpi=found.dpi if turn < 5 or found.dpi is None else found.dpi[::-1],
         jpeg=found.jpeg,

@@ -42,8 +42,6 @@ class Layout:
         height: pixels down.
         bits: bits a sample.
         kind: NumPy's letter of the samples: u, i, f, c.
-        offsets: where the directories of the pages lie, previews and masks left out; empty where the first
-            is the only one.
         compression: `none` or `deflate`, which stands for everything else.
     """
 
@@ -51,7 +49,6 @@ class Layout:
     height: int
     bits: int
     kind: str
-    offsets: tuple[int, ...]
     compression: str
 
 
@@ -72,8 +69,6 @@ def layout(data: bytes) -> Layout:
             if size == 0 or start + size > len(data):
                 raise ValueError("it ends early")
         kind = "u" if page.dtype is None else page.dtype.kind
-        # NewSubfileType: 1 is a reduced copy, 4 a mask (TIFF 6.0, section 8)
-        offsets = tuple(other.offset for other in file.pages if not int(other.aspage().subfiletype) & 5)
         compression = "none" if page.compression == 1 else "deflate"
         bits = page.bitspersample
         return Layout(
@@ -81,7 +76,6 @@ def layout(data: bytes) -> Layout:
             page.imagelength,
             int(bits),
             kind,
-            () if offsets == (page.offset,) else offsets,
             compression,
         )
 

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from lowlight_cli.errors import OutputError, ResourceError
-from lowlight_cli.pictures import colour, metadata, png, tiff
+from lowlight_cli.pictures import colour, metadata, png, tiff, xmp
 from lowlight_cli.pictures.formats import FORMATS, KINDS, format_of
 from lowlight_cli.pictures.photo import Codes, Jpeg, Photo, Pixels, bands
 
@@ -196,8 +196,8 @@ def _kept(photo: Photo, strip_metadata: bool, strip_gps: bool, provenance: str |
         photo = replace(photo, exif=None, xmp=None, text=(), jpeg=made)
     if strip_gps:
         exif = photo.exif and metadata.without_gps(photo.exif)
-        photo = replace(photo, exif=exif, xmp=photo.xmp and metadata.without_gps_xmp(photo.xmp))
-    return replace(photo, xmp=metadata.with_provenance(photo.xmp, provenance)) if provenance else photo
+        photo = replace(photo, exif=exif, xmp=photo.xmp and xmp.without_gps(photo.xmp))
+    return replace(photo, xmp=xmp.with_provenance(photo.xmp, provenance)) if provenance else photo
 
 
 def _samples(photo: Photo, depth: int, *, with_profile: bool) -> Codes:
