@@ -13,7 +13,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar, overload
 
 import numpy as np
@@ -164,8 +164,12 @@ class Enhancer:
         return back(self.enhance_picture(picture))
 
     def enhance_photo(self, photo: Photo, on_tiles: Callable[[int], None] | None = None) -> Photo:
-        """Brighten what `lowlight_cli.read` gave; all that its file said stays with it. As `enhance_picture`."""
-        return photo.with_pixels(self.enhance_picture(photo.pixels, on_tiles))
+        """Brighten what `lowlight_cli.read` gave; all that its file said stays with it. As `enhance_picture`.
+
+        Of several pages each is a picture by itself; `on_tiles` is told of the first.
+        """
+        lit = photo.with_pixels(self.enhance_picture(photo.pixels, on_tiles))
+        return replace(lit, rest=tuple(self.enhance_photo(page) for page in photo.rest)) if photo.rest else lit
 
     def enhance_picture(self, picture: Picture, on_tiles: Callable[[int], None] | None = None) -> Picture:
         """Brighten (H, W, 3) float32 RGB, sRGB-encoded, in [0, 1]. Raises as `enhance`.

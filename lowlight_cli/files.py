@@ -195,11 +195,14 @@ def brightened(work: Work, enhancer: Enhancer, *, compare: bool = False) -> Work
     with _kept(work), _timed(work.seconds, "run"):
         attempts: list[int] = []
         lit = enhancer.enhance_photo(work.photo, attempts.append)
-        work.untouched = lit.pixels is work.photo.pixels
+        pages = zip((lit, *lit.rest), (work.photo, *work.photo.rest), strict=True)
+        work.untouched = all(after.pixels is before.pixels for after, before in pages)
         if work.untouched and enhancer.settings.look.gate:
             work.notes = (*work.notes, "bright already, left alone")
         work.notes = (*work.notes, *_retried(attempts))
         work.tiles = attempts[-1] if attempts else 1
+        if compare and lit.rest:
+            work.notes = (*work.notes, "only its first page is shown")
         work.original, work.photo = work.photo if compare else None, lit
     return work
 

@@ -61,10 +61,10 @@ def labelled(pictures: Sequence[tuple[str, Picture]], columns: int) -> Picture:
 
 
 def beside(before: Photo, after: Photo) -> Photo:
-    """A photograph and its result as one picture. Transparency is left out, and the sheet is sRGB without a profile."""
+    """A photograph and its result as one picture, sRGB without a profile; no transparency, no further pages."""
     pixels = labelled([("before", before.pixels), ("after", after.pixels)], 2)
     exif = after.exif and tidy_exif(after.exif, *pixels.shape[:2])
-    return replace(after, pixels=pixels, alpha=None, icc=None, exif=exif, source=None)
+    return replace(after, pixels=pixels, alpha=None, icc=None, exif=exif, source=None, rest=())
 
 
 def shipped() -> tuple[list[Checkpoint], list[str]]:

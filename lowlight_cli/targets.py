@@ -20,6 +20,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from lowlight_cli.errors import InputError, OutputError, UsageError
@@ -59,6 +60,7 @@ def plan(
     output: Path | None,
     *,
     formats: Mapping[str, str],
+    become: Mapping[str, str] = MappingProxyType({}),
     suffix: str | None = None,
     exist: str = "error",
     search: Search | None = None,
@@ -69,6 +71,7 @@ def plan(
         inputs: files, folders, or `PIPE`.
         output: what `-o` says; None writes beside the inputs.
         formats: suffix (lower case, with the dot) to format; folders are searched by it, and targets have one of them.
+        become: suffixes of further pictures, which are not written, to one of `formats` that their targets get.
         suffix: one of `formats`: targets are of its format; None keeps each input's.
         exist: one of `EXIST`.
         search: what finds the pictures of a folder; None takes all but hidden ones, and follows no links to folders.
@@ -79,7 +82,7 @@ def plan(
     """
     if not inputs:
         raise UsageError("nothing to do: name a picture, a folder, or - for stdin")
-    wish = _Wish(output, len(inputs), formats, suffix, search or _pictures)
+    wish = _Wish(output, len(inputs), formats, become, suffix, search or _pictures)
     pairs = [pair for each in inputs for pair in _pairs(each, wish)]
     _refuse_collisions(pairs)
     taken = {_key(target) for _, target in pairs}
@@ -93,14 +96,22 @@ class _Wish:
     output: Path | None
     inputs: int
     formats: Mapping[str, str]
+    become: Mapping[str, str]
     suffix: str | None
     search: Search
 
     def named(self, path: Path) -> Path:
         """`path` with the suffix of the format that is wanted, unless it has one already."""
-        if self.suffix is None or self.formats.get(path.suffix.lower()) == self.formats[self.suffix]:
+        own = path.suffix.lower()
+        suffix = self.suffix or self.become.get(own)
+        if suffix is None or self.formats.get(own) == self.formats[suffix]:
             return path
-        return path.with_suffix(self.suffix)
+        return path.with_suffix(suffix)
+
+    @property
+    def searched(self) -> Collection[str]:
+        """The suffixes by which folders are searched."""
+        return {*self.formats, *self.become}
 
     def is_picture(self, output: Path) -> bool:
         """Whether `-o` reads as the name of one picture."""
@@ -117,7 +128,7 @@ def _pairs(source: Path, wish: _Wish) -> Iterator[tuple[Path, Path]]:
             raise UsageError(f"{source} is a folder, but -o {output} names one picture: name a folder")
         root = beside(source) if output is None else output if alone else output / source.resolve().name
         found = False
-        for file in wish.search(source, wish.formats, root):
+        for file in wish.search(source, wish.searched, root):
             found = True
             yield file, root / wish.named(file.relative_to(source))
         if not found:

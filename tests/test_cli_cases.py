@@ -1,8 +1,9 @@
 """tests/cases: what is typed, how it ends, what is said.
 
-A case is a file: `files` that lie in the folder (made by `FILES`), `args` (`{weights}` is a checkpoint of dgaf, which
-is also the default here), `exit`, and patterns for `stderr` and `stdout` (nothing, if not given). What holds for all:
-as many lines on stderr as said (one), no traceback, no file but those in `leaves`, inputs unchanged.
+A case is a file: `files` that lie in the folder (made by `FILES`), `without` packages, `args` (`{weights}` is a
+checkpoint of dgaf, which is also the default here), `exit`, and patterns for `stderr` and `stdout` (nothing, if not
+given). What holds for all: as many lines on stderr as said (one), no traceback, no file but those in `leaves`, inputs
+unchanged.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import io
 import re
 import struct
+import sys
 import tomllib
 import zlib
 from collections.abc import Callable
@@ -67,7 +69,9 @@ def test_case(
     path: Path, folder: Path, lowlight: Callable[..., Ran], dgaf_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
-    assert case.keys() <= {"files", "args", "stdin", "exit", "stderr", "stdout", "lines", "leaves"}
+    assert case.keys() <= {"files", "args", "stdin", "exit", "stderr", "stdout", "lines", "leaves", "without"}
+    for name in case.get("without", ()):
+        monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
     for name in case.get("files", ()):
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)

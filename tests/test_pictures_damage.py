@@ -147,20 +147,6 @@ def test_animations_are_refused_with_a_way_out(kind):
     assert "single pictures" in message
 
 
-def test_several_pages_are_refused_with_a_way_out_but_a_preview_is_no_page():
-    pages = np.stack([smooth()] * 2)
-    assert "holds 2 pages; split it first" in refused(tiff(pages, photometric="rgb"))
-    import io
-
-    import tifffile
-
-    buffer = io.BytesIO()
-    with tifffile.TiffWriter(buffer) as writer:
-        writer.write(smooth(), photometric="rgb")
-        writer.write(smooth(12, 16), photometric="rgb", subfiletype=1)
-    assert read(buffer.getvalue()).width == 64
-
-
 @pytest.mark.parametrize(
     ("array", "options", "reason"),
     [
@@ -198,8 +184,6 @@ def test_heic_and_raw_name_their_extra(name, content, extra, tmp_path, monkeypat
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DeviceError, match=rf"{name}: .*pip install 'lowlight-cli\[{extra}\]'"):
         read(tmp_path / name)
-    monkeypatch.setattr("lowlight_cli.pictures.reading.find_spec", lambda name: object())
-    assert "convert it to TIFF or JPEG" in refused(tmp_path / name)
 
 
 def test_out_of_memory_is_said(monkeypatch):

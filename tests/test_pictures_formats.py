@@ -16,7 +16,7 @@ from pictures_kit import CHANNELS, noise, opened, photo_of, png, samples, saved,
 from PIL import Image, JpegImagePlugin
 
 from lowlight_cli.errors import OutputError, UsageError
-from lowlight_cli.pictures import FORMATS, encode, format_of, read, suffix_of, suffixes, write
+from lowlight_cli.pictures import FORMATS, READ_ONLY, encode, format_of, read, suffix_of, suffixes, write
 from lowlight_cli.pictures.colour import scaled
 
 few = settings(max_examples=40, deadline=None)
@@ -24,7 +24,9 @@ few = settings(max_examples=40, deadline=None)
 
 def test_the_table_of_formats():
     assert FORMATS[".jpg"] == FORMATS[".jpeg"] == "jpeg"
-    assert suffixes() == frozenset(FORMATS)
+    assert suffixes() == {*FORMATS, *READ_ONLY}
+    assert not FORMATS.keys() & READ_ONLY.keys()
+    assert {READ_ONLY[each] for each in (".heic", ".nef")} == {".jpg", ".tif"}
     assert {suffix_of(name) for name in set(FORMATS.values())} == {".jpg", ".png", ".webp", ".tif", ".bmp", ".avif"}
     assert [format_of(name) for name in ("jpg", "JPEG", ".tif")] == ["jpeg", "jpeg", "tiff"]
     with pytest.raises(UsageError, match="'gif' is not known"):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pictures_kit import opened, saved, seen, smooth
 from PIL import ExifTags, Image, ImageOps
 
-from lowlight_cli.pictures import encode, metadata, read
+from lowlight_cli.pictures import encode, metadata, read, xmp
 
 MAKER = bytes(range(256)) * 3
 KINDS = ["jpeg", "png", "webp", "tiff", "avif"]
@@ -168,7 +168,7 @@ def test_places_can_be_stripped(kind):
     assert not again.getexif().get_ifd(0x8825)
     assert again.getexif()[0x010F] == "Camera Co 1"
     assert again.getexif().get_ifd(0x8769)[0x927C] == MAKER
-    packet = metadata.without_gps_xmp(XMP)
+    packet = xmp.without_gps(XMP)
     assert b"GPS" not in packet
     assert b'xmp:Rating="4"' in packet
     ET.fromstring(packet)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from lowlight_cli.bench.known import OVERLAP, SETS, Known
 from lowlight_cli.errors import InputError, UsageError
 from lowlight_cli.metrics.ssim import SMALLEST
-from lowlight_cli.pictures import read, suffixes
+from lowlight_cli.pictures import FORMATS, read
 
 __all__ = ["OVERLAP", "SETS", "DataSet", "Pair", "by_stem", "find", "read_pair", "same"]
 
@@ -129,7 +129,7 @@ def by_stem(folder: Path) -> dict[str, Path]:
         raise InputError(f"{folder}: no such folder")
     found: dict[str, Path] = {}
     for file in sorted(folder.iterdir()):
-        if file.suffix.lower() in suffixes() and not file.name.startswith("."):
+        if file.suffix.lower() in FORMATS and not file.name.startswith("."):
             if file.stem in found:
                 raise InputError(f"{folder}: {found[file.stem].name} and {file.name} share a stem; remove one of them")
             found[file.stem] = file

@@ -142,6 +142,7 @@ def main() -> None:
     _mend_streams()
     if "--debug" not in sys.argv:
         warnings.simplefilter("ignore")  # of libraries; ours are messages
+        _part_stderr()
     code = run(sys.argv[1:])
     gc.freeze()  # else the interpreter searches torch's objects for cycles before it ends: 0.4 s for nothing
     sys.exit(code)
@@ -154,6 +155,14 @@ def _mend_streams() -> None:
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115  # open until the end
     if isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr.reconfigure(errors="backslashreplace")
+
+
+def _part_stderr() -> None:
+    """Give our messages a way of their own to stderr, so that `pictures.quiet` can close that of C libraries."""
+    with contextlib.suppress(OSError, ValueError):
+        if sys.stderr.fileno() == 2:
+            raw = os.fdopen(os.dup(2), "wb", 0)
+            sys.stderr = io.TextIOWrapper(raw, sys.stderr.encoding, "backslashreplace", write_through=True)
 
 
 def _stop(number: int, _: FrameType | None) -> None:

@@ -117,7 +117,7 @@ def batch(
     from lowlight_cli.folders.manifest import claimed
     from lowlight_cli.folders.search import chosen
     from lowlight_cli.folders.watch import landed
-    from lowlight_cli.pictures import FORMATS
+    from lowlight_cli.pictures import suffixes
 
     if watch and (dry_run or exist is options.ExistChoice.number):
         raise UsageError(f"--watch and --{'dry-run' if dry_run else 'exist number'} exclude each other")
@@ -155,7 +155,7 @@ def batch(
         if watch:
             load(enhancer, {})  # what is wrong with the weights is told now, not when a picture comes
             report.note(f"waiting for pictures in {folder}; Ctrl-C ends it")
-        for each in landed(folder, search, FORMATS, root) if watch else (search,):
+        for each in landed(folder, search, suffixes(), root) if watch else (search,):
             try:
                 found = planned(folder, root, each, format=format, exist=exist.value, resume=resume or watch)
             except UsageError as error:  # two pictures with one name for their results, say

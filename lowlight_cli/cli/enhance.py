@@ -78,7 +78,7 @@ def enhance(
     verbose: options.Verbose = False,
     debug: options.Debug = False,
 ) -> None:  # fmt: skip
-    """Brighten pictures: JPEG, PNG, WebP, TIFF, BMP, AVIF.
+    """Brighten pictures: JPEG, PNG, WebP, TIFF, BMP, AVIF; HEIC and RAW with an extra.
 
     Depth, colour profile, transparency and metadata are kept. stdout has the written paths, stderr all else.
     Options are read from the environment too: LOWLIGHT_MODEL, LOWLIGHT_DEVICE and so on.
@@ -91,12 +91,12 @@ def enhance(
     start = time.perf_counter()
     from lowlight_cli.enhancer import Enhancer
     from lowlight_cli.files import Saving, enhance_files
-    from lowlight_cli.pictures import FORMATS, suffix_of
+    from lowlight_cli.pictures import FORMATS, READ_ONLY, suffix_of
     from lowlight_cli.targets import plan
 
     imported = time.perf_counter() - start
     suffix = None if format == "keep" else suffix_of(format)
-    jobs = plan(inputs, output, formats=FORMATS, suffix=suffix, exist=exist.value)
+    jobs = plan(inputs, output, formats=FORMATS, become=READ_ONLY, suffix=suffix, exist=exist.value)
     saving = Saving(
         format=format,
         quality=quality,

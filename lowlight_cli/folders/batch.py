@@ -31,7 +31,7 @@ from lowlight_cli.errors import InputError, LowlightError, OutputError, Resource
 from lowlight_cli.files import Outcome, Saving, Work, brightened, load, opened, saved
 from lowlight_cli.folders.manifest import NAME, Entry, Manifest, Record, records
 from lowlight_cli.folders.overlap import overlapped
-from lowlight_cli.pictures import FORMATS, MAX_PIXELS, place, suffix_of
+from lowlight_cli.pictures import FORMATS, MAX_PIXELS, READ_ONLY, place, suffix_of
 from lowlight_cli.targets import PIPE, Job, Search, beside, plan, same
 
 __all__ = ["Batch", "enhance_folder", "output_folder", "planned", "settings_hash"]
@@ -106,7 +106,7 @@ def planned(folder: Path, root: Path, search: Search, *, format: str, exist: str
     if resume and exist == "number":
         raise UsageError("--resume and --exist number exclude each other: a resumed batch keeps the names that it gave")
     suffix = None if format == "keep" else suffix_of(format)
-    jobs = plan([folder], root, formats=FORMATS, suffix=suffix, exist=exist, search=search)
+    jobs = plan([folder], root, formats=FORMATS, become=READ_ONLY, suffix=suffix, exist=exist, search=search)
     if not resume and exist == "error" and (root / NAME).exists() and any(_exists(job) for job in jobs):
         raise OutputError(f"{root} has results of an earlier batch: add --resume, or --exist skip, overwrite or number")
     return Batch(folder, root, tuple(jobs), records(root) if resume else {})

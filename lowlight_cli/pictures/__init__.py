@@ -4,7 +4,7 @@ Orientation, profiles, bit depth and codecs are dealt with in this room only; ev
 RGB, sRGB-encoded, in [0, 1].
 """
 
-from lowlight_cli.pictures.formats import FORMATS, format_of, suffix_of, suffixes
+from lowlight_cli.pictures.formats import FORMATS, READ_ONLY, format_of, suffix_of, suffixes
 from lowlight_cli.pictures.photo import Jpeg, Photo
 from lowlight_cli.pictures.reading import MAX_PIXELS, read
 from lowlight_cli.pictures.writing import encode, place, write
@@ -12,6 +12,7 @@ from lowlight_cli.pictures.writing import encode, place, write
 __all__ = [
     "FORMATS",
     "MAX_PIXELS",
+    "READ_ONLY",
     "Jpeg",
     "Photo",
     "encode",

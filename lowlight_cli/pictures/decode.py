@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -24,59 +23,16 @@ from PIL import (
 )
 
 from lowlight_cli.errors import DeviceError, InputError
-from lowlight_cli.pictures import colour, metadata, png, tiff
-from lowlight_cli.pictures.photo import Codes, Jpeg
+from lowlight_cli.pictures import colour, heic, metadata, png, raw, tiff
+from lowlight_cli.pictures.found import Found, check
+from lowlight_cli.pictures.photo import Jpeg
 
-__all__ = ["DECODERS", "Found"]
-
-
-@dataclass
-class Found:
-    """What a decoder took out of a file, before anything is turned or converted.
-
-    Attributes:
-        colours: (H, W) or (H, W, 3) uint8 or uint16.
-        alpha: (H, W) of the same type, or None.
-        icc: the profile; None where there is none, empty where it is used up (CMYK).
-        exif: a TIFF-structured block.
-        xmp: the packet.
-        turn: orientation 1 to 8 where it is not in `exif`.
-        text: keywords and texts.
-        dpi: dots an inch.
-        jpeg: how a JPEG was made.
-        compression: as in `Photo`.
-        cicp: primaries and transfer by code (ITU-T H.273).
-        notes: as in `Photo`.
-    """
-
-    colours: Codes
-    alpha: Codes | None = None
-    icc: bytes | None = None
-    exif: bytes | None = None
-    xmp: bytes | None = None
-    turn: int | None = None
-    text: tuple[tuple[str, str], ...] = ()
-    dpi: tuple[float, float] | None = None
-    jpeg: Jpeg | None = None
-    compression: str = ""
-    cicp: tuple[int, int] | None = None
-    notes: tuple[str, ...] = ()
-
-
-def _check(width: int, height: int, max_pixels: int) -> None:
-    if width < 1 or height < 1:
-        raise InputError(f"has no pixels ({width} x {height})")
-    if width * height > max_pixels:
-        millions, most = width * height / 1e6, max_pixels / 1e6
-        raise InputError(
-            f"its header says {width} x {height} ({millions:,.0f} megapixels, at most {most:,.0f} are read); "
-            "raise --max-pixels if it is genuine"
-        )
+__all__ = ["DECODERS"]
 
 
 def _jpeg(data: bytes, max_pixels: int) -> Found:
     image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
-    _check(*image.size, max_pixels)
+    check(*image.size, max_pixels)
     info = image.info
     found = _from_pillow(image)
     wanted = [image.layer[i][3] for i in range(min(2, len(image.layer)))]
@@ -100,7 +56,7 @@ def _jpeg(data: bytes, max_pixels: int) -> Found:
 def _png(data: bytes, max_pixels: int) -> Found:
     if len(data) < 33:
         raise ValueError("it ends early")
-    _check(int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"), max_pixels)
+    check(int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"), max_pixels)
     header = png.scan(data)
     if header.frames > 1:
         raise InputError(
@@ -127,7 +83,7 @@ def _webp(data: bytes, max_pixels: int) -> Found:
         width, height = 1 + (packed & 0x3FFF), 1 + (packed >> 14 & 0x3FFF)
     else:
         width, height = (int.from_bytes(head[i : i + 2], "little") & 0x3FFF for i in (6, 8))
-    _check(width, height, max_pixels)
+    check(width, height, max_pixels)
     image = WebPImagePlugin.WebPImageFile(io.BytesIO(data))
     if image.n_frames > 1:
         raise InputError(
@@ -150,15 +106,31 @@ def _has_chunk(data: bytes, wanted: bytes) -> bool:
 
 
 def _tiff(data: bytes, max_pixels: int) -> Found:
+    offsets, cut = metadata.pages(data)
+    if not cut and len(offsets) < 2 and metadata.first(data) in offsets:
+        return _page(data, max_pixels)
+    found, left = [], max_pixels
+    for number, at in enumerate(offsets or [metadata.first(data)], 1):
+        page = _page(metadata.alone(data, at), left)  # the pages together are as much as one picture may be
+        left -= page.colours.shape[0] * page.colours.shape[1]
+        if number > 1:
+            page.notes = tuple(f"page {number}: {note}" for note in page.notes)
+        found.append(page)
+    found[0].rest = tuple(found[1:])
+    if cut:
+        found[0].notes += ("it is damaged behind its last page; there may have been more",)
+    return found[0]
+
+
+def _page(data: bytes, max_pixels: int) -> Found:
+    """The first page of a TIFF."""
     about = tiff.layout(data)
-    _check(about.width, about.height, max_pixels)
-    if about.pages > 1:
-        raise InputError(f"holds {about.pages} pages; split it first (tiffsplit, or your editor), one page a file")
+    check(about.width, about.height, max_pixels)
     turn = metadata.orientation(data)
     # Pillow turns a TIFF by itself, OpenCV some of them, tifffile none: with the tag reset nobody does
     upright = metadata.reset_orientation(data) if turn != 1 else data
-    if about.bits > 8:
-        colours, alpha, left_out = tiff.decode_deep(upright)
+    if about.bits > 8 or data.startswith(b"MM\0+"):  # big-endian BigTIFF, which Pillow does not open
+        colours, alpha, left_out = tiff.decode(upright)
         found = Found(colours, alpha)
         if left_out:
             found.notes += ("it holds channels that are neither colour nor transparency; they are not kept",)
@@ -172,7 +144,7 @@ def _tiff(data: bytes, max_pixels: int) -> Found:
 
 def _bmp(data: bytes, max_pixels: int) -> Found:
     image = BmpImagePlugin.BmpImageFile(io.BytesIO(data))
-    _check(*image.size, max_pixels)
+    check(*image.size, max_pixels)
     return _from_pillow(image)
 
 
@@ -180,7 +152,7 @@ def _avif(data: bytes, max_pixels: int) -> Found:
     if not AvifImagePlugin.SUPPORTED:
         raise DeviceError("this Pillow was built without AVIF: pip install --upgrade pillow, or convert it to PNG")
     image = AvifImagePlugin.AvifImageFile(io.BytesIO(data))
-    _check(*image.size, max_pixels)
+    check(*image.size, max_pixels)
     if image.n_frames > 1:
         raise InputError(
             f"is an animation of {image.n_frames} frames; take single pictures out of it, or make it a clip"
@@ -202,6 +174,8 @@ DECODERS: Final[dict[str, Callable[[bytes, int], Found]]] = {
     "tiff": _tiff,
     "bmp": _bmp,
     "avif": _avif,
+    "heic": heic.decode,
+    "raw": raw.decode,
 }
 
 

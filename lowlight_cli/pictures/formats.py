@@ -7,7 +7,19 @@ from typing import Final
 
 from lowlight_cli.errors import UsageError
 
-__all__ = ["FORMATS", "HEIC_SUFFIXES", "KINDS", "RAW_SUFFIXES", "Kind", "format_of", "sniff", "suffix_of", "suffixes"]
+__all__ = [
+    "BECOMES",
+    "FORMATS",
+    "HEIC_SUFFIXES",
+    "KINDS",
+    "RAW_SUFFIXES",
+    "READ_ONLY",
+    "Kind",
+    "format_of",
+    "sniff",
+    "suffix_of",
+    "suffixes",
+]
 
 
 @dataclass(frozen=True)
@@ -50,8 +62,19 @@ FORMATS: Final[dict[str, str]] = {suffix: kind.name for kind in KINDS.values() f
 
 HEIC_SUFFIXES: Final = frozenset({".heic", ".heif", ".hif"})
 RAW_SUFFIXES: Final = frozenset(
-    {".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".srw"}
+    {".3fr", ".ari", ".arw", ".bay", ".cap", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".iiq", ".k25"}
+    | {".kdc", ".mef", ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf"}
+    | {".srw", ".x3f"}
 )
+
+BECOMES: Final = {"heic": "jpeg", "raw": "tiff"}
+"""Kinds that are read and not written, and what is written in their place: a RAW file needs the 16 bits of TIFF."""
+
+READ_ONLY: Final[dict[str, str]] = {
+    **{suffix: KINDS[BECOMES["heic"]].suffixes[0] for suffix in HEIC_SUFFIXES},
+    **{suffix: KINDS[BECOMES["raw"]].suffixes[0] for suffix in RAW_SUFFIXES},
+}
+"""Suffix (lower case, with the dot) of a kind that is only read, to the suffix of what is written in its place."""
 
 # First bytes, and what they mean. BMP comes last: two letters are weak evidence.
 _MAGIC: Final = (
@@ -75,7 +98,7 @@ _HEIC_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"
 
 def suffixes() -> frozenset[str]:
     """Suffixes, lower case with the dot, of the files that count as pictures in a folder."""
-    return frozenset(FORMATS)
+    return frozenset({*FORMATS, *READ_ONLY})
 
 
 def format_of(name: str) -> str:

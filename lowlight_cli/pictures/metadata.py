@@ -1,36 +1,35 @@
-"""EXIF and XMP: changed where they must be, otherwise byte for byte what the camera wrote.
+"""EXIF and the structure of TIFF: changed where it must be, otherwise byte for byte what the camera wrote.
 
 EXIF is edited in place: maker notes hold offsets that break where blocks are packed anew. Only the tags of a TIFF,
 which lie scattered over its file, are packed into a block of their own.
 
-TIFF 6.0 (Adobe 1992) section 2, Exif 2.32 (CIPA DC-008) 4.6, XMP part 1 (ISO 16684-1).
+TIFF 6.0 (Adobe 1992) section 2, Exif 2.32 (CIPA DC-008) 4.6.
 """
 
 from __future__ import annotations
 
-import re
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
-from xml.sax.saxutils import quoteattr
 
 __all__ = [
     "adobe_rgb",
+    "alone",
     "entries_for_tiff",
+    "first",
     "from_tiff",
+    "moved_entries",
     "orientation",
+    "pages",
     "reset_orientation",
     "tidy_exif",
-    "tidy_xmp",
     "value",
-    "with_provenance",
     "without_gps",
-    "without_gps_xmp",
     "without_orientation",
 ]
 
 ORIENTATION: Final = 0x0112
+_SUBFILE: Final = 0x00FE
 XMP: Final = 0x02BC
 ICC: Final = 0x8773
 EXIF_IFD: Final = 0x8769
@@ -168,6 +167,50 @@ def value(data: bytes, tag: int) -> bytes | None:
     return None if entry is None else data[entry.start : entry.end]
 
 
+def first(data: bytes) -> int:
+    """Where a TIFF's first directory lies. Raises ValueError where it is no TIFF."""
+    block = _Block(data)
+    return block.number("Q", 8) if block.big else block.number("I", 4)
+
+
+def pages(data: bytes) -> tuple[list[int], bool]:
+    """Where the directories of a TIFF's pages lie, previews and masks left out; and whether the way to more is cut.
+
+    Raises:
+        ValueError: where it is no TIFF.
+    """
+    block, found, spans = _Block(data), list[int](), list[range]()
+    word, at = "Q" if block.big else "I", first(data)
+    while at:
+        if any(at in span for span in spans):  # a loop, or one within another
+            return found, True
+        try:
+            directory = block.directory(at)
+        except ValueError:
+            if not spans:
+                raise
+            return found, True
+        end = directory.next_at + struct.calcsize("=" + word)
+        spans.append(range(at, end))
+        # NewSubfileType: 1 is a reduced copy, 4 a mask (TIFF 6.0, section 8)
+        if not (block.integer(directory.find(_SUBFILE)) or 0) & 5:
+            found.append(at)
+        at = block.number(word, directory.next_at) if end <= len(data) else 0  # some writers leave the last one out
+    return found, False
+
+
+def alone(data: bytes, at: int) -> bytes:
+    """A TIFF with but one page, whose directory lies at an offset; nothing points to what the others are."""
+    block = _Block(bytearray(data))
+    assert isinstance(block.data, bytearray)
+    word, first = ("Q", 8) if block.big else ("I", 4)
+    struct.pack_into(block.order + word, block.data, first, at)
+    end = block.directory(at).next_at
+    if end + struct.calcsize("=" + word) <= len(data):  # some writers leave it out where nothing follows
+        struct.pack_into(block.order + word, block.data, end, 0)
+    return bytes(block.data)
+
+
 def orientation(data: bytes) -> int:
     """How the picture must be turned, 1 (not at all) to 8. Raises ValueError where the block is damaged."""
     block = _Block(data)
@@ -265,6 +308,15 @@ def entries_for_tiff(exif: bytes) -> dict[int, bytes]:
     return {entry.tag: bytes(exif[entry.at : entry.at + 12]) for entry in kept}
 
 
+def moved_entries(exif: bytes, at: int) -> tuple[dict[int, bytes], bytes]:
+    """As `entries_for_tiff`, for a block that does not begin the file: entries, and what has to lie at an offset."""
+    block = _Block(exif)
+    packed = _pack(block, block.first(), at, _STORAGE | {ORIENTATION})
+    count = int(struct.unpack_from(block.order + "H", packed)[0])
+    rows = (packed[2 + 12 * i : 14 + 12 * i] for i in range(count))
+    return {int(struct.unpack_from(block.order + "H", row)[0]): row for row in rows}, packed
+
+
 def _pack(block: _Block, directory: _Directory, at: int, leave: frozenset[int] = frozenset()) -> bytes:
     """A directory and all below it as bytes that will lie at an offset."""
     entries = [entry for entry in directory.entries if entry.tag not in leave and entry.type < 16]
@@ -284,60 +336,3 @@ def _pack(block: _Block, directory: _Directory, at: int, leave: frozenset[int] =
             values += raw if len(raw) > 4 else b""
         values += b"\0" * (len(values) % 2)
     return table + bytes(4) + values
-
-
-# -- XMP: text in, text out; a packet is someone else's and is not parsed and written anew
-
-_THUMBNAILS: Final = re.compile(r"<(xmp|xap):Thumbnails\b.*?</\1:Thumbnails>", re.DOTALL)
-_TURN: Final = re.compile(r"(tiff:Orientation(?:>|\s*=\s*[\"'])\s*)[2-8]")
-_PLACE: Final = re.compile(
-    r"""\s[\w.-]+:Gps[\w-]*\s*=\s*(?:"[^"]*"|'[^']*')"""  # an attribute
-    r"""|<([\w.-]+:Gps[\w-]*)\b[^>]*(?:/>|>.*?</\1>)""",  # or an element
-    re.DOTALL | re.IGNORECASE,
-)
-_OURS: Final = re.compile(r"<rdf:Description\b[^>]*\blowlight:Provenance=[^>]*/>")
-_EMPTY: Final = (
-    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
-    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-    '</rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
-)
-
-
-def tidy_xmp(xmp: bytes) -> bytes:
-    """A packet for an upright picture: orientation reset, thumbnails gone."""
-    return _edited(xmp, lambda packet: _TURN.sub(r"\g<1>1", _THUMBNAILS.sub("", packet)))
-
-
-def without_gps_xmp(xmp: bytes) -> bytes:
-    """A packet without properties whose name begins with GPS, of any vocabulary."""
-    return _edited(xmp, lambda packet: _PLACE.sub("", packet))
-
-
-def with_provenance(xmp: bytes | None, text: str) -> bytes:
-    """A packet that says by what the picture was made, and that an algorithm enhanced it (IPTC digital source type).
-
-    A statement of an earlier run is replaced. A packet that cannot be read is kept as it is.
-    """
-
-    def add(packet: str) -> str:
-        packet = _OURS.sub("", packet)
-        about = re.search(r"rdf:about\s*=\s*(\"[^\"]*\"|'[^']*')", packet)
-        parts = [f"<rdf:Description rdf:about={about[1] if about else quoteattr('')}"]
-        parts.append(f'xmlns:lowlight="urn:lowlight-cli:1" lowlight:Provenance={quoteattr(text)}')
-        if "CreatorTool" not in packet:
-            parts.append(f'xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:CreatorTool={quoteattr(text)}')
-        if "DigitalSourceType" not in packet:
-            parts.append('xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"')
-            kind = "http://cv.iptc.org/newscodes/digitalsourcetype/algorithmicallyEnhanced"
-            parts.append(f"Iptc4xmpExt:DigitalSourceType={quoteattr(kind)}")
-        head, end, tail = packet.rpartition("</rdf:RDF>")
-        return head + " ".join(parts) + "/>" + end + tail if end else packet
-
-    return _edited(xmp or _EMPTY.encode(), add)
-
-
-def _edited(xmp: bytes, edit: Callable[[str], str]) -> bytes:
-    try:
-        return edit(xmp.decode("utf-8")).encode("utf-8")
-    except UnicodeDecodeError:
-        return xmp  # UTF-16 is allowed and all but unknown: left alone

@@ -40,7 +40,7 @@ class Photo:
     Attributes:
         pixels: (H, W, 3) float32 RGB, sRGB-encoded, [0, 1]; what lies outside sRGB is clipped here, kept in `source`.
         depth: bits a sample of the file, 8 or 16.
-        format: a name in `formats.KINDS`.
+        format: a name in `formats.KINDS`; of a kind that is only read, what is written in its place.
         name: the file, for messages.
         alpha: (H, W) uint8 or uint16, as in the file; None where it has none.
         grey: whether the file had one channel of colour; `pixels` then holds it three times.
@@ -54,6 +54,7 @@ class Photo:
         source: (H, W) or (H, W, 3) uint8 or uint16, the file's own colours; only where `pixels` cannot give them back:
             a profile was applied, or there is colour under full transparency.
         notes: one line each on what was found and could not be kept.
+        rest: the further pages of a TIFF, in order; all else here is of the first.
     """
 
     pixels: Pixels
@@ -71,6 +72,7 @@ class Photo:
     compression: str = ""
     source: Codes | None = None
     notes: tuple[str, ...] = ()
+    rest: tuple[Photo, ...] = ()
 
     @property
     def height(self) -> int:

@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowlight_cli.errors import DeviceError, InputError, LowlightError, ResourceError
-from lowlight_cli.pictures import colour, metadata
-from lowlight_cli.pictures.decode import DECODERS, Found
-from lowlight_cli.pictures.formats import HEIC_SUFFIXES, KINDS, RAW_SUFFIXES, sniff
+from lowlight_cli.pictures import colour, metadata, xmp
+from lowlight_cli.pictures.decode import DECODERS
+from lowlight_cli.pictures.formats import BECOMES, HEIC_SUFFIXES, KINDS, RAW_SUFFIXES, sniff
+from lowlight_cli.pictures.found import Found
 from lowlight_cli.pictures.photo import Codes, Photo, Pixels, bands
+from lowlight_cli.pictures.quiet import quiet
 
 __all__ = ["MAX_PIXELS", "read"]
 
@@ -24,7 +26,7 @@ _PRIMARIES: Final = {9: ("Rec. 2020", colour.REC_2020), 12: ("Display P3", colou
 _HDR: Final = {16: "PQ", 18: "HLG"}
 """Codes of ITU-T H.273."""
 
-_READABLE: Final = ", ".join(kind.title for kind in KINDS.values())
+_READABLE: Final = ", ".join([*(kind.title for kind in KINDS.values()), "HEIC, RAW"])
 
 
 def read(source: Path | bytes, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> Photo:
@@ -44,7 +46,8 @@ def read(source: Path | bytes, *, name: str | None = None, max_pixels: int = MAX
     try:
         data = _content(source) if isinstance(source, Path) else source
         kind = _kind(data, Path(label).suffix.lower())
-        found = DECODERS[kind](data, max_pixels)
+        with quiet():
+            found = DECODERS[kind](data, max_pixels)
         return _photo(found, kind, label)
     except LowlightError as error:
         raise type(error)(f"{label}: {error}") from None
@@ -77,11 +80,11 @@ def _kind(data: bytes, suffix: str) -> str:
         raise InputError("is empty; copy it anew")
     kind = sniff(data)
     if kind == "raw" or (kind == "tiff" and (suffix in RAW_SUFFIXES or _is_dng(data))):
-        _want("rawpy", "raw", "a RAW file")
+        return _with("rawpy", "raw", "a RAW file")
     if kind == "heic" or (kind is None and suffix in HEIC_SUFFIXES):
-        _want("pi_heif", "heic", "HEIC")
-    if kind is None and suffix in RAW_SUFFIXES:
-        _want("rawpy", "raw", "a RAW file")
+        return _with("pi_heif", "heic", "HEIC")
+    if kind is None and suffix in RAW_SUFFIXES and not _is_text(data[:512]):
+        return _with("rawpy", "raw", "a RAW file")
     if kind == "gif":
         still = data.count(b"\x21\xf9\x04") < 2
         way = "convert it to PNG first" if still else "take single pictures out of it as PNG, or make it a video clip"
@@ -104,11 +107,11 @@ def _is_dng(data: bytes) -> bool:
         return False
 
 
-def _want(package: str, extra: str, what: str) -> None:
-    """HEIC and RAW are read by packages of their own."""
+def _with(package: str, extra: str, what: str) -> str:
+    """HEIC and RAW are read by packages of their own; the kind, where its package is there."""
     if find_spec(package) is None:
         raise DeviceError(f"{what} needs an extra: pip install 'lowlight-cli[{extra}]', or convert it to TIFF or JPEG")
-    raise InputError(f"is {what}, which this version does not read yet; convert it to TIFF or JPEG")
+    return extra
 
 
 # -- Found to Photo: upright, sRGB, hidden colours filled
@@ -133,6 +136,7 @@ def _photo(found: Found, kind: str, label: str) -> Photo:
             exif = None
             notes.append("its EXIF is damaged and not kept")
 
+    rest = tuple(_photo(page, kind, label) for page in found.rest)
     hidden = alpha is not None and not alpha.all()
     pixels = _pixels(colours, profile)
     if alpha is not None and hidden:
@@ -140,19 +144,20 @@ def _photo(found: Found, kind: str, label: str) -> Photo:
     return Photo(
         pixels=pixels,
         depth=colours.dtype.itemsize * 8,
-        format=kind,
+        format=BECOMES.get(kind, kind),
         name=label,
         alpha=alpha,
         grey=colours.ndim == 2,
         icc=icc,
         exif=exif,
-        xmp=metadata.tidy_xmp(found.xmp) if found.xmp else None,
+        xmp=xmp.tidy(found.xmp) if found.xmp else None,
         text=found.text,
         dpi=found.dpi if turn < 5 or found.dpi is None else found.dpi[::-1],
         jpeg=found.jpeg,
         compression=found.compression,
         source=colours if hidden or profile is not None else None,
-        notes=tuple(notes),
+        notes=(*notes, *(note for page in rest for note in page.notes)),
+        rest=rest,
     )
 
 

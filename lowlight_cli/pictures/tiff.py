@@ -2,6 +2,7 @@
 
 A TIFF is written around its EXIF block: the block stands first and unchanged, offset 0 to offset 0, so that whatever
 it points to stays right, maker notes too; the directory of the picture comes last and repeats the block's entries.
+Further pages follow it, their EXIF packed anew.
 
 TIFF 6.0 (Adobe 1992) sections 2, 3, 8, 14 (predictor); Adobe Photoshop TIFF technical notes 2002 (Deflate).
 """
@@ -12,6 +13,7 @@ import io
 import logging
 import struct
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -24,10 +26,11 @@ from lowlight_cli.pictures.photo import Codes, Photo
 if TYPE_CHECKING:
     import tifffile
 
-__all__ = ["Layout", "decode_deep", "encode", "layout"]
+__all__ = ["Layout", "decode", "encode", "layout"]
 
 _DEFLATE: Final = 8
 _STRIP: Final = 2**18  # bytes before compression
+_EMPTY: Final = {b"II": b"II*\0\x08\0\0\0" + bytes(6), b"MM": b"MM\0*\0\0\0\x08" + bytes(6)}
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,6 @@ class Layout:
         height: pixels down.
         bits: bits a sample.
         kind: NumPy's letter of the samples: u, i, f, c.
-        pages: pictures in the file, previews and masks left out.
         compression: `none` or `deflate`, which stands for everything else.
     """
 
@@ -47,7 +49,6 @@ class Layout:
     height: int
     bits: int
     kind: str
-    pages: int
     compression: str
 
 
@@ -68,18 +69,23 @@ def layout(data: bytes) -> Layout:
             if size == 0 or start + size > len(data):
                 raise ValueError("it ends early")
         kind = "u" if page.dtype is None else page.dtype.kind
-        # NewSubfileType: 1 is a reduced copy, 4 a mask (TIFF 6.0, section 8)
-        pages = sum(1 for other in file.pages if not int(other.aspage().subfiletype) & 5)
         compression = "none" if page.compression == 1 else "deflate"
         bits = page.bitspersample
-        return Layout(page.imagewidth, page.imagelength, int(bits), kind, max(pages, 1), compression)
+        return Layout(
+            page.imagewidth,
+            page.imagelength,
+            int(bits),
+            kind,
+            compression,
+        )
 
 
-def decode_deep(data: bytes) -> tuple[Codes, Codes | None, bool]:
-    """The first page of a TIFF with 16 bits a sample.
+def decode(data: bytes) -> tuple[Codes, Codes | None, bool]:
+    """The first page of a TIFF with 16 or 8 bits a sample.
 
     Returns:
-        Colours (H, W) or (H, W, 3) uint16; alpha (H, W) uint16 or None; whether a channel that is neither was left out.
+        Colours (H, W) or (H, W, 3) uint16 or uint8; alpha (H, W) of the same or None; whether a channel
+        that is neither was left out.
 
     Raises:
         InputError: where the samples are of a kind that is not read. Damage raises whatever tifffile raises.
@@ -89,10 +95,10 @@ def decode_deep(data: bytes) -> tuple[Codes, Codes | None, bool]:
     with _open(data) as file:
         page = file.pages.first
         photometric = tifffile.PHOTOMETRIC(page.photometric).name
-        if page.bitspersample != 16 or page.dtype != np.uint16:
+        if f"{page.bitspersample}-bit {page.dtype}" not in ("16-bit uint16", "8-bit uint8"):
             raise InputError(f"its samples are {page.bitspersample}-bit {page.dtype}; save it with 8 or 16 bits")
         if photometric not in ("MINISWHITE", "MINISBLACK", "RGB"):
-            raise InputError(f"its colours are {photometric} with 16 bits; save it as RGB")
+            raise InputError(f"its colours are {photometric} with {page.bitspersample} bits; save it as RGB")
         extra = [int(kind) for kind in page.extrasamples]
         try:
             samples = page.asarray()
@@ -110,15 +116,16 @@ def decode_deep(data: bytes) -> tuple[Codes, Codes | None, bool]:
     colours = samples.shape[-1] - len(extra)
     if colours not in (1, 3):
         raise InputError(f"it has {samples.shape[-1]} channels; save it as grey or RGB")
+    white = int(np.iinfo(samples.dtype).max)
     base = samples[..., :3] if colours == 3 else samples[..., 0]
     if photometric == "MINISWHITE":
-        base = 65_535 - base
+        base = white - base
     if not extra or extra[0] == 0:
         return np.ascontiguousarray(base), None, bool(extra)
     alpha = np.ascontiguousarray(samples[..., colours])
     if extra[0] == 1:  # colours come multiplied by alpha
-        share = np.maximum(alpha, 1) / np.float64(65_535)
-        base = np.minimum(np.rint(base / (share[..., None] if colours == 3 else share)), 65_535).astype(np.uint16)
+        share = np.maximum(alpha, 1) / np.float64(white)
+        base = np.minimum(np.rint(base / (share[..., None] if colours == 3 else share)), white).astype(base.dtype)
     return np.ascontiguousarray(base), alpha, len(extra) > 1
 
 
@@ -141,16 +148,48 @@ def _by_opencv(data: bytes) -> Codes:
     return decoded.astype(np.uint16, copy=False)
 
 
-def encode(samples: Codes, kept: Photo) -> bytes:
-    """A TIFF of (H, W, C) uint8 or uint16: grey, grey with alpha, RGB or RGBA for C of 1 to 4.
+def encode(pages: Iterable[tuple[Codes, Photo]], order: bytes = b"II") -> bytes:
+    """A TIFF of pages of (H, W, C) uint8 or uint16: grey, grey with alpha, RGB or RGBA for C of 1 to 4.
 
     Args:
-        samples: what to store; without compression where `kept` came from such a TIFF, else with Deflate.
-        kept: the metadata; the file is built around `kept.exif`, whose byte order becomes the file's.
+        pages: what to store, each with its metadata; without compression where it came from such a TIFF, else with
+            Deflate. The file is built around the first one's `exif`, whose byte order becomes the file's.
+        order: `II` or `MM`, the byte order where the first page has no `exif`; of further pages, an `exif` of the other
+            order is left out.
+    """
+    body, link = bytearray(), 4
+    sign: Literal["<", ">"] = "<"
+    for samples, kept in pages:
+        if not body:
+            body += kept.exif or _EMPTY[order]
+            order, sign = bytes(body[:2]), "<" if body[:2] == b"II" else ">"
+            entries = metadata.entries_for_tiff(bytes(body))
+        elif kept.exif and kept.exif[:2] == order:
+            body += bytes(len(body) % 2)
+            entries, block = metadata.moved_entries(kept.exif, len(body))
+            body += block
+        else:
+            entries = {}
+        directory = _append(body, samples, kept, entries, sign)
+        if len(body) + len(directory) >= 2**32:
+            raise ValueError("TIFF holds 4 GiB at most")
+        struct.pack_into(sign + "I", body, link, len(body))
+        body += directory
+        link = len(body) - 4
+    return bytes(body)
+
+
+def _append(body: bytearray, samples: Codes, kept: Photo, entries: dict[int, bytes], order: Literal["<", ">"]) -> bytes:
+    """Put a page's samples and values at the end of a file; its directory, which is to follow them.
+
+    Args:
+        body: the file so far.
+        samples: as in `encode`.
+        kept: the metadata but for `exif`.
+        entries: of the page's EXIF.
+        order: `<` or `>`.
     """
     height, width, channels = samples.shape
-    block = kept.exif or b"II*\0\x08\0\0\0" + bytes(6)
-    order: Literal["<", ">"] = "<" if block[:2] == b"II" else ">"
     packed = kept.format != "tiff" or kept.compression != "none"
     bits = samples.dtype.itemsize * 8
     tags: dict[int, tuple[int, tuple[int, ...] | bytes]] = {
@@ -172,13 +211,11 @@ def encode(samples: Codes, kept: Photo) -> bytes:
         tags[metadata.XMP] = (1, kept.xmp)
     if kept.icc:
         tags[metadata.ICC] = (7, kept.icc)
-    entries = metadata.entries_for_tiff(block)
     if kept.dpi and 282 not in entries:
         for tag, inches in zip((282, 283), kept.dpi, strict=True):
             tags[tag] = (5, struct.pack(order + "II", round(inches * 1000), 1000))
         tags[296] = (3, (2,))
 
-    body = bytearray(block)
     rows = max(1, _STRIP // (width * channels * samples.dtype.itemsize))
     offsets, sizes = [], []
     for start in range(0, height, rows):
@@ -201,8 +238,4 @@ def encode(samples: Codes, kept: Photo) -> bytes:
         body += raw if len(raw) > 4 else b""
         entries[tag] = struct.pack(order + "HHI", tag, kind, count) + place
     body += bytes(len(body) % 2)
-    if len(body) + 12 * len(entries) + 6 >= 2**32:
-        raise ValueError("TIFF holds 4 GiB at most")
-    struct.pack_into(order + "I", body, 4, len(body))
-    body += struct.pack(order + "H", len(entries)) + b"".join(entries[tag] for tag in sorted(entries)) + bytes(4)
-    return bytes(body)
+    return struct.pack(order + "H", len(entries)) + b"".join(entries[tag] for tag in sorted(entries)) + bytes(4)

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from lowlight_cli.errors import OutputError, ResourceError
-from lowlight_cli.pictures import colour, metadata, png, tiff
+from lowlight_cli.pictures import colour, metadata, png, tiff, xmp
 from lowlight_cli.pictures.formats import FORMATS, KINDS, format_of
 from lowlight_cli.pictures.photo import Codes, Jpeg, Photo, Pixels, bands
 
@@ -62,10 +62,21 @@ def encode(
     _check(photo, kind.name, depth)
     deep = kind.deep and (photo.depth if depth == "keep" else depth) == 16
     try:
+        if kind.name == "tiff":
+            pages = [photo, *photo.rest]
+            order = next((page.exif[:2] for page in pages if page.exif), b"II")
+            return tiff.encode(
+                (
+                    (
+                        _samples(page, page.depth if depth == "keep" else depth, with_profile=True),
+                        _kept(page, strip_metadata, strip_gps, provenance),
+                    )
+                    for page in pages
+                ),
+                order,
+            )
         samples = _samples(photo, 16 if deep else 8, with_profile=kind.profile)
         kept = _kept(photo, strip_metadata, strip_gps, provenance)
-        if kind.name == "tiff":
-            return tiff.encode(samples, kept)
         if deep:
             return png.encode_deep(samples, kept)
         image = Image.fromarray(samples[..., 0] if samples.shape[-1] == 1 else samples)
@@ -161,6 +172,10 @@ def place(target: Path, data: bytes, *, beside: Path | None = None, ready: Calla
 
 def _check(photo: Photo, name: str, depth: Depth) -> None:
     kind = KINDS[name]
+    if photo.rest and name != "tiff":
+        raise OutputError(
+            f"{photo.name}: holds {1 + len(photo.rest)} pages and {kind.title} only one; choose --format tiff"
+        )
     if photo.alpha is not None and not kind.alpha:
         holds = ", ".join(other.name for other in KINDS.values() if other.alpha)
         raise OutputError(f"{photo.name}: {kind.title} cannot hold its transparency; choose --format {holds}")
@@ -181,8 +196,8 @@ def _kept(photo: Photo, strip_metadata: bool, strip_gps: bool, provenance: str |
         photo = replace(photo, exif=None, xmp=None, text=(), jpeg=made)
     if strip_gps:
         exif = photo.exif and metadata.without_gps(photo.exif)
-        photo = replace(photo, exif=exif, xmp=photo.xmp and metadata.without_gps_xmp(photo.xmp))
-    return replace(photo, xmp=metadata.with_provenance(photo.xmp, provenance)) if provenance else photo
+        photo = replace(photo, exif=exif, xmp=photo.xmp and xmp.without_gps(photo.xmp))
+    return replace(photo, xmp=xmp.with_provenance(photo.xmp, provenance)) if provenance else photo
 
 
 def _samples(photo: Photo, depth: int, *, with_profile: bool) -> Codes:

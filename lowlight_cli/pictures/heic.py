@@ -1,0 +1,57 @@
+"""HEIC, the photographs of phones: decoded by pi-heif (extra `heic`), which writes none.
+
+ISO/IEC 23008-12: turns and mirrors are properties of the picture and applied by the decoder, EXIF's orientation tells
+of them a second time.
+"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from lowlight_cli.errors import InputError
+from lowlight_cli.pictures.found import Found, check
+
+__all__ = ["decode"]
+
+_MODES = {"L", "LA", "RGB", "RGBA", "RGBa", "L;16", "I;16", "RGB;16", "RGBA;16"}
+
+
+def decode(data: bytes, max_pixels: int) -> Found:
+    """The primary picture of a HEIC file, 8 bits a sample or, of 10 and 12, 16. Damage raises what pi-heif raises."""
+    import pi_heif
+
+    file = pi_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
+    image = file[file.primary_index]
+    width, height = image.size
+    check(width, height, max_pixels)
+    if image.mode not in _MODES:
+        raise InputError(f"its pixels are of a kind that is not read ({image.mode}); export it as JPEG or TIFF")
+    samples = np.asarray(image).reshape(height, width, -1)
+    if image.mode == "RGBa":  # colours come multiplied by alpha
+        samples = np.asarray(Image.fromarray(np.ascontiguousarray(samples), "RGBa").convert("RGBA"))
+    info = image.info
+    if samples.dtype == np.uint16:  # the codes of fewer bits lie in the upper ones: their largest is to be white
+        unused = 16 - min(max(int(info["bit_depth"]), 8), 16)
+        white = 65_535 >> unused
+        samples = (((samples >> unused).astype(np.uint32) * 65_535 + white // 2) // white).astype(np.uint16)
+    clear = samples.shape[-1] in (2, 4)
+    colours = samples[..., :-1] if clear else samples
+    notes = []
+    if len(file) > 1:
+        notes.append("it holds further pictures; only the first is kept")
+    if info.get("depth_images"):
+        notes.append("it holds a map of depth; only the picture is kept")
+    coded = info.get("nclx_profile") or {}
+    return Found(
+        np.ascontiguousarray(colours[..., 0] if colours.shape[-1] == 1 else colours),
+        np.ascontiguousarray(samples[..., -1]) if clear else None,
+        icc=info.get("icc_profile") or None,
+        exif=(info.get("exif") or b"").removeprefix(b"Exif\0\0") or None,
+        xmp=info.get("xmp") or None,
+        turn=1,
+        cicp=(int(coded["color_primaries"]), int(coded["transfer_characteristics"])) if coded else None,
+        notes=tuple(notes),
+    )
