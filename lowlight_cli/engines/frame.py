@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from lowlight_cli.networks import Descriptor
 
 if TYPE_CHECKING:
-    from onnx import GraphProto
+    from onnx import GraphProto, NodeProto
 
 __all__ = ["THUMBNAIL", "framed"]
 
@@ -109,11 +109,44 @@ back (float[N, 3, H, W] input, float[N, 3, P, Q] bright) => (float[N, 3, H, W] o
 """
 
 
+HALF: Final = """
+half (float[N, 3, H, W] large) => (float[N, 3, P, Q] small) {{
+    one = Constant <value_ints = [1]> ()
+    whole = Constant <value = float {{1.0}}> ()
+    height = Shape <start = 2, end = 3> (large)
+    width = Shape <start = 3, end = 4> (large)
+    rows = Constant <value = float[3, 1, 8, 1] {{{taps}, {taps}, {taps}}}> ()
+    columns = Constant <value = float[3, 1, 1, 8] {{{taps}, {taps}, {taps}}}> ()
+    row = Constant <value = float[1, 1, 8, 1] {{{taps}}}> ()
+    column = Constant <value = float[1, 1, 1, 8] {{{taps}}}> ()
+    upright = Concat <axis = 0> (one, one, height, one)
+    lying = Concat <axis = 0> (one, one, one, width)
+    high = Expand (whole, upright)
+    wide = Expand (whole, lying)
+    high_sum = Conv <strides = [2, 1], pads = [3, 0, 3, 0]> (high, row)
+    wide_sum = Conv <strides = [1, 2], pads = [0, 3, 0, 3]> (wide, column)
+    lower = Conv <strides = [2, 1], pads = [3, 0, 3, 0], group = 3> (large, rows)
+    both = Conv <strides = [1, 2], pads = [0, 3, 0, 3], group = 3> (lower, columns)
+    inside = Mul (high_sum, wide_sum)
+    small = Div (both, inside)
+}}
+"""
+"""torch's bicubic, antialiased, to half of even sides, as convolutions: a runtime that ignores `antialias` is off by
+twenty grey levels. At the borders, taps outside the picture count for nothing."""
+
+TAPS: Final = ", ".join(
+    str(((1.5 * x - 2.5) * x * x + 1 if x <= 1 else ((-0.5 * x + 2.5) * x - 4) * x + 2) / 2)
+    for x in (abs(2 * tap - 7) / 4 for tap in range(8))
+)
+"""Keys' cubic with a = -0.5, stretched by two, at the eight pixels that a new one is made of."""
+
+
 def framed(core: GraphProto, traits: Descriptor, *, thumbnail: bool) -> GraphProto:
     """The network between padding and cropping: `input` to `output`, (N, 3, H, W), any N, H, W from 1 on, in [0, 1].
 
     Args:
-        core: `padded` (N, 3, H', W'), and `thumbnail` (N, 3, 64, 64) where wanted, to `bright` like `padded`.
+        core: `padded` (N, 3, H', W'), and `thumbnail` (N, 3, 64, 64) where wanted, to `bright` like `padded`
+            and to what the network measures, which stays in the graph under its name.
         traits: of the network.
         thumbnail: whether `core` takes one.
     """
@@ -131,15 +164,20 @@ def framed(core: GraphProto, traits: Descriptor, *, thumbnail: bool) -> GraphPro
             columns=ADDED.format(**columns),
         )
     )
-    nodes = [*front.node]
+    nodes: list[NodeProto] = [*front.node]
     if thumbnail:
         shares = SMALL.format(cells=THUMBNAIL, rows=SHARES.format(**rows), columns=SHARES.format(**columns))
         nodes += parser.parse_graph(shares).node
-    nodes += [*core.node, *parser.parse_graph(BACK).node]
+    for node in core.node:
+        nodes += _half(node) if any(each.name == "antialias" and each.i for each in node.attribute) else [node]
+    nodes += parser.parse_graph(BACK).node
     for number, node in enumerate(nodes):
         node.name = f"{node.op_type}_{number}"
         del node.metadata_props[:]  # where in torch's sources each came from
         node.doc_string = ""
+    measured = [each for each in core.output if each.name != "bright"]
+    for each in measured:
+        each.type.tensor_type.shape.dim[0].dim_param = "N"
     picture: list[str | int | None] = ["N", 3, "H", "W"]
     return helper.make_graph(
         nodes,
@@ -147,4 +185,17 @@ def framed(core: GraphProto, traits: Descriptor, *, thumbnail: bool) -> GraphPro
         [helper.make_tensor_value_info("input", TensorProto.FLOAT, picture)],
         [helper.make_tensor_value_info("output", TensorProto.FLOAT, picture)],
         initializer=core.initializer,
+        value_info=measured,
     )
+
+
+def _half(resize: NodeProto) -> list[NodeProto]:
+    """The nodes that stand for one `Resize` with antialiasing."""
+    from onnx import parser
+
+    given = {"large": resize.input[0], "small": resize.output[0]}
+    nodes = list(parser.parse_graph(HALF.format(taps=TAPS)).node)
+    for node in nodes:
+        for names in (node.input, node.output):
+            names[:] = [given.get(name, f"half_{name}") for name in names]
+    return nodes

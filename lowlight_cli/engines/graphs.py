@@ -14,7 +14,7 @@ from typing import Final
 from lowlight_cli import networks
 from lowlight_cli.weights import disk, fetch
 
-__all__ = ["FORMAT", "IR_VERSION", "find", "keep", "parts"]
+__all__ = ["FORMAT", "IR_VERSION", "find", "keep", "parts", "smallest"]
 
 FORMAT: Final = "lowlight-graph-1"
 
@@ -69,12 +69,20 @@ def parts(path: Path) -> tuple[bytes, bytes]:
 
     model = onnx.load(path)
     names = {entry.key: entry.value for entry in model.metadata_props}["statistics"].split()
-    for name in names:  # their shapes are the network's affair, their kind is known
-        model.graph.value_info.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
     cut = Extractor(model)
     measure = cut.extract_model(["input"], names)
     replay = cut.extract_model(["input", *names], ["output"])
     return measure.SerializeToString(), replay.SerializeToString()
+
+
+def smallest() -> bytes:
+    """A graph of one node, to try a runtime with."""
+    from onnx import parser
+
+    head = f'<ir_version: {IR_VERSION}, opset_import: ["" : 18]>'
+    body = "smallest (float[N, 3, H, W] input) => (float[N, 3, H, W] output) { output = Relu (input) }"
+    data: bytes = parser.parse_model(head + body).SerializeToString()
+    return data
 
 
 def _stem(network: str, weights: str, precision: str) -> str:

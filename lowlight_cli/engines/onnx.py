@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from lowlight_cli.weights.fetch import Resolved
 
-__all__ = ["PROVIDERS", "OnnxEngine", "choose_precision", "half", "load", "opened", "session"]
+__all__ = ["PROVIDERS", "OnnxEngine", "attempt", "choose_precision", "devices", "half", "load", "opened", "session"]
 
 PROVIDERS: Final = {
     "cpu": "CPUExecutionProvider",
@@ -130,6 +130,21 @@ def load(
         whole,
         tiling or Tiling(),
     )
+
+
+def devices() -> list[str]:
+    """The devices that this build of the runtime knows; whether they are there, a session tells."""
+    here = onnxruntime.get_available_providers()
+    return [kind for kind, provider in PROVIDERS.items() if provider in here]
+
+
+def attempt(device: str) -> None:
+    """Run a graph of one node on a device.
+
+    Raises:
+        DeviceError: it is not to be had.
+    """
+    session(graphs.smallest(), device).run(None, {"input": np.zeros((1, 3, 8, 8), np.float32)})
 
 
 def choose_precision(wanted: str, kind: str) -> str:
