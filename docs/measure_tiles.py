@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowlight_cli import Enhancer, read, tiles
-from lowlight_cli.engines import pytorch
+from lowlight_cli.engines import tiling
 from lowlight_cli.networks import NETWORKS
 from lowlight_cli.sheets import shipped
 
@@ -57,7 +57,7 @@ def measured(picture: Picture, model: str, weights: str | None, side: int) -> st
     tiled = Enhancer(model, weights, device="cpu", precision="fp32", tile=side).enhance_picture(picture, cut.append)
     taken = time.perf_counter() - start
     traits = NETWORKS[model]
-    overlap = pytorch.OVERLAP if traits.radius is None else traits.radius
+    overlap = tiling.OVERLAP if traits.radius is None else traits.radius
     plan = tiles.plan(*picture.shape[:2], side, overlap, traits.stride)
     difference = tiled - whole
     decibel = -10 * math.log10(float((difference**2).mean()) + 1e-12)
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--megapixels", type=float, default=2)
     args = parser.parse_args()
     picture = sized(read(args.photo).pixels, args.megapixels)
-    pytorch.REDUCED = 0
+    tiling.REDUCED = 0
     put(f"{picture.shape[1]}x{picture.shape[0]}, tiles of at most {args.tile}\n")
     put("| model | tiles | against the whole | worst seam | largest difference | time |")
     put("|---|---|---|---|---|---|")

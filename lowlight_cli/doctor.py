@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 import lowlight_cli
 from lowlight_cli import engines
-from lowlight_cli.errors import LowlightError, OutputError, WeightsError
+from lowlight_cli.engines import hardware
+from lowlight_cli.errors import DeviceError, LowlightError, OutputError, WeightsError
 from lowlight_cli.weights import fetch
 from lowlight_cli.weights.catalog import Checkpoint, catalog
 
@@ -107,6 +108,35 @@ def _weights() -> Iterator[Check]:
             told = f"{engine.precision}, {off:.2f} grey levels from the CPU's fp32"
             wrong = off > TOLERANCE
             yield Check(name, f"{told}: it computes wrongly, do not use it" if wrong else told, 6 if wrong else 0)
+    for engine_name in engines.NEEDED:
+        yield from _engine(engine_name, checkpoint, resolved, picture, expected)
+
+
+def _engine(
+    name: str, checkpoint: Checkpoint, resolved: Resolved, picture: NDArray[np.float32], expected: NDArray[np.float32]
+) -> Iterator[Check]:
+    """A runtime on each of its devices: with the checkpoint's graph where one is kept, else with one of one node."""
+    lacking = [package for package in engines.NEEDED[name] if not hardware.installed(package)]
+    if lacking:
+        yield Check(f"engine {name}", f"not installed ({', '.join(lacking)}): pip install 'lowlight-cli[cpu]'")
+        return
+    module = engines.prepare(name)
+    for device in module.devices():
+        told = f"engine {name} on {device}"
+        code = 0 if device != "cpu" else None  # a GPU was not promised
+        try:
+            module.attempt(device)
+            if not engines.known(checkpoint.network, name, resolved.sha256):
+                yield Check(told, f"runs; `lowlight export -m {checkpoint.network}` makes the graph that it needs")
+                continue
+            engine = engines.load(checkpoint.network, resolved, engine=name, device=device)
+            off = float(np.abs(_tried(engine, picture) - expected).mean() * 255)
+        except LowlightError as error:
+            yield Check(told, str(error), error.exit_code if code is None else code)
+        else:
+            wrong = ": it computes wrongly, do not use it" if off > TOLERANCE else ""
+            found = f"{engine.precision}, {off:.2f} grey levels from torch's fp32{wrong}"
+            yield Check(told, found, DeviceError.exit_code if wrong else 0)
 
 
 def _load(resolved: Resolved, checkpoint: Checkpoint, device: str, precision: str) -> Engine:

@@ -44,7 +44,7 @@ class Settings:
     Attributes:
         model: a name of `lowlight models`.
         weights: None for the model's own; a tag, a file, hf://..., https://...#sha256=...
-        engine: `auto` or `torch`.
+        engine: `auto`, `torch`, `onnx`, `openvino`.
         device: `auto`, `cpu`, `cuda`, `cuda:N`, `mps`.
         precision: `auto`, `fp32`, `bf16`, `fp16`.
         offline: never use the network.
@@ -117,7 +117,7 @@ class Enhancer:
                 `https://...#sha256=...`.
             device: `auto`, `cpu`, `cuda`, `cuda:N`, `mps`. One that is named is had or an error.
             precision: `auto`, `fp32`, `bf16`, `fp16`.
-            engine: `auto` or `torch`.
+            engine: `auto`, `torch`, `onnx`, `openvino`.
             strength: how much of the change to keep, 0 to 1.
             exposure: wanted mean brightness of results, 0.2 to 0.8; None leaves it to the model.
             protect_highlights: keep lamps and skies as bright as they were.
@@ -140,6 +140,8 @@ class Enhancer:
         self._on_message = on_message
         self._on_progress = on_progress
         self._lock = threading.Lock()
+        self._pictures = 1
+        self._chosen: tuple[Resolved, engines.Choice] | None = None
         self._loaded: tuple[Engine, Resolved] | None = None
 
     @overload
@@ -197,6 +199,19 @@ class Enhancer:
         """Whether `load` has been through."""
         return self._loaded is not None
 
+    def expect(self, pictures: int) -> None:
+        """Say before `load` how many pictures are to come: engine `auto` exports a graph where that pays."""
+        self._pictures = pictures
+
+    def choose(self) -> engines.Choice:
+        """Find the weights, and settle which engine runs them; neither is loaded yet.
+
+        Raises:
+            WeightsError: weights that are missing, wrong or unreachable.
+        """
+        with self._lock:
+            return self._find()[1]
+
     def load(self) -> tuple[Engine, Resolved]:
         """The engine and where its weights came from; both are found and loaded at the first call.
 
@@ -206,26 +221,37 @@ class Enhancer:
         """
         with self._lock:
             if self._loaded is None:
-                from lowlight_cli.weights import fetch
-
+                resolved, choice = self._find()
                 wish = self.settings
-                resolved = fetch.resolve(
-                    wish.model,
-                    wish.weights,
-                    offline=wish.offline,
-                    on_progress=self._on_progress,
-                    on_message=self._on_message,
-                )
                 engine = engines.load(
                     wish.model,
                     resolved,
-                    engine=wish.engine,
+                    engine=choice,
                     device=wish.device,
                     precision=wish.precision,
                     tiling=wish.tiling,
                 )
                 self._loaded = engine, resolved
             return self._loaded
+
+    def _find(self) -> tuple[Resolved, engines.Choice]:
+        if self._chosen is None:
+            from lowlight_cli.weights import fetch
+
+            wish = self.settings
+            resolved = fetch.resolve(
+                wish.model,
+                wish.weights,
+                offline=wish.offline,
+                on_progress=self._on_progress,
+                on_message=self._on_message,
+                known=functools.partial(engines.known, wish.model, wish.engine),
+            )
+            choice = engines.choose(
+                wish.engine, wish.model, resolved.sha256, wish.device, wish.precision, pictures=self._pictures
+            )
+            self._chosen = resolved, choice
+        return self._chosen
 
 
 def _run(engine: Engine, picture: Picture, on_tiles: Callable[[int], None] | None) -> Picture:

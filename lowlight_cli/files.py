@@ -266,8 +266,10 @@ def load(enhancer: Enhancer, seconds: dict[str, float]) -> None:
         DeviceError: a device that is not to be had.
     """
     if not enhancer.loaded:
+        with _timed(seconds, "weights"):
+            choice = enhancer.choose()
         with _timed(seconds, "import"):
-            engines.prepare(enhancer.settings.engine)
+            engines.prepare(choice.engine)
         with _timed(seconds, "weights"):
             enhancer.load()
 

@@ -36,12 +36,19 @@ class Ran:
         return self.err.splitlines()
 
 
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache for all tests: graphs that were exported once are there for the next."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture(autouse=True)
-def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No LOWLIGHT_ variable of whoever runs the tests, no colours, and nothing left by the test before."""
+def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch, shelf: Path) -> Iterator[None]:
+    """No LOWLIGHT_ variable of whoever runs the tests, no colours, a cache of our own, nothing of the test before."""
     for name in list(os.environ):
         if name.startswith(("LOWLIGHT_", "HF_")) or name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("LOWLIGHT_CACHE", str(shelf))
     yield
     report.set_level(report.Level.NORMAL)
 

@@ -218,7 +218,6 @@ def test_strength_and_gate_need_no_network() -> None:
         ({"device": "gpu"}, UsageError, "unknown device 'gpu'"),
         ({"precision": "fp8"}, UsageError, "unknown precision 'fp8'"),
         ({"engine": "jax"}, UsageError, "unknown engine 'jax'"),
-        ({"engine": "openvino"}, DeviceError, "not part of this version"),
         ({"strength": 1.5}, UsageError, "strength 1.5"),
         ({"exposure": 0.1}, UsageError, "exposure 0.1"),
         ({"gate": 2.0}, UsageError, "gate 2.0"),

@@ -41,9 +41,9 @@ def test_a_picture_larger_than_memory_is_the_same_in_tiles(
     free = memory.RESERVE + picture.nbytes + 520 * 520 * memory.PER_PIXEL["dgaf"][0]
     monkeypatch.setattr(memory, "available", lambda: free)
     seen: list[tuple[int, ...]] = []
-    forward = pytorch.TorchEngine._forward
+    forward = pytorch.TorchEngine.forward
     monkeypatch.setattr(
-        pytorch.TorchEngine, "_forward", lambda self, batch: (seen.append(batch.shape), forward(self, batch))[1]
+        pytorch.TorchEngine, "forward", lambda self, batch: (seen.append(batch.shape), forward(self, batch))[1]
     )
     tiled = engine.run(picture[None])
     assert len(seen) > 4 and all(shape[1] * shape[2] <= 521 * 521 for shape in seen)
@@ -58,14 +58,14 @@ def test_memory_that_gives_out_means_smaller_tiles(
     engine: engines.Engine, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = engine.run(picture[None])
-    forward = pytorch.TorchEngine._forward
+    forward = pytorch.TorchEngine.forward
 
     def scarce(self: pytorch.TorchEngine, batch: np.ndarray) -> np.ndarray:
         if batch.shape[1] * batch.shape[2] > 650 * 650:
             raise ResourceError("out of memory")
         return forward(self, batch)
 
-    monkeypatch.setattr(pytorch.TorchEngine, "_forward", scarce)
+    monkeypatch.setattr(pytorch.TorchEngine, "forward", scarce)
     large = np.tile(picture, (1, 2, 1))
     assert decibel(engine.run(large[None])[0, :, : picture.shape[1] - 80], whole[0, :, :-80]) > 30
 

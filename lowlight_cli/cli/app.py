@@ -39,6 +39,7 @@ COMMANDS: Final = {
     "weights": "weights:app",
     "darken": "darken:darken",
     "train": "train:train",
+    "export": "export:export",
     "bench": "bench:bench",
     "doctor": "doctor:doctor",
 }

@@ -167,6 +167,7 @@ def batch(
                 jobs = [replace(job, skip=True, error=None) if found.recorded(job) else job for job in found.jobs]
                 code = tell_plan(jobs, json)
             else:
+                enhancer.expect(len(found.jobs))
                 outcomes = enhance_folder(enhancer, found, saving, max_pixels=int(max_pixels))
                 code = _follow(outcomes, enhancer, len(found.jobs), json, start)
             start = time.perf_counter()

@@ -128,6 +128,7 @@ def enhance(
             code = tell_plan(jobs, json)
         else:
             stdin = _pipes(jobs, json)
+            enhancer.expect(len(jobs))
             outcomes = enhance_files(enhancer, jobs, saving, stdin=stdin, max_pixels=int(max_pixels), measure=json)
             code = _follow(outcomes, enhancer, len(jobs), json, start, imported)
     if code:
@@ -212,7 +213,8 @@ def summary(done: int, skipped: int, failed: int, enhancer: Enhancer | None, tak
     if enhancer:
         engine, resolved = enhancer.load()
         name = resolved.checkpoint.name if resolved.checkpoint else f"{enhancer.settings.model} ({resolved.path})"
-        how = f" with {name} on {engine.device} in {engine.precision}" + (f" ({engine.why})" if engine.why else "")
+        by = "" if engine.name == "torch" else f" by {engine.name}"
+        how = f" with {name}{by} on {engine.device} in {engine.precision}" + (f" ({engine.why})" if engine.why else "")
     return f"{', '.join(counts)}{how}, {taken:.2f} s"
 
 
@@ -231,6 +233,7 @@ def fields(outcome: Outcome, enhancer: Enhancer, seconds: Mapping[str, float]) -
         fields |= {
             "weights": resolved.sha256,
             "engine": engine.name,
+            "provider": engine.provider,
             "device": engine.device,
             "precision": engine.precision,
             "width": outcome.size[0],

@@ -229,7 +229,7 @@ class PrecisionChoice(StrEnum):
 Device = Annotated[
     str,
     _option(
-        "--device", metavar="auto|cpu|cuda[:N]|mps", envvar="LOWLIGHT_DEVICE", rich_help_panel=MACHINE,
+        "--device", metavar="auto|cpu|cuda[:N]|mps|tensorrt[:N]", envvar="LOWLIGHT_DEVICE", rich_help_panel=MACHINE,
         help="Where to compute. A device that is named and missing is an error, not a slow surprise.",
     ),
 ]  # fmt: skip
@@ -243,8 +243,8 @@ Precision = Annotated[
 Engine = Annotated[
     str,
     _option(
-        "--engine", metavar="auto|torch", envvar="LOWLIGHT_ENGINE", rich_help_panel=MACHINE,
-        help="What runs the network.",
+        "--engine", metavar="auto|torch|onnx|openvino", envvar="LOWLIGHT_ENGINE", rich_help_panel=MACHINE,
+        help="What runs the network; auto is the fastest that is installed and ready.",
     ),
 ]  # fmt: skip
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Final, Protocol
 
-from lowlight_cli.errors import DeviceError, UsageError
+from lowlight_cli.errors import UsageError
+from lowlight_cli.networks import descriptor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,13 +22,29 @@ if TYPE_CHECKING:
 
     from lowlight_cli.weights.fetch import Resolved
 
-__all__ = ["ENGINES", "PRECISIONS", "SMALLEST_SIDE", "Engine", "Tiling", "check_names", "load", "prepare"]
+__all__ = [
+    "ENGINES", "PRECISIONS", "SMALLEST_SIDE", "Choice", "Engine", "Tiling", "check_names", "choose", "known", "load",
+    "prepare",
+]  # fmt: skip
 
-ENGINES: Final = {"torch": "lowlight_cli.engines.pytorch"}
-"""Engine to the module that has its `load`."""
+ENGINES: Final = {
+    "torch": "lowlight_cli.engines.pytorch",
+    "onnx": "lowlight_cli.engines.onnx",
+    "openvino": "lowlight_cli.engines.openvino",
+}
+"""Engine to the module that has its `load`; importing it says where a package is missing."""
 
-PLANNED: Final = ("onnx", "openvino")
-"""Known by name, not here yet."""
+FASTEST: Final = {"bf16": ("openvino", "torch"), "fp32": ("openvino", "onnx", "torch")}
+"""Engines on a CPU, the fastest first, by what they can compute in: docs/usage.md has why."""
+
+NEEDED: Final = {
+    "openvino": ("openvino", "onnx", "onnxscript", "onnxruntime"),
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+}
+"""Packages that an engine needs to export and to run."""
+
+PAYS: Final = 10_000.0
+"""How many multiply-adds at 384x384, in 1e9 and over all pictures, are worth an export of ten to twenty seconds."""
 
 PRECISIONS: Final = ("auto", "fp32", "bf16", "fp16")
 
@@ -58,11 +75,25 @@ class Tiling:
             raise UsageError(f"memory {self.memory} is out of range; choose a number of bytes above 0")
 
 
+@dataclass(frozen=True)
+class Choice:
+    """Which engine is to run a network.
+
+    Attributes:
+        engine: one of `ENGINES`.
+        why: what decided it, in a few words; empty where it was named.
+    """
+
+    engine: str
+    why: str = ""
+
+
 class Engine(Protocol):
     """A network with its weights, ready on a device. Several threads may call `run` at once.
 
     Attributes:
-        name: `torch`.
+        name: one of `ENGINES`.
+        provider: what of that engine really runs, in its own words: `eager`, `CPUExecutionProvider`, `CPU`.
         device: where it really runs: `cpu`, `cuda:0`, `mps`.
         precision: what it really computes in: `fp32`, `bf16`, `fp16`.
         why: what decided device and precision, in a few words.
@@ -71,6 +102,8 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str: ...  # noqa: D102
+    @property
+    def provider(self) -> str: ...  # noqa: D102
     @property
     def device(self) -> str: ...  # noqa: D102
     @property
@@ -97,7 +130,7 @@ def load(
     network: str,
     resolved: Resolved,
     *,
-    engine: str = "auto",
+    engine: str | Choice = "auto",
     device: str = "auto",
     precision: str = "auto",
     tiling: Tiling | None = None,
@@ -107,7 +140,7 @@ def load(
     Args:
         network: a name of `networks.NETWORKS`.
         resolved: where the weights are.
-        engine: `auto` or one of `ENGINES`.
+        engine: `auto`, one of `ENGINES`, or what `choose` said.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; a device that was named is had or an error, never replaced.
         precision: one of `PRECISIONS`; `auto` is the fastest that is safe for the network on the device.
         tiling: when and how large pictures are cut.
@@ -118,11 +151,54 @@ def load(
         WeightsError: the weights do not fit.
         ResourceError: the memory does not suffice.
     """
-    check_names(engine, device, precision)
-    loaded: Engine = prepare(engine).load(
-        network, resolved, device=device, precision=precision, tiling=tiling or Tiling()
+    if isinstance(engine, str):
+        check_names(engine, device, precision)
+        engine = choose(engine, network, resolved.sha256, device, precision)
+    loaded: Engine = prepare(engine.engine).load(
+        network, resolved, device=device, precision=precision, tiling=tiling or Tiling(), why=engine.why
     )
     return loaded
+
+
+def choose(engine: str, network: str, weights: str, device: str, precision: str, *, pictures: int = 1) -> Choice:
+    """Which engine to take; `auto` is the fastest that is installed for the device and ready.
+
+    An engine that runs exported graphs is ready where the graph of these weights is kept already, or where so many
+    pictures are to come that making it pays.
+
+    Args:
+        engine: `auto` or one of `ENGINES`, which is then taken.
+        network: its name.
+        weights: their sha256.
+        device: as for `load`.
+        precision: as for `load`.
+        pictures: how many are to come.
+    """
+    if engine != "auto":
+        return Choice(engine)
+    from lowlight_cli.engines import hardware
+
+    traits = descriptor(network)
+    half = traits.bf16 and precision in ("auto", "bf16") and hardware.bf16() is not False
+    if device not in ("auto", "cpu") or precision == "fp16" or (device == "auto" and hardware.gpu()):
+        return Choice("torch")
+    for name in FASTEST["bf16" if half else "fp32"]:
+        if name == "torch":
+            break
+        if not known(network, name, weights) and pictures * traits.gmacs < PAYS:
+            continue
+        if hardware.installed(*NEEDED[name]):
+            return Choice(name, f"{name} is the fastest here")
+    return Choice("torch")
+
+
+def known(network: str, engine: str, weights: str) -> bool:
+    """Whether `engine`, or any with `auto`, has a graph of these weights (their sha256) and needs no torch."""
+    if engine == "torch":
+        return False
+    from lowlight_cli.engines import graphs
+
+    return graphs.find(network, weights) is not None
 
 
 def check_names(engine: str, device: str, precision: str) -> None:
@@ -130,18 +206,19 @@ def check_names(engine: str, device: str, precision: str) -> None:
 
     Raises:
         UsageError: one of them is none that is known.
-        DeviceError: the engine is known and not part of this version.
     """
-    if engine in PLANNED:
-        raise DeviceError(f"engine {engine!r} is not part of this version: use --engine torch")
     if engine != "auto" and engine not in ENGINES:
         raise UsageError(f"unknown engine {engine!r}: there are auto, {', '.join(ENGINES)}")
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
-        raise UsageError(f"unknown device {device!r}: there are auto, cpu, cuda, cuda:N, mps")
+    if not re.fullmatch(r"auto|cpu|mps|(cuda|tensorrt)(:\d+)?", device):
+        raise UsageError(f"unknown device {device!r}: there are auto, cpu, cuda, cuda:N, mps, tensorrt")
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision {precision!r}: there are {', '.join(PRECISIONS)}")
 
 
 def prepare(engine: str) -> ModuleType:
-    """Import what runs the network: the longest part of a short run, so that it can be timed alone."""
-    return importlib.import_module(ENGINES["torch" if engine == "auto" else engine])
+    """Import what runs the network, one of `ENGINES`: the longest part of a short run, so that it can be timed alone.
+
+    Raises:
+        DeviceError: a package is missing.
+    """
+    return importlib.import_module(ENGINES[engine])

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-__all__ = ["affordable", "available", "needed", "resident"]
+__all__ = ["affordable", "available", "left", "needed", "resident"]
 
 PER_PIXEL: Final = {
     "dgaf": (150, 160),
@@ -55,6 +55,15 @@ def needed(network: str, precision: str, pixels: int) -> int:
 def _per_pixel(network: str, precision: str) -> int:
     full, half = PER_PIXEL.get(network, UNKNOWN)
     return full if precision == "fp32" else half
+
+
+def left(budget: int | None) -> int | None:
+    """Bytes of main memory that may still be taken: what is free, within `budget` in all where there is one."""
+    free = available()
+    if budget is None:
+        return free
+    rest = max(0, budget - resident())
+    return rest if free is None else min(free, rest)
 
 
 def resident() -> int:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lowlight_cli import tiles
-from lowlight_cli.engines import Tiling, check_names, memory
+from lowlight_cli.engines import Tiling, check_names, hardware, memory, tiling
 from lowlight_cli.errors import DeviceError, ResourceError
 from lowlight_cli.networks import build, descriptor, statistics
 from lowlight_cli.weights import files
@@ -26,19 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["TorchEngine", "choose_device", "choose_precision", "cpu_bf16", "devices", "load"]
 
 DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-OVERLAP: Final = 64
-"""Pixels around a tile for networks with statistics: past it, what a pixel changes is under a thousandth of a level."""
-
-SMALLEST_TILE: Final = 512
-LARGEST_TILE: Final = 2048
-"""Sides of tiles: below the first the overlap is most of the work, above the second nothing is won."""
-
-REDUCED = 1024**2
-"""Pixels of the copy on which statistics are taken, where as many fit; as many as in a tile, where that is more."""
-
-OUT_OF_MEMORY: Final = ("out of memory", "can't allocate memory", "not enough memory", "bad allocation", "bad_alloc")
-"""How torch's allocators say it where they raise no OutOfMemoryError."""
 
 
 @dataclass(frozen=True)
@@ -53,124 +37,57 @@ class TorchEngine:
     module: Network = field(repr=False)
     tiling: Tiling = field(default_factory=Tiling)
     name: str = "torch"
+    provider: str = "eager"
 
     def run(self, batch: NDArray[np.float32], on_tiles: Callable[[int], None] | None = None) -> NDArray[np.float32]:
-        """Enhance (N, H, W, 3) in [0, 1], float32, to the same shape, clamped to [0, 1].
+        """Enhance (N, H, W, 3) in [0, 1], float32, to the same shape, clamped to [0, 1]; whole or in tiles."""
+        return tiling.run(self, batch, on_tiles)
 
-        What does not fit into the free memory whole runs in tiles; what runs out of memory all the same begins again
-        with tiles of half the size. `tiling` may want it otherwise.
-        """
-        _, height, width, _ = batch.shape
-        side, told = self.tiling.side, on_tiles or (lambda _: None)
-        free = self._free()
-        pixels, area = memory.affordable(self.network, self.precision, free), batch.size // 3
-        if side == 0 and area > pixels:
-            needed = memory.needed(self.network, self.precision, area)
-            raise ResourceError(
-                f"{self.network} needs {needed / 1e9:.1f} GB for {width}x{height} whole, {(free or 0) / 1e9:.1f} GB "
-                f"are left: leave out --tile off, or {self._remedy()}"
-            )
-        if area <= pixels and max(height, width) <= (side or max(height, width)):
-            told(1)
-            try:
-                return self._forward(batch)
-            except ResourceError:
-                if side == 0:
-                    raise
-            pixels = height * width // 2
-        elif free is not None:  # the result is whole, whatever the tiles are
-            pixels = memory.affordable(self.network, self.precision, free - batch.nbytes)
-        longest = side or LARGEST_TILE
-        while pixels >= min(SMALLEST_TILE, longest) ** 2:
-            with contextlib.suppress(ResourceError):
-                bright = np.empty_like(batch)
-                for picture, result in zip(batch, bright, strict=True):
-                    self._in_tiles(picture, result, pixels, min(math.isqrt(pixels), longest), told)
-                return bright
-            pixels //= 2
-        raise ResourceError(
-            f"{self.device} has too little memory left for {self.network}, even in tiles: {self._remedy()}"
-        )
-
-    def _forward(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def forward(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """One pass through the network."""
         _, height, width, _ = batch.shape
-        with self._translated(f"{width}x{height}"), torch.inference_mode(), self._autocast():
+        clean = torch.cuda.empty_cache if self.device.startswith("cuda") else None
+        translated = tiling.translated(self.network, self.device, f"{width}x{height}", clean)
+        with translated, torch.inference_mode(), self._autocast():
             # A picture in NHWC seen as NCHW is channels_last already: nothing is copied on the CPU.
             x = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device).permute(0, 3, 1, 2)
             y = self.module(x).float().clamp_(0, 1)
             bright: NDArray[np.float32] = y.permute(0, 2, 3, 1).contiguous().cpu().numpy()
             return bright
 
-    def _in_tiles(
-        self,
-        picture: NDArray[np.float32],
-        result: NDArray[np.float32],
-        pixels: int,
-        side: int,
-        told: Callable[[int], None],
-    ) -> None:
-        """Fill `result` from `picture`, (H, W, 3), tile by tile, under the statistics of a reduced copy.
+    def measure(self, batch: NDArray[np.float32]) -> statistics.Statistics:
+        """What the network measures of one whole picture."""
+        with statistics.recording() as measured:
+            self.forward(batch)
+        return measured
 
-        Exact for networks without statistics of the whole picture; for the others as exact as the reduced copy.
-        """
-        import cv2  # a tenth of a second that most pictures need not spend
+    def replay(self, measured: statistics.Statistics, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Enhance a tile under what was measured."""
+        with statistics.replaying(measured):
+            return self.forward(batch)
 
-        traits = descriptor(self.network)
-        height, width, _ = picture.shape
-        overlap = OVERLAP if traits.radius is None else traits.radius
-        cut = tiles.plan(height, width, side, overlap, traits.stride)
-        told(len(cut))
-        measured = statistics.Statistics()
-        if traits.radius is None:
-            small_height, small_width = tiles.reduced_size(height, width, min(pixels, max(side * side, REDUCED)))
-            small = cv2.resize(picture, (small_width, small_height), interpolation=cv2.INTER_AREA)
-            with statistics.recording() as measured:
-                self._forward(np.asarray(small, np.float32)[None])
-        for tile in cut:
-            with statistics.replaying(measured):
-                tile.keep(self._forward(tile.cut(picture)[None])[0], result)
-
-    def _remedy(self) -> str:
-        first = "raise --memory" if self.tiling.memory else "close other programs"
-        return f"{first}, use a smaller model, or another --device"
+    def free(self) -> int | None:
+        """Bytes that the device, or the budget, has left; None where nobody knows."""
+        if torch.device(self.device).type != "cuda":
+            return memory.left(self.tiling.memory)
+        used = torch.cuda.memory_allocated(self.device)
+        free: int = torch.cuda.mem_get_info(self.device)[0] + torch.cuda.memory_reserved(self.device) - used
+        return free if self.tiling.memory is None else min(free, max(0, self.tiling.memory - used))
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
         if self.precision == "fp32":
             return contextlib.nullcontext()
         return torch.autocast(torch.device(self.device).type, DTYPES[self.precision])
 
-    def _free(self) -> int | None:
-        """Bytes that the device, or the budget, has left; None where nobody knows."""
-        free: int | None
-        if torch.device(self.device).type == "cuda":
-            used = torch.cuda.memory_allocated(self.device)
-            free = torch.cuda.mem_get_info(self.device)[0] + torch.cuda.memory_reserved(self.device) - used
-        else:
-            used, free = memory.resident(), memory.available()
-        if self.tiling.memory is None:
-            return free
-        left = max(0, self.tiling.memory - used)
-        return left if free is None else min(free, left)
-
-    @contextlib.contextmanager
-    def _translated(self, size: str) -> Iterator[None]:
-        """Turn every way of running out of memory into one error; no half-filled result survives it."""
-        try:
-            yield
-        except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
-            if isinstance(error, RuntimeError) and not any(sign in str(error).lower() for sign in OUT_OF_MEMORY):
-                raise
-            if self.device.startswith("cuda"):
-                torch.cuda.empty_cache()
-            raise ResourceError(
-                f"{self.device} ran out of memory with {self.network} on {size}: "
-                "use a smaller model or picture, or another --device"
-            ) from error
-
 
 def load(
-    network: str, resolved: Resolved, *, device: str = "auto", precision: str = "auto", tiling: Tiling | None = None
+    network: str,
+    resolved: Resolved,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    tiling: Tiling | None = None,
+    why: str = "",
 ) -> TorchEngine:
     """See `engines.load`."""
     place = choose_device(device)
@@ -183,7 +100,7 @@ def load(
         module = module.to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
     except torch.OutOfMemoryError as error:
         raise ResourceError(f"{place} has not the memory for the weights of {network}: use another --device") from error
-    reasons = []
+    reasons = [why] if why else []
     if device == "auto" and place == "cpu":
         reasons.append("no GPU found")
     if precision == "auto" and place == "cpu" and chosen == "bf16":
@@ -213,7 +130,7 @@ def choose_device(wanted: str) -> str:
     exact = "cuda:0" if wanted == "cuda" else wanted
     if exact in found:
         return exact
-    reason = ""
+    reason = ", only --engine onnx has it" if wanted.startswith("tensorrt") else ""
     if wanted.startswith("cuda"):
         reason = f", no such GPU or no driver for CUDA {torch.version.cuda}"
         if torch.version.cuda is None:
@@ -243,8 +160,4 @@ def cpu_bf16() -> bool:
     if hasattr(torch.cpu, "get_capabilities"):
         can = torch.cpu.get_capabilities()
         return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
-    try:  # torch before 2.10 has no public way to ask
-        words = Path("/proc/cpuinfo").read_text().split()
-    except OSError:
-        return False
-    return "avx512_bf16" in words or "amx_bf16" in words
+    return bool(hardware.bf16())  # torch before 2.10 has no public way to ask

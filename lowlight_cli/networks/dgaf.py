@@ -122,7 +122,7 @@ class DGAF(Network):
             thumbnail = F.interpolate(x, size=(THUMBNAIL, THUMBNAIL), mode="area")
         x = pad(x, STRIDE)
         gain = whole(lambda: self.exposure(thumbnail).to(x.dtype))
-        exposed = to_srgb(-torch.expm1(gain * torch.log1p(-to_linear(x).clamp(0, WHITE))))
+        exposed = to_srgb(-torch.expm1(gain * torch.log1p(-to_linear(x).clamp(0.0, WHITE))))
         half = F.relu(self.stem(torch.cat((x, exposed), 1)))
         deep = self.blocks(F.relu(self.down(half)))
         merged = F.relu(F.pixel_shuffle(self.up(deep), 2) + half)

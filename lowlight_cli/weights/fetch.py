@@ -57,6 +57,7 @@ class _Way:
     offline: str
     on_progress: Progress | None
     on_message: Message | None
+    known: Callable[[str], bool]
 
     def say(self, line: str) -> None:
         if self.on_message:
@@ -80,6 +81,7 @@ def resolve(
     offline: bool = False,
     on_progress: Progress | None = None,
     on_message: Message | None = None,
+    known: Callable[[str], bool] = lambda _: False,
 ) -> Resolved:
     """Find, and if need be fetch, weights for `network`.
 
@@ -89,6 +91,7 @@ def resolve(
         offline: never use the network.
         on_progress: told as bytes arrive.
         on_message: told before the network is used, and what the user should know.
+        known: whether a file of this sha256 was compared with the network before; comparing imports torch.
 
     Raises:
         UsageError: no such network.
@@ -96,7 +99,7 @@ def resolve(
         ResourceError: the disk is full.
     """
     networks.descriptor(network)
-    way = _Way(network, offline_reason(offline), on_progress, on_message)
+    way = _Way(network, offline_reason(offline), on_progress, on_message, known)
     if weights is None:
         return _from_catalog(find(network), way)
     if weights.startswith("hf://"):
@@ -110,8 +113,8 @@ def resolve(
         raise WeightsError(f"{weights} is for {other.network}, not for {network}: use `--model {other.network}`")
     path = Path(weights).expanduser()
     if os.path.isfile(path) or path.suffix or len(path.parts) > 1:  # noqa: PTH113 (False, too, for impossible names)
-        files.check(path, network)  # here, so that a wrong file ends the work before any picture is read
-        return Resolved(path, disk.sha256(path), None)
+        # Here, so that a wrong file ends the work before any picture is read.
+        return Resolved(path, _checked(path, str(path), way), None)
     return _from_catalog(find(network, weights), way)
 
 
@@ -292,6 +295,8 @@ def _from_authors(checkpoint: Checkpoint, way: _Way) -> Resolved:
 
 def _checked(path: Path, name: str, way: _Way) -> str:
     """The sha256 of a file whose header fits the network; its faults are told of `name`."""
+    if path.is_file() and way.known(found := disk.sha256(path)):
+        return found
     with disk.called(path, name):
         files.check(path, way.network)
     return disk.sha256(path)

@@ -1,0 +1,106 @@
+"""`lowlight export`: a network with its weights as one ONNX file."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lowlight_cli import DEFAULT_MODEL
+from lowlight_cli.cli import options, report
+from lowlight_cli.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["export"]
+
+
+class ExistChoice(StrEnum):
+    """What to do where the file exists."""
+
+    error = "error"
+    skip = "skip"
+    overwrite = "overwrite"
+
+
+def export(
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="FILE.onnx", show_default="where --engine looks",
+            help="The file to write; without it the graph is kept where --engine onnx and openvino find it.",
+        ),
+    ] = None,
+    model: options.Model = DEFAULT_MODEL,
+    weights: options.Weights = None,
+    fp16: Annotated[bool, typer.Option("--fp16", help="In half precision, for GPUs.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="In eight bits, calibrated on --pictures.")] = False,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", show_default=False, help="Dark pictures: to calibrate --int8, and to compare with torch."
+        ),
+    ] = None,
+    exist: Annotated[ExistChoice, typer.Option(help="What to do where the file exists.")] = ExistChoice.error,
+    offline: options.Offline = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    debug: options.Debug = False,
+) -> None:  # fmt: skip
+    """Write a network with its weights as one ONNX file, for any runtime.
+
+    Its input takes any number of pictures of any size, (N, 3, H, W), RGB in 0 to 1. The file is compared with torch at
+    five odd sizes before it is written; one that differs is refused. Prints the path of the file.
+
+    \b
+      lowlight export -m dgaf                       for `lowlight enhance --engine onnx`
+      lowlight export -m frlie -o frlie.onnx
+      lowlight export -m dgaf -w mine.safetensors -o mine.onnx --fp16
+    """  # noqa: D301  # the backspace keeps typer from filling the lines
+    if fp16 and int8:
+        raise UsageError("--fp16 and --int8 exclude each other")
+    if int8 and not pictures:
+        raise UsageError("--int8 is calibrated on pictures: name a folder of dark ones with --pictures")
+    if output and output.suffix.lower() != ".onnx":
+        raise UsageError(f"{output} is no name for an ONNX file: end it with .onnx")
+    if output and output.exists() and exist is not ExistChoice.overwrite:
+        if exist is ExistChoice.error:
+            raise OutputError(f"{output} exists; --exist overwrite replaces it, --exist skip leaves it")
+        report.note(f"{output} exists: skipped")
+        return
+    from lowlight_cli.engines import export as exporting
+    from lowlight_cli.engines import graphs
+    from lowlight_cli.weights import disk, fetch
+
+    precision = "fp16" if fp16 else "int8" if int8 else "fp32"
+    with report.transfer(f"weights of {model}") as moved:
+        resolved = fetch.resolve(model, weights, offline=offline, on_message=report.note, on_progress=moved)
+    made = exporting.exported(model, resolved, precision, _read(pictures) if pictures else ())
+    if output is None:
+        output = graphs.keep(made.data, model, resolved.sha256, precision)
+    else:
+        with disk.replaced(output) as part:
+            part.write_bytes(made.data)
+    report.path(output)
+    off = made.difference
+    report.note(
+        f"{precision}, {len(made.data) / 1e6:.1f} MB; from torch's fp32 at {off.tried} sizes: {off.largest:.4f} grey "
+        f"levels at most, {off.mean:.4f} on average"
+    )
+
+
+def _read(folder: Path) -> list[NDArray[np.float32]]:
+    """The first pictures of a folder, subfolders too."""
+    from lowlight_cli.engines.export import PICTURES
+    from lowlight_cli.pictures import FORMATS, read
+
+    if not folder.is_dir():
+        raise UsageError(f"--pictures {folder} is no folder")
+    found = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in FORMATS and path.is_file()]
+    if not found:
+        raise UsageError(f"--pictures {folder} holds no picture")
+    return [read(path).pixels for path in found[:PICTURES]]

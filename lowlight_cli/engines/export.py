@@ -1,0 +1,292 @@
+"""A network with its weights as one ONNX file, by torch's dynamo exporter, compared with torch before it is given out.
+
+    input (N, 3, H, W)  ->  pad by reflection to the stride  ->  network  ->  crop, clamp  ->  output (N, 3, H, W)
+
+N, H and W are free, from 1 on; `frame` has what stands before and after the network. What the network measures of the
+whole picture keeps a name in the graph (`statistic_00`, ...), so that `graphs.parts` can cut it in two there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+import lowlight_cli
+from lowlight_cli.engines import graphs
+from lowlight_cli.engines.frame import THUMBNAIL, framed
+from lowlight_cli.errors import DeviceError, LowlightError
+from lowlight_cli.exposure import apply_gain, auto_gain
+from lowlight_cli.networks import Descriptor, build, descriptor
+from lowlight_cli.weights import files
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto
+    from torch import Tensor, nn
+
+    from lowlight_cli.networks.layers import Network
+    from lowlight_cli.weights.fetch import Resolved
+
+__all__ = ["OPSET", "PICTURES", "SIZES", "Difference", "Exported", "compared", "exported", "installed", "kept"]
+
+Picture = NDArray[np.float32]
+
+OPSET: Final = 18
+"""The oldest that the exporter writes: the most runtimes read it."""
+
+SIZES: Final = ((1, 1, 1), (1, 7, 19), (2, 33, 50), (1, 61, 129), (1, 97, 131))
+"""Pictures, height and width of what graphs are tried on: none fits a stride."""
+
+PICTURES: Final = 16
+"""How many of a folder are looked at, for calibration and comparison."""
+
+LARGEST: Final = 1.0
+MEAN: Final = 0.5
+TAIL: Final = 4.0
+"""Grey levels that a graph may be off: anywhere in float32; on average and at 99.9 % in less."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far a graph is from torch's float32, in grey levels of 255: the worst of all sizes that were tried.
+
+    Attributes:
+        largest: of any value.
+        mean: over a picture.
+        tail: what one value in a thousand exceeds.
+        tried: of how many pictures that is.
+    """
+
+    largest: float
+    mean: float
+    tail: float
+    tried: int
+
+    def holds(self, precision: str) -> bool:
+        """Whether that is little enough."""
+        return self.largest <= LARGEST if precision == "fp32" else self.mean <= MEAN and self.tail <= TAIL
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A graph that was compared with torch: the bytes of its file, and what came out."""
+
+    data: bytes
+    difference: Difference
+
+
+def kept(network: str, resolved: Resolved, precision: str = "fp32") -> Path:
+    """Export, compare, and keep the graph where engines look for it. Raises as `exported`."""
+    return graphs.keep(exported(network, resolved, precision).data, network, resolved.sha256, precision)
+
+
+def exported(network: str, resolved: Resolved, precision: str = "fp32", pictures: Sequence[Picture] = ()) -> Exported:
+    """The graph of `network` in `precision`, once it was seen to give what torch gives at `SIZES`.
+
+    Args:
+        network: a name of `networks.NETWORKS`.
+        resolved: where the weights are.
+        precision: `fp32`, `fp16` or `int8`.
+        pictures: (H, W, 3) float32 in [0, 1], as a file has them; what int8 is calibrated on, and compared on too.
+
+    Raises:
+        DeviceError: a package is missing.
+        WeightsError: the weights do not fit.
+        LowlightError: it differs from torch by more than it may.
+    """
+    module, metadata = _loaded(network, resolved)
+    model = _model(network, resolved, module, metadata)
+    from lowlight_cli.engines import onnx as runtime
+
+    if precision == "fp16":
+        model = runtime.half(model)
+    _tell(model, "precision", precision)
+    data = model.SerializeToString(deterministic=True)
+    inputs = [*_tried(), *(_exposed(picture, metadata) for picture in pictures)]
+    difference = compared(module, runtime.opened(data), inputs)
+    if not difference.holds(precision):
+        may = f"{LARGEST:g} at most" if precision == "fp32" else f"{MEAN:g} on average and {TAIL:g} at 99.9 % at most"
+        raise LowlightError(
+            f"{network} in {precision} is off by {difference.mean:.2f} grey levels on average, {difference.tail:.2f} "
+            f"at 99.9 %, {difference.largest:.2f} at most; allowed are {may}: nothing is written"
+        )
+    return Exported(data, difference)
+
+
+def compared(
+    module: nn.Module, run: Callable[[NDArray[np.float32]], NDArray[np.float32]], inputs: Sequence[NDArray[np.float32]]
+) -> Difference:
+    """How far `run` is from `module` in float32, both clamped, on each of `inputs`, (N, 3, H, W)."""
+    import torch
+
+    differences = []
+    for batch in inputs:
+        with torch.inference_mode():
+            wanted = module(torch.from_numpy(batch)).clamp(0, 1).numpy()
+        off = np.abs(run(batch) - wanted) * 255
+        differences.append((float(off.max()), float(off.mean()), float(np.quantile(off, 0.999))))
+    largest, mean, tail = (max(column) for column in zip(*differences, strict=True))
+    return Difference(largest, mean, tail, len(differences))
+
+
+def _tried() -> Iterator[NDArray[np.float32]]:
+    """Dark pictures of `SIZES`, (N, 3, H, W): a slope with noise, always the same."""
+    random = np.random.default_rng(0)
+    for count, height, width in SIZES:
+        slope = np.linspace(0.01, 0.4, width, dtype=np.float32)
+        noise = random.normal(0, 0.02, (count, 3, height, width)).astype(np.float32)
+        yield np.clip(slope + noise, 0, 1)
+
+
+def _exposed(picture: Picture, metadata: Mapping[str, str]) -> NDArray[np.float32]:
+    """A picture as the network is given it: (1, 3, H, W)."""
+    seen = apply_gain(picture, auto_gain(picture)) if metadata["input"] == "exposed" else picture
+    return np.ascontiguousarray(seen.transpose(2, 0, 1)[None])
+
+
+def _loaded(network: str, resolved: Resolved) -> tuple[Network, dict[str, str]]:
+    """The network in torch, ready for inference, and what its file says."""
+    import torch
+
+    state, metadata = files.load(resolved.path, network)
+    with torch.random.fork_rng(devices=[]):
+        module = build(network)
+    module.load_state_dict(state, strict=True)
+    return module.eval().requires_grad_(False), metadata
+
+
+def _model(network: str, resolved: Resolved, module: Network, metadata: Mapping[str, str]) -> ModelProto:
+    """The graph in float32, with all that its file says."""
+    with installed():
+        import onnx
+        import onnxscript  # noqa: F401  # the exporter's own, imported here so that its lack is told
+    traits = descriptor(network)
+    model = onnx.helper.make_model(
+        framed(_traced(module, traits), traits, thumbnail=module.wants_thumbnail),
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        ir_version=graphs.IR_VERSION,
+        producer_name="lowlight",
+        producer_version=lowlight_cli.__version__,
+    )
+    onnx.helper.set_model_props(model, about(network, resolved, metadata, model))
+    onnx.checker.check_model(model)
+    return model
+
+
+def _tell(model: ModelProto, key: str, value: str) -> None:
+    """Change one entry of the metadata."""
+    for entry in model.metadata_props:
+        if entry.key == key:
+            entry.value = value
+
+
+def about(network: str, resolved: Resolved, metadata: Mapping[str, str], model: ModelProto) -> dict[str, str]:
+    """What the file says of itself, beside what the checkpoint says."""
+    licence = resolved.checkpoint.licence if resolved.checkpoint else metadata.get("licence", "unknown")
+    tag = resolved.checkpoint.tag if resolved.checkpoint else metadata.get("tag", "unknown")
+    return {
+        "format": graphs.FORMAT,
+        "network": network,
+        "tag": tag,
+        "weights": resolved.sha256,
+        "input": metadata["input"],
+        "range": "0..1 sRGB-encoded RGB",
+        "layout": "NCHW",
+        "stride": str(descriptor(network).stride),
+        "licence": licence,
+        "precision": "fp32",
+        "statistics": " ".join(sorted({name for node in model.graph.node for name in node.output if _named(name)})),
+    }
+
+
+def _named(name: str) -> bool:
+    return name.startswith("statistic_")
+
+
+# ------------------------------------------------------------------------------------------------------------ inside
+
+
+def _traced(network: Network, traits: Descriptor) -> GraphProto:
+    """The network alone: `padded` (and `thumbnail`) to `bright` and its statistics; batch norms folded."""
+    import torch
+    from torch import nn
+
+    from lowlight_cli.networks import statistics
+
+    class Told(nn.Module):
+        """The network and what it measures, in the order of a forward pass."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, padded: Tensor, thumbnail: Tensor | None = None) -> tuple[Tensor, ...]:
+            with statistics.recording() as held:
+                if thumbnail is None:
+                    bright: Tensor = self.network(padded)
+                else:  # else the crop's own thumbnail would stand for the whole
+                    bright = self.network.training_outputs(padded, thumbnail)["output"]  # type: ignore[call-arg]
+            return bright, *held.values
+
+    many = torch.export.Dim("pictures", min=1, max=2**16)
+    high, wide = (torch.export.Dim(name, min=-(-16 // traits.stride), max=2**20) for name in ("high", "wide"))
+    sizes: dict[str, Any] = {"padded": {0: many, 2: traits.stride * high, 3: traits.stride * wide}}
+    inputs = [torch.rand(2, 3, 5 * 16, 7 * 16)]  # no two lengths alike, so that none is taken for another
+    if network.wants_thumbnail:
+        sizes["thumbnail"] = {0: many}
+        inputs.append(torch.rand(2, 3, THUMBNAIL, THUMBNAIL))
+    told = Told().eval()
+    with statistics.recording() as held, torch.inference_mode():
+        network(inputs[0])
+    names = ["bright", *(f"statistic_{i:02}" for i in range(len(held.values)))]
+    with _quiet(), torch.no_grad():
+        exported = torch.export.export(told, tuple(inputs), dynamic_shapes=sizes, strict=False)
+        program = torch.onnx.export(
+            exported,
+            dynamo=True,
+            verbose=False,
+            opset_version=OPSET,
+            input_names=list(sizes),
+            output_names=names,
+            external_data=False,
+        )
+    assert program is not None
+    graph: GraphProto = program.model_proto.graph
+    return graph
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter tells of torch's own future and of packages that it does not need here; neither is a user's."""
+    log = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = log.level
+    log.setLevel(logging.ERROR)  # "torchvision is not installed"
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning, message=r".*LeafSpec")  # torch using torch
+            warnings.filterwarnings("ignore", category=DeprecationWarning)  # of typing and ast, by onnxscript
+            yield
+    finally:
+        log.setLevel(level)
+
+
+@contextlib.contextmanager
+def installed() -> Iterator[None]:
+    """Turn the lack of an optional package into one error that says how to get it.
+
+    Raises:
+        DeviceError: a package is missing.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise DeviceError(
+            f"{error.name or error} is not installed, which exporting needs: pip install 'lowlight-cli[cpu]'"
+        ) from error

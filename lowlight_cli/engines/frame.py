@@ -1,0 +1,201 @@
+"""What stands in an exported graph around the network, in ONNX's own text form: padding, thumbnail, cropping.
+
+A graph so takes a picture of any size, as the network in torch does, and needs nothing of us to be used elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from lowlight_cli.networks import Descriptor
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, NodeProto
+
+__all__ = ["THUMBNAIL", "framed"]
+
+THUMBNAIL: Final = 64
+"""Side of the thumbnail that some networks look at."""
+
+FRONT: Final = """
+front (float[N, 3, H, W] input) => (float[N, 3, P, Q] padded) {{
+    size = Shape <start = 2> (input)
+    height, width = Split <axis = 0, num_outputs = 2> (size)
+    step = Constant <value_ints = [{stride}]> ()
+    before = Constant <value_ints = [{before}]> ()
+    least = Constant <value_ints = [{minimum}]> ()
+    more = Add (size, before)
+    steps = Div (more, step)
+    multiple = Mul (steps, step)
+    wanted = Max (multiple, least)
+    lacking = Sub (wanted, size)
+    few = Less (lacking, size)
+    number = Cast <to = 7> (few)
+    all = ReduceMin <keepdims = 1> (number)
+    reflects = Cast <to = 9> (all)
+    wanted_height, wanted_width = Split <axis = 0, num_outputs = 2> (wanted)
+    one = Constant <value_ints = [1]> ()
+    last_row = Sub (height, one)
+    last_column = Sub (width, one)
+    {rows}
+    taller = Gather <axis = 2> (input, row)
+    tall = Concat <axis = 2> (input, taller)
+    {columns}
+    wider = Gather <axis = 3> (tall, column)
+    padded = Concat <axis = 3> (tall, wider)
+}}
+"""
+"""`networks.layers.pad`: by reflection, except where a side is too short to reflect. Only what is added is gathered."""
+
+ADDED: Final = """
+    {name}_from = Squeeze ({length})
+    {name}_to = Squeeze (wanted_{length})
+    {name}_step = Squeeze (one)
+    {name}s = Range ({name}_from, {name}_to, {name}_step)
+    {name}_twice = Add (last_{name}, last_{name})
+    {name}_reflected = Sub ({name}_twice, {name}s)
+    {name} = Where (reflects, {name}_reflected, last_{name})
+"""
+
+SMALL: Final = """
+small (float[N, 3, H, W] input) => (float[N, 3, 64, 64] thumbnail) {{
+    small_size = Shape <start = 2> (input)
+    small_height, small_width = Split <axis = 0, num_outputs = 2> (small_size)
+    cells = Constant <value_ints = [{cells}]> ()
+    zero = Constant <value_int = 0> ()
+    unit = Constant <value_int = 1> ()
+    until = Constant <value_int = {cells}> ()
+    upright = Constant <value_ints = [{cells}, 1]> ()
+    range = Range (zero, until, unit)
+    cell = Reshape (range, upright)
+    next = Add (cell, unit)
+    {rows}
+    {columns}
+    by_rows = MatMul (row_shares, input)
+    turned = Transpose <perm = [1, 0]> (column_shares)
+    thumbnail = MatMul (by_rows, turned)
+}}
+"""
+"""torch's adaptive average: cell i of 64 is the mean over floor(i L / 64) to ceil((i + 1) L / 64), as two products."""
+
+SHARES: Final = """
+    {name}_start = Mul (cell, small_{length})
+    {name}_first = Div ({name}_start, cells)
+    {name}_end = Mul (next, small_{length})
+    {name}_above = Sub (cells, unit)
+    {name}_raised = Add ({name}_end, {name}_above)
+    {name}_last = Div ({name}_raised, cells)
+    {name}_count = Squeeze (small_{length})
+    {name}_all = Range (zero, {name}_count, unit)
+    {name}_after = GreaterOrEqual ({name}_all, {name}_first)
+    {name}_before = Less ({name}_all, {name}_last)
+    {name}_inside = And ({name}_after, {name}_before)
+    {name}_mask = Cast <to = 1> ({name}_inside)
+    {name}_length = Sub ({name}_last, {name}_first)
+    {name}_divisor = Cast <to = 1> ({name}_length)
+    {name}_shares = Div ({name}_mask, {name}_divisor)
+"""
+
+BACK: Final = """
+back (float[N, 3, H, W] input, float[N, 3, P, Q] bright) => (float[N, 3, H, W] output) {
+    cut = Shape <start = 2> (input)
+    corner = Constant <value_ints = [0, 0]> ()
+    axes = Constant <value_ints = [2, 3]> ()
+    cropped = Slice (bright, corner, cut, axes)
+    black = Constant <value = float {0.0}> ()
+    white = Constant <value = float {1.0}> ()
+    output = Clip (cropped, black, white)
+}
+"""
+
+
+HALF: Final = """
+half (float[N, 3, H, W] large) => (float[N, 3, P, Q] small) {{
+    one = Constant <value_ints = [1]> ()
+    whole = Constant <value = float {{1.0}}> ()
+    height = Shape <start = 2, end = 3> (large)
+    width = Shape <start = 3, end = 4> (large)
+    rows = Constant <value = float[3, 1, 8, 1] {{{taps}, {taps}, {taps}}}> ()
+    columns = Constant <value = float[3, 1, 1, 8] {{{taps}, {taps}, {taps}}}> ()
+    row = Constant <value = float[1, 1, 8, 1] {{{taps}}}> ()
+    column = Constant <value = float[1, 1, 1, 8] {{{taps}}}> ()
+    upright = Concat <axis = 0> (one, one, height, one)
+    lying = Concat <axis = 0> (one, one, one, width)
+    high = Expand (whole, upright)
+    wide = Expand (whole, lying)
+    high_sum = Conv <strides = [2, 1], pads = [3, 0, 3, 0]> (high, row)
+    wide_sum = Conv <strides = [1, 2], pads = [0, 3, 0, 3]> (wide, column)
+    lower = Conv <strides = [2, 1], pads = [3, 0, 3, 0], group = 3> (large, rows)
+    both = Conv <strides = [1, 2], pads = [0, 3, 0, 3], group = 3> (lower, columns)
+    inside = Mul (high_sum, wide_sum)
+    small = Div (both, inside)
+}}
+"""
+"""torch's bicubic, antialiased, to half of even sides, as convolutions: a runtime that ignores `antialias` is off by
+twenty grey levels. At the borders, taps outside the picture count for nothing."""
+
+TAPS: Final = ", ".join(
+    str(((1.5 * x - 2.5) * x * x + 1 if x <= 1 else ((-0.5 * x + 2.5) * x - 4) * x + 2) / 2)
+    for x in (abs(2 * tap - 7) / 4 for tap in range(8))
+)
+"""Keys' cubic with a = -0.5, stretched by two, at the eight pixels that a new one is made of."""
+
+
+def framed(core: GraphProto, traits: Descriptor, *, thumbnail: bool) -> GraphProto:
+    """The network between padding and cropping: `input` to `output`, (N, 3, H, W), any N, H, W from 1 on, in [0, 1].
+
+    Args:
+        core: `padded` (N, 3, H', W'), and `thumbnail` (N, 3, 64, 64) where wanted, to `bright` like `padded`
+            and to what the network measures, which stays in the graph under its name.
+        traits: of the network.
+        thumbnail: whether `core` takes one.
+    """
+    from onnx import TensorProto, helper, parser
+
+    from lowlight_cli.networks.layers import MINIMUM
+
+    rows, columns = ({"name": "row", "length": "height"}, {"name": "column", "length": "width"})
+    front = parser.parse_graph(
+        FRONT.format(
+            stride=traits.stride,
+            before=traits.stride - 1,
+            minimum=MINIMUM,
+            rows=ADDED.format(**rows),
+            columns=ADDED.format(**columns),
+        )
+    )
+    nodes: list[NodeProto] = [*front.node]
+    if thumbnail:
+        shares = SMALL.format(cells=THUMBNAIL, rows=SHARES.format(**rows), columns=SHARES.format(**columns))
+        nodes += parser.parse_graph(shares).node
+    for node in core.node:
+        nodes += _half(node) if any(each.name == "antialias" and each.i for each in node.attribute) else [node]
+    nodes += parser.parse_graph(BACK).node
+    for number, node in enumerate(nodes):
+        node.name = f"{node.op_type}_{number}"
+        del node.metadata_props[:]  # where in torch's sources each came from
+        node.doc_string = ""
+    measured = [each for each in core.output if each.name != "bright"]
+    for each in measured:
+        each.type.tensor_type.shape.dim[0].dim_param = "N"
+    picture: list[str | int | None] = ["N", 3, "H", "W"]
+    return helper.make_graph(
+        nodes,
+        traits.name,
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, picture)],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, picture)],
+        initializer=core.initializer,
+        value_info=measured,
+    )
+
+
+def _half(resize: NodeProto) -> list[NodeProto]:
+    """The nodes that stand for one `Resize` with antialiasing."""
+    from onnx import parser
+
+    given = {"large": resize.input[0], "small": resize.output[0]}
+    nodes = list(parser.parse_graph(HALF.format(taps=TAPS)).node)
+    for node in nodes:
+        for names in (node.input, node.output):
+            names[:] = [given.get(name, f"half_{name}") for name in names]
+    return nodes

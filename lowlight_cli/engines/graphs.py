@@ -1,0 +1,102 @@
+"""Exported graphs on this machine: kept by the hash of their weights, so that torch is needed once. No torch here.
+
+A graph's file is called after its network, its weights and the code that made it, and after its own content: what is
+damaged is not found, and made again.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from pathlib import Path
+from typing import Final
+
+from lowlight_cli import networks
+from lowlight_cli.weights import disk, fetch
+
+__all__ = ["FORMAT", "IR_VERSION", "find", "keep", "parts", "smallest"]
+
+FORMAT: Final = "lowlight-graph-1"
+
+IR_VERSION: Final = 10
+"""What ONNX Runtime reads from 1.20 on."""
+
+
+def folder() -> Path:
+    """Where graphs are kept; it need not exist."""
+    return fetch.cache_folder().with_name("graphs")
+
+
+def find(network: str, weights: str, precision: str = "fp32") -> Path | None:
+    """The graph that was made of these weights; None where there is none, or a damaged one.
+
+    Args:
+        network: its name.
+        weights: their sha256.
+        precision: what the graph computes in.
+    """
+    for path in sorted(folder().glob(f"{_stem(network, weights, precision)}-*.onnx")):
+        if path.stem.endswith(disk.sha256(path)):
+            return path
+    return None
+
+
+def keep(data: bytes, network: str, weights: str, precision: str = "fp32") -> Path:
+    """Put a graph where `find` finds it, whole or not at all; older ones of the same weights go.
+
+    Raises:
+        OutputError: the folder cannot be written.
+        ResourceError: the disk is full.
+    """
+    stem = _stem(network, weights, precision)
+    target = folder() / f"{stem}-{hashlib.sha256(data).hexdigest()}.onnx"
+    with disk.replaced(target) as part:
+        part.write_bytes(data)
+    for path in folder().glob(f"{stem.rpartition('-')[0]}-*.onnx"):
+        if path != target:
+            path.unlink(missing_ok=True)
+    return target
+
+
+def parts(path: Path) -> tuple[bytes, bytes]:
+    """Two graphs out of one, cut at its statistics.
+
+    Returns:
+        measure: `input` to the statistics; replay: `input` and the statistics to `output`.
+    """
+    import onnx
+    from onnx.utils import Extractor
+
+    model = onnx.load(path)
+    names = {entry.key: entry.value for entry in model.metadata_props}["statistics"].split()
+    cut = Extractor(model)
+    measure = cut.extract_model(["input"], names)
+    replay = cut.extract_model(["input", *names], ["output"])
+    return measure.SerializeToString(), replay.SerializeToString()
+
+
+def smallest() -> bytes:
+    """A graph of one node, to try a runtime with."""
+    from onnx import parser
+
+    head = f'<ir_version: {IR_VERSION}, opset_import: ["" : 18]>'
+    body = "smallest (float[N, 3, H, W] input) => (float[N, 3, H, W] output) { output = Relu (input) }"
+    data: bytes = parser.parse_model(head + body).SerializeToString()
+    return data
+
+
+def _stem(network: str, weights: str, precision: str) -> str:
+    """`network-precision-weights-code`: another version of the network's code is another graph."""
+    return f"{network}-{precision}-{weights[:24]}-{_code(network)}"
+
+
+@functools.cache
+def _code(network: str) -> str:
+    """A hash over the sources that decide what a graph computes."""
+    room, here = Path(networks.__file__).parent, Path(__file__).parent
+    module = networks.descriptor(network).factory.partition(":")[0]
+    sources = (room / f"{module}.py", room / "layers.py", room / "statistics.py", here / "export.py")
+    digest = hashlib.sha256()
+    for source in sources:
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:12]

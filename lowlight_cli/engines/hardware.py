@@ -1,0 +1,44 @@
+"""What this machine has, found out without importing torch: so that choosing an engine costs nothing."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+__all__ = ["bf16", "gpu", "installed"]
+
+
+def bf16() -> bool | None:
+    """Whether the CPU multiplies bfloat16 itself (AVX-512 BF16 or AMX); None where the system does not say."""
+    try:
+        words = Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return None
+    return "avx512_bf16" in words or "amx_bf16" in words
+
+
+def gpu() -> bool:
+    """Whether torch may find a GPU here: Apple's, one with a driver for CUDA, or any where torch is built for ROCm."""
+    if sys.platform == "darwin":
+        return True
+    try:
+        build = version("torch")
+    except PackageNotFoundError:
+        return False
+    if "+cpu" in build:
+        return False
+    if "rocm" in build:
+        return True
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def installed(*packages: str) -> bool:
+    """Whether all of these can be imported, without doing so."""
+    return all(importlib.util.find_spec(package) for package in packages)

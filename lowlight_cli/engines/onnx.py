@@ -1,0 +1,219 @@
+"""ONNX Runtime: a network's exported graph on a CPU, on CUDA, or through TensorRT. torch is needed once, to export.
+
+The runtime lists providers that it cannot load and falls back without a word. Here, what a session really took is
+looked at, and another one than was meant is an error. The only file that imports onnxruntime.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lowlight_cli.engines import Tiling, graphs, memory, tiling
+from lowlight_cli.errors import DeviceError, WeightsError
+from lowlight_cli.weights import disk
+
+try:
+    import onnxruntime
+except ImportError as error:
+    raise DeviceError(
+        "engine 'onnx' needs ONNX Runtime: pip install 'lowlight-cli[cpu]', or 'lowlight-cli[gpu]' for NVIDIA"
+    ) from error
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from lowlight_cli.weights.fetch import Resolved
+
+__all__ = ["PROVIDERS", "OnnxEngine", "attempt", "choose_precision", "devices", "half", "load", "opened", "session"]
+
+PROVIDERS: Final = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+"""Kind of device to what the runtime calls it."""
+
+FATAL: Final = 4
+"""Of the runtime's levels of log: it tells on stderr what it raises too."""
+
+
+@dataclass(frozen=True)
+class OnnxEngine:
+    """A graph in ONNX Runtime. The fields are those of `engines.Engine`."""
+
+    network: str
+    device: str
+    precision: str
+    why: str
+    metadata: Mapping[str, str]
+    provider: str
+    path: Path = field(repr=False)
+    whole: onnxruntime.InferenceSession = field(repr=False)
+    tiling: Tiling = field(default_factory=Tiling)
+    name: str = "onnx"
+
+    def run(self, batch: NDArray[np.float32], on_tiles: Callable[[int], None] | None = None) -> NDArray[np.float32]:
+        """Enhance (N, H, W, 3) in [0, 1], float32, to the same shape, clamped to [0, 1]; whole or in tiles."""
+        return tiling.run(self, batch, on_tiles)
+
+    def forward(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """One pass through the network."""
+        return tiling.nhwc(self._run(self.whole, batch, {})[0])
+
+    def measure(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """What the network measures of one whole picture, by name."""
+        first, _ = self._parts
+        names = [output.name for output in first.get_outputs()]
+        return dict(zip(names, self._run(first, batch, {}), strict=True))
+
+    def replay(self, measured: Mapping[str, NDArray[np.float32]], batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Enhance a tile under what was measured."""
+        return tiling.nhwc(self._run(self._parts[1], batch, measured)[0])
+
+    def free(self) -> int | None:
+        """Bytes of main memory that are left; of a GPU the runtime does not tell, and running out is what counts."""
+        return memory.left(self.tiling.memory) if self.device == "cpu" else self.tiling.memory
+
+    @functools.cached_property
+    def _parts(self) -> tuple[onnxruntime.InferenceSession, onnxruntime.InferenceSession]:
+        """What measures and what replays, made when the first picture is cut."""
+        measure, replay = graphs.parts(self.path)
+        return session(measure, self.device), session(replay, self.device)
+
+    def _run(
+        self, graph: onnxruntime.InferenceSession, batch: NDArray[np.float32], more: Mapping[str, NDArray[np.float32]]
+    ) -> list[NDArray[np.float32]]:
+        _, height, width, _ = batch.shape
+        with tiling.translated(self.network, self.device, f"{width}x{height}"):
+            results: list[NDArray[np.float32]] = graph.run(None, {"input": tiling.nchw(batch), **more})
+            return results
+
+
+def load(
+    network: str,
+    resolved: Resolved,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    tiling: Tiling | None = None,
+    why: str = "",
+) -> OnnxEngine:
+    """See `engines.load`. Exports the network where no graph of these weights is kept yet."""
+    place = "cpu" if device == "auto" else device
+    kind = place.partition(":")[0]
+    if kind not in PROVIDERS:
+        raise DeviceError(f"engine 'onnx' does not run on {device!r}: use --engine torch, or --device cpu")
+    chosen = choose_precision(precision, kind)
+    path = graphs.find(network, resolved.sha256, chosen)
+    if path is None:
+        from lowlight_cli.engines import export
+
+        path = export.kept(network, resolved, chosen)
+    whole = session(path, place)
+    metadata = whole.get_modelmeta().custom_metadata_map
+    return OnnxEngine(
+        network,
+        place if kind == "cpu" or ":" in place else f"{place}:0",
+        chosen,
+        why,
+        metadata,
+        whole.get_providers()[0],
+        path,
+        whole,
+        tiling or Tiling(),
+    )
+
+
+def devices() -> list[str]:
+    """The devices that this build of the runtime knows; whether they are there, a session tells."""
+    here = onnxruntime.get_available_providers()
+    return [kind for kind, provider in PROVIDERS.items() if provider in here]
+
+
+def attempt(device: str) -> None:
+    """Run a graph of one node on a device.
+
+    Raises:
+        DeviceError: it is not to be had.
+    """
+    session(graphs.smallest(), device).run(None, {"input": np.zeros((1, 3, 8, 8), np.float32)})
+
+
+def choose_precision(wanted: str, kind: str) -> str:
+    """The precision that is meant on a `kind` of device.
+
+    Raises:
+        DeviceError: the runtime would not compute in it.
+    """
+    if wanted == "bf16" or (wanted == "fp16" and kind == "cpu"):
+        raise DeviceError(
+            f"engine 'onnx' does not compute in {wanted} on {kind}: use --precision fp32, or --engine torch"
+        )
+    return "fp32" if wanted == "auto" else wanted
+
+
+def opened(graph: bytes) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """A graph as a function of (N, 3, H, W), on the CPU: to try it."""
+    ready = session(graph)
+
+    def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        result: NDArray[np.float32] = ready.run(None, {"input": batch})[0]
+        return result
+
+    return run
+
+
+def half(model: ModelProto) -> ModelProto:
+    """The same graph in float16 but for its input, its output, and what the runtime's own converter leaves alone."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    converted: ModelProto = convert_float_to_float16(model, keep_io_types=True)
+    return converted
+
+
+def session(graph: Path | bytes, device: str = "cpu") -> onnxruntime.InferenceSession:
+    """A graph, ready on `device`: `cpu`, `cuda[:N]` or `tensorrt[:N]`.
+
+    Raises:
+        DeviceError: the device is not to be had; what the runtime would have taken in its place is never used.
+        WeightsError: the graph cannot be read.
+    """
+    kind, _, number = device.partition(":")
+    wanted = PROVIDERS[kind]
+    here = onnxruntime.get_available_providers()
+    if wanted not in here:
+        raise DeviceError(
+            f"device {device!r} is not to be had, this ONNX Runtime has {', '.join(here)}: "
+            "pip uninstall onnxruntime, then pip install 'lowlight-cli[gpu]'"
+        )
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = FATAL
+    if threads := os.environ.get("OMP_NUM_THREADS", ""):  # as torch and OpenVINO heed it
+        options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0
+    places: Sequence[tuple[str, dict[str, Any]]] = [(wanted, {})]
+    if kind != "cpu":
+        onnxruntime.preload_dlls()
+        places = [(wanted, {"device_id": int(number or 0)})]
+    try:
+        made = onnxruntime.InferenceSession(
+            graph if isinstance(graph, bytes) else str(graph), options, providers=places
+        )
+    except Exception as error:  # the runtime has a class an error code, all of them Exceptions
+        if kind == "cpu":
+            raise WeightsError(f"ONNX Runtime cannot read {_name(graph)}: {disk.first_line(error)}") from error
+        raise DeviceError(f"device {device!r} is not to be had: {disk.first_line(error)}") from error
+    if (taken := made.get_providers()[0]) != wanted:
+        raise DeviceError(f"device {device!r} is not to be had, ONNX Runtime fell back to {taken}: look at its drivers")
+    return made
+
+
+def _name(graph: Path | bytes) -> str:
+    return "the graph" if isinstance(graph, bytes) else str(graph)

@@ -1,0 +1,169 @@
+"""OpenVINO: a network's exported graph on a CPU, in bfloat16 where the CPU has it. The only file that imports openvino.
+
+It reads the same graph as ONNX Runtime, and computes in bfloat16 by itself where it can, unless it is told not to: what
+it is to compute in is always told, and looked at.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lowlight_cli.engines import Tiling, graphs, memory, tiling
+from lowlight_cli.errors import DeviceError, WeightsError
+from lowlight_cli.networks import descriptor
+from lowlight_cli.weights import disk
+
+try:
+    import openvino
+except ImportError as error:
+    raise DeviceError("engine 'openvino' needs OpenVINO: pip install 'lowlight-cli[cpu]'") from error
+
+if TYPE_CHECKING:
+    from lowlight_cli.weights.fetch import Resolved
+
+__all__ = ["OpenVinoEngine", "attempt", "choose_precision", "compiled", "devices", "load"]
+
+HINTS: Final = {"fp32": "f32", "bf16": "bf16"}
+"""Precision to what the runtime calls it."""
+
+
+@dataclass(frozen=True)
+class OpenVinoEngine:
+    """A graph in OpenVINO. The fields are those of `engines.Engine`."""
+
+    network: str
+    device: str
+    precision: str
+    why: str
+    metadata: Mapping[str, str]
+    path: Path = field(repr=False)
+    whole: openvino.CompiledModel = field(repr=False)
+    tiling: Tiling = field(default_factory=Tiling)
+    name: str = "openvino"
+    provider: str = "CPU"
+
+    def run(self, batch: NDArray[np.float32], on_tiles: Callable[[int], None] | None = None) -> NDArray[np.float32]:
+        """Enhance (N, H, W, 3) in [0, 1], float32, to the same shape, clamped to [0, 1]; whole or in tiles."""
+        return tiling.run(self, batch, on_tiles)
+
+    def forward(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """One pass through the network."""
+        return tiling.nhwc(self._run(self.whole, batch, {})["output"])
+
+    def measure(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """What the network measures of one whole picture, by name."""
+        return self._run(self._parts[0], batch, {})
+
+    def replay(self, measured: Mapping[str, NDArray[np.float32]], batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Enhance a tile under what was measured."""
+        return tiling.nhwc(self._run(self._parts[1], batch, measured)["output"])
+
+    def free(self) -> int | None:
+        """Bytes of main memory, or of the budget, that are left; None where nobody knows."""
+        return memory.left(self.tiling.memory)
+
+    @functools.cached_property
+    def _parts(self) -> tuple[openvino.CompiledModel, openvino.CompiledModel]:
+        """What measures and what replays, made when the first picture is cut."""
+        measure, replay = graphs.parts(self.path)
+        return compiled(measure, self.precision), compiled(replay, self.precision)
+
+    def _run(
+        self, graph: openvino.CompiledModel, batch: NDArray[np.float32], more: Mapping[str, NDArray[np.float32]]
+    ) -> dict[str, NDArray[np.float32]]:
+        """The graph's outputs by name. A request of its own for each call: several threads may run at once."""
+        _, height, width, _ = batch.shape
+        with tiling.translated(self.network, self.device, f"{width}x{height}"):
+            request = graph.create_infer_request()
+            results = request.infer({"input": tiling.nchw(batch), **more}, share_inputs=True)
+            return {output.any_name: results[output] for output in graph.outputs}
+
+
+def load(
+    network: str,
+    resolved: Resolved,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    tiling: Tiling | None = None,
+    why: str = "",
+) -> OpenVinoEngine:
+    """See `engines.load`. Exports the network where no graph of these weights is kept yet."""
+    if device not in ("auto", "cpu"):
+        raise DeviceError(f"engine 'openvino' does not run on {device!r}: use --engine torch, or --device cpu")
+    chosen = choose_precision(precision, safe=descriptor(network).bf16)
+    path = graphs.find(network, resolved.sha256)
+    if path is None:
+        from lowlight_cli.engines import export
+
+        path = export.kept(network, resolved)
+    reasons = [why] if why else []
+    if precision == "auto" and chosen == "bf16":
+        reasons.append("the CPU has bf16")
+    metadata = disk.inspect(resolved.path).metadata
+    whole = compiled(path, chosen)
+    return OpenVinoEngine(network, "cpu", chosen, ", ".join(reasons), metadata, path, whole, tiling or Tiling())
+
+
+def devices() -> list[str]:
+    """The devices that we use of this runtime."""
+    return ["cpu"]
+
+
+def attempt(device: str) -> None:
+    """Run a graph of one node on a device; only `cpu` is one.
+
+    Raises:
+        DeviceError: it is not to be had.
+    """
+    compiled(graphs.smallest(), "fp32").create_infer_request().infer({"input": np.zeros((1, 3, 8, 8), np.float32)})
+
+
+def choose_precision(wanted: str, *, safe: bool) -> str:
+    """The precision that is meant; `auto` is bf16 where the CPU has it and the network keeps its picture in it.
+
+    Raises:
+        DeviceError: the runtime would not compute in it.
+    """
+    has = "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if wanted == "auto":
+        return "bf16" if safe and has else "fp32"
+    if wanted not in HINTS or (wanted == "bf16" and not has):
+        raise DeviceError(
+            f"engine 'openvino' does not compute in {wanted} on this CPU: use --precision fp32, or --engine torch"
+        )
+    return wanted
+
+
+def compiled(graph: Path | bytes, precision: str) -> openvino.CompiledModel:
+    """A graph, ready on the CPU.
+
+    Raises:
+        DeviceError: the runtime would compute in something else.
+        WeightsError: the graph cannot be read.
+    """
+    settings: dict[str, object] = {"INFERENCE_PRECISION_HINT": HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
+    if (threads := os.environ.get("OMP_NUM_THREADS", "")).isdecimal():  # as torch and ONNX Runtime heed it
+        settings["INFERENCE_NUM_THREADS"] = int(threads)
+    try:
+        read = _core().read_model(graph) if isinstance(graph, bytes) else _core().read_model(str(graph))
+        made = _core().compile_model(read, "CPU", settings)
+    except RuntimeError as error:
+        raise WeightsError(f"OpenVINO cannot read the graph: {disk.first_line(error)}") from error
+    taken = made.get_property("INFERENCE_PRECISION_HINT").to_string()
+    if taken != HINTS[precision]:
+        raise DeviceError(f"OpenVINO computes in {taken}, not in {precision}: use --engine torch")
+    return made
+
+
+@functools.cache
+def _core() -> openvino.Core:
+    return openvino.Core()

@@ -1,0 +1,177 @@
+"""A picture whole where it fits, in tiles where it does not: what every engine does around its network.
+
+An engine brings its passes, here is when each is called. What a network measures of the whole picture is measured once,
+on a reduced copy, and replayed in every tile. Running out of memory is one error, however a runtime says it; smaller
+tiles follow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lowlight_cli import tiles
+from lowlight_cli.engines import Tiling, memory
+from lowlight_cli.errors import ResourceError
+from lowlight_cli.networks import descriptor
+
+__all__ = ["LARGEST_TILE", "OVERLAP", "REDUCED", "SMALLEST_TILE", "Passes", "nchw", "nhwc", "run", "translated"]
+
+Batch = NDArray[np.float32]
+
+OVERLAP: Final = 64
+"""Pixels around a tile for networks with statistics: past it, what a pixel changes is under a thousandth of a level."""
+
+SMALLEST_TILE: Final = 512
+LARGEST_TILE: Final = 2048
+"""Sides of tiles: below the first the overlap is most of the work, above the second nothing is won."""
+
+REDUCED = 1024**2
+"""Pixels of the copy on which statistics are taken, where as many fit; as many as in a tile, where that is more."""
+
+OUT_OF_MEMORY: Final = (
+    *("out of memory", "can't allocate memory", "not enough memory", "bad allocation", "bad_alloc"),
+    *("failed to allocate memory", "could not allocate", "cannot allocate memory", "length_error"),
+)
+"""How allocators say it where they raise no MemoryError: torch's, ONNX Runtime's, OpenVINO's."""
+
+
+class Passes(Protocol):
+    """What an engine brings. All pictures are (N, H, W, 3) float32 in [0, 1], results too.
+
+    Each pass raises `ResourceError` where the device has not the memory.
+    """
+
+    @property
+    def network(self) -> str: ...  # noqa: D102
+    @property
+    def precision(self) -> str: ...  # noqa: D102
+    @property
+    def device(self) -> str: ...  # noqa: D102
+    @property
+    def tiling(self) -> Tiling: ...  # noqa: D102
+
+    def forward(self, batch: Batch) -> Batch:
+        """Enhance pictures that are whole."""
+        ...
+
+    def measure(self, batch: Batch) -> Any:
+        """What the network measures of one whole picture, for `replay`."""
+        ...
+
+    def replay(self, measured: Any, batch: Batch) -> Batch:
+        """Enhance one tile under what was measured."""
+        ...
+
+    def free(self) -> int | None:
+        """Bytes that the device has left for this process; None where nobody knows."""
+        ...
+
+
+def run(engine: Passes, batch: Batch, on_tiles: Callable[[int], None] | None = None) -> Batch:
+    """Enhance (N, H, W, 3) as `engines.Engine.run` says.
+
+    What does not fit into the free memory whole runs in tiles; what runs out of memory all the same begins again with
+    tiles of half the size. `engine.tiling` may want it otherwise.
+
+    Raises:
+        ResourceError: not even the smallest tiles fit, or whole was wanted and does not.
+    """
+    _, height, width, _ = batch.shape
+    side, told = engine.tiling.side, on_tiles or (lambda _: None)
+    free = engine.free()
+    pixels, area = memory.affordable(engine.network, engine.precision, free), batch.size // 3
+    if side == 0 and area > pixels:
+        needed = memory.needed(engine.network, engine.precision, area)
+        raise ResourceError(
+            f"{engine.network} needs {needed / 1e9:.1f} GB for {width}x{height} whole, "
+            f"{(free or 0) / 1e9:.1f} GB are left: leave out --tile off, or {_remedy(engine)}"
+        )
+    if area <= pixels and max(height, width) <= (side or max(height, width)):
+        told(1)
+        try:
+            return engine.forward(batch)
+        except ResourceError:
+            if side == 0:
+                raise
+        pixels = height * width // 2
+    elif free is not None:  # the result is whole, whatever the tiles are
+        pixels = memory.affordable(engine.network, engine.precision, free - batch.nbytes)
+    longest = side or LARGEST_TILE
+    while pixels >= min(SMALLEST_TILE, longest) ** 2:
+        with contextlib.suppress(ResourceError):
+            bright = np.empty_like(batch)
+            for picture, result in zip(batch, bright, strict=True):
+                _in_tiles(engine, picture, result, pixels, min(math.isqrt(pixels), longest), told)
+            return bright
+        pixels //= 2
+    raise ResourceError(
+        f"{engine.device} has too little memory left for {engine.network}, even in tiles: {_remedy(engine)}"
+    )
+
+
+def _in_tiles(
+    engine: Passes, picture: Batch, result: Batch, pixels: int, side: int, told: Callable[[int], None]
+) -> None:
+    """Fill `result` from `picture`, (H, W, 3), tile by tile, under the statistics of a reduced copy.
+
+    Exact for networks without statistics of the whole picture; for the others as exact as the reduced copy.
+    """
+    import cv2  # a tenth of a second that most pictures need not spend
+
+    traits = descriptor(engine.network)
+    height, width, _ = picture.shape
+    overlap = OVERLAP if traits.radius is None else traits.radius
+    cut = tiles.plan(height, width, side, overlap, traits.stride)
+    told(len(cut))
+    if traits.radius is not None:
+        for tile in cut:
+            tile.keep(engine.forward(tile.cut(picture)[None])[0], result)
+        return
+    small_height, small_width = tiles.reduced_size(height, width, min(pixels, max(side * side, REDUCED)))
+    small = cv2.resize(picture, (small_width, small_height), interpolation=cv2.INTER_AREA)
+    measured = engine.measure(np.asarray(small, np.float32)[None])
+    for tile in cut:
+        tile.keep(engine.replay(measured, tile.cut(picture)[None])[0], result)
+
+
+def _remedy(engine: Passes) -> str:
+    first = "raise --memory" if engine.tiling.memory else "close other programs"
+    return f"{first}, use a smaller model, or another --device"
+
+
+@contextlib.contextmanager
+def translated(network: str, device: str, size: str, clean: Callable[[], None] | None = None) -> Iterator[None]:
+    """Turn every way of running out of memory into one error; no half-filled result survives it.
+
+    Args:
+        network: for the message.
+        device: for the message.
+        size: of the picture, for the message.
+        clean: called before the error is raised, to give back what the device still holds.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError and OpenVINO's are RuntimeErrors
+        if isinstance(error, RuntimeError) and not any(sign in str(error).lower() for sign in OUT_OF_MEMORY):
+            raise
+        if clean:
+            clean()
+        raise ResourceError(
+            f"{device} ran out of memory with {network} on {size}: use a smaller model or picture, or another --device"
+        ) from error
+
+
+def nchw(batch: Batch) -> Batch:
+    """(N, H, W, C) as (N, C, H, W), contiguous, for runtimes that take no views."""
+    return np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
+
+
+def nhwc(batch: Batch) -> Batch:
+    """(N, C, H, W) as (N, H, W, C), contiguous."""
+    return np.ascontiguousarray(batch.transpose(0, 2, 3, 1))

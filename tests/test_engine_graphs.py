@@ -1,0 +1,424 @@
+"""Exported graphs: the same picture as torch gives at any size, kept by their weights, run by engines without torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Ran, environment
+from numpy.typing import NDArray
+
+from lowlight_cli import engines
+from lowlight_cli.engines import Tiling, graphs, hardware
+from lowlight_cli.errors import DeviceError, ResourceError, WeightsError
+from lowlight_cli.networks import NETWORKS, build
+from lowlight_cli.weights import disk, files
+from lowlight_cli.weights.fetch import Resolved
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxscript")
+pytest.importorskip("onnxruntime")
+
+RUNTIMES = ("onnx", "openvino")
+SIZES = [(1, 1, 1), (1, 16, 13), (1, 7, 45), (3, 33, 50), (1, 65, 97)]
+"""Pictures, height and width: shorter than a stride, than the shortest side, of several pictures, of no stride."""
+
+
+@pytest.fixture
+def resolved(seeded: Callable[[str], Path]) -> Callable[[str], Resolved]:
+    """The seeded weights of a network, their graph exported and kept."""
+
+    def find(network: str = "dgaf") -> Resolved:
+        from lowlight_cli.engines import export
+
+        found = Resolved(seeded(network), disk.sha256(seeded(network)), None)
+        if graphs.find(network, found.sha256) is None:
+            export.kept(network, found)
+        return found
+
+    return find
+
+
+@pytest.fixture
+def load(resolved: Callable[[str], Resolved]) -> Callable[..., Any]:
+    def loaded(engine: str, network: str = "dgaf", **options: Any) -> engines.Engine:
+        if engine != "torch":
+            pytest.importorskip({"onnx": "onnxruntime"}.get(engine, engine))
+        return engines.load(network, resolved(network), engine=engine, **options)
+
+    return loaded
+
+
+def pictures(count: int, height: int, width: int) -> NDArray[np.float32]:
+    """Dark pictures, each of another brightness."""
+    random = np.random.default_rng(height)
+    scale = np.linspace(0.1, 0.5, count, dtype=np.float32)[:, None, None, None]
+    return random.random((count, height, width, 3), np.float32) ** 2 * scale
+
+
+def graph_of(network: str, weights: Resolved) -> Any:
+    path = graphs.find(network, weights.sha256)
+    assert path
+    return onnx.load(path)
+
+
+def same_as_torch(load: Callable[..., Any], engine: str, network: str) -> None:
+    """Every size, and several pictures at once, each under its own statistics."""
+    torch, other = load("torch", network, precision="fp32"), load(engine, network, precision="fp32")
+    for size in SIZES:
+        batch = pictures(*size)
+        wanted, found = torch.run(batch), other.run(batch)
+        assert found.shape == batch.shape and found.dtype == np.float32
+        assert np.abs(found - wanted).max() * 255 < 0.1, size
+
+
+def without_training(network: str, weights: Resolved) -> None:
+    """No batch norm, no value that only training has: those of the layers that inference goes through."""
+    model = graph_of(network, weights)
+    kinds = Counter(node.op_type for node in model.graph.node)
+    assert not kinds.keys() & {"BatchNormalization", "Dropout", "Identity"}
+    held = sum(int(np.prod(each.dims)) for each in model.graph.initializer)
+    assert held == pytest.approx(NETWORKS[network].parameters * 1e6, rel=0.03)
+
+
+# ------------------------------------------------------------------------------------------------------------ graphs
+
+
+@pytest.mark.parametrize("network", ["dgaf", "frlie"])
+@pytest.mark.parametrize("engine", RUNTIMES)
+def test_the_same_picture(load: Callable[..., Any], engine: str, network: str) -> None:
+    same_as_torch(load, engine, network)
+
+
+@pytest.mark.parametrize("network", ["dgaf", "frlie"])
+def test_nothing_that_only_training_needs(resolved: Callable[[str], Resolved], network: str) -> None:
+    without_training(network, resolved(network))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", [name for name in NETWORKS if name not in ("dgaf", "frlie")])
+def test_the_other_networks(load: Callable[..., Any], resolved: Callable[[str], Resolved], network: str) -> None:
+    without_training(network, resolved(network))
+    for engine in RUNTIMES:
+        same_as_torch(load, engine, network)
+        half = engines.load(network, resolved(network), engine=engine)
+        batch = pictures(1, 65, 97)
+        assert np.abs(half.run(batch) - load("torch", network, precision="fp32").run(batch)).mean() * 255 < 0.5
+
+
+def test_what_a_graph_says_of_itself(resolved: Callable[[str], Resolved]) -> None:
+    weights = resolved("dgaf")
+    model = graph_of("dgaf", weights)
+    told = {entry.key: entry.value for entry in model.metadata_props}
+    assert told == {
+        "format": "lowlight-graph-1",
+        "network": "dgaf",
+        "tag": "seeded",
+        "weights": weights.sha256,
+        "input": "as-is",
+        "range": "0..1 sRGB-encoded RGB",
+        "layout": "NCHW",
+        "stride": "4",
+        "licence": "unknown",
+        "precision": "fp32",
+        "statistics": "statistic_00",
+    }
+    (value,), (result,) = model.graph.input, model.graph.output
+    for each, name in ((value, "input"), (result, "output")):
+        assert each.name == name
+        assert [d.dim_param or d.dim_value for d in each.type.tensor_type.shape.dim] == ["N", 3, "H", "W"]
+    assert not any(each.external_data for each in model.graph.initializer)  # one file
+
+
+def test_what_differs_is_refused(resolved: Callable[[str], Resolved]) -> None:
+    """The comparison sees a network that computes something else, and the bounds tell what is too much."""
+    from lowlight_cli.engines import export
+    from lowlight_cli.engines import onnx as runtime
+
+    path = graphs.find("dgaf", resolved("dgaf").sha256)
+    assert path
+    other = build("dgaf").eval()
+    batch = np.ascontiguousarray(pictures(1, 40, 40).transpose(0, 3, 1, 2))
+    off = export.compared(other, runtime.opened(path.read_bytes()), [batch])
+    assert off.largest > 1 and not off.holds("fp32")
+    assert export.Difference(0.9, 0.1, 0.5, 5).holds("fp32")
+    assert not export.Difference(1.1, 0.1, 0.5, 5).holds("fp32")
+    assert export.Difference(30, 0.5, 4, 5).holds("int8")
+    assert not export.Difference(5, 0.6, 4, 5).holds("int8")
+    assert not export.Difference(5, 0.5, 4.1, 5).holds("fp16")
+
+
+# ------------------------------------------------------------------------------------------------------------- cache
+
+
+def test_a_damaged_graph_is_none(resolved: Callable[[str], Resolved], tmp_path: Path, monkeypatch: Any) -> None:
+    weights = resolved("dgaf")
+    path = graphs.find("dgaf", weights.sha256)
+    assert path
+    monkeypatch.setenv("LOWLIGHT_CACHE", str(tmp_path))
+    copy = tmp_path / "graphs" / path.name
+    copy.parent.mkdir()
+    shutil.copy(path, copy)
+    assert graphs.find("dgaf", weights.sha256) == copy
+    data = bytearray(copy.read_bytes())
+    data[len(data) // 2] ^= 1
+    copy.write_bytes(data)
+    assert graphs.find("dgaf", weights.sha256) is None
+    again = graphs.keep(path.read_bytes(), "dgaf", weights.sha256)
+    assert [each.name for each in copy.parent.iterdir()] == [again.name] == [path.name]
+
+
+def test_other_weights_are_another_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOWLIGHT_CACHE", str(tmp_path))
+    graphs.keep(b"one", "dgaf", "1" * 64)
+    graphs.keep(b"two", "dgaf", "2" * 64)
+    graphs.keep(b"half", "dgaf", "1" * 64, "fp16")
+    held = [graphs.find("dgaf", "1" * 64), graphs.find("dgaf", "2" * 64), graphs.find("dgaf", "1" * 64, "fp16")]
+    assert [path.read_bytes() for path in held if path] == [b"one", b"two", b"half"]
+    assert graphs.find("frlie", "1" * 64) is None and graphs.find("dgaf", "1" * 64, "int8") is None
+
+
+@pytest.mark.parametrize("engine", RUNTIMES)
+def test_a_kept_graph_needs_no_torch(
+    resolved: Callable[[str], Resolved], photo: Path, shelf: Path, engine: str
+) -> None:
+    pytest.importorskip({"onnx": "onnxruntime"}.get(engine, engine))
+    weights = resolved("dgaf")
+    code = (
+        "import sys\nfrom lowlight_cli.cli.app import run\n"
+        "code = run(sys.argv[1:])\nprint('torch' in sys.modules, 'onnx' in sys.modules)\nsys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "enhance", "photo.jpg", "--engine", engine, "--json"],
+        capture_output=True,
+        text=True,
+        env=environment(weights.path, {"LOWLIGHT_CACHE": str(shelf)}),
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "False False"
+    assert f'"engine": "{engine}"' in done.stdout and '"provider": "CPU' in done.stdout
+    assert Path("photo_lit.jpg").exists()
+
+
+# ------------------------------------------------------------------------------------------------------------- tiles
+
+
+@pytest.mark.parametrize("engine", RUNTIMES)
+def test_tiles_replay_what_was_measured(load: Callable[..., Any], engine: str) -> None:
+    picture = np.kron(np.random.default_rng(0).uniform(0, 0.2, (5, 9, 3)), np.ones((80, 80, 1))).astype(np.float32)
+    picture[:, :360] *= 0.3  # a gain of its own in each tile would show
+    cut = Tiling(side=384)
+    told: list[int] = []
+    tiled = load(engine, precision="fp32", tiling=cut).run(picture[None], told.append)
+    assert told == [6]
+    assert np.abs(tiled - load("torch", precision="fp32", tiling=cut).run(picture[None])).max() * 255 < 0.1
+    whole = load(engine, precision="fp32").run(picture[None])
+    assert -10 * np.log10(((tiled - whole) ** 2).mean()) > 45
+    measured = load(engine, precision="fp32").measure(picture[None])
+    brighter = load(engine, precision="fp32").replay(
+        {name: 2 * value for name, value in measured.items()}, picture[None]
+    )
+    assert brighter.mean() > whole.mean() * 1.2  # the gain that is handed in is the one that counts
+
+
+@pytest.mark.parametrize("engine", RUNTIMES)
+def test_memory_that_gives_out(load: Callable[..., Any], engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = load(engine, precision="fp32", tiling=Tiling(side=0))
+    message = {"onnx": "Failed to allocate memory for requested buffer", "openvino": "std::bad_alloc"}[engine]
+
+    class Exhausted:
+        outputs: tuple[()] = ()
+
+        def run(self, *_: object) -> None:
+            raise RuntimeError(message)
+
+        create_infer_request = run
+
+    with pytest.raises(ResourceError, match="cpu ran out of memory with dgaf on 50x33"):
+        dataclasses.replace(made, whole=Exhausted()).run(pictures(1, 33, 50))
+
+
+# ----------------------------------------------------------------------------------------------- devices, precisions
+
+
+@pytest.mark.parametrize(
+    ("engine", "options", "told"),
+    [
+        ("onnx", {"device": "cuda"}, r"device 'cuda' is not to be had.*pip install 'lowlight-cli\[gpu\]'"),
+        ("onnx", {"device": "tensorrt:1"}, r"device 'tensorrt:1' is not to be had"),
+        ("onnx", {"device": "mps"}, "engine 'onnx' does not run on 'mps'"),
+        ("onnx", {"precision": "bf16"}, "does not compute in bf16 on cpu"),
+        ("onnx", {"precision": "fp16"}, "does not compute in fp16 on cpu"),
+        ("openvino", {"device": "cuda:0"}, "engine 'openvino' does not run on 'cuda:0'"),
+        ("openvino", {"precision": "fp16"}, "does not compute in fp16"),
+        ("torch", {"device": "tensorrt"}, "only --engine onnx has it"),
+    ],
+)
+def test_what_is_not_to_be_had(load: Callable[..., Any], engine: str, options: dict[str, str], told: str) -> None:
+    if "tensorrt" in str(options) or options.get("device") == "cuda":
+        import onnxruntime
+
+        if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+            pytest.skip("this ONNX Runtime has CUDA")
+    with pytest.raises(DeviceError, match=told):
+        load(engine, **options)
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_no_silent_fall_back(load: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runtime that lists a provider and takes the CPU all the same, as onnxruntime does without its drivers."""
+    import onnxruntime
+
+    make = onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(
+        onnxruntime,
+        "InferenceSession",
+        lambda graph, options, providers: make(graph, options, providers=["CPUExecutionProvider"]),
+    )
+    with pytest.raises(DeviceError, match="fell back to CPUExecutionProvider"):
+        load("onnx", device="cuda")
+
+
+def test_what_the_engines_tell(load: Callable[..., Any]) -> None:
+    engine = load("onnx")
+    assert (engine.name, engine.provider, engine.device, engine.precision) == (
+        "onnx", "CPUExecutionProvider", "cpu", "fp32",
+    )  # fmt: skip
+    assert engine.metadata["input"] == "as-is"
+    other = load("openvino")
+    assert (other.name, other.provider, other.device) == ("openvino", "CPU", "cpu")
+    if hardware.bf16() is not None:
+        assert other.precision == ("bf16" if hardware.bf16() else "fp32")
+    batch = pictures(1, 65, 97)
+    assert np.abs(other.run(batch) - engine.run(batch)).mean() * 255 < 0.5
+
+
+def test_a_graph_that_is_none() -> None:
+    from lowlight_cli.engines import onnx as runtime
+
+    with pytest.raises(WeightsError, match="cannot read the graph"):
+        runtime.session(b"no graph")
+
+
+def test_doctor_tries_the_engines(
+    resolved: Callable[[str], Resolved], lowlight: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With the graph of the first checkpoint where one is kept, else with one of one node."""
+    from lowlight_cli import doctor
+    from lowlight_cli.weights.catalog import catalog
+
+    weights = resolved("dgaf")
+    monkeypatch.setattr(doctor, "catalog", lambda: [each for each in catalog() if each.network == "dgaf"][:1])
+    monkeypatch.setattr("lowlight_cli.weights.fetch.resolve", lambda *_, **__: weights)
+    told = dict(line.split(": ", 1) for line in lowlight("doctor").out.splitlines())
+    assert told["engine onnx on cpu"] == "fp32, 0.00 grey levels from torch's fp32"
+    monkeypatch.setenv("LOWLIGHT_CACHE", str(tmp_path))
+    told = dict(line.split(": ", 1) for line in lowlight("doctor").out.splitlines())
+    assert told["engine onnx on cpu"].startswith("runs; `lowlight export -m dgaf` makes")
+    monkeypatch.setattr(hardware, "installed", lambda *packages: "onnxruntime" not in packages)
+    told = dict(line.split(": ", 1) for line in lowlight("doctor").out.splitlines())
+    assert told["engine onnx"] == "not installed (onnxruntime): pip install 'lowlight-cli[cpu]'"
+
+
+# ------------------------------------------------------------------------------------------------------------ choice
+
+ALL = ("openvino", "onnx", "onnxscript", "onnxruntime")
+
+
+@pytest.mark.parametrize(
+    ("has", "half", "kept", "wish", "chosen"),
+    [
+        (ALL, True, True, {}, "openvino"),
+        (ALL, False, True, {}, "openvino"),
+        (ALL, True, False, {}, "torch"),  # an export is worth nothing to one picture
+        (ALL, True, False, {"pictures": 10_000}, "openvino"),
+        (ALL[1:], True, True, {}, "torch"),  # torch in bf16 before ONNX Runtime in fp32
+        (ALL[1:], True, True, {"precision": "fp32"}, "onnx"),
+        (ALL[1:], False, True, {}, "onnx"),
+        (ALL[1:], None, True, {}, "torch"),  # nobody knows: torch finds out
+        ((), False, True, {"pictures": 10_000}, "torch"),
+        (ALL, True, True, {"precision": "fp16"}, "torch"),
+        (ALL, True, True, {"device": "cuda:0"}, "torch"),
+        (ALL, True, True, {"engine": "onnx"}, "onnx"),
+        (ALL, True, True, {"engine": "torch"}, "torch"),
+    ],
+)
+def test_auto(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    has: tuple[str, ...],
+    half: bool | None,
+    kept: bool,
+    wish: dict[str, Any],
+    chosen: str,
+) -> None:
+    monkeypatch.setenv("LOWLIGHT_CACHE", str(tmp_path))
+    monkeypatch.setattr(hardware, "bf16", lambda: half)
+    monkeypatch.setattr(hardware, "gpu", lambda: False)
+    monkeypatch.setattr(hardware, "installed", lambda *packages: set(packages) <= set(has))
+    if kept:
+        graphs.keep(b"graph", "dgaf", "1" * 64)
+    asked = {"engine": "auto", "device": "auto", "precision": "auto", **wish}
+    choice = engines.choose(network="dgaf", weights="1" * 64, **asked)
+    assert choice.engine == chosen
+    assert bool(choice.why) == (asked["engine"] == "auto" and chosen != "torch")
+
+
+def test_a_gpu_is_torch_s(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LOWLIGHT_CACHE", str(tmp_path))
+    graphs.keep(b"graph", "dgaf", "1" * 64)
+    monkeypatch.setattr(hardware, "gpu", lambda: True)
+    assert engines.choose("auto", "dgaf", "1" * 64, "auto", "auto").engine == "torch"
+
+
+# ----------------------------------------------------------------------------------------------------------- command
+
+
+def test_export_writes_one_file(
+    lowlight: Callable[..., Ran], resolved: Callable[[str], Resolved], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user's own checkpoint, in half precision, read by a runtime that knows nothing of us."""
+    import onnxruntime
+
+    ran = lowlight("export", "-o", "own.onnx", "--fp16")
+    assert (ran.code, ran.out) == (0, "own.onnx\n"), ran.err
+    assert "fp16" in ran.err and "grey levels at most" in ran.err
+    graph = onnxruntime.InferenceSession("own.onnx", providers=["CPUExecutionProvider"])
+    batch = np.ascontiguousarray(pictures(2, 33, 50).transpose(0, 3, 1, 2))
+    module = build("dgaf").eval()
+    module.load_state_dict(files.load(resolved("dgaf").path, "dgaf")[0])
+    import torch
+
+    with torch.inference_mode():
+        wanted = module(torch.from_numpy(batch)).clamp(0, 1).numpy()
+    assert np.abs(graph.run(None, {"input": batch})[0] - wanted).mean() * 255 < 0.5
+    assert graph.get_modelmeta().custom_metadata_map["precision"] == "fp16"
+    assert sorted(path.name for path in folder.iterdir()) == ["own.onnx"]
+    again = lowlight("export", "-o", "own.onnx")
+    assert again.code == 4 and "--exist overwrite" in again.err
+    assert lowlight("export", "-o", "own.onnx", "--exist", "skip").code == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "told"),
+    [
+        (["--fp16", "--int8"], 2, "exclude each other"),
+        (["--int8"], 2, "--pictures"),
+        (["-o", "own.pth"], 2, "end it with .onnx"),
+        (["--pictures", "nowhere", "--int8"], 2, "no folder"),
+        (["-m", "dgav"], 2, "did you mean 'dgaf'"),
+    ],
+)
+def test_export_refuses(lowlight: Callable[..., Ran], folder: Path, args: list[str], code: int, told: str) -> None:
+    ran = lowlight("export", *args)
+    assert ran.code == code and told in ran.err
