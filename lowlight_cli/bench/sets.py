@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from lowlight_cli.bench.known import OVERLAP, SETS, Known
 from lowlight_cli.errors import InputError, UsageError
 from lowlight_cli.metrics.ssim import SMALLEST
-from lowlight_cli.pictures import FORMATS, read
+from lowlight_cli.pictures import FORMATS, read, suffixes
 
 __all__ = ["OVERLAP", "SETS", "DataSet", "Pair", "by_stem", "find", "read_pair", "same"]
 
