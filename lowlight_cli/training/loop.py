@@ -40,6 +40,8 @@ LOWERINGS = 5
 def train(run: Run, report: Callable[[Progress], None]) -> Path:
     """Train and give the path of the shipped-form checkpoint (the moving average, half precision).
 
+    What a paper's recipe has learnt to darken with is written beside it, as it was at the end.
+
     Raises:
         UsageError: no source, sources without a pair to train on, or without what the recipe wants beside pairs.
         InputError: a source that cannot be read.
@@ -121,6 +123,9 @@ def train(run: Run, report: Callable[[Progress], None]) -> Path:
             raise
     target = run.output / f"{run.model}.{run.tag}.safetensors"
     files.save(target, state.average, _metadata(run, state.step))
+    for name, module in state.plan.degradations.items():
+        about = _metadata(run, state.step) | {"network": name, "input": "as-is"}
+        files.save(run.output / f"{name}.{run.tag}.safetensors", module.state_dict(), about)
     return target
 
 

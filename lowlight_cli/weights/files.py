@@ -157,7 +157,7 @@ def convert(
         OutputError: the target cannot be written.
         ResourceError: the disk is full.
     """
-    networks.descriptor(network)
+    networks.known(network)
     sources = [source] if isinstance(source, Path) else list(source)
     wanted = _layout(network).floats
     state: dict[str, Tensor] = {}
@@ -190,7 +190,7 @@ def _layout(network: str) -> _Layout:
     import torch
 
     with torch.random.fork_rng(devices=[]):  # whoever loads weights keeps the random numbers that were to come
-        built = networks.build(network)
+        built = networks.module(network)
     shapes: dict[bool, dict[str, tuple[int, ...]]] = {True: {}, False: {}}
     for name, tensor in built.state_dict().items():
         shapes[tensor.is_floating_point()][name] = tuple(tensor.shape)

@@ -8,6 +8,8 @@ Jiang et al., AAAI 2022, arXiv 2103.10621, Sec. 2. Left open by the paper and fi
 - The distributions of Eq. 6 are histograms of each channel: positions in two different scenes have nothing in common.
 - DeG takes part in Eq. 5 and 6 by -log D of what it made up; I_D, which Eq. 6 calls real, is held constant there.
 - The adversaries are small and see patches (`Judge`).
+- No loss of the first stage compares pictures, and I_D = 0 everywhere lowers Eq. 7 as well as a night does: short runs
+  end there. `--set weights.anchor=10` holds DeG to dark pictures (`anchor`); 0, as published, is the default.
 """
 
 from __future__ import annotations
@@ -15,13 +17,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from lowlight_cli.networks.dgaf import to_linear, to_srgb
 from lowlight_cli.networks.drgn import DRGN, LightDRGN
 from lowlight_cli.training.data import Batch
 from lowlight_cli.training.losses import charbonnier, seen_through, ssim, taken_for_real
 from lowlight_cli.training.plan import Mixed, Plan, Stage
 from lowlight_cli.training.recipe import Recipe
 
-__all__ = ["Judge", "adversarial", "consistency", "histogram", "plan", "refinement", "synthesised"]
+__all__ = ["Judge", "adversarial", "anchor", "consistency", "dimmed", "histogram", "plan", "refinement", "synthesised"]
 
 BINS = 64
 """Of a degradation's histogram over [-1, 1]: eight grey levels each."""
@@ -64,9 +67,24 @@ def consistency(degradation: Tensor, reference: Tensor) -> Tensor:
     return (p * (p / q).log()).sum(2).mean()
 
 
+def dimmed(reference: Tensor, low: Tensor) -> Tensor:
+    """Each reference with the mean light of its dark picture: one gain in linear light, at most 1; (N, 3, H, W)."""
+    linear = to_linear(reference)
+    given, wanted = (light.mean((1, 2, 3), keepdim=True) for light in (linear, to_linear(low)))
+    return to_srgb(linear * (wanted / given.clamp(min=1e-6)).clamp(max=1))
+
+
 def refinement(result: Tensor, target: Tensor, structure: float) -> Tensor:
     """One of the two halves of Eq. 9: Charbonnier, epsilon 1e-3, + `structure` (which is negative) times SSIM."""
     return charbonnier(result, target) + structure * ssim(result, target)
+
+
+def anchor(dark: Tensor, reference: Tensor, low: Tensor, structure: float) -> Tensor:
+    """Ours, of no equation: what keeps I_L,ref the reference's scene, and dark.
+
+    The form of Eq. 9 between `dark`, which `low` made of `reference`, and that reference dimmed to the light of `low`.
+    """
+    return refinement(dark, dimmed(reference, low), structure)
 
 
 def synthesised(deg: nn.Module, low: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,6 +112,8 @@ def plan(network: DRGN | LightDRGN, recipe: Recipe, mixed: Mixed) -> Plan:
                 of_degradations(degradation.detach()).float(), of_degradations(of_dark.detach()).float()
             )
         loss = weights["adversarial"] * fooled + consistency(degradation.float(), of_dark.float())  # Eq. 7
+        if weights["anchor"]:
+            loss = loss + weights["anchor"] * anchor(dark.float(), reference, batch.low, weights["ssim"])
         return loss, pictures + degradations
 
     def refine(batch: Batch) -> tuple[Tensor]:
@@ -114,6 +134,7 @@ def plan(network: DRGN | LightDRGN, recipe: Recipe, mixed: Mixed) -> Plan:
             Stage("refinement", ((network.reg,),), refine),
         ),
         nn.ModuleDict({"judge_of_pictures": of_pictures, "judge_of_degradations": of_degradations}),
+        {"drgn-degradation" if isinstance(network, DRGN) else "lw-drgn-degradation": network.deg},
     )
 
 
