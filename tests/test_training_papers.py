@@ -185,6 +185,32 @@ def test_synthesis_of_drgn() -> None:
     assert (dark.item(), degradation.item()) == pytest.approx((0.45, -0.35))
 
 
+def test_anchor_of_drgn() -> None:
+    """A reference of 0.8 is dimmed to the light of 0.2; one that is darker than its night stays."""
+    low, reference = torch.full((1, 3, 16, 16), 0.2), torch.full((1, 3, 16, 16), 0.8)
+    assert drgn.dimmed(reference, low) == pytest.approx(low, abs=1e-6)
+    assert drgn.dimmed(low, reference) == pytest.approx(low, abs=1e-6)
+    half = torch.cat([reference, torch.zeros_like(reference)], 3)  # twice the light where there is any: 0.2 is 0.0331
+    lit = 1.055 * (2 * ((0.2 + 0.055) / 1.055) ** 2.4) ** (1 / 2.4) - 0.055
+    assert drgn.dimmed(half, low)[0, 0, 0, [0, -1]].tolist() == pytest.approx([lit, 0], abs=1e-5)
+    assert drgn.anchor(low, reference, low, -0.2).item() == pytest.approx(1e-3 - 0.2, abs=1e-5)
+    alike = (2 * 0.2 * 0.3 + 1e-4) / (0.2**2 + 0.3**2 + 1e-4)
+    assert drgn.anchor(low + 0.1, reference, low, -0.2).item() == pytest.approx(0.1 - 0.2 * alike, abs=1e-4)
+
+
+def test_the_first_stage_of_drgn_is_eq_7_and_the_anchor_where_it_is_wanted() -> None:
+    found = []
+    for weight in (0, 10):
+        torch.manual_seed(0)
+        network = build("lw-drgn")
+        recipe = load("lw-drgn", (f"weights.anchor={weight}",), "paper")
+        plan = recipes.plan("lw-drgn", network, recipe, nullcontext)
+        found.append(plan.stages[0].losses(BATCH)[0].item())
+        dark = drgn.synthesised(network.deg, BATCH.low, BATCH.unpaired)[0]
+    by_hand = drgn.anchor(dark, BATCH.unpaired, BATCH.low, -0.2).item()
+    assert found[1] - found[0] == pytest.approx(10 * by_hand, rel=1e-4)
+
+
 # ------------------------------------------------------------------------------------------------------------ dgaf
 
 

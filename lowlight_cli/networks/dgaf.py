@@ -135,7 +135,8 @@ class Darkening(nn.Sequential):
     """Sec. 3.1.1: a bright picture to a pseudo-low-light one, (N, 3, H, W) to the same, in (0, 1).
 
     Eight blocks, each 3x3, ReLU, 3x3 [P]; a convolution before and after, and a sigmoid, as in DASR. Only training and
-    `lowlight darken` have it.
+    `lowlight darken` have it. [W] It starts near a dimming that keeps colours: three features carry them, and the
+    sigmoid takes white to 0.27, grey to 0.05 and black to 0.007. Started at random it is grey for hundreds of steps.
     """
 
     def __init__(self) -> None:
@@ -146,3 +147,14 @@ class Darkening(nn.Sequential):
             nn.Conv2d(64, 3, 3, padding=1),
             nn.Sigmoid(),
         )
+        first, last = self[0], self[-2]
+        assert isinstance(first, nn.Conv2d) and isinstance(last, nn.Conv2d)
+        assert first.bias is not None and last.bias is not None
+        with torch.no_grad():
+            last.weight.mul_(0.1)
+            last.bias.fill_(-5)
+            first.bias.zero_()
+            for colour in range(3):
+                first.weight[colour].zero_()
+                first.weight[colour, colour, 1, 1] = 1
+                last.weight[colour, colour, 1, 1] = 4

@@ -54,7 +54,8 @@ def check(path: str | Path, network: str) -> Header:
         what = f"its format is {found!r}, this version reads {FORMAT!r}" if found else "it was not written by lowlight"
         raise WeightsError(f"{path}: {what}; `lowlight weights convert {path} --model {network}` may read it")
     if (found := header.metadata.get("network")) != network:
-        raise WeightsError(f"{path} holds weights for {found}, not for {network}: use `--model {found}`")
+        use = "`lowlight darken -w` takes it" if found in networks.DEGRADATIONS else f"use `--model {found}`"
+        raise WeightsError(f"{path} holds weights for {found}, not for {network}: {use}")
     if (found := header.metadata.get("input")) not in INPUTS:
         raise WeightsError(f"{path}: `input` in its metadata is {found!r}, wanted {' or '.join(INPUTS)}")
     if fault := _differences(header.shapes, _layout(network).floats):

@@ -18,13 +18,16 @@ import torch
 from torch import Tensor, nn
 
 from lowlight_cli.networks.dgaf import to_linear, to_srgb
-from lowlight_cli.networks.drgn import DRGN, LightDRGN
+from lowlight_cli.networks.drgn import DRGN, RCAB, DenseBranch, LightDRGN
 from lowlight_cli.training.data import Batch
 from lowlight_cli.training.losses import charbonnier, seen_through, ssim, taken_for_real
 from lowlight_cli.training.plan import Mixed, Plan, Stage
 from lowlight_cli.training.recipe import Recipe
 
-__all__ = ["Judge", "adversarial", "anchor", "consistency", "dimmed", "histogram", "plan", "refinement", "synthesised"]
+__all__ = [
+    "Judge", "adversarial", "anchor", "begin_dark", "consistency", "dimmed", "histogram", "plan", "refinement",
+    "synthesised",
+]  # fmt: skip
 
 BINS = 64
 """Of a degradation's histogram over [-1, 1]: eight grey levels each."""
@@ -96,10 +99,34 @@ def synthesised(deg: nn.Module, low: Tensor, reference: Tensor) -> tuple[Tensor,
     return degradation + reference, degradation
 
 
+@torch.no_grad()
+def begin_dark(deg: DenseBranch) -> None:
+    """Let LW-DRGN's DeG begin near I_D = -0.85 I, all other weights small: I_L,ref is the reference dimmed, and sharp.
+
+    A branch at a quarter of the resolution has as many channels, 48, as it has values of a pixel's block.
+    """
+    first, last = deg.initial, deg.reconstruct
+    width = last.in_channels
+    identity = torch.zeros_like(last.weight)
+    identity[range(width), range(width), 1, 1] = 1
+    first.weight.mul_(0.1).add_(identity)
+    last.weight.add_(identity, alpha=-0.85)
+    for module in deg.modules():
+        if isinstance(module, RCAB):
+            module.second.weight.mul_(0.1)
+    for fusion in deg.fusions:
+        attention, mix = fusion.children()
+        attention.gate[2].weight.mul_(0.1)
+        mix.weight.mul_(0.1)
+        mix.weight[range(width), range(-width, 0), 0, 0] += 2  # attention begins about one half
+
+
 def plan(network: DRGN | LightDRGN, recipe: Recipe, mixed: Mixed) -> Plan:
     """Sec. 2.1, DeG against two judges; then Sec. 2.2, ReG on given and on synthesised pairs."""
     weights = recipe.weights
     of_pictures, of_degradations = Judge(), Judge()
+    if weights["anchor"] and isinstance(network.deg, DenseBranch):
+        begin_dark(network.deg)
 
     def degrade(batch: Batch) -> tuple[Tensor, Tensor]:
         with mixed():
