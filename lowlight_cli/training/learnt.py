@@ -1,8 +1,8 @@
 """Dark pictures by what two papers learn of the dark: light and colour from a network, the grain from a sensor.
 
 DRGN (Jiang et al., AAAI 2022, Sec. 2.3): DeG takes the degradation I_D of a real dark photograph, I_D makes a first
-dark picture of the reference, and its own degradation the final one (`recipes.drgn.synthesised`). DGAF (Chen et al.,
-2023, Sec. 3.1.1): the Darkening network, which was trained against real nights.
+dark picture of the reference, and its own degradation the final one (`recipes.drgn.synthesised`, `placeless`). DGAF
+(Chen et al., 2023, Sec. 3.1.1): the Darkening network, which was trained against real nights.
 
 Both are functions of their pictures alone, and neither makes grain: what is random comes after them, as in `physical`.
 """
@@ -139,7 +139,7 @@ class _Synthesis(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         night, reference = pad(x, self.stride).chunk(2, 1)
-        return synthesised(self.deg, night, reference)[0][..., : x.shape[-2], : x.shape[-1]]
+        return synthesised(self.deg, night, reference, placeless=True)[0][..., : x.shape[-2], : x.shape[-1]]
 
 
 def load(method: str, weights: str | None = None, like: Path | None = None) -> Learnt:

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from lowlight_cli.networks.dgaf import to_linear, to_srgb
 from lowlight_cli.networks.drgn import DRGN, RCAB, DenseBranch, LightDRGN
+from lowlight_cli.networks.layers import ChannelAttention
+from lowlight_cli.networks.statistics import whole
 from lowlight_cli.training.data import Batch
 from lowlight_cli.training.losses import charbonnier, seen_through, ssim, taken_for_real
 from lowlight_cli.training.plan import Mixed, Plan, Stage
@@ -90,12 +92,21 @@ def anchor(dark: Tensor, reference: Tensor, low: Tensor, structure: float) -> Te
     return refinement(dark, dimmed(reference, low), structure)
 
 
-def synthesised(deg: nn.Module, low: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+def synthesised(deg: nn.Module, low: Tensor, reference: Tensor, *, placeless: bool = False) -> tuple[Tensor, Tensor]:
     """Sec. 2.3: a reference's dark picture I_L,ref and its degradation I_D,ref; all (N, 3, H, W), 4 dividing H, W.
 
     I_D of `low` gives a first dark picture; what DeG finds in that is its own degradation, which fits Eq. 3 strictly.
+
+    Args:
+        deg: DeG.
+        low: the dark picture, of whatever scene.
+        reference: the bright one.
+        placeless: hand on the mean of I_D alone, a colour: its outlines are another scene's, and stay as ghosts.
     """
-    degradation: Tensor = deg(deg(low) + reference)
+    first: Tensor = deg(low)
+    if placeless:
+        first = whole(lambda: first.mean((2, 3), keepdim=True))
+    degradation: Tensor = deg(first + reference)
     return degradation + reference, degradation
 
 
@@ -116,7 +127,8 @@ def begin_dark(deg: DenseBranch) -> None:
             module.second.weight.mul_(0.1)
     for fusion in deg.fusions:
         attention, mix = fusion.children()
-        attention.gate[2].weight.mul_(0.1)
+        assert isinstance(attention, ChannelAttention) and isinstance(mix, nn.Conv2d)
+        list(attention.gate.parameters())[2].mul_(0.1)
         mix.weight.mul_(0.1)
         mix.weight[range(width), range(-width, 0), 0, 0] += 2  # attention begins about one half
 
@@ -124,22 +136,23 @@ def begin_dark(deg: DenseBranch) -> None:
 def plan(network: DRGN | LightDRGN, recipe: Recipe, mixed: Mixed) -> Plan:
     """Sec. 2.1, DeG against two judges; then Sec. 2.2, ReG on given and on synthesised pairs."""
     weights = recipe.weights
+    placeless = weights["anchor"] > 0
     of_pictures, of_degradations = Judge(), Judge()
-    if weights["anchor"] and isinstance(network.deg, DenseBranch):
+    if placeless and isinstance(network.deg, DenseBranch):
         begin_dark(network.deg)
 
     def degrade(batch: Batch) -> tuple[Tensor, Tensor]:
         with mixed():
             reference = _reference(batch)
             degradation = network.deg(batch.low)
-            dark, of_dark = synthesised(network.deg, batch.low, reference)
+            dark, of_dark = synthesised(network.deg, batch.low, reference, placeless=placeless)
             fooled = taken_for_real(of_pictures(dark).float()) + taken_for_real(of_degradations(of_dark).float())
             pictures = adversarial(of_pictures(batch.low).float(), of_pictures(dark.detach()).float())
             degradations = adversarial(
                 of_degradations(degradation.detach()).float(), of_degradations(of_dark.detach()).float()
             )
         loss = weights["adversarial"] * fooled + consistency(degradation.float(), of_dark.float())  # Eq. 7
-        if weights["anchor"]:
+        if placeless:
             loss = loss + weights["anchor"] * anchor(dark.float(), reference, batch.low, weights["ssim"])
         return loss, pictures + degradations
 
@@ -147,7 +160,7 @@ def plan(network: DRGN | LightDRGN, recipe: Recipe, mixed: Mixed) -> Plan:
         with mixed():
             reference = _reference(batch)
             with torch.no_grad():
-                dark = synthesised(network.deg, batch.low, reference)[0].clamp(0, 1)
+                dark = synthesised(network.deg, batch.low, reference, placeless=placeless)[0].clamp(0, 1)
             given = network.training_outputs(batch.low)["output"]
             made = network.training_outputs(dark)["output"]
         loss = refinement(given.float(), batch.high, weights["ssim"]) + refinement(
