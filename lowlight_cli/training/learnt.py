@@ -93,7 +93,7 @@ class Learnt:
         if self.nights:
             night = self.nights[int(random.integers(len(self.nights)))]
             height, width = picture.shape[:2]
-            x = np.concatenate((_window(_night(night.path), height, width, random), x), 2)
+            x = np.concatenate((_window(_pixels(night), height, width, random), x), 2)
             drawn = {"night": night.path.name, "night_sha256": night.sha256}
         dark = to_linear(self._run(x))
         given = max(float(to_linear(x[..., -3:]).mean()), 1e-6)
@@ -197,9 +197,9 @@ def _nights(folder: Path) -> tuple[Night, ...]:
 
 
 @functools.lru_cache(4)
-def _night(path: Path) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8."""
-    return np.asarray(np.clip(read(path).pixels, 0, 1) * np.float32(255) + np.float32(0.5), np.uint8)
+def _pixels(night: Night) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8; a file that changed is another night."""
+    return np.asarray(np.clip(read(night.path).pixels, 0, 1) * np.float32(255) + np.float32(0.5), np.uint8)
 
 
 def _window(night: NDArray[np.uint8], height: int, width: int, random: Generator) -> Floats:
