@@ -216,6 +216,49 @@ def test_the_stages_of_drgn_are_eq_7_and_eq_9() -> None:
     assert plan.stages[1].losses(BATCH)[0].item() == pytest.approx(by_hand.item(), rel=1e-5)
 
 
+def test_synthesis_of_drgn_without_the_outlines_of_the_night() -> None:
+    low = torch.tensor([0.0, 0.4]).expand(1, 3, 4, 2)
+    reference = torch.full((1, 3, 4, 2), 0.8)
+    assert drgn.synthesised(Halve(), low, reference)[0][0, 0, 0].tolist() == pytest.approx([0.4, 0.5])
+    assert drgn.synthesised(Halve(), low, reference, placeless=True)[0][0, 0, 0].tolist() == pytest.approx([0.45, 0.45])
+
+
+def test_deg_of_lw_drgn_begins_with_dark_and_sharp_pictures_where_it_is_held_to_them() -> None:
+    torch.manual_seed(0)
+    network = build("lw-drgn")
+    recipes.plan("lw-drgn", network, load("lw-drgn", ("weights.anchor=1",), "paper"), nullcontext)
+    x = picture(9, 1, 3, 64, 64)
+    with torch.no_grad():
+        assert (network.deg(x) + 0.85 * x).std().item() < 0.1
+
+
+def test_anchor_of_drgn() -> None:
+    """A reference of 0.8 is dimmed to the light of 0.2; one that is darker than its night stays."""
+    low, reference = torch.full((1, 3, 16, 16), 0.2), torch.full((1, 3, 16, 16), 0.8)
+    assert drgn.dimmed(reference, low) == pytest.approx(low, abs=1e-6)
+    assert drgn.dimmed(low, reference) == pytest.approx(low, abs=1e-6)
+    half = torch.cat([reference, torch.zeros_like(reference)], 3)  # twice the light where there is any: 0.2 is 0.0331
+    lit = 1.055 * (2 * ((0.2 + 0.055) / 1.055) ** 2.4) ** (1 / 2.4) - 0.055
+    assert drgn.dimmed(half, low)[0, 0, 0, [0, -1]].tolist() == pytest.approx([lit, 0], abs=1e-5)
+    assert drgn.anchor(low, reference, low, -0.2).item() == pytest.approx(1e-3 - 0.2, abs=1e-5)
+    alike = (2 * 0.2 * 0.3 + 1e-4) / (0.2**2 + 0.3**2 + 1e-4)
+    assert drgn.anchor(low + 0.1, reference, low, -0.2).item() == pytest.approx(0.1 - 0.2 * alike, abs=1e-4)
+
+
+def test_the_first_stage_of_drgn_is_eq_7_and_the_anchor_where_it_is_wanted() -> None:
+    found = []
+    for weight in (0, 10):
+        torch.manual_seed(0)
+        network = build("lw-drgn")
+        recipe = load("lw-drgn", (f"weights.anchor={weight}",), "paper")
+        plan = recipes.plan("lw-drgn", network, recipe, nullcontext)
+        found.append(plan.stages[0].losses(BATCH)[0].item())
+    pictures = drgn.synthesised(network.deg, BATCH.low, BATCH.unpaired, placeless=True)
+    kl = drgn.consistency(network.deg(BATCH.low), pictures[1]).item()
+    by_hand = kl + 10 * drgn.anchor(pictures[0], BATCH.unpaired, BATCH.low, -0.2).item()
+    assert found[0] < 0.1 and found[1] == pytest.approx(by_hand, abs=1e-3)  # the adversaries' share is 1e-5
+
+
 # ------------------------------------------------------------------------------------------------------------ dgaf
 
 

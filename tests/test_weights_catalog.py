@@ -73,20 +73,25 @@ def test_the_table_is_valid() -> None:
         assert all(figure.network == checkpoint.network for figure in checkpoint.published)
 
 
+def test_degradations_stand_apart() -> None:
+    assert {each.network for each in catalog.degradations()} <= set(networks.DEGRADATIONS)
+    assert all(each.file and each.input == "as-is" for each in catalog.degradations())
+
+
 def test_every_parameter_count_is_true() -> None:
-    for checkpoint in catalog.catalog():
+    for checkpoint in (*catalog.catalog(), *catalog.degradations()):
         assert checkpoint.parameters == files.parameters(checkpoint.network), checkpoint.name
 
 
 def test_every_shipped_file_is_what_its_block_says() -> None:
-    for checkpoint in catalog.catalog():
+    for checkpoint in (*catalog.catalog(), *catalog.degradations()):
         if (path := catalog.bundled(checkpoint)) is None:
             continue
         assert path.is_file(), path
         assert path.stat().st_size == checkpoint.bytes, path
         assert files.sha256(path) == checkpoint.sha256, path
         state, metadata = files.load(path, checkpoint.network)
-        networks.build(checkpoint.network).load_state_dict(state, strict=True)
+        networks.module(checkpoint.network).load_state_dict(state, strict=True)
         assert metadata["input"] == checkpoint.input, path
         assert set(files.inspect(path).dtypes.values()) == {"F16"}, path
 
@@ -95,7 +100,8 @@ def test_the_shipped_files_are_small_and_all_in_the_table() -> None:
     folder = catalog.PACKAGE / "checkpoints"
     found = {path.name: path.stat().st_size for path in folder.glob("*.safetensors")} if folder.is_dir() else {}
     assert sum(found.values()) <= LIMIT
-    assert found.keys() == {checkpoint.file for checkpoint in catalog.catalog() if checkpoint.file}
+    there = (*catalog.catalog(), *catalog.degradations())
+    assert found.keys() == {checkpoint.file for checkpoint in there if checkpoint.file}
 
 
 def test_figures_are_published_for_known_networks_only() -> None:

@@ -19,6 +19,8 @@ class MethodChoice(StrEnum):
     """How: `synthesis.METHODS`."""
 
     physical = "physical"
+    drgn = "drgn"
+    dgaf = "dgaf"
 
 
 class ExistChoice(StrEnum):
@@ -45,13 +47,26 @@ def darken(
     ],
     method: Annotated[
         MethodChoice,
-        typer.Option(help="physical: one scene at two exposures, with lamps, sensor noise, black level, JPEG."),
+        typer.Option(
+            help="physical: one scene at two exposures, with lamps, sensor noise, black level, JPEG. drgn: as the "
+            "dark photographs of --like are, by DRGN's learnt degradation. dgaf: by DGAF's Darkening network."
+        ),
     ] = MethodChoice.physical,
+    like: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="drgn: real dark photographs to take the degradation from.")
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "-w", "--weights", metavar="TAG|FILE|hf://…|https://…", show_default="what comes with the program",
+            help="drgn, dgaf: another learnt degradation; `lowlight train --recipe paper` makes them.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed and name, same picture.")] = 0,
     strength: Annotated[
         str | None,
         typer.Option(
-            metavar="LOW,HIGH", show_default="0.004,0.15 and some hardly dark",
+            metavar="LOW,HIGH", show_default="0.004,0.15 and some hardly dark; what was learnt, halved to doubled",
             help="Least and largest share of the light that is left.",
         ),
     ] = None,
@@ -80,7 +95,7 @@ def darken(
     from lowlight_cli.training.synthesis import MANIFEST, Wish, synthesise
 
     between = _range(strength) if strength else None
-    wish = Wish(method.value, seed, between, pairs, per_picture, side, format)
+    wish = Wish(method.value, seed, between, pairs, per_picture, side, format, weights, like)
     made, skipped, errors = 0, 0, []
     with report.progress("darken", None) as advance:
         for each in synthesise(folder, output, wish, exist=exist.value):

@@ -54,9 +54,9 @@ def weights(context: typer.Context) -> None:
 @app.command("list")
 def list_(json: Json = False, quiet: Quiet = False, verbose: Verbose = False, debug: Debug = False) -> None:
     """What weights there are, and which of them are on this machine."""
-    from lowlight_cli.weights.catalog import catalog
+    from lowlight_cli.weights.catalog import catalog, degradations
 
-    table = catalog()
+    table = (*catalog(), *degradations())
     if json:
         for checkpoint in table:
             report.event("checkpoint", _fields(checkpoint))
@@ -136,10 +136,10 @@ def verify(
 
     Ends with 5 where one is damaged, or where one that was named is missing.
     """
-    from lowlight_cli.weights.catalog import catalog
+    from lowlight_cli.weights.catalog import catalog, degradations
 
     faults = 0
-    for name in names or [checkpoint.name for checkpoint in catalog()]:
+    for name in names or [checkpoint.name for checkpoint in (*catalog(), *degradations())]:
         found, fault = _verified(name, must=bool(names))
         faults += bool(fault)
         if json:
@@ -175,12 +175,12 @@ def pull(
     Besides names it takes hf://ORG/REPO/FILE@REVISION and https://...#sha256=..., with --model.
     """
     from lowlight_cli.weights import fetch
-    from lowlight_cli.weights.catalog import catalog, named
+    from lowlight_cli.weights.catalog import catalog, degradations, named
 
     if all_ == bool(names):
         raise UsageError("name what to fetch, or say --all")
     if all_:
-        wanted = [(checkpoint.network, checkpoint.name) for checkpoint in catalog()]
+        wanted = [(checkpoint.network, checkpoint.name) for checkpoint in (*catalog(), *degradations())]
     elif any("://" in name for name in names or ()):
         if model is None:
             raise UsageError("an address needs --model: which network is it for?")

@@ -1,6 +1,7 @@
 """The table of networks: what each is, without importing torch.
 
-A network is one file of this room and one line of `NETWORKS`. `build` imports the file on first use.
+A network is one file of this room and one line of `NETWORKS`. `build` imports the file on first use. `DEGRADATIONS` are
+what two of the papers darken with: parts of training with weights of their own, which enhance nothing.
 """
 
 from __future__ import annotations
@@ -8,14 +9,16 @@ from __future__ import annotations
 import difflib
 import importlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lowlight_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from lowlight_cli.networks.layers import Network
 
-__all__ = ["NETWORKS", "Descriptor", "build", "descriptor"]
+__all__ = ["DEGRADATIONS", "NETWORKS", "Descriptor", "build", "descriptor", "known", "module"]
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,58 @@ NETWORKS: dict[str, Descriptor] = {
 }
 
 
+DEGRADATIONS: dict[str, Descriptor] = {
+    d.name: d
+    for d in (
+        Descriptor(
+            "dgaf-darkening",
+            "dgaf:Darkening",
+            "Domain-gap aware framework, its Darkening network",
+            "Chen et al., Frontiers in Physics 2023",
+            "https://doi.org/10.3389/fphy.2023.1147031",
+            1,
+            18,
+            0.594,
+            87.48,
+            False,
+            True,
+            "bright pictures to dark ones",
+            "has no grain of its own",
+        ),
+        Descriptor(
+            "lw-drgn-degradation",
+            "drgn:light_degradation",
+            "Light-weight Degradation-to-Refinement Generation Network, its DeG",
+            "Jiang et al., AAAI 2022",
+            "https://arxiv.org/abs/2103.10621",
+            4,
+            None,
+            0.225,
+            2.02,
+            False,
+            True,
+            "the degradation of a dark picture",
+            "has no grain of its own",
+        ),
+        Descriptor(
+            "drgn-degradation",
+            "drgn:degradation",
+            "Degradation-to-Refinement Generation Network, its DeG",
+            "Jiang et al., AAAI 2022",
+            "https://arxiv.org/abs/2103.10621",
+            4,
+            None,
+            2.429,
+            55.83,
+            False,
+            True,
+            "the degradation of a dark picture",
+            "slow without a GPU",
+        ),
+    )
+}
+
+
 def descriptor(name: str) -> Descriptor:
     """The descriptor called `name`.
 
@@ -165,12 +220,27 @@ def descriptor(name: str) -> Descriptor:
         raise UsageError(f"unknown model {name!r}: {hint} (see `lowlight models`)") from None
 
 
+def known(name: str) -> Descriptor:
+    """The descriptor of whatever has weights: of a degradation, or as `descriptor`."""
+    return DEGRADATIONS.get(name) or descriptor(name)
+
+
 def build(name: str) -> Network:
     """A new network with its initial weights, in training mode, float32, on the CPU.
 
     Raises:
         UsageError: no such network.
     """
-    module, _, factory = descriptor(name).factory.partition(":")
-    network: Network = getattr(importlib.import_module(f"{__name__}.{module}"), factory)()
+    network: Network = _made(descriptor(name))
     return network
+
+
+def module(name: str) -> nn.Module:
+    """As `build`, of whatever has weights."""
+    made: nn.Module = _made(known(name))
+    return made
+
+
+def _made(line: Descriptor) -> Any:
+    file, _, factory = line.factory.partition(":")
+    return getattr(importlib.import_module(f"{__name__}.{file}"), factory)()

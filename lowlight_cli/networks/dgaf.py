@@ -1,4 +1,4 @@
-"""DGAF's Enlightening network, the one for video and for photographs of any kind.
+"""DGAF's Enlightening network, the one for video and for photographs of any kind, and its Darkening network.
 
 Paper: Chen et al., "Real-world low-light image enhancement via domain-gap aware framework and reverse domain-distance
 guided strategy", Frontiers in Physics 11:1147031, 2023. No code is public. The paper fixes how the network is trained
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from lowlight_cli.networks.layers import Network, float32_at_least, full_precision, pad
 from lowlight_cli.networks.statistics import whole
 
-__all__ = ["DGAF", "Exposure", "to_linear", "to_srgb"]
+__all__ = ["DGAF", "Darkening", "Exposure", "to_linear", "to_srgb"]
 
 STRIDE: Final = 4
 THUMBNAIL: Final = 64
@@ -129,3 +129,32 @@ class DGAF(Network):
         slope, residual = F.pixel_shuffle(self.last(F.relu(self.merge(merged))), 2).chunk(2, 1)
         output = exposed * (1 + slope) + residual
         return {"output": output[..., :height, :width], "exposed": exposed[..., :height, :width]}
+
+
+class Darkening(nn.Sequential):
+    """Sec. 3.1.1: a bright picture to a pseudo-low-light one, (N, 3, H, W) to the same, in (0, 1).
+
+    Eight blocks, each 3x3, ReLU, 3x3 [P]; a convolution before and after, and a sigmoid, as in DASR. Only training and
+    `lowlight darken` have it. [W] It starts near a dimming that keeps colours: three features carry them, and the
+    sigmoid takes white to 0.27, grey to 0.05 and black to 0.007. Started at random it is grey for hundreds of steps.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Conv2d(3, 64, 3, padding=1),
+            nn.ReLU(),
+            *(ResidualBlock(64) for _ in range(8)),
+            nn.Conv2d(64, 3, 3, padding=1),
+            nn.Sigmoid(),
+        )
+        first, last = self[0], self[-2]
+        assert isinstance(first, nn.Conv2d) and isinstance(last, nn.Conv2d)
+        assert first.bias is not None and last.bias is not None
+        with torch.no_grad():
+            last.weight.mul_(0.1)
+            last.bias.fill_(-5)
+            first.bias.zero_()
+            for colour in range(3):
+                first.weight[colour].zero_()
+                first.weight[colour, colour, 1, 1] = 1
+                last.weight[colour, colour, 1, 1] = 4

@@ -26,7 +26,10 @@ from torch import Tensor, nn
 
 from lowlight_cli.networks.layers import ChannelAttention, Network, pad
 
-__all__ = ["DRGN", "RCAB", "DenseBranch", "LightDRGN", "MultiResolutionFusion", "gaussian_half"]
+__all__ = [
+    "DRGN", "RCAB", "DenseBranch", "LightDRGN", "MultiResolutionFusion", "degradation", "gaussian_half",
+    "light_degradation",
+]  # fmt: skip
 
 STRIDE: Final = 4
 """[P] Three pyramid levels: full, 1/2 and 1/4 (Sec. 3.1)."""
@@ -50,7 +53,7 @@ class DRGN(Network):
 
     def __init__(self) -> None:
         super().__init__()
-        self.deg = MultiResolutionFusion(residual=False)
+        self.deg = degradation()
         self.reg = MultiResolutionFusion(residual=True)
 
     def training_outputs(self, x: Tensor) -> dict[str, Tensor]:
@@ -67,7 +70,7 @@ class LightDRGN(Network):
 
     def __init__(self) -> None:
         super().__init__()
-        self.deg = DenseBranch(scale=4, groups=2, depth=2, residual=False)
+        self.deg = light_degradation()
         self.reg = DenseBranch(scale=2, groups=2, depth=5, residual=True)
 
     def training_outputs(self, x: Tensor) -> dict[str, Tensor]:
@@ -244,6 +247,16 @@ def gaussian_half(x: Tensor) -> Tensor:
     taps = x.new_tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
     kernel = (taps[:, None] * taps).expand(x.shape[1], 1, 5, 5)
     return F.conv2d(F.pad(x, (2, 2, 2, 2), mode="reflect"), kernel, stride=2, groups=x.shape[1])
+
+
+def degradation() -> MultiResolutionFusion:
+    """DRGN's DeG, alone as `lowlight darken` has it."""
+    return MultiResolutionFusion(residual=False)
+
+
+def light_degradation() -> DenseBranch:
+    """LW-DRGN's DeG."""
+    return DenseBranch(scale=4, groups=2, depth=2, residual=False)
 
 
 @torch.no_grad()

@@ -1,8 +1,9 @@
 """Dark pictures out of bright ones: the same scene at two exposures, with a sensor's noise.
 
 What real nights are, as far as eight bits tell: the scene's own light and colour, a smaller share of the photons, lamps
-far above white, shot and read noise that demosaicking has smeared, a black level, rounding, often JPEG. Nothing is
-evened out or neutralised in the reference: only exposure, noise and compression are to be undone.
+far above white, shot and read noise that demosaicking has smeared over pixels and colours, a black level, rounding,
+often JPEG. Nothing is evened out or neutralised in the reference: only exposure, noise and compression are to be
+undone.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from PIL import Image
 
 from lowlight_cli.exposure import to_linear, to_srgb
 
-__all__ = ["Darkened", "Parameters", "codec_noise", "darkened", "physical"]
+__all__ = ["Darkened", "Parameters", "codec_noise", "darkened", "physical", "sensor"]
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
-Parameters = dict[str, float | int | bool | None]
+Parameters = dict[str, float | int | bool | str | None]
 
 RADIANCE: Final = -np.log1p(-0.98 * to_linear(np.arange(256, dtype=np.float32) / 255))
 """Light that gave an eight-bit code, under the response below; white was at least 3.9 times what gives 63 %."""
@@ -34,6 +35,8 @@ CODES: Final = to_srgb(np.linspace(0, 1, CODE_STEPS, dtype=np.float32) ** 2)
 
 STRENGTH: Final = (0.004, 0.15)
 """Shares of the reference's light that dark pictures get, evenly in their logarithm."""
+COLOURED: Final = 0.4
+"""Largest correlation of the noise of two channels, where it is smeared: LOL's have 0.15 (`codec_noise`)."""
 HARDLY_DARK: Final = 0.1
 """How many get more than that, 0.3 to 1: a network must learn to leave them alone."""
 
@@ -46,8 +49,9 @@ class Darkened:
         low: (H, W, 3) uint8 sRGB.
         high: as `low`.
         parameters: `uneven` (light), `lamps`, `reference` (its mean, sRGB-encoded), `light` (the share of the
-            reference's that the dark picture got), `shot` and `read` (noise, in linear light), `smeared` (noise),
-            `gamma`, `black` (level, encoded), `jpeg` (quality, or None).
+            reference's that the dark picture got), `shot` and `read` (noise, in linear light), `smeared` (over
+            pixels), `coloured` (the correlation of its channels), `gamma`, `black` (level, encoded), `jpeg` (quality,
+            or None).
     """
 
     low: Bytes
@@ -86,9 +90,9 @@ def darkened(picture: Bytes, random: Generator, strength: tuple[float, float] | 
         factor = random.uniform(0.3, 1.0)
     else:
         factor = float(np.exp(random.uniform(*np.log(strength or STRENGTH))))
-    low, sensor = _sensor(_response(radiance * np.float32(factor)), random)
+    low, made = sensor(_response(radiance * np.float32(factor)), random)
     drawn: Parameters = {"uneven": uneven, "lamps": lamps, "reference": mean, "light": factor}
-    return Darkened(low, high, drawn | sensor)
+    return Darkened(low, high, drawn | made)
 
 
 def codec_noise(low: Bytes, random: Generator) -> Bytes:
@@ -163,13 +167,24 @@ def _encode(linear: Floats) -> Floats:
     return codes
 
 
-def _sensor(linear: Floats, random: Generator) -> tuple[Bytes, Parameters]:
-    """Linear light in [0, 1] to an eight-bit file: noise, tone, black level, rounding, JPEG; and what was drawn."""
+def sensor(linear: Floats, random: Generator) -> tuple[Bytes, Parameters]:
+    """What a camera makes of light: noise, tone, black level, rounding, JPEG.
+
+    Args:
+        linear: (H, W, 3) in [0, 1].
+        random: the source of all that is drawn.
+
+    Returns:
+        (H, W, 3) sRGB, and what was drawn: `shot` to `jpeg` of `Darkened`.
+    """
     shot = float(np.exp(random.uniform(np.log(1e-5), np.log(2e-3))))
     read = float(np.exp(random.uniform(np.log(5e-5), np.log(2e-3))))
     noise = random.standard_normal(linear.shape, dtype=np.float32)
+    coloured = 0.0
     if smeared := random.random() < 0.6:
         noise = np.asarray(cv2.GaussianBlur(noise, (3, 3), random.uniform(0.5, 0.9)), np.float32)
+        coloured = random.uniform(0, COLOURED)
+        noise = _mixed(noise, coloured)
         noise /= noise.std()
     linear = linear + noise * np.sqrt(np.float32(shot) * linear + np.float32(read**2))
     gamma, black = random.uniform(0.9, 1.1), random.uniform(-0.008, 0.008)
@@ -180,5 +195,14 @@ def _sensor(linear: Floats, random: Generator) -> tuple[Bytes, Parameters]:
         held, quality = io.BytesIO(), int(random.integers(60, 97))
         Image.fromarray(low).save(held, "JPEG", quality=quality)
         low = np.asarray(Image.open(held))
-    drawn: Parameters = {"shot": shot, "read": read, "smeared": smeared, "gamma": gamma, "black": black}
-    return low, drawn | {"jpeg": quality}
+    drawn: Parameters = {"shot": shot, "read": read, "smeared": smeared, "coloured": coloured}
+    return low, drawn | {"gamma": gamma, "black": black, "jpeg": quality}
+
+
+def _mixed(noise: Floats, correlation: float) -> Floats:
+    """Channels of equal variance, (H, W, 3), to such that correlate by this much, of the same variance.
+
+    By the symmetric square root of their correlation matrix, 1 + 2c along grey and 1 - c across: nothing more is drawn.
+    """
+    grey, across = np.sqrt(1 + 2 * correlation), np.sqrt(1 - correlation)
+    return np.asarray(across * noise + (grey - across) * noise.mean(2, keepdims=True), np.float32)

@@ -47,6 +47,7 @@ def train(run: Run, report: Callable[[Progress], None], warn: Callable[[str], No
     """Train and give the path of the shipped-form checkpoint (the moving average, half precision).
 
     Started by torchrun, several processes train one network; the first one reports and writes.
+    What a paper's recipe has learnt to darken with is written beside it, as it was at the end.
 
     Args:
         run: what to train.
@@ -164,6 +165,9 @@ def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Cal
     target = run.output / f"{run.model}.{run.tag}.safetensors"
     if ranks.first:
         files.save(target, state.average, _metadata(run, state.step))
+        for name, module in state.plan.degradations.items():
+            about = _metadata(run, state.step) | {"network": name, "input": "as-is"}
+            files.save(run.output / f"{name}.{run.tag}.safetensors", module.state_dict(), about)
     return target
 
 

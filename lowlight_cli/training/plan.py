@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -34,7 +34,14 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """All stages in order, and by name the modules that only training has: they move and are saved with the network."""
+    """What is trained.
+
+    Attributes:
+        stages: all of them, in order.
+        helpers: by name the modules that only training has: they move and are saved with the network.
+        degradations: by name (`networks.DEGRADATIONS`) what darkens, of network or helpers: a result of the run too.
+    """
 
     stages: tuple[Stage, ...]
     helpers: nn.ModuleDict = field(default_factory=nn.ModuleDict)
+    degradations: Mapping[str, nn.Module] = field(default_factory=dict)

@@ -4,8 +4,8 @@
     OUT/high/NAME.png         their references, where pairs are wanted
     OUT/manifest.jsonl        a line each: from what, by which seed and with which numbers
 
-What a picture becomes depends on its content, its name and the seed alone: more files, fewer files or another order
-change nothing, and a part can be made again.
+What a picture becomes depends on its content, its name and the seed alone (and on what `learnt` darkens with): more
+files, fewer files or another order change nothing, and a part can be made again.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ __all__ = ["MANIFEST", "METHODS", "SCHEMA", "Made", "Wish", "synthesise"]
 
 Bytes = NDArray[np.uint8]
 
-METHODS: Final[Mapping[str, Callable[[Bytes, Generator, tuple[float, float] | None], Darkened]]] = {
-    "physical": darkened
-}
-"""Method to what makes (picture, random, strength) dark."""
+Darken = Callable[[Bytes, Generator, tuple[float, float] | None], Darkened]
+"""(picture, random, strength) to a dark picture and its reference."""
+
+METHODS: Final = ("physical", "drgn", "dgaf")
 
 MANIFEST: Final = "manifest.jsonl"
-SCHEMA: Final = "lowlight-darken-1"
+SCHEMA: Final = "lowlight-darken-2"
 """The `schema` of its lines; it changes where the same seed would give another picture."""
 
 
@@ -54,9 +54,11 @@ class Wish:
         per_picture: how many dark pictures a photograph gives.
         side: photographs are reduced to this, in pixels of the longer side; None leaves them.
         format: of the files; one that loses something adds its own artefacts to the pictures.
+        weights: of a learnt method, as for `learnt.load`.
+        like: the folder of dark photographs that `drgn` takes its degradation from.
 
     Raises:
-        UsageError: a method or format that there is not, or a number out of its range.
+        UsageError: a method or format that there is not, a number out of its range, or what the method has no use for.
     """
 
     method: str = "physical"
@@ -66,6 +68,8 @@ class Wish:
     per_picture: int = 1
     side: int | None = None
     format: str = "png"
+    weights: str | None = None
+    like: Path | None = None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -75,6 +79,8 @@ class Wish:
             raise UsageError(f"strength {low:g},{high:g} is out of range; choose LOW,HIGH with 0 < LOW <= HIGH <= 1")
         if self.seed < 0 or self.per_picture < 1 or (self.side is not None and self.side < 1):
             raise UsageError("a seed is at least 0, pictures a photograph and pixels a side are at least 1")
+        if self.method == "physical" and (self.weights or self.like):
+            raise UsageError("--method physical has neither --weights nor --like: they are for drgn and dgaf")
         suffix_of(self.format)
 
 
@@ -110,11 +116,19 @@ def synthesise(folder: Path, output: Path, wish: Wish, *, exist: str = "error") 
 
     Raises:
         InputError: no such folder, or no photograph in it.
-        UsageError: two photographs would share a name, or the folders are one.
+        UsageError: two photographs would share a name, the folders are one, or the method lacks something.
+        WeightsError: weights of a learnt method that are missing, damaged or another's.
         OutputError: there is a manifest or a picture and `exist` is `error`; or a file cannot be written.
         ResourceError: the disk is full.
     """
     photographs = _photographs(folder, output)
+    darken: Darken = darkened
+    about: dict[str, Any] = {"weights": None, "like": None}
+    if wish.method != "physical":
+        from lowlight_cli.training import learnt  # torch, a second that `physical` need not spend
+
+        learned = learnt.load(wish.method, wish.weights, wish.like)
+        darken, about = learned, {"weights": learned.weights, "like": learned.like}
     manifest = output / MANIFEST
     if exist == "error":
         planned = [_files(stem, number, wish) for stem in photographs for number in range(wish.per_picture)]
@@ -130,7 +144,9 @@ def synthesise(folder: Path, output: Path, wish: Wish, *, exist: str = "error") 
         raise OutputError(f"{output}: cannot be written to ({error.strerror}); choose another folder") from error
     with file:
         for stem, path in photographs.items():
-            made = _darken(path, stem, path.relative_to(folder).as_posix(), output, wish, before)
+            name = path.relative_to(folder).as_posix()
+            lines = [_planned(stem, name, number, wish) | about for number in range(wish.per_picture)]
+            made = _darken(path, lines, output, wish, darken, before)
             for line in made.lines:
                 file.write(json.dumps(line) + "\n")
             file.flush()
@@ -138,13 +154,18 @@ def synthesise(folder: Path, output: Path, wish: Wish, *, exist: str = "error") 
 
 
 def _darken(
-    path: Path, stem: str, name: str, output: Path, wish: Wish, before: Mapping[str, Mapping[str, Any]]
+    path: Path,
+    planned: list[dict[str, Any]],
+    output: Path,
+    wish: Wish,
+    darken: Darken,
+    before: Mapping[str, Mapping[str, Any]],
 ) -> Made:
     """All dark pictures of one photograph, each by a seed of its own."""
     try:
         data = path.read_bytes()
         content = hashlib.sha256(data).hexdigest()
-        planned = [_planned(stem, name, content, number, wish) for number in range(wish.per_picture)]
+        planned = [line | {"sha256": content} for line in planned]
         kept = [before.get(line["low"], {}) for line in planned]
         if all(
             line.items() <= old.items()
@@ -159,7 +180,10 @@ def _darken(
         return Made(path, error=error)
     lines = []
     for line in planned:
-        pair = METHODS[wish.method](picture, _random(wish.seed, name, line["number"]), wish.strength)
+        try:
+            pair = darken(picture, _random(wish.seed, line["input"], line["number"]), wish.strength)
+        except LowlightError as error:
+            return Made(path, error=error)
         _write(output / line["low"], pair.low, wish.format)
         if line["high"]:
             _write(output / line["high"], pair.high, wish.format)
@@ -174,13 +198,13 @@ def _files(stem: str, number: int, wish: Wish) -> tuple[str, str | None]:
     return f"low/{file}", f"high/{file}" if wish.pairs else None
 
 
-def _planned(stem: str, name: str, content: str, number: int, wish: Wish) -> dict[str, Any]:
-    """A line of the manifest, as far as it is known before the work."""
+def _planned(stem: str, name: str, number: int, wish: Wish) -> dict[str, Any]:
+    """A line of the manifest, as far as it is known before the photograph is read."""
     low, high = _files(stem, number, wish)
     return {
         "schema": SCHEMA,
         "input": name,
-        "sha256": content,
+        "sha256": None,
         "low": low,
         "high": high,
         "method": wish.method,

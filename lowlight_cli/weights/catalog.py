@@ -3,7 +3,8 @@
 A checkpoint is called `network.tag`. The first one of a network in the file is what the network uses by default. Where
 its file comes from is one of three: `file`, shipped in `lowlight_cli/checkpoints/`; `url`, fetched from a hub or by
 https; `sources`, its authors' own files, fetched, checked and converted on the user's machine because they may not be
-shipped.
+shipped. A `[[degradation]]` is the same for what darkens (`networks.DEGRADATIONS`), and stands apart: nothing
+that enhances, measures or publishes has to do with it.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from lowlight_cli.errors import WeightsError
 from lowlight_cli.weights import disk
 
 __all__ = [
-    "Checkpoint", "Metric", "Published", "Source", "block", "bundled", "catalog", "catalog_path", "find", "named",
-    "read",
+    "Checkpoint", "Metric", "Published", "Source", "block", "bundled", "catalog", "catalog_path", "degradations",
+    "find", "named", "of", "read",
 ]  # fmt: skip
 
 PACKAGE: Final = Path(__file__).resolve().parent.parent
@@ -122,8 +123,6 @@ class Checkpoint(_Table):
             raise ValueError("file and url need sha256 and bytes; sources carry their own git_blob and bytes instead")
         if self.url and "#" in self.url and not self.url.endswith(f"#sha256={self.sha256}"):
             raise ValueError("the hash in url is not sha256")
-        if self.network not in networks.NETWORKS:
-            raise ValueError(f"there is no network {self.network!r}")
         return self
 
 
@@ -131,12 +130,16 @@ class _Catalog(_Table):
     """The whole file."""
 
     checkpoint: tuple[Checkpoint, ...] = ()
+    degradation: tuple[Checkpoint, ...] = ()
     published: tuple[Published, ...] = ()
 
     @model_validator(mode="after")
     def _unique(self) -> Self:
+        for blocks, there in ((self.checkpoint, networks.NETWORKS), (self.degradation, networks.DEGRADATIONS)):
+            if unknown := [each.network for each in blocks if each.network not in there]:
+                raise ValueError(f"there is no network {unknown[0]!r}")
         for what in ("name", "file"):
-            counts = Counter(getattr(checkpoint, what) for checkpoint in self.checkpoint)
+            counts = Counter(getattr(checkpoint, what) for checkpoint in (*self.checkpoint, *self.degradation))
             if twice := [value for value, count in counts.items() if value is not None and count > 1]:
                 raise ValueError(f"two checkpoints have the {what} {twice[0]!r}")
         return self
@@ -154,6 +157,17 @@ def catalog() -> tuple[Checkpoint, ...]:
     return read(catalog_path())
 
 
+def degradations() -> tuple[Checkpoint, ...]:
+    """What darkens, in the order of weights.toml. Raises as `catalog`."""
+    return _whole(catalog_path()).degradation
+
+
+def of(network: str) -> list[Checkpoint]:
+    """The checkpoints of a network, or of a degradation, its default first. Raises as `catalog`."""
+    table = degradations() if network in networks.DEGRADATIONS else catalog()
+    return [checkpoint for checkpoint in table if checkpoint.network == network]
+
+
 def find(network: str, tag: str | None = None) -> Checkpoint:
     """The checkpoint `network.tag`, or the first of `network`.
 
@@ -161,8 +175,8 @@ def find(network: str, tag: str | None = None) -> Checkpoint:
         UsageError: no such network.
         WeightsError: no such checkpoint; the message names the nearest.
     """
-    networks.descriptor(network)
-    tags = {checkpoint.tag: checkpoint for checkpoint in catalog() if checkpoint.network == network}
+    networks.known(network)
+    tags = {checkpoint.tag: checkpoint for checkpoint in of(network)}
     if not tags:
         raise WeightsError(f"there are no weights for {network} yet; `lowlight train --model {network}` makes some")
     if tag is None:
@@ -203,9 +217,20 @@ def read(path: Path) -> tuple[Checkpoint, ...]:
     Raises:
         WeightsError: it is missing, no TOML, or does not fit the schema; the message names the block and the field.
     """
+    whole = _whole(path)
+    stated: dict[str, list[Published]] = {}
+    for figure in whole.published:
+        stated.setdefault(figure.network, []).append(figure)
+    return tuple(
+        checkpoint.model_copy(update={"published": (*checkpoint.published, *stated.get(checkpoint.network, ()))})
+        for checkpoint in whole.checkpoint
+    )
+
+
+def _whole(path: Path) -> _Catalog:
     try:
         tables = tomllib.loads(path.read_text("utf-8"))
-        whole = _Catalog.model_validate(tables)
+        return _Catalog.model_validate(tables)
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror}; install lowlight-cli again") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -214,13 +239,6 @@ def read(path: Path) -> tuple[Checkpoint, ...]:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the whole"
         raise WeightsError(f"{path}: {where}: {first['msg']}") from error
-    stated: dict[str, list[Published]] = {}
-    for figure in whole.published:
-        stated.setdefault(figure.network, []).append(figure)
-    return tuple(
-        checkpoint.model_copy(update={"published": (*checkpoint.published, *stated.get(checkpoint.network, ()))})
-        for checkpoint in whole.checkpoint
-    )
 
 
 # ---------------------------------------------------------------------------------------------------------- adding
@@ -240,7 +258,7 @@ def block(path: Path) -> str:
     metadata = disk.inspect(path).metadata
     network = metadata.get("network", "")
     header = files.check(path, network)
-    descriptor = networks.descriptor(network)
+    descriptor = networks.known(network)
     steps = metadata.get("steps")
     fields: dict[str, str | int] = {
         "network": network,
@@ -257,4 +275,5 @@ def block(path: Path) -> str:
         "paper_url": descriptor.url,
     }
     lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items()]
-    return "\n".join(["[[checkpoint]]", *lines, "metrics = []"])
+    kind = "degradation" if network in networks.DEGRADATIONS else "checkpoint"
+    return "\n".join([f"[[{kind}]]", *lines, "metrics = []"])

@@ -25,7 +25,7 @@ from pathlib import Path
 from lowlight_cli import networks
 from lowlight_cli.errors import LowlightError, OutputError, ResourceError, WeightsError
 from lowlight_cli.weights import disk, files, hub, web
-from lowlight_cli.weights.catalog import Checkpoint, bundled, catalog, find
+from lowlight_cli.weights.catalog import Checkpoint, bundled, catalog, find, of
 from lowlight_cli.weights.hub import Progress, Reference
 
 __all__ = ["Message", "Progress", "Resolved", "cache_folder", "clear", "local", "offline_reason", "remove", "resolve"]
@@ -98,7 +98,7 @@ def resolve(
         WeightsError: missing, wrong, unreachable, foreign; nothing was cached then.
         ResourceError: the disk is full.
     """
-    networks.descriptor(network)
+    networks.known(network)
     way = _Way(network, offline_reason(offline), on_progress, on_message, known)
     if weights is None:
         return _from_catalog(find(network), way)
@@ -106,7 +106,7 @@ def resolve(
         return _from_hub(weights, None, way)
     if "://" in weights:
         return _from_web(weights, None, way)
-    named = {name: c for c in catalog() if c.network == network for name in (c.tag, c.name)}
+    named = {name: c for c in of(network) for name in (c.tag, c.name)}
     if weights in named:
         return _from_catalog(named[weights], way)
     if other := next((c for c in catalog() if c.name == weights), None):

@@ -54,7 +54,8 @@ def check(path: str | Path, network: str) -> Header:
         what = f"its format is {found!r}, this version reads {FORMAT!r}" if found else "it was not written by lowlight"
         raise WeightsError(f"{path}: {what}; `lowlight weights convert {path} --model {network}` may read it")
     if (found := header.metadata.get("network")) != network:
-        raise WeightsError(f"{path} holds weights for {found}, not for {network}: use `--model {found}`")
+        use = "`lowlight darken -w` takes it" if found in networks.DEGRADATIONS else f"use `--model {found}`"
+        raise WeightsError(f"{path} holds weights for {found}, not for {network}: {use}")
     if (found := header.metadata.get("input")) not in INPUTS:
         raise WeightsError(f"{path}: `input` in its metadata is {found!r}, wanted {' or '.join(INPUTS)}")
     if fault := _differences(header.shapes, _layout(network).floats):
@@ -157,7 +158,7 @@ def convert(
         OutputError: the target cannot be written.
         ResourceError: the disk is full.
     """
-    networks.descriptor(network)
+    networks.known(network)
     sources = [source] if isinstance(source, Path) else list(source)
     wanted = _layout(network).floats
     state: dict[str, Tensor] = {}
@@ -190,7 +191,7 @@ def _layout(network: str) -> _Layout:
     import torch
 
     with torch.random.fork_rng(devices=[]):  # whoever loads weights keeps the random numbers that were to come
-        built = networks.build(network)
+        built = networks.module(network)
     shapes: dict[bool, dict[str, tuple[int, ...]]] = {True: {}, False: {}}
     for name, tensor in built.state_dict().items():
         shapes[tensor.is_floating_point()][name] = tuple(tensor.shape)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lowlight_cli.errors import WeightsError
-from lowlight_cli.networks.dgaf import DGAF, ResidualBlock
+from lowlight_cli.networks.dgaf import DGAF, Darkening
 from lowlight_cli.networks.frlie import FRLIE, Encoder
 from lowlight_cli.training.data import Batch
 from lowlight_cli.training.losses import seen_through, ssim, taken_for_real
@@ -25,23 +25,7 @@ from lowlight_cli.training.recipe import Recipe
 from lowlight_cli.weights import files
 from lowlight_cli.weights.fetch import resolve
 
-__all__ = ["Darkening", "PatchJudge", "Perceptual", "distance", "likeness", "plan", "weighted"]
-
-
-class Darkening(nn.Sequential):
-    """Sec. 3.1.1: a bright picture to a pseudo-low-light one, (N, 3, H, W) to the same, in (0, 1).
-
-    Eight blocks, each 3x3, ReLU, 3x3 [P]; a convolution before and after, and a sigmoid, as in DASR.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(
-            nn.Conv2d(3, 64, 3, padding=1),
-            nn.ReLU(),
-            *(ResidualBlock(64) for _ in range(8)),
-            nn.Conv2d(64, 3, 3, padding=1),
-            nn.Sigmoid(),
-        )
+__all__ = ["PatchJudge", "Perceptual", "distance", "likeness", "plan", "weighted"]
 
 
 class PatchJudge(nn.Sequential):
@@ -147,4 +131,5 @@ def plan(network: DGAF, recipe: Recipe, mixed: Mixed) -> Plan:
             Stage("enlightening", ((network,),), enlighten),
         ),
         helpers,
+        {"dgaf-darkening": darkening},
     )

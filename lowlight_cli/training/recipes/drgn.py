@@ -8,6 +8,8 @@ Jiang et al., AAAI 2022, arXiv 2103.10621, Sec. 2. Left open by the paper and fi
 - The distributions of Eq. 6 are histograms of each channel: positions in two different scenes have nothing in common.
 - DeG takes part in Eq. 5 and 6 by -log D of what it made up; I_D, which Eq. 6 calls real, is held constant there.
 - The adversaries are small and see patches (`Judge`).
+- No loss of the first stage compares pictures, and I_D = 0 everywhere lowers Eq. 7 as well as a night does: short runs
+  end there. `--set weights.anchor=10` holds DeG to dark pictures (`anchor`); 0, as published, is the default.
 """
 
 from __future__ import annotations
@@ -15,13 +17,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lowlight_cli.networks.drgn import DRGN, LightDRGN
+from lowlight_cli.networks.dgaf import to_linear, to_srgb
+from lowlight_cli.networks.drgn import DRGN, RCAB, DenseBranch, LightDRGN
+from lowlight_cli.networks.layers import ChannelAttention
+from lowlight_cli.networks.statistics import whole
 from lowlight_cli.training.data import Batch
 from lowlight_cli.training.losses import charbonnier, seen_through, ssim, taken_for_real
 from lowlight_cli.training.plan import Mixed, Plan, Stage
 from lowlight_cli.training.recipe import Recipe
 
-__all__ = ["Judge", "adversarial", "consistency", "histogram", "plan", "refinement", "synthesised"]
+__all__ = [
+    "Judge", "adversarial", "anchor", "begin_dark", "consistency", "dimmed", "histogram", "plan", "refinement",
+    "synthesised",
+]  # fmt: skip
 
 BINS = 64
 """Of a degradation's histogram over [-1, 1]: eight grey levels each."""
@@ -64,37 +72,89 @@ def consistency(degradation: Tensor, reference: Tensor) -> Tensor:
     return (p * (p / q).log()).sum(2).mean()
 
 
+def dimmed(reference: Tensor, low: Tensor) -> Tensor:
+    """Each reference with the mean light of its dark picture: one gain in linear light, at most 1; (N, 3, H, W)."""
+    linear = to_linear(reference)
+    given, wanted = (light.mean((1, 2, 3), keepdim=True) for light in (linear, to_linear(low)))
+    return to_srgb(linear * (wanted / given.clamp(min=1e-6)).clamp(max=1))
+
+
 def refinement(result: Tensor, target: Tensor, structure: float) -> Tensor:
     """One of the two halves of Eq. 9: Charbonnier, epsilon 1e-3, + `structure` (which is negative) times SSIM."""
     return charbonnier(result, target) + structure * ssim(result, target)
 
 
-def synthesised(deg: nn.Module, low: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+def anchor(dark: Tensor, reference: Tensor, low: Tensor, structure: float) -> Tensor:
+    """Ours, of no equation: what keeps I_L,ref the reference's scene, and dark.
+
+    The form of Eq. 9 between `dark`, which `low` made of `reference`, and that reference dimmed to the light of `low`.
+    """
+    return refinement(dark, dimmed(reference, low), structure)
+
+
+def synthesised(deg: nn.Module, low: Tensor, reference: Tensor, *, placeless: bool = False) -> tuple[Tensor, Tensor]:
     """Sec. 2.3: a reference's dark picture I_L,ref and its degradation I_D,ref; all (N, 3, H, W), 4 dividing H, W.
 
     I_D of `low` gives a first dark picture; what DeG finds in that is its own degradation, which fits Eq. 3 strictly.
+
+    Args:
+        deg: DeG.
+        low: the dark picture, of whatever scene.
+        reference: the bright one.
+        placeless: hand on the mean of I_D alone, a colour: its outlines are another scene's, and stay as ghosts.
     """
-    degradation: Tensor = deg(deg(low) + reference)
+    first: Tensor = deg(low)
+    if placeless:
+        first = whole(lambda: first.mean((2, 3), keepdim=True))
+    degradation: Tensor = deg(first + reference)
     return degradation + reference, degradation
+
+
+@torch.no_grad()
+def begin_dark(deg: DenseBranch) -> None:
+    """Let LW-DRGN's DeG begin near I_D = -0.85 I, all other weights small: I_L,ref is the reference dimmed, and sharp.
+
+    A branch at a quarter of the resolution has as many channels, 48, as it has values of a pixel's block.
+    """
+    first, last = deg.initial, deg.reconstruct
+    width = last.in_channels
+    identity = torch.zeros_like(last.weight)
+    identity[range(width), range(width), 1, 1] = 1
+    first.weight.mul_(0.1).add_(identity)
+    last.weight.add_(identity, alpha=-0.85)
+    for module in deg.modules():
+        if isinstance(module, RCAB):
+            module.second.weight.mul_(0.1)
+    for fusion in deg.fusions:
+        attention, mix = fusion.children()
+        assert isinstance(attention, ChannelAttention) and isinstance(mix, nn.Conv2d)
+        list(attention.gate.parameters())[2].mul_(0.1)
+        mix.weight.mul_(0.1)
+        mix.weight[range(width), range(-width, 0), 0, 0] += 2  # attention begins about one half
 
 
 def plan(network: DRGN | LightDRGN, recipe: Recipe, mixed: Mixed) -> Plan:
     """Sec. 2.1, DeG against two judges; then Sec. 2.2, ReG on given and on synthesised pairs."""
     weights = recipe.weights
+    placeless = weights["anchor"] > 0
     of_pictures, of_degradations = Judge(), Judge()
+    if placeless and isinstance(network.deg, DenseBranch):
+        begin_dark(network.deg)
 
     def degrade(batch: Batch) -> tuple[Tensor, Tensor]:
         reference = batch.unpaired
         assert reference is not None
         with mixed():
             degradation = network.deg(batch.low)
-            dark, of_dark = synthesised(network.deg, batch.low, reference)
+            dark, of_dark = synthesised(network.deg, batch.low, reference, placeless=placeless)
             fooled = taken_for_real(of_pictures(dark).float()) + taken_for_real(of_degradations(of_dark).float())
             pictures = adversarial(of_pictures(batch.low).float(), of_pictures(dark.detach()).float())
             degradations = adversarial(
                 of_degradations(degradation.detach()).float(), of_degradations(of_dark.detach()).float()
             )
         loss = weights["adversarial"] * fooled + consistency(degradation.float(), of_dark.float())  # Eq. 7
+        if placeless:
+            loss = loss + weights["anchor"] * anchor(dark.float(), reference, batch.low, weights["ssim"])
         return loss, pictures + degradations
 
     def refine(batch: Batch) -> tuple[Tensor]:
@@ -102,7 +162,7 @@ def plan(network: DRGN | LightDRGN, recipe: Recipe, mixed: Mixed) -> Plan:
         assert reference is not None
         with mixed():
             with torch.no_grad():
-                dark = synthesised(network.deg, batch.low, reference)[0].clamp(0, 1)
+                dark = synthesised(network.deg, batch.low, reference, placeless=placeless)[0].clamp(0, 1)
             given = network.training_outputs(batch.low)["output"]
             made = network.training_outputs(dark)["output"]
         loss = refinement(given.float(), batch.high, weights["ssim"]) + refinement(
@@ -116,4 +176,5 @@ def plan(network: DRGN | LightDRGN, recipe: Recipe, mixed: Mixed) -> Plan:
             Stage("refinement", ((network.reg,),), refine),
         ),
         nn.ModuleDict({"judge_of_pictures": of_pictures, "judge_of_degradations": of_degradations}),
+        {"drgn-degradation" if isinstance(network, DRGN) else "lw-drgn-degradation": network.deg},
     )

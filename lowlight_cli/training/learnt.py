@@ -1,0 +1,213 @@
+"""Dark pictures by what two papers learn of the dark: light and colour from a network, the grain from a sensor.
+
+DRGN (Jiang et al., AAAI 2022, Sec. 2.3): DeG takes the degradation I_D of a real dark photograph, I_D makes a first
+dark picture of the reference, and its own degradation the final one (`recipes.drgn.synthesised`, `placeless`). DGAF
+(Chen et al., 2023, Sec. 3.1.1): the Darkening network, which was trained against real nights.
+
+Both are functions of their pictures alone, and neither makes grain: what is random comes after them, as in `physical`.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+import torch
+from numpy.random import Generator
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lowlight_cli import networks, tiles
+from lowlight_cli.errors import InputError, UsageError, WeightsError
+from lowlight_cli.exposure import to_linear
+from lowlight_cli.networks import statistics
+from lowlight_cli.networks.layers import pad
+from lowlight_cli.pictures import FORMATS, read
+from lowlight_cli.training.darken import Bytes, Darkened, Floats, Parameters, sensor
+from lowlight_cli.training.recipes.drgn import synthesised
+from lowlight_cli.weights import disk, files
+from lowlight_cli.weights.fetch import resolve
+
+__all__ = ["METHODS", "Learnt", "Night", "load"]
+
+METHODS: Final = {"drgn": ("lw-drgn-degradation", "drgn-degradation"), "dgaf": ("dgaf-darkening",)}
+"""Method to the networks that do it, its default first."""
+SPREAD: Final = (0.5, 2.0)
+"""A network knows one light for a scene; dark pictures get so much of it, evenly in its logarithm."""
+SIDE: Final = 768
+"""Pictures of more than its square are darkened in tiles of this side: a gigabyte, whatever the picture's size."""
+OVERLAP: Final = 64
+"""Around tiles of networks with statistics of the whole picture, as for enhancing."""
+
+
+@dataclass(frozen=True)
+class Night:
+    """A real dark photograph, and what it is."""
+
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """A degradation with its weights.
+
+    Attributes:
+        network: a name of `networks.DEGRADATIONS`.
+        weights: the sha256 of their file.
+        nights: whose degradation is taken, where the method takes one.
+        module: (N, 3, H, W) in [0, 1] to the same darkened; with nights 6 channels, the night's in front.
+    """
+
+    network: str
+    weights: str
+    nights: tuple[Night, ...]
+    module: nn.Module = field(repr=False)
+
+    @property
+    def like(self) -> str | None:
+        """A hash of all nights; None without."""
+        told = "".join(night.sha256 for night in self.nights)
+        return hashlib.sha256(told.encode()).hexdigest() if told else None
+
+    def __call__(self, picture: Bytes, random: Generator, strength: tuple[float, float] | None = None) -> Darkened:
+        """Darken a photograph, which is its own reference.
+
+        Args:
+            picture: (H, W, 3) uint8 sRGB.
+            random: every choice is drawn from it.
+            strength: least and largest share of the reference's light, above 0 and up to 1: the network's picture is
+                brought to it by one gain in linear light. None is the network's own light, times `SPREAD`.
+
+        Raises:
+            InputError: a night cannot be read any more.
+        """
+        x = np.divide(picture, 255, dtype=np.float32)
+        drawn: Parameters = {}
+        if self.nights:
+            night = self.nights[int(random.integers(len(self.nights)))]
+            height, width = picture.shape[:2]
+            x = np.concatenate((_window(_pixels(night), height, width, random), x), 2)
+            drawn = {"night": night.path.name, "night_sha256": night.sha256}
+        dark = to_linear(self._run(x))
+        given = max(float(to_linear(x[..., -3:]).mean()), 1e-6)
+        own = max(float(dark.mean()) / given, 1e-6)
+        low, high = strength or (own * SPREAD[0], own * SPREAD[1])
+        light = float(np.exp(random.uniform(np.log(low), np.log(high))))
+        taken, made = sensor(np.minimum(dark * np.float32(light / own), 1), random)
+        return Darkened(taken, picture, drawn | {"learnt": own, "light": light} | made)
+
+    def _run(self, x: Floats) -> Floats:
+        """(H, W, 3 or 6) to (H, W, 3), in tiles where it is large; float32, so that the same bytes come again."""
+        height, width = x.shape[:2]
+        if height * width <= SIDE**2:
+            return self._forward(x)
+        traits = networks.DEGRADATIONS[self.network]
+        overlap = OVERLAP if traits.radius is None else traits.radius
+        small_height, small_width = tiles.reduced_size(height, width, SIDE**2)
+        with statistics.recording() as measured:
+            if traits.radius is None:
+                small = [
+                    cv2.resize(part, (small_width, small_height), interpolation=cv2.INTER_AREA)
+                    for part in np.split(x, x.shape[2] // 3, 2)
+                ]
+                self._forward(np.concatenate(small, 2))
+        dark = np.empty((height, width, 3), np.float32)
+        for tile in tiles.plan(height, width, SIDE, overlap, traits.stride):
+            with statistics.replaying(measured):
+                tile.keep(self._forward(tile.cut(x)), dark)
+        return dark
+
+    def _forward(self, x: Floats) -> Floats:
+        with torch.inference_mode():
+            dark: Tensor = self.module(torch.from_numpy(np.ascontiguousarray(x)).permute(2, 0, 1)[None])
+            return np.asarray(dark[0].clamp(0, 1).permute(1, 2, 0).numpy(), np.float32)
+
+
+class _Synthesis(nn.Module):
+    """`synthesised` of a night and a reference that lie in one tensor, (N, 6, H, W) to (N, 3, H, W)."""
+
+    def __init__(self, deg: nn.Module, stride: int) -> None:
+        super().__init__()
+        self.deg, self.stride = deg, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        night, reference = pad(x, self.stride).chunk(2, 1)
+        return synthesised(self.deg, night, reference, placeless=True)[0][..., : x.shape[-2], : x.shape[-1]]
+
+
+def load(method: str, weights: str | None = None, like: Path | None = None) -> Learnt:
+    """A degradation, ready.
+
+    Args:
+        method: one of `METHODS`.
+        weights: a tag, file or address as for `fetch.resolve`; None is what comes with the program.
+        like: a folder of real dark photographs, which `drgn` wants and `dgaf` has no use for.
+
+    Raises:
+        UsageError: no such folder was named, or one was that is of no use.
+        InputError: there is no photograph in it.
+        WeightsError: weights that are missing, damaged or no degradation of this method.
+    """
+    if method == "drgn" and like is None:
+        raise UsageError(
+            "--method drgn takes its degradation from real dark photographs: name a folder of them, --like FOLDER"
+        )
+    if method != "drgn" and like is not None:
+        raise UsageError(f"--like is for --method drgn: {method} learnt its nights in training")
+    name = _network(method, weights)
+    resolved = resolve(name, weights)
+    module = networks.module(name)
+    module.load_state_dict(files.load(resolved.path, name)[0], strict=True)
+    nights = _nights(like) if like else ()
+    whole = _Synthesis(module, networks.known(name).stride) if nights else module
+    return Learnt(name, resolved.sha256, nights, whole.eval().requires_grad_(False))
+
+
+def _network(method: str, weights: str | None) -> str:
+    """Which of a method's networks weights are for: a file says so itself, a name begins with it."""
+    names = METHODS[method]
+    if weights is None or "://" in weights:
+        return names[0]
+    if (path := Path(weights).expanduser()).is_file():
+        found = disk.inspect(path).metadata.get("network", "nothing that lowlight knows")
+        if found not in names:
+            raise WeightsError(
+                f"{path} holds weights for {found}, --method {method} wants {' or '.join(names)}: `lowlight train "
+                "--recipe paper` writes such a file beside its checkpoint"
+            )
+        return found
+    return next((name for name in names if weights.startswith(f"{name}.")), names[0])
+
+
+def _nights(folder: Path) -> tuple[Night, ...]:
+    """The photographs of a folder, by name; none of its subfolders."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; --like names one with real dark photographs")
+    found = sorted(each for each in folder.iterdir() if each.is_file() and each.suffix.lower() in FORMATS)
+    if not found:
+        raise InputError(f"no picture in folder {folder}: --like names one with real dark photographs")
+    return tuple(Night(path, disk.sha256(path)) for path in found)
+
+
+@functools.lru_cache(4)
+def _pixels(night: Night) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8; a file that changed is another night."""
+    return np.asarray(np.clip(read(night.path).pixels, 0, 1) * np.float32(255) + np.float32(0.5), np.uint8)
+
+
+def _window(night: NDArray[np.uint8], height: int, width: int, random: Generator) -> Floats:
+    """A part of this size at full resolution, which keeps its grain; a smaller picture goes on in its mirror image."""
+    places: list[Sequence[int] | NDArray[np.intp]] = []
+    for length, wanted in zip(night.shape, (height, width), strict=False):
+        start = int(random.integers(max(length - wanted, 0) + 1))
+        steps = (start + np.arange(wanted)) % (2 * length)
+        places.append(np.minimum(steps, 2 * length - 1 - steps))
+    part = night[np.ix_(*places)]
+    return np.divide(part, 255, dtype=np.float32)
