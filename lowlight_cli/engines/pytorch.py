@@ -73,7 +73,8 @@ class TorchEngine:
         if area <= pixels and max(height, width) <= (side or max(height, width)):
             told(1)
             try:
-                return self._forward(batch)
+                with statistics.recording() if statistics.settled() else contextlib.nullcontext():
+                    return self._forward(batch)
             except ResourceError:
                 if side == 0:
                     raise
@@ -91,6 +92,20 @@ class TorchEngine:
         raise ResourceError(
             f"{self.device} has too little memory left for {self.network}, even in tiles: {self._remedy()}"
         )
+
+    def run_steadily(
+        self,
+        batch: NDArray[np.float32],
+        settle: Callable[[int, NDArray[np.float32]], NDArray[np.float32]],
+        on_tiles: Callable[[int], None] | None = None,
+    ) -> NDArray[np.float32]:
+        """As `run`, with what the network measures of the whole picture settled over frames; see `SteadyEngine`."""
+
+        def settled(position: int, value: torch.Tensor) -> torch.Tensor:
+            return torch.from_numpy(settle(position, value.float().cpu().numpy())).to(value)
+
+        with statistics.settling(settled):
+            return self.run(batch, on_tiles)
 
     def _forward(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """One pass through the network."""
