@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -267,7 +268,7 @@ def test_decoding_ticks() -> None:
     """Rising, never later than the frame is shown, whatever the order and the gaps."""
     for shown in ([0, 1, 2, 3], [0, 4, 2, 1, 3, 8, 6, 5, 7], [10, 70, 30, 20], [5]):
         ticks = decoding_ticks(shown)
-        assert all(one < other for one, other in zip(ticks, ticks[1:], strict=False))
+        assert all(one < other for one, other in itertools.pairwise(ticks))
         assert all(tick <= when for tick, when in zip(ticks, shown, strict=True))
 
 

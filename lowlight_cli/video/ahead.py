@@ -45,7 +45,7 @@ def ahead(items: Iterable[Item], waiting: int = 2) -> Generator[Item, None, None
         finally:
             put(_END)
 
-    thread = threading.Thread(target=work, daemon=True)
+    thread = threading.Thread(target=work, name="ahead", daemon=True)
     thread.start()
     try:
         while (item := line.get()) is not _END:

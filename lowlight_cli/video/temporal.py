@@ -8,9 +8,9 @@ Each goes through a causal low pass (`steady.Steady`), whose share is decided on
 - the further it is from what it was, the more the share grows, to 1: a lamp that goes on is followed at once;
 - at a cut nothing of the past is kept.
 
-The level of the result: how much brighter each frame is than the last, over those cells of a coarse grid that agree,
-adds up to a course, and what separates the course from its low pass is taken off. Movement is in cells that disagree.
-Local detail is left alone: a frame is changed by one curve a channel.
+The level of the result: how much brighter each frame is than the last, moved along the flow of a small copy, adds up to
+a course, and what separates the course from its low pass is taken off. What the flow does not explain, and the rest does
+not agree with, is no flicker. Local detail is left alone: a frame is changed by one curve a channel.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ SLOW: Final = {"on": 1.0, "strong": 3.0}
 MODES: Final = ("off", *SLOW)
 
 GRID: Final = 64
+SMALL: Final = 128
+"""Pixels of the longer side of the copy that the flow is sought in."""
+
 FLOOR: Final = 0.01
 """Added to brightness before its logarithm, sRGB-encoded: below it there is noise."""
 
@@ -48,6 +51,9 @@ CUT: Final = (0.25, 0.6)
 
 LARGEST: Final = 0.1
 """A correction of the level, in logarithms, beyond which it is no flicker."""
+
+AGREE: Final = 6.0
+"""Median deviations within which a pixel agrees with the rest: four sigmas, so that noise agrees and things do not."""
 
 _LUMA: Final = np.array([0.2126, 0.7152, 0.0722], np.float32)
 _QUANTILES: Final = np.linspace(0.05, 0.95, 10)
@@ -80,7 +86,7 @@ class Smoothing:
         self.steady = Steady()
         self.cuts = 0
         self._seen: _Seen | None = None
-        self._cells: NDArray[np.float32] | None = None
+        self._small: NDArray[np.float32] | None = None
         self._excess = np.zeros(3, np.float32)
 
     def frame(self, picture: Picture, seconds: float, enhance: Callable[[Picture, Steady], Picture]) -> Picture:
@@ -106,7 +112,7 @@ class Smoothing:
         return {
             "steady": self.steady.state(),
             "seen": seen and [seen.cells, seen.light, seen.seconds, seen.frames],
-            "cells": self._cells,
+            "small": self._small,
             "excess": self._excess,
             "cuts": self.cuts,
         }
@@ -117,7 +123,7 @@ class Smoothing:
         if state["seen"]:
             cells, light, seconds, frames = state["seen"]
             self._seen = _Seen(np.array(cells, np.float32), np.array(light, np.float32), seconds, frames)
-        self._cells = None if state["cells"] is None else np.array(state["cells"], np.float32)
+        self._small = None if state["small"] is None else np.array(state["small"], np.float32)
         self._excess = np.array(state["excess"], np.float32)
         self.cuts = state["cuts"]
 
@@ -142,16 +148,16 @@ class Smoothing:
 
     def _level(self, lit: Picture, share: float, cut: bool) -> Picture:
         """Take flicker of the result's level off."""
-        cells, before = _grid(lit), self._cells
-        self._cells = cells
-        if cut or before is None or before.shape != cells.shape:
+        small, before = _small(lit), self._small
+        self._small = small
+        if cut or before is None or before.shape != small.shape:
             self._excess = np.zeros(3, np.float32)
             return lit
         # the course of the level less its low pass: what a high pass leaves of it
-        self._excess = np.float32(1 - share) * (self._excess + _brighter(before, cells))
+        self._excess = np.float32(1 - share) * (self._excess + _brighter(_moved(before, small), small))
         wanted = np.clip(-self._excess, -LARGEST, LARGEST)
         # y + b y (1 - y) keeps black and white and the order, and changes the mean by what is wanted
-        mean, room = cells.mean((0, 1)), (cells * (1 - cells)).mean((0, 1))
+        mean, room = small.mean((0, 1)), (small * (1 - small)).mean((0, 1))
         bend = np.clip(np.expm1(wanted) * mean / np.maximum(room, 1e-4), -0.5, 0.5).astype(np.float32)
         return np.asarray(lit * (1 + bend - bend * lit), np.float32)
 
@@ -173,10 +179,31 @@ def _is_cut(before: NDArray[np.float32], after: NDArray[np.float32]) -> bool:
     return norm == 0 or float((one * other).sum()) / norm < alike
 
 
-def _brighter(before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.float32]:
-    """By how much each channel is brighter, in logarithms, over the cells that agree on it."""
+def _small(picture: Picture) -> Picture:
+    """A copy with at most `SMALL` pixels of the longer side."""
+    height, width, _ = picture.shape
+    scale = min(1.0, SMALL / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _moved(before: Picture, after: Picture) -> Picture:
+    """`before` with its things where they are in `after`."""
+    height, width, _ = after.shape
+    if min(height, width) < 16:  # the search's own limit
+        return before
+    one, other = (np.rint(each @ _LUMA * 255).astype(np.uint8) for each in (before, after))
+    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    back = search.calc(other, one, None)  # type: ignore[call-overload]
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    place = columns + back[..., 0], rows + back[..., 1]
+    return np.asarray(cv2.remap(before, *place, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
+
+
+def _brighter(before: Picture, after: Picture) -> NDArray[np.float32]:
+    """By how much each channel is brighter, in logarithms, over the pixels that agree on it."""
     ratio = np.log((after @ _LUMA + FLOOR) / (before @ _LUMA + FLOOR))
     middle = np.median(ratio)
     spread = np.median(np.abs(ratio - middle))
-    agree = np.abs(ratio - middle) <= 4 * spread + 1e-4
+    agree = np.abs(ratio - middle) <= AGREE * spread + 1e-4
     return np.asarray(np.log((after[agree].sum(0) + FLOOR) / (before[agree].sum(0) + FLOOR)), np.float32)
