@@ -10,6 +10,7 @@ The file is not called `enhance`, so that `lowlight_cli.enhance` is the function
 from __future__ import annotations
 
 import functools
+import math
 import os
 import threading
 from collections.abc import Callable
@@ -23,8 +24,9 @@ from PIL import Image
 import lowlight_cli
 from lowlight_cli import arrays, engines
 from lowlight_cli.exposure import apply_gain, auto_gain
-from lowlight_cli.look import Look, finish, left_alone
+from lowlight_cli.look import Look, finish, gain_for, left_alone
 from lowlight_cli.networks import descriptor
+from lowlight_cli.steady import Steady
 
 if TYPE_CHECKING:
     from lowlight_cli.engines import Engine
@@ -183,16 +185,37 @@ class Enhancer:
         look = self.settings.look
         if look.strength == 0 or left_alone(picture, look.gate):
             return picture
+        return self._brightened(picture, on_tiles, None)
+
+    def enhance_frame(self, picture: Picture, steady: Steady, on_tiles: Callable[[int], None] | None = None) -> Picture:
+        """Brighten a frame of a clip: as `enhance_picture`, with all that is measured of the whole frame settled.
+
+        These are the exposure's gains and what the network measures. The engine has to be a `SteadyEngine` for the
+        latter. Frames of one clip go through one thread, in order. The gate is no matter of single frames, and not
+        looked at.
+
+        Args:
+            picture: (H, W, 3) float32 RGB, sRGB-encoded, in [0, 1].
+            steady: what was measured before; `begin` has been called for this frame.
+            on_tiles: as in `enhance_picture`.
+        """
+        return picture if self.settings.look.strength == 0 else self._brightened(picture, on_tiles, steady)
+
+    def _brightened(self, picture: Picture, on_tiles: Callable[[int], None] | None, steady: Steady | None) -> Picture:
         engine, _ = self.load()
+        look = self.settings.look
         exposed = picture
         if engine.metadata.get("input") == "exposed":
-            exposed = apply_gain(picture, auto_gain(picture))
+            exposed = apply_gain(picture, _settled(steady, "input", auto_gain(picture)))
         if self.settings.self_ensemble:
-            bright = _ensemble(engine, exposed, on_tiles)
+            bright = _ensemble(engine, exposed, on_tiles, steady)
         else:
-            bright = _run(engine, exposed, on_tiles)
+            bright = _run(engine, exposed, on_tiles, steady)
         del exposed  # as large as the picture, and not needed by what follows
-        return finish(picture, bright, look)
+        if steady is None:
+            return finish(picture, bright, look)
+        gain = 1.0 if look.exposure is None else _settled(steady, "exposure", gain_for(bright, look.exposure))
+        return finish(picture, bright, replace(look, gate=None), gain)
 
     @property
     def loaded(self) -> bool:
@@ -254,20 +277,36 @@ class Enhancer:
         return self._chosen
 
 
-def _run(engine: Engine, picture: Picture, on_tiles: Callable[[int], None] | None) -> Picture:
-    bright: Picture = engine.run(np.require(picture, np.float32, ["C", "W"])[None], on_tiles)[0]
-    return bright
+def _run(
+    engine: Engine, picture: Picture, on_tiles: Callable[[int], None] | None, steady: Steady | None, view: str = ""
+) -> Picture:
+    batch = np.require(picture, np.float32, ["C", "W"])[None]
+    if steady is not None and isinstance(engine, engines.SteadyEngine):
+        lit: Picture = engine.run_steadily(batch, lambda at, value: steady.settle(f"{view}{at}", value), on_tiles)[0]
+    else:
+        lit = engine.run(batch, on_tiles)[0]
+    return lit
 
 
-def _ensemble(engine: Engine, picture: Picture, on_tiles: Callable[[int], None] | None) -> Picture:
+def _ensemble(
+    engine: Engine, picture: Picture, on_tiles: Callable[[int], None] | None, steady: Steady | None
+) -> Picture:
     """The mean over the eight flips and quarter turns of a picture, each result turned back."""
     mean = np.zeros_like(picture)
     for turns in range(4):
         for flip in (1, -1):
             turned = np.rot90(picture, turns)[:, ::flip]
-            mean += np.rot90(_run(engine, turned, on_tiles)[:, ::flip], -turns)
+            lit = _run(engine, turned, on_tiles, steady, view=f"{turns}{flip:+d}/")
+            mean += np.rot90(lit[:, ::flip], -turns)
     mean /= 8
     return mean
+
+
+def _settled(steady: Steady | None, name: str, gain: float) -> float:
+    """A gain, settled as its logarithm: twice and half are equally far from 1."""
+    if steady is None:
+        return gain
+    return math.exp(float(steady.settle(name, np.array(math.log(gain), np.float32))))
 
 
 @overload

@@ -61,7 +61,7 @@ class Look:
             raise UsageError(f"gate {self.gate} is out of range; choose off or 0 to 1")
 
 
-def finish(before: Picture, after: Picture, look: Look) -> Picture:
+def finish(before: Picture, after: Picture, look: Look, gain: float | None = None) -> Picture:
     """The picture to write, in [0, 1].
 
     The exposure is set on `after`; highlights and strength then decide how much of it is taken. A strength of 0 gives
@@ -71,6 +71,7 @@ def finish(before: Picture, after: Picture, look: Look) -> Picture:
         before: the network's input.
         after: its output, of the same shape.
         look: what to do.
+        gain: what the exposure takes, where that is known already: `gain_for`, settled over frames.
 
     Raises:
         ValueError: the shapes differ.
@@ -79,7 +80,8 @@ def finish(before: Picture, after: Picture, look: Look) -> Picture:
         raise ValueError(f"pictures of shape {before.shape} and {after.shape}")
     if look.strength == 0 or left_alone(before, look.gate):
         return before
-    gain = 1.0 if look.exposure is None else gain_for(after, look.exposure)
+    if gain is None:
+        gain = 1.0 if look.exposure is None else gain_for(after, look.exposure)
     if look.strength == 1 and not look.protect_highlights and gain == 1:
         return after
     result = np.empty_like(before)

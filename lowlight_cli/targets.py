@@ -172,7 +172,7 @@ def _checked(output: Path, wish: _Wish) -> Path:
     if own not in wish.formats:
         near = difflib.get_close_matches(own, sorted(wish.formats), n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(wish.formats))}"
-        raise UsageError(f"cannot write {output}: no picture format has the suffix {own!r}; {hint}")
+        raise UsageError(f"cannot write {output}: no format has the suffix {own!r}; {hint}")
     if wish.named(output) != output:
         raise UsageError(
             f"-o {output} and the format {wish.formats[wish.suffix or own]} contradict each other: drop one"

@@ -65,7 +65,7 @@ def test_this_folder(folder: Path) -> None:
         (["a.jpg", "a.png"], "out", ".bmp", "both become"),
         (["a.jpg", "d"], "out.png", None, "names one picture"),
         (["d"], "d", None, "its own input"),
-        (["a.jpg"], "out.txt", None, "no picture format has the suffix '.txt'"),
+        (["a.jpg"], "out.txt", None, "no format has the suffix '.txt'"),
         (["a.jpg"], "out.png", ".jpg", "contradict"),
         (["-", "-"], None, None, "- is one picture"),
         (["a.jpg", "a.png"], "-", None, "- is one picture"),

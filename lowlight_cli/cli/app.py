@@ -34,6 +34,7 @@ __all__ = ["COMMANDS", "app", "main", "run"]
 COMMANDS: Final = {
     "enhance": "enhance:enhance",
     "batch": "batch:batch",
+    "video": "video:video",
     "compare": "compare:compare",
     "models": "models:models",
     "weights": "weights:app",
@@ -87,7 +88,7 @@ HELP: Final = """Make dark photographs visible: offline, on this machine.
 \b
   lowlight enhance photo.jpg                  writes photo_lit.jpg
   lowlight enhance holiday/ -o lit            a folder, mirrored into lit/
-  lowlight enhance - < dark.png > lit.png     in a pipe
+  lowlight enhance night.mp4                  a clip, without flicker
 """
 
 app = typer.Typer(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lowlight_cli.files import Outcome
     from lowlight_cli.targets import Job
 
-__all__ = ["DEPTHS", "STAGES", "enhance", "fields", "summary", "tell", "tell_plan"]
+__all__ = ["DEPTHS", "STAGES", "enhance", "exit_code", "fields", "summary", "tell", "tell_plan"]
 
 STAGES: Final = ("import", "weights", "read", "run", "write")
 """What the time of a file is made of; the first two only once."""
@@ -38,7 +38,7 @@ def enhance(
     inputs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="INPUT...", readable=False, show_default=False, help="Pictures, folders, or - for stdin."
+            metavar="INPUT...", readable=False, show_default=False, help="Pictures, folders, clips, or - for stdin."
         ),
     ],
     output: Annotated[
@@ -78,7 +78,7 @@ def enhance(
     verbose: options.Verbose = False,
     debug: options.Debug = False,
 ) -> None:  # fmt: skip
-    """Brighten pictures: JPEG, PNG, WebP, TIFF, BMP, AVIF; HEIC and RAW with an extra.
+    """Brighten pictures: JPEG, PNG, WebP, TIFF, BMP, AVIF; HEIC, RAW and clips with an extra.
 
     Depth, colour profile, transparency and metadata are kept. stdout has the written paths, stderr all else.
     Options are read from the environment too: LOWLIGHT_MODEL, LOWLIGHT_DEVICE and so on.
@@ -93,10 +93,14 @@ def enhance(
     from lowlight_cli.files import Saving, enhance_files
     from lowlight_cli.pictures import FORMATS, READ_ONLY, suffix_of
     from lowlight_cli.targets import plan
+    from lowlight_cli.video.formats import CONTAINERS, need_av
 
+    if clips := _clips(inputs):
+        need_av()
     imported = time.perf_counter() - start
     suffix = None if format == "keep" else suffix_of(format)
-    jobs = plan(inputs, output, formats=FORMATS, become=READ_ONLY, suffix=suffix, exist=exist.value)
+    formats = CONTAINERS if clips else FORMATS
+    jobs = plan(inputs, output, formats=formats, become=READ_ONLY, suffix=suffix, exist=exist.value)
     saving = Saving(
         format=format,
         quality=quality,
@@ -126,6 +130,11 @@ def enhance(
         )
         if dry_run:
             code = tell_plan(jobs, json)
+        elif clips:
+            from lowlight_cli.cli.video import make_clips
+            from lowlight_cli.video.run import Making
+
+            code = make_clips(enhancer, jobs, Making(compare=compare, measure=json), json, start)
         else:
             stdin = _pipes(jobs, json)
             enhancer.expect(len(jobs))
@@ -133,6 +142,20 @@ def enhance(
             code = _follow(outcomes, enhancer, len(jobs), json, start, imported)
     if code:
         raise typer.Exit(code)
+
+
+def _clips(inputs: Sequence[Path]) -> bool:
+    """Whether the inputs are clips, by their names.
+
+    Raises:
+        UsageError: some are, and some are not.
+    """
+    from lowlight_cli.video.formats import is_clip
+
+    clips = [path for path in inputs if is_clip(path) and not path.is_dir()]
+    if clips and len(clips) < len(inputs):
+        raise UsageError(f"{clips[0]} is a clip, and others are not: enhance clips apart from pictures")
+    return bool(clips)
 
 
 def _pipes(jobs: Sequence[Job], json: bool) -> bytes | None:
@@ -170,7 +193,7 @@ def _follow(
             skipped += outcome.skipped
             advance(1)
     done = count - skipped - len(errors)
-    code = _exit_code(errors, count)
+    code = exit_code(errors, count)
     taken = time.perf_counter() - start
     if json:
         totals = {
@@ -261,10 +284,10 @@ def tell_plan(jobs: Sequence[Job], json: bool) -> int:
             report.data(f"{job.source} -> {job.target}{' (exists: skipped)' if job.skip else ''}")
         if job.error:
             report.error(str(job.error))
-    return _exit_code([job.error for job in jobs if job.error], len(jobs))
+    return exit_code([job.error for job in jobs if job.error], len(jobs))
 
 
-def _exit_code(errors: Sequence[LowlightError], count: int) -> int:
+def exit_code(errors: Sequence[LowlightError], count: int) -> int:
     """0 where nothing failed, the errors' own code where all failed alike, 1 where some did."""
     codes = {error.exit_code for error in errors}
     return 0 if not codes else codes.pop() if len(errors) == count and len(codes) == 1 else LowlightError.exit_code

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from lowlight_cli.training.loop import Progress
 
 __all__ = [
-    "SCHEMA", "Level", "ReaderGone", "data", "detail", "drawn", "error", "event", "level", "note", "path", "progress",
-    "raw", "set_level", "table", "training", "transfer", "warning",
+    "SCHEMA", "Level", "ReaderGone", "data", "detail", "drawn", "error", "event", "frames", "level", "note", "path",
+    "progress", "raw", "set_level", "table", "training", "transfer", "warning",
 ]  # fmt: skip
 
 SCHEMA: Final = "lowlight-1"
@@ -186,6 +186,30 @@ def progress(label: str, total: float | None, *, unit: str = "") -> Iterator[Cal
     with _bar(Progress(*columns, console=_console(sys.stderr), transient=True, redirect_stdout=False)) as bar:
         task = bar.add_task(label, total=total)
         yield lambda amount: bar.advance(task, amount)
+
+
+@contextlib.contextmanager
+def frames(label: str) -> Iterator[Callable[[int, int | None, str], bool]]:
+    """A bar on stderr that counts a clip's frames and says how fast they go; nothing where no bar is drawn.
+
+    Yields:
+        A function that takes how many are done, of how many, and a few words; it says whether a bar is drawn.
+    """
+    if _level == Level.QUIET or not drawn(sys.stderr) or os.environ.get("TERM") == "dumb":
+        yield lambda *_: False
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    words = TextColumn("{task.fields[words]}", markup=False)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), words)
+    with _bar(Progress(*columns, console=_console(sys.stderr), transient=True, redirect_stdout=False)) as bar:
+        task = bar.add_task(label, total=None, words="")
+
+        def show(done: int, total: int | None, told: str) -> bool:
+            bar.update(task, completed=done, total=total, words=told)
+            return True
+
+        yield show
 
 
 @contextlib.contextmanager

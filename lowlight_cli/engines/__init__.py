@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from lowlight_cli.errors import UsageError
 from lowlight_cli.networks import descriptor
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from lowlight_cli.weights.fetch import Resolved
 
 __all__ = [
-    "ENGINES", "PRECISIONS", "SMALLEST_SIDE", "Choice", "Engine", "Tiling", "check_names", "choose", "known", "load",
-    "prepare",
+    "ENGINES", "PRECISIONS", "SMALLEST_SIDE", "Choice", "Engine", "SteadyEngine", "Tiling", "check_names", "choose",
+    "known", "load", "prepare",
 ]  # fmt: skip
 
 ENGINES: Final = {
@@ -122,6 +122,29 @@ class Engine(Protocol):
 
         Raises:
             ResourceError: the device has not the memory.
+        """
+        ...
+
+
+@runtime_checkable
+class SteadyEngine(Engine, Protocol):
+    """An engine that can be told what to use in place of what its network measures of a whole picture.
+
+    Video asks for it by `isinstance`; with an engine that lacks it, only what lies outside the network is steadied.
+    """
+
+    def run_steadily(
+        self,
+        batch: NDArray[np.float32],
+        settle: Callable[[int, NDArray[np.float32]], NDArray[np.float32]],
+        on_tiles: Callable[[int], None] | None = None,
+    ) -> NDArray[np.float32]:
+        """As `run`, with each measurement of the network replaced by what `settle` makes of it.
+
+        Args:
+            batch: one frame, (1, H, W, 3).
+            settle: takes the position of a measurement in the forward pass and its value, gives one of its shape.
+            on_tiles: as in `run`.
         """
         ...
 

@@ -43,12 +43,29 @@ class TorchEngine:
         """Enhance (N, H, W, 3) in [0, 1], float32, to the same shape, clamped to [0, 1]; whole or in tiles."""
         return tiling.run(self, batch, on_tiles)
 
+    def run_steadily(
+        self,
+        batch: NDArray[np.float32],
+        settle: Callable[[int, NDArray[np.float32]], NDArray[np.float32]],
+        on_tiles: Callable[[int], None] | None = None,
+    ) -> NDArray[np.float32]:
+        """As `run`, with what the network measures of the whole picture settled over frames; see `SteadyEngine`."""
+
+        def settled(position: int, value: torch.Tensor) -> torch.Tensor:
+            return torch.from_numpy(settle(position, value.float().cpu().numpy())).to(value)
+
+        with statistics.settling(settled):
+            return self.run(batch, on_tiles)
+
     def forward(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """One pass through the network."""
         _, height, width, _ = batch.shape
         clean = torch.cuda.empty_cache if self.device.startswith("cuda") else None
         translated = tiling.translated(self.network, self.device, f"{width}x{height}", clean)
-        with translated, torch.inference_mode(), self._autocast():
+        # What is measured can be settled only where it is recorded; a tile replays, its measurements are settled.
+        whole = statistics.settled() and not statistics.measured()
+        recorded = statistics.recording() if whole else contextlib.nullcontext()
+        with translated, torch.inference_mode(), self._autocast(), recorded:
             # A picture in NHWC seen as NCHW is channels_last already: nothing is copied on the CPU.
             x = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device).permute(0, 3, 1, 2)
             y = self.module(x).float().clamp_(0, 1)

@@ -1,8 +1,11 @@
-"""What a network measures over a whole picture, taken once and replayed in every tile of it.
+"""What a network measures over a whole picture, taken once and replayed in every tile of it, or settled over frames.
 
 Pooled means, norms and the exposure gain would differ from tile to tile and show as seams. While `recording`, `whole`
 keeps what each place in a forward pass measured; while `replaying`, it gives that back. The order of a forward pass is
 always the same, so the order is the only name that is needed. Each thread has its own.
+
+In a clip the same measurements differ a little from frame to frame, which shows as flicker. While `settling`, what is
+recorded is first handed to a function that knows the frames before, and what that gives back is used.
 """
 
 from __future__ import annotations
@@ -14,7 +17,10 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-__all__ = ["Statistics", "measured", "recording", "replaying", "whole"]
+__all__ = ["Settle", "Statistics", "measured", "recording", "replaying", "settled", "settling", "whole"]
+
+Settle = Callable[[int, Tensor], Tensor]
+"""What to use in place of a measurement: its position in the forward pass and its value, to a value of that shape."""
 
 
 @dataclass
@@ -27,6 +33,7 @@ class Statistics:
 
 
 _now: ContextVar[Statistics | None] = ContextVar("statistics", default=None)
+_settle: ContextVar[Settle | None] = ContextVar("settle", default=None)
 
 
 def whole(measure: Callable[[], Tensor]) -> Tensor:
@@ -39,6 +46,8 @@ def whole(measure: Callable[[], Tensor]) -> Tensor:
         held.position += 1
         return value
     value = measure()
+    if settle := _settle.get():
+        value = settle(len(held.values), value)
     held.values.append(value)
     return value
 
@@ -67,3 +76,18 @@ def replaying(statistics: Statistics) -> Iterator[None]:
         yield
     finally:
         _now.reset(token)
+
+
+def settled() -> bool:
+    """Whether what is recorded is settled."""
+    return _settle.get() is not None
+
+
+@contextlib.contextmanager
+def settling(settle: Settle) -> Iterator[None]:
+    """What is recorded inside the block goes through `settle`."""
+    token = _settle.set(settle)
+    try:
+        yield
+    finally:
+        _settle.reset(token)

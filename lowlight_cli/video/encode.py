@@ -1,0 +1,288 @@
+"""Pictures to packets: which encoder, which pixels, how it is told. A new one begins with each part of a clip."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Final
+
+import av
+import av.codec.codec
+import av.error
+import numpy as np
+from numpy.typing import NDArray
+
+from lowlight_cli.errors import DeviceError, OutputError, UsageError
+from lowlight_cli.video.colour import FULL, UNSAID, Colours, Converter, depth, upright
+from lowlight_cli.video.formats import Codec, Encoding, codec_for
+
+if TYPE_CHECKING:
+    from lowlight_cli.video.streams import Clip
+
+__all__ = ["Encoder", "Packed", "Plan", "planned"]
+
+TURNS: Final = ("mp4", "mov", "3gp", "matroska", "webm")
+"""Containers that say how a clip is to be turned; for others the pictures are."""
+
+_SAY_ASPECT: Final = ("libx264", "libx265", "mpeg4", "mpeg2video")
+"""Encoders that write a pixel's shape into the video itself; Matroska's own words for it are out of reach."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the video is written.
+
+    Attributes:
+        name: FFmpeg's name of the encoder.
+        options: what it is told.
+        bitrate: bits a second, 0 for a constant quality.
+        quantiser: fixed, for encoders that know no other constant quality; 0 for others.
+        width, height: of the frames as written.
+        pixel_format: FFmpeg's name.
+        colours: that frames are converted to and labelled with.
+        aspect: of a pixel, width over height; None where nothing is said.
+        fields: FFmpeg's number of the order of fields.
+        base: seconds a tick.
+        rate: frames a second on average.
+        turn: degrees by which pictures are turned before, counter-clockwise; 0 where the container says so.
+        matrix: the display matrix to write, or None.
+        container: FFmpeg's name.
+        notes: what could not be kept, a line each.
+    """
+
+    name: str
+    options: dict[str, str]
+    bitrate: int
+    quantiser: int
+    width: int
+    height: int
+    pixel_format: str
+    colours: Colours
+    aspect: Fraction | None
+    fields: int
+    base: Fraction
+    rate: Fraction
+    turn: int
+    matrix: tuple[int, ...] | None
+    container: str
+    notes: tuple[str, ...] = ()
+
+    def configure(self, to: Any) -> None:
+        """Tell an encoder, or the stream that owns one, all of it."""
+        to.width, to.height, to.pix_fmt = self.width, self.height, self.pixel_format
+        to.time_base, to.framerate = self.base, self.rate
+        to.color_range, to.colorspace = self.colours.range, self.colours.matrix
+        to.color_primaries, to.color_trc = self.colours.primaries, self.colours.transfer
+        to.bit_rate = self.bitrate
+        if self.fields == 1:
+            to.field_order = 1
+        if self.aspect:
+            to.sample_aspect_ratio = self.aspect
+        if self.quantiser:
+            to.qmin = to.qmax = self.quantiser
+            to.bit_rate = 200_000_000
+        to.options = dict(self.options)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """One encoded frame, its ticks in the plan's base."""
+
+    data: bytes
+    pts: int
+    duration: int
+    key: bool
+
+
+def planned(clip: Clip, container: str, encoding: Encoding, *, wide: bool = False) -> Plan:
+    """Decide how to write a clip.
+
+    Args:
+        clip: what is read.
+        container: FFmpeg's name of what is written.
+        encoding: what the user wants.
+        wide: frames are twice as wide and have labels: `--compare`.
+
+    Raises:
+        UsageError: no such codec, or a quality that it does not have.
+        DeviceError: an encoder that does not work here.
+        OutputError: the container cannot hold it.
+    """
+    name, codec = codec_for(clip.codec, container, encoding.codec)
+    encoder, notes = _encoder(name, codec, encoding.hardware)
+    if encoder != codec.encoder:
+        name, codec = codec_for(clip.codec, container, encoder)
+    _check_container(container, encoder)
+    options, bitrate, quantiser = _told(codec, encoding, container)
+    turn = 0 if container in TURNS and not wide else clip.rotation
+    width, height, aspect = clip.width, clip.height, clip.aspect
+    if turn % 180:
+        width, height, aspect = height, width, 1 / aspect if aspect else None
+    if wide:
+        from lowlight_cli.sheets import labelled
+
+        blank = np.zeros((height, width, 3), np.float32)
+        height, width, _ = labelled([("before", blank), ("after", blank)], 2).shape
+        height, width = height + height % 2, width + width % 2
+    pixels, more = _pixel_format(encoder, clip.pixel_format, width, height)
+    if aspect not in (None, 1) and container in ("matroska", "webm") and encoder not in _SAY_ASPECT:
+        more.append(f"its pixels are {aspect} wide, which {encoder} cannot say in {container}")
+    colours = clip.colours
+    if not av.VideoFormat(pixels, 16, 16).is_rgb and colours.matrix == 0:
+        colours = replace(colours, matrix=UNSAID)
+    if name == "mjpeg":
+        colours = replace(colours, range=FULL)  # it knows no other
+    return Plan(
+        encoder, options, bitrate, quantiser, width, height, pixels, colours, aspect, clip.fields, clip.base,
+        clip.rate, turn, None if turn or wide else clip.matrix, container, (*notes, *more),
+    )  # fmt: skip
+
+
+class Encoder:
+    """One encoder from its first frame to its last.
+
+    Raises:
+        DeviceError: it does not work here, or not with these options.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._converter = Converter(plan.colours, plan.width, plan.height)
+        self._durations: dict[int, int] = {}
+        self._context: Any = av.CodecContext.create(plan.name, "w")
+        plan.configure(self._context)
+        if _global_header(plan.container):
+            self._context.flags |= av.codec.context.Flags.global_header
+        with _explained(plan.name):
+            self._context.open()
+
+    def encode(self, picture: NDArray[np.float32], pts: int, duration: int) -> Iterator[Packed]:
+        """Take a picture, (H, W, 3) float32 in [0, 1], and give what is ready."""
+        if self.plan.turn:
+            picture = upright(picture, self.plan.turn)
+        frame = self._converter.frame(np.ascontiguousarray(picture), self.plan.pixel_format)
+        frame.pts, frame.time_base = pts, self.plan.base
+        self._durations[pts] = duration
+        with _explained(self.plan.name):
+            yield from self._packed(self._context.encode(frame))
+
+    def flush(self) -> Iterator[Packed]:
+        """All that is still inside."""
+        with _explained(self.plan.name):
+            yield from self._packed(self._context.encode(None))
+
+    def _packed(self, packets: list[Any]) -> Iterator[Packed]:
+        for packet in packets:
+            duration = self._durations.pop(packet.pts, 0) or packet.duration or 0
+            yield Packed(bytes(packet), packet.pts, duration, packet.is_keyframe)
+
+
+@contextlib.contextmanager
+def _explained(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (av.error.FFmpegError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DeviceError(
+            f"the encoder {name} does not work here ({reason}): choose another --codec, or other values of --preset, "
+            "--crf, --bitrate"
+        ) from error
+
+
+def _encoder(name: str, codec: Codec, hardware: bool) -> tuple[str, list[str]]:
+    """FFmpeg's name of the encoder, and what there is to say."""
+    os.environ.setdefault("SVT_LOG", "1")  # it writes to stderr by itself
+    if hardware:
+        for each in codec.hardware:
+            if _works(each):
+                return each, []
+        return codec.encoder, [f"no hardware here encodes {name}: {codec.encoder} does"]
+    try:
+        av.Codec(codec.encoder, "w")
+    except ValueError as error:  # av.codec.codec.UnknownCodecError
+        from lowlight_cli.video.formats import CODECS
+
+        raise UsageError(f"no encoder {codec.encoder!r}: there are {', '.join(CODECS)}") from error
+    return codec.encoder, []
+
+
+def _works(name: str) -> bool:
+    """Whether an encoder opens on this machine."""
+    try:
+        context: Any = av.CodecContext.create(name, "w")
+        context.width, context.height, context.pix_fmt = 640, 360, "yuv420p"
+        context.time_base = Fraction(1, 25)
+        context.open()
+    except (av.error.FFmpegError, ValueError):
+        return False
+    return True
+
+
+def _check_container(container: str, encoder: str) -> None:
+    with av.open(os.devnull, "w", format=container) as trial:
+        try:
+            trial.add_stream(encoder, rate=25)
+        except ValueError as error:
+            raise OutputError(
+                f"{container} cannot hold what {encoder} writes: choose another --codec or suffix"
+            ) from error
+
+
+def _told(codec: Codec, encoding: Encoding, container: str) -> tuple[dict[str, str], int, int]:
+    """The options of the encoder, its rate and its fixed quantiser."""
+    options = dict(codec.more)
+    if encoding.preset is not None and not codec.preset:
+        raise UsageError(f"{codec.encoder} has no --preset")
+    if codec.preset and (speed := encoding.preset or codec.speed):
+        options[codec.preset] = speed
+    if container == "avi" and codec.encoder in ("libx264", "mpeg4"):
+        options["bf"] = "0"  # AVI knows no order but one
+    if encoding.bitrate is not None:
+        if not codec.quality and codec.encoder in ("ffv1", "prores_ks"):
+            raise UsageError(f"{codec.encoder} has no --bitrate")
+        return options, encoding.bitrate, 0
+    level = codec.level if encoding.crf is None else encoding.crf
+    if encoding.crf is not None:
+        if not codec.quality:
+            raise UsageError(f"{codec.encoder} has no --crf")
+        low, high = codec.span
+        if not low <= encoding.crf <= high:
+            raise UsageError(f"--crf {encoding.crf} is out of range for {codec.encoder}; choose {low} to {high}")
+    if codec.quality == "qscale":
+        return options, 0, int(level or 0)
+    if codec.quality and level is not None:
+        options[codec.quality] = str(level)
+    return options, 0, 0
+
+
+def _pixel_format(encoder: str, source: str, width: int, height: int) -> tuple[str, list[str]]:
+    """The encoder's format that keeps most of the clip's, and what it does not keep."""
+    plain = source.replace("yuvj", "yuv")
+    formats = [each.name for each in av.Codec(encoder, "w").video_formats or () if each.name not in ("cuda", "qsv")]
+    if not formats or plain in formats:
+        chosen = plain
+    else:
+        best, _ = av.codec.codec.find_best_pix_fmt_of_list(formats, plain)
+        chosen = best.name if best else formats[0]
+    notes = []
+    odd = width % 2 or height % 2
+    if odd and "420" in chosen and encoder in ("libx264", "libx265", "libsvtav1"):
+        whole = chosen.replace("420", "444")
+        if whole not in formats:
+            raise OutputError(f"{encoder} cannot write odd sides such as {width}x{height}: choose --codec vp9 or h264")
+        chosen = whole
+        notes.append(f"{width}x{height} has an odd side, which needs colour at full size: written as {whole}")
+    if depth(chosen) < depth(source):
+        notes.append(f"{encoder} takes {depth(chosen)} bits a sample, the clip has {depth(source)}")
+    if any(part.is_alpha for part in av.VideoFormat(source, 16, 16).components):
+        notes.append("transparency is left out")
+        chosen = chosen.replace("yuva", "yuv")
+    return chosen, notes
+
+
+def _global_header(container: str) -> bool:
+    wants: Any = av.format.Flags.global_header.value
+    return bool(av.ContainerFormat(container, "w").flags & wants)

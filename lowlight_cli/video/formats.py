@@ -1,0 +1,155 @@
+"""Containers and codecs as tables: what a suffix means, by which encoder each codec is written. PyAV is not needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from lowlight_cli.errors import DeviceError, UsageError
+
+__all__ = ["CODECS", "CONTAINERS", "Codec", "Encoding", "codec_for", "is_clip", "need_av"]
+
+CONTAINERS: Final = {
+    ".mp4": "mp4",
+    ".m4v": "mp4",
+    ".mov": "mov",
+    ".mkv": "matroska",
+    ".webm": "webm",
+    ".avi": "avi",
+    ".ts": "mpegts",
+    ".m2ts": "mpegts",
+    ".mts": "mpegts",
+    ".mpg": "mpeg",
+    ".mpeg": "mpeg",
+    ".3gp": "3gp",
+    ".flv": "flv",
+    ".wmv": "asf",
+    ".y4m": "yuv4mpegpipe",
+}
+"""Suffix to FFmpeg's name of the container."""
+
+
+@dataclass(frozen=True)
+class Codec:
+    """How a codec is written.
+
+    Attributes:
+        encoder: FFmpeg's name of the encoder.
+        quality: the encoder's option for a constant quality; empty where it has none.
+        level: its value where nothing else is said: losses that are hard to see beside the clip.
+        span: the values that it takes.
+        preset: the encoder's option for speed; empty where it has none.
+        speed: its value where nothing else is said: about a tenth of the time of the fastest network.
+        more: what else the encoder is told.
+        hardware: encoders of the same codec in hardware, the first that works is taken where hardware is wanted.
+    """
+
+    encoder: str
+    quality: str = ""
+    level: int | None = None
+    span: tuple[int, int] = (0, 51)
+    preset: str = ""
+    speed: str = ""
+    more: Mapping[str, str] = field(default_factory=dict)
+    hardware: tuple[str, ...] = ()
+
+
+def _hardware(name: str) -> tuple[str, ...]:
+    return tuple(f"{name}_{maker}" for maker in ("nvenc", "videotoolbox", "qsv", "amf", "vaapi"))
+
+
+CODECS: Final = {
+    "h264": Codec("libx264", "crf", 18, preset="preset", speed="veryfast", hardware=_hardware("h264")),
+    "hevc": Codec(
+        "libx265", "crf", 20, preset="preset", speed="superfast", more={"x265-params": "log-level=none"},
+        hardware=_hardware("hevc"),
+    ),
+    "av1": Codec("libsvtav1", "crf", 26, (1, 63), "preset", "9", hardware=_hardware("av1")),
+    "vp9": Codec(
+        "libvpx-vp9", "crf", 24, (0, 63), "cpu-used", "6", more={"deadline": "good", "row-mt": "1"},
+    ),
+    "prores": Codec("prores_ks"),
+    "ffv1": Codec("ffv1", more={"level": "3"}),
+    "mpeg4": Codec("mpeg4", "qscale", 3, (1, 31)),
+    "mjpeg": Codec("mjpeg", "qscale", 2, (1, 31)),
+    "mpeg2video": Codec("mpeg2video", "qscale", 3, (1, 31)),
+}  # fmt: skip
+"""FFmpeg's name of a codec to how it is written; a clip in another codec becomes H.264, in WebM VP9."""
+
+_LIKE: Final = {"vp8": "vp9", "msmpeg4v3": "mpeg4", "msmpeg4v2": "mpeg4", "mpeg1video": "mpeg2video", "mjpegb": "mjpeg"}
+_ONLY: Final = {"webm": ("vp9", "av1"), "mpeg": ("mpeg2video",), "flv": ("h264",), "3gp": ("h264", "mpeg4")}
+"""What a container holds, where that is little; the first is taken where the clip's own does not go in."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What the user wants of the encoder.
+
+    Attributes:
+        codec: `auto`, a name of `CODECS`, or an encoder of FFmpeg, such as `h264_nvenc`.
+        crf: constant quality on the encoder's own scale, less is better; None is the codec's default.
+        preset: the encoder's word for speed against size; None is the codec's default.
+        bitrate: bits a second in place of a constant quality.
+        hardware: take an encoder in hardware where one works.
+
+    Raises:
+        UsageError: a quality and a rate at once, or a rate that is none.
+    """
+
+    codec: str = "auto"
+    crf: int | None = None
+    preset: str | None = None
+    bitrate: int | None = None
+    hardware: bool = False
+
+    def __post_init__(self) -> None:
+        if self.crf is not None and self.bitrate is not None:
+            raise UsageError("--crf and --bitrate exclude each other: a constant quality, or a constant rate")
+        if self.bitrate is not None and self.bitrate < 1000:
+            raise UsageError(f"bitrate {self.bitrate} is out of range; choose bits a second, such as 4M")
+
+
+def codec_for(source: str, container: str, wanted: str = "auto") -> tuple[str, Codec]:
+    """The codec to write, and how.
+
+    Args:
+        source: the clip's codec, as FFmpeg calls it.
+        container: FFmpeg's name of the container to write.
+        wanted: see `Encoding.codec`.
+
+    Returns:
+        The name of `CODECS`, or the encoder's, and the codec.
+    """
+    if wanted in CODECS:
+        return wanted, CODECS[wanted]
+    if wanted != "auto":
+        family = next((name for name, each in CODECS.items() if wanted in (each.encoder, *each.hardware)), "")
+        if family and wanted == CODECS[family].encoder:
+            return family, CODECS[family]
+        if wanted.endswith("_nvenc"):
+            return wanted, Codec(wanted, "cq", 21, preset="preset", more={"rc": "vbr"})
+        return wanted, Codec(wanted, preset="preset")
+    name = _LIKE.get(source, source)
+    holds = _ONLY.get(container, tuple(CODECS))
+    if name not in holds:
+        name = "h264" if "h264" in holds else holds[0]
+    return name, CODECS[name]
+
+
+def is_clip(path: Path) -> bool:
+    """Whether a name is that of a clip; nothing is opened."""
+    return path.suffix.lower() in CONTAINERS
+
+
+def need_av() -> None:
+    """Raise where PyAV is not installed.
+
+    Raises:
+        DeviceError: it is not.
+    """
+    from importlib.util import find_spec
+
+    if find_spec("av") is None:
+        raise DeviceError("video needs an extra: pip install 'lowlight-cli[video]'")

@@ -1,0 +1,319 @@
+"""A clip in: its video stream frame by frame, each with its tick, and all else as packets to copy.
+
+What a damaged packet should have shown is shown again from the frame before: no frame is dropped, or sound and
+picture would part. Which frames are missing is known from the packets' timestamps.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import av
+import av.error
+import av.sidedata.sidedata
+import av.stream
+from numpy.typing import NDArray
+
+from lowlight_cli.errors import InputError, UsageError
+from lowlight_cli.video.colour import Colours, Converter
+
+if TYPE_CHECKING:
+    import numpy as np
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+__all__ = ["Clip", "Frame", "Span", "opened", "read", "zero"]
+
+_COVER: Final = av.stream.Disposition.attached_pic
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame.
+
+    Attributes:
+        picture: (H, W, 3) float32 RGB in [0, 1], as stored: not turned.
+        pts: when it is shown, in ticks of the stream's time base; each is later than the one before.
+        duration: ticks; 0 where nobody knows.
+        repeated: it stands for one that could not be read.
+    """
+
+    picture: NDArray[np.float32] = field(repr=False)
+    pts: int
+    duration: int
+    repeated: bool = False
+
+
+@dataclass(frozen=True)
+class Span:
+    """A part of a clip, in seconds from its beginning; `stop` is not in it, and None is the end.
+
+    Raises:
+        UsageError: it is empty or begins before the clip.
+    """
+
+    start: float = 0.0
+    stop: float | None = None
+
+    def shift(self, base: Fraction) -> int:
+        """Ticks of `base` that lie before the part: what is taken off every timestamp."""
+        return round(_exact(self.start) / base)
+
+    def bounds(self, zero: Fraction) -> tuple[Fraction, Fraction | None]:
+        """The first moment of the part and the first behind it, where the clip begins at `zero`."""
+        return zero + _exact(self.start), None if self.stop is None else zero + _exact(self.stop)
+
+    def __post_init__(self) -> None:
+        if self.start < 0 or (self.stop is not None and self.stop <= self.start):
+            raise UsageError(f"from {self.start:g} s to {self.stop:g} s is no part of a clip: --start before --end")
+
+
+class Clip:
+    """A clip that is open for reading; use it as a context.
+
+    Attributes:
+        name: what messages call it.
+        width, height: of the frames as stored.
+        rotation: how a player turns them, counter-clockwise in degrees.
+        matrix: the display matrix, nine numbers of FFmpeg, or None.
+        colours: what the stream says of them.
+        aspect: of a pixel, width over height, or None.
+        fields: FFmpeg's number of the order of fields; 1 is progressive, 0 unsaid.
+        pixel_format: FFmpeg's name.
+        base: seconds a tick.
+        rate: frames a second on average.
+        frames: how many the header promises, 0 where it says nothing.
+        notes: what was odd, a line each; complete when the last frame is read.
+    """
+
+    def __init__(self, container: InputContainer, name: str, span: Span) -> None:
+        self.container, self.name, self.span = container, name, span
+        self.stream = _video(container, name)
+        self.notes: list[str] = []
+        self.base: Fraction = self.stream.time_base or Fraction(1, 90_000)
+        self.rate: Fraction = self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
+        self.frames = self.stream.frames
+        self.zero = zero(container)
+        self.width, self.height = self.stream.width, self.stream.height
+        context = self.stream.codec_context
+        self.pixel_format = context.pix_fmt or ""
+        self.colours = Colours(context.colorspace, context.color_primaries, context.color_trc, context.color_range)
+        self.aspect = self.stream.sample_aspect_ratio
+        self.fields = context.field_order
+        self.repeated = 0
+        self._read = self._frames()
+        self._first = self._first_frame()
+        self.rotation, self.matrix = self._first[0].rotation, _display_matrix(self._first[0])
+        self.colours.check(name)
+        self._converter = Converter(self.colours, self.width, self.height)
+
+    def __enter__(self) -> Clip:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.container.close()
+
+    @property
+    def codec(self) -> str:
+        """FFmpeg's name of the stream's codec."""
+        return str(self.stream.codec_context.codec.canonical_name)
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the part to enhance is, as far as the header knows."""
+        length = self.stream.duration * self.base if self.stream.duration else None
+        if length is None and self.container.duration:
+            length = Fraction(self.container.duration, av.time_base)
+        if length is None:
+            return None
+        stop = float(length) if self.span.stop is None else min(self.span.stop, float(length))
+        return max(0.0, stop - self.span.start)
+
+    @property
+    def count(self) -> int | None:
+        """How many frames there are to come, about; None where nobody knows."""
+        whole = self.span == Span()
+        if whole and self.frames:
+            return self.frames
+        return None if self.seconds is None else round(self.seconds * float(self.rate))
+
+    def decoded(self, after: int | None = None) -> Iterator[Frame]:
+        """The frames of the part, in order.
+
+        Args:
+            after: the timestamp, as in `Frame`, behind which to go on.
+
+        Raises:
+            InputError: there is none.
+        """
+        begin, end = self.span.bounds(self.zero)
+        shift = self.span.shift(self.base)
+        wanted = begin if after is None else (after + shift) * self.base
+        frames = itertools.chain([self._first], self._read)
+        if wanted > self.zero + 1 and self._seek(wanted):
+            frames = itertools.chain(self._frames())
+        shown, last, before, picture = 0, after, None, None
+        sizes = {(self.width, self.height)}
+        for frame, pts, duration, repeated in frames:
+            if end is not None and pts * self.base >= end:
+                break
+            if pts * self.base < begin or (last is not None and pts - shift <= last):
+                continue
+            size = frame.width, frame.height
+            if size not in sizes:
+                sizes.add(size)
+                where = float(pts * self.base - self.zero)
+                self.notes.append(
+                    f"the size changes to {size[0]}x{size[1]} at {where:.2f} s: scaled to {self.width}x{self.height}"
+                )
+            last = pts - shift
+            shown, self.repeated = shown + 1, self.repeated + repeated
+            if picture is None or frame is not before:
+                before, picture = frame, self._converter.picture(frame)
+            yield Frame(picture, last, duration, repeated)
+        if not shown and after is None:
+            raise InputError(f"{self.name}: no frame from {self.span.start:g} s on; the clip is shorter")
+        if self.repeated:
+            self.notes.append(f"{self.repeated} damaged frames could not be read: the frame before is shown again")
+        # AVI counts one more at times
+        if self.span == Span() and after is None and self.frames > shown + 1:
+            self.notes.append(f"cut short: the header promises {self.frames} frames, {shown} could be read")
+
+    def _first_frame(self) -> tuple[VideoFrame, int, int, bool]:
+        for found in self._read:
+            return found
+        raise InputError(f"{self.name}: no frame of its video can be decoded; is it complete?")
+
+    def _seek(self, where: Fraction) -> bool:
+        """Go to the key frame before; whether that could be done."""
+        try:
+            self.container.seek(int(where / self.base), stream=self.stream)
+        except av.error.FFmpegError:
+            return False  # a pipe, or no index: what is not wanted is read and left out
+        return True
+
+    def _frames(self) -> Iterator[tuple[VideoFrame, int, int, bool]]:
+        """Frames with tick, duration and whether they repeat the one before; ticks rise."""
+        missing: list[int] = []  # ticks of packets that have shown no frame yet
+        damaged, until, last, before = False, 0, None, None
+        step = max(1, round(1 / self.rate / self.base))
+        for packet in self._packets():
+            if packet.size and packet.pts is not None and not packet.is_discard:
+                heapq.heappush(missing, packet.pts)
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:
+                frames = []
+                damaged = True
+                until = max(until, packet.pts or 0, *missing[:1])
+            if packet.is_corrupt:
+                damaged, until = True, max(until, packet.pts or 0)
+            for frame in frames:
+                pts = frame.pts if frame.pts is not None else step + (last if last is not None else -step)
+                lost = []
+                while missing and missing[0] <= pts:
+                    if (tick := heapq.heappop(missing)) < pts and (last is None or tick > last):
+                        lost.append(tick)
+                for tick in lost if damaged else ():
+                    yield before or frame, tick, 0, True
+                    last = tick
+                if damaged and frame.key_frame and pts > until:
+                    damaged = False
+                if last is not None and pts <= last:
+                    pts = last + 1  # ticks that stand still or go back cannot be written, and no frame is dropped
+                yield frame, pts, frame.duration, False
+                before, last = frame, pts
+        for tick in sorted(missing) if damaged and before else ():
+            if last is None or tick > last:
+                assert before
+                yield before, tick, 0, True
+                last = tick
+
+    def _packets(self) -> Iterator[Packet[Any]]:
+        """The video's packets, the last of them empty; a file that cannot be read on ends there."""
+        try:
+            yield from self.container.demux(self.stream)
+        except av.error.FFmpegError as error:
+            self.notes.append(f"cannot be read to its end ({error.strerror}): what comes after is lost")
+            yield av.Packet()
+
+
+def opened(source: Path | Any, name: str, span: Span | None = None, format: str | None = None) -> Clip:
+    """Open a clip.
+
+    Args:
+        source: a file, an address that FFmpeg knows, or a binary file object.
+        name: what messages call it.
+        span: the part that is wanted.
+        format: FFmpeg's name of the container, where it has to be said.
+
+    Raises:
+        InputError: there is no such file, it is no clip, or it has no video that can be read.
+    """
+    container = read(source, name, format)
+    try:
+        return Clip(container, name, span or Span())
+    except BaseException:
+        container.close()
+        raise
+
+
+def read(source: Path | Any, name: str, format: str | None = None) -> InputContainer:
+    """A container with all its streams; the arguments and what is raised are those of `opened`."""
+    av.logging.set_level(None)  # what FFmpeg finds odd is told in our words
+    try:
+        return av.open(
+            str(source) if isinstance(source, Path) else source, "r", format=format, metadata_errors="replace"
+        )
+    except FileNotFoundError as error:
+        raise InputError(f"{name}: no such file") from error
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise InputError(f"{name}: is no clip that can be read ({_reason(error)})") from error
+
+
+def zero(container: InputContainer) -> Fraction:
+    """When a clip begins, in seconds of its own clock."""
+    return Fraction(container.start_time or 0, av.time_base)
+
+
+def _exact(seconds: float) -> Fraction:
+    return Fraction(seconds).limit_denominator(1_000_000)
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _video(container: InputContainer, name: str) -> VideoStream:
+    """The video that is meant: the first that is no cover picture.
+
+    Raises:
+        InputError: there is none, or nothing here decodes it.
+    """
+    films = [stream for stream in container.streams.video if not stream.disposition & _COVER]
+    if not films:
+        kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+        raise InputError(f"{name}: has no video, only {kinds}")
+    stream = films[0]
+    if stream.codec_context is None or not stream.width:
+        raise InputError(f"{name}: nothing here decodes its video, or it is damaged")
+    stream.thread_type = "AUTO"
+    for other in container.streams:
+        if other.index != stream.index:
+            other.discard = av.stream.Discard.all
+    return stream
+
+
+def _display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:
+    data: Mapping[Any, Any] = frame.side_data
+    found = data.get(av.sidedata.sidedata.Type.DISPLAYMATRIX)
+    return struct.unpack("=9i", bytes(found)) if found else None

@@ -1,0 +1,209 @@
+"""Brightness that does not flicker: what is global in a frame changes as slowly as the scene does.
+
+A network that sees one frame estimates its brightness anew each time, and noise makes the estimates differ. Three
+things are global: the gain of the exposure, what the network measures of the whole frame, and the level of the result.
+Each goes through a causal low pass (`steady.Steady`), whose share is decided once a frame, from the input alone:
+
+- as long as the distribution of light stays what it was, the share is that of a time constant of `SLOW` seconds;
+- the further it is from what it was, the more the share grows, to 1: a lamp that goes on is followed at once;
+- at a cut nothing of the past is kept.
+
+The level of the result: how much brighter each frame is than the last, moved along the flow of a small copy, adds up to
+a course, and what separates the course from its low pass is taken off. What the flow does not explain, and the rest does
+not agree with, is no flicker. Local detail is left alone: a frame is changed by one curve a channel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lowlight_cli.errors import UsageError
+from lowlight_cli.steady import Steady
+
+__all__ = ["MODES", "SLOW", "Smoothing"]
+
+Picture = NDArray[np.float32]
+
+SLOW: Final = {"on": 1.0, "strong": 3.0}
+"""Seconds in which the low pass forgets, while the light stays as it is."""
+
+MODES: Final = ("off", *SLOW)
+
+GRID: Final = 64
+SMALL: Final = 128
+"""Pixels of the longer side of the copy that the flow is sought in."""
+
+FLOOR: Final = 0.01
+"""Added to brightness before its logarithm, sRGB-encoded: below it there is noise."""
+
+STILL, OTHER = 0.04, 0.3
+"""Distances of distributions, in natural logarithms: up to the first nothing has changed, from the second all has."""
+
+CUT: Final = (0.25, 0.6)
+"""A cut: cells differ by more than the first on average, in logarithms, and correlate by less than the second."""
+
+LARGEST: Final = 0.1
+"""A correction of the level, in logarithms, beyond which it is no flicker."""
+
+AGREE: Final = 6.0
+"""Median deviations within which a pixel agrees with the rest: four sigmas, so that noise agrees and things do not."""
+
+_LUMA: Final = np.array([0.2126, 0.7152, 0.0722], np.float32)
+_QUANTILES: Final = np.linspace(0.05, 0.95, 10)
+
+
+@dataclass
+class _Seen:
+    """The light of the shot so far: cells of its last frame, the settled distribution, the moment, how many frames."""
+
+    cells: NDArray[np.float32]
+    light: NDArray[np.float32]
+    seconds: float
+    frames: int = 1
+
+
+class Smoothing:
+    """One clip's frames, in order.
+
+    Args:
+        mode: one of `MODES`.
+
+    Raises:
+        UsageError: it is none.
+    """
+
+    def __init__(self, mode: str = "on") -> None:
+        if mode not in MODES:
+            raise UsageError(f"no smoothing {mode!r}: there are {', '.join(MODES)}")
+        self.mode = mode
+        self.steady = Steady()
+        self.cuts = 0
+        self._seen: _Seen | None = None
+        self._small: NDArray[np.float32] | None = None
+        self._excess = np.zeros(3, np.float32)
+
+    def frame(self, picture: Picture, seconds: float, enhance: Callable[[Picture, Steady], Picture]) -> Picture:
+        """One frame, enhanced.
+
+        Args:
+            picture: (H, W, 3) float32 RGB in [0, 1].
+            seconds: when it is shown; later than the frame before.
+            enhance: makes the result of a frame, with what was measured before.
+        """
+        if self.mode == "off":
+            self.steady.begin(1.0)
+            return enhance(picture, self.steady)
+        share, cut = self._share(picture, seconds)
+        self.cuts += cut
+        self.steady.begin(share)
+        lit = enhance(picture, self.steady)
+        return lit if lit is picture else self._level(lit, share, cut)
+
+    def state(self) -> dict[str, Any]:
+        """All that the next frame needs: numbers and arrays, which nobody changes afterwards."""
+        seen = self._seen
+        return {
+            "steady": self.steady.state(),
+            "seen": seen and [seen.cells, seen.light, seen.seconds, seen.frames],
+            "small": self._small,
+            "excess": self._excess,
+            "cuts": self.cuts,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken; its arrays may have become lists."""
+        self.steady.restore(state["steady"])
+        if state["seen"]:
+            cells, light, seconds, frames = state["seen"]
+            self._seen = _Seen(np.array(cells, np.float32), np.array(light, np.float32), seconds, frames)
+        self._small = None if state["small"] is None else np.array(state["small"], np.float32)
+        self._excess = np.array(state["excess"], np.float32)
+        self.cuts = state["cuts"]
+
+    def _share(self, picture: Picture, seconds: float) -> tuple[float, bool]:
+        """How much of this frame's measurements counts, and whether it is the first of its shot."""
+        cells = _grid(picture) @ _LUMA
+        logs = np.log(cells + FLOOR)
+        light = np.append(np.quantile(logs, _QUANTILES), math.log(float(cells.mean()) + FLOOR)).astype(np.float32)
+        seen = self._seen
+        if seen is None or seen.cells.shape != logs.shape or _is_cut(seen.cells, logs):
+            self._seen = _Seen(logs, light, seconds)
+            return 1.0, seen is not None
+        slow = 1 - math.exp(-max(seconds - seen.seconds, 1e-3) / SLOW[self.mode])
+        slow = max(slow, 1 / (seen.frames + 1))  # a plain mean to begin with, or the first frame's noise would last
+        distance = float(np.abs(light - seen.light).max())
+        change = min(1.0, max(0.0, (distance - STILL) / (OTHER - STILL)))
+        share = slow + (1 - slow) * change * change
+        settled = seen.light + np.float32(share) * (light - seen.light)
+        # what has changed begins like a shot
+        self._seen = _Seen(logs, settled, seconds, min(seen.frames + 1, max(1, round(1 / share))))
+        return share, False
+
+    def _level(self, lit: Picture, share: float, cut: bool) -> Picture:
+        """Take flicker of the result's level off."""
+        small, before = _small(lit), self._small
+        self._small = small
+        if cut or before is None or before.shape != small.shape:
+            self._excess = np.zeros(3, np.float32)
+            return lit
+        # the course of the level less its low pass: what a high pass leaves of it
+        self._excess = np.float32(1 - share) * (self._excess + _brighter(_moved(before, small), small))
+        wanted = np.clip(-self._excess, -LARGEST, LARGEST)
+        # y + b y (1 - y) keeps black and white and the order, and changes the mean by what is wanted
+        mean, room = small.mean((0, 1)), (small * (1 - small)).mean((0, 1))
+        bend = np.clip(np.expm1(wanted) * mean / np.maximum(room, 1e-4), -0.5, 0.5).astype(np.float32)
+        return np.asarray(lit * (1 + bend - bend * lit), np.float32)
+
+
+def _grid(picture: Picture) -> NDArray[np.float32]:
+    """Means over at most `GRID` x `GRID` cells, (h, w, 3)."""
+    height, width, _ = picture.shape
+    return np.asarray(
+        cv2.resize(picture, (min(GRID, width), min(GRID, height)), interpolation=cv2.INTER_AREA), np.float32
+    )
+
+
+def _is_cut(before: NDArray[np.float32], after: NDArray[np.float32]) -> bool:
+    differ, alike = CUT
+    if float(np.abs(after - before).mean()) < differ:
+        return False
+    one, other = before - before.mean(), after - after.mean()
+    norm = float(np.sqrt((one * one).sum() * (other * other).sum()))
+    return norm == 0 or float((one * other).sum()) / norm < alike
+
+
+def _small(picture: Picture) -> Picture:
+    """A copy with at most `SMALL` pixels of the longer side."""
+    height, width, _ = picture.shape
+    scale = min(1.0, SMALL / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _moved(before: Picture, after: Picture) -> Picture:
+    """`before` with its things where they are in `after`."""
+    height, width, _ = after.shape
+    if min(height, width) < 16:  # the search's own limit
+        return before
+    one, other = (np.rint(each @ _LUMA * 255).astype(np.uint8) for each in (before, after))
+    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    back = search.calc(other, one, None)  # type: ignore[call-overload]
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    place = columns + back[..., 0], rows + back[..., 1]
+    return np.asarray(cv2.remap(before, *place, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
+
+
+def _brighter(before: Picture, after: Picture) -> NDArray[np.float32]:
+    """By how much each channel is brighter, in logarithms, over the pixels that agree on it."""
+    ratio = np.log((after @ _LUMA + FLOOR) / (before @ _LUMA + FLOOR))
+    middle = np.median(ratio)
+    spread = np.median(np.abs(ratio - middle))
+    agree = np.abs(ratio - middle) <= AGREE * spread + 1e-4
+    return np.asarray(np.log((after[agree].sum(0) + FLOOR) / (before[agree].sum(0) + FLOOR)), np.float32)

@@ -1,0 +1,273 @@
+"""Damaged and odd clips, full disks, interruptions: a clear line each, the right exit code, and nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import video_kit as kit
+from conftest import Ran, environment, program
+
+Lowlight = Callable[..., Ran]
+SAME = ("--strength", "0")
+MS = Fraction(1, 1000)
+
+
+def matroska(count: int, name: str = "clip.mkv", **more: object) -> Path:
+    ticks = [number * 40 for number in range(count)]
+    options = {"g": "10", "bf": "0"}
+    return kit.write(Path(name), kit.pictures(count), base=MS, ticks=ticks, options=options, **more)  # type: ignore[arg-type]
+
+
+def spoilt(clip: Path, target: Path, bad: set[int]) -> Path:
+    """A copy of a clip in which the contents of some video packets are noise."""
+    noise = random.Random(0)
+    with av.open(str(clip)) as source, av.open(str(target), "w") as out:
+        copies = {stream.index: out.add_stream_from_template(stream, opaque=True) for stream in source.streams}
+        number = 0
+        for packet in source.demux():
+            if not packet.size:
+                continue
+            index = packet.stream.index
+            if source.streams[index].type == "video":
+                if number in bad:
+                    broken = av.Packet(noise.randbytes(packet.size))
+                    broken.pts, broken.dts, broken.time_base = packet.pts, packet.dts, packet.time_base
+                    broken.duration = packet.duration
+                    packet = broken
+                number += 1
+            packet.stream = copies[index]
+            out.mux(packet)
+    return target
+
+
+def test_damaged_packets_are_filled(folder: Path, lowlight: Lowlight) -> None:
+    """As many frames, at the same ticks; where one cannot be read, the one before stands."""
+    clip = matroska(40, sound="ac3")
+    broken = spoilt(clip, Path("broken.mkv"), {13, 14, 15, 30})
+    ran = lowlight("video", broken, *SAME)
+    assert ran.code == 0, ran.err
+    assert "damaged frames could not be read: the frame before is shown again" in ran.err
+    after = kit.known(Path("broken_lit.mkv"))
+    assert after.ticks == kit.known(clip).ticks
+    assert after.packets == kit.known(broken).packets
+    shown = kit.shown(Path("broken_lit.mkv"))
+    assert all(np.abs(shown[number].astype(int) - shown[12]).mean() < 1 for number in (13, 14, 15))
+
+
+def test_damage_at_the_end(folder: Path, lowlight: Lowlight) -> None:
+    clip = spoilt(matroska(20), Path("broken.mkv"), {18, 19})
+    ran = lowlight("video", clip, *SAME, "--json")
+    assert ran.code == 0, ran.err
+    event = json.loads(ran.out.splitlines()[0])
+    assert (event["frames"], event["repeated"]) == (20, 2)
+
+
+def test_cut_short(folder: Path, lowlight: Lowlight) -> None:
+    """What can be read is enhanced; the header's promise is said."""
+    clip = kit.write(Path("clip.mp4"), kit.pictures(60), options={"g": "10"}, sound="aac")
+    data = clip.read_bytes()
+    front = bytearray()
+    with av.open(str(clip)) as source, av.open("front.mp4", "w", options={"movflags": "faststart"}) as out:
+        copies = {stream.index: out.add_stream_from_template(stream, opaque=True) for stream in source.streams}
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = copies[packet.stream.index]
+                out.mux(packet)
+    front += Path("front.mp4").read_bytes()
+    Path("short.mp4").write_bytes(front[: len(data) * 2 // 3])
+    ran = lowlight("video", "short.mp4", *SAME)
+    assert ran.code == 0, ran.err
+    assert "cut short: the header promises 60 frames" in ran.err
+    count = len(kit.shown(Path("short_lit.mp4")))
+    assert 20 < count < 60
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "is no clip that can be read"),
+        (b"no clip at all" * 100, "is no clip that can be read"),
+        (None, "no such file"),
+    ],
+)
+def test_no_clip(folder: Path, lowlight: Lowlight, content: bytes | None, told: str) -> None:
+    if content is not None:
+        Path("clip.mp4").write_bytes(content)
+    ran = lowlight("video", "clip.mp4")
+    assert (ran.code, len(ran.lines)) == (3, 1)
+    assert told in ran.err
+    assert not list(folder.glob(".lowlight*"))
+
+
+def test_sound_alone(folder: Path, lowlight: Lowlight) -> None:
+    with av.open("song.mp4", "w") as out:
+        stream = out.add_stream("aac", rate=48000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((2, 1024), np.float32), "fltp", "stereo")
+        frame.sample_rate, frame.pts = 48000, 0
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    ran = lowlight("video", "song.mp4")
+    assert (ran.code, ran.lines) == (3, ["error: song.mp4: has no video, only audio"])
+
+
+def test_no_frame_at_all(folder: Path, lowlight: Lowlight) -> None:
+    clip = spoilt(matroska(5), Path("broken.mkv"), set(range(5)))
+    ran = lowlight("video", clip)
+    assert (ran.code, len(ran.lines)) == (3, 1)
+    assert "no frame of its video can be decoded" in ran.err or "nothing here decodes" in ran.err
+
+
+def test_another_size_in_the_middle(folder: Path, lowlight: Lowlight) -> None:
+    """The first size holds."""
+    one = kit.write(Path("one.ts"), kit.pictures(10), base=Fraction(1, 90_000), ticks=[i * 3600 for i in range(10)])
+    other = kit.write(
+        Path("other.ts"), kit.pictures(10, 48, 80), base=Fraction(1, 90_000), ticks=[(10 + i) * 3600 for i in range(10)]
+    )
+    Path("both.ts").write_bytes(one.read_bytes() + other.read_bytes())
+    ran = lowlight("video", "both.ts", *SAME)
+    assert ran.code == 0, ran.err
+    assert "the size changes to 80x48" in ran.err
+    assert {each.shape for each in kit.shown(Path("both_lit.ts"))} == {(36, 64, 3)}
+    assert len(kit.shown(Path("both_lit.ts"))) == len(kit.shown(Path("both.ts")))
+
+
+def test_part_folder_cannot_be_made(folder: Path, lowlight: Lowlight) -> None:
+    clip = matroska(3)
+    ran = lowlight("video", clip, *SAME, "-o", "nowhere/at/all/lit.mkv")
+    assert ran.code == 0, ran.err
+    Path("file").write_bytes(b"")
+    ran = lowlight("video", clip, *SAME, "-o", "file/lit.mkv")
+    assert (ran.code, len(ran.lines)) == (4, 1)
+
+
+def test_a_full_disk(folder: Path, dgaf_weights: Path) -> None:
+    """As a limit of the file size: one line, 7, nothing under the final name."""
+    clip = matroska(40)
+    noise = np.random.default_rng(0)
+    shown = [noise.integers(0, 60, (128, 128, 3), np.uint8) for _ in range(30)]
+    clip = kit.write(Path("noise.mkv"), shown, base=MS, ticks=[number * 40 for number in range(30)], codec="ffv1")
+    limit = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)); "
+    words = program(["video", clip, *SAME])
+    words[2] = limit + words[2]
+    done = subprocess.run(
+        words, capture_output=True, text=True, env=environment(dgaf_weights), check=False, timeout=120
+    )
+    assert done.returncode in (4, 7), done.stderr
+    assert "cannot be written" in done.stderr or "the disk is full" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not Path("noise_lit.mkv").exists()
+    assert not list(folder.glob("*partial*"))
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 200_000
+
+
+def test_interrupted_and_resumed(folder: Path, dgaf_weights: Path, lowlight: Lowlight) -> None:
+    """Ctrl-C leaves a clip that plays, with its sound; --resume makes the whole, as if nothing had been."""
+    clip = kit.write(Path("clip.mp4"), kit.pictures(400, 72, 128), sound="aac")
+    words = ["video", str(clip), "--precision", "fp32", "--crf", "12"]
+    run = subprocess.Popen(
+        program(words), env=environment(dgaf_weights), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    parts = folder / ".lowlight-clip_lit.mp4.parts"
+    deadline = time.monotonic() + 60
+    while not (parts / "00000.data").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.3)
+    run.send_signal(signal.SIGINT)
+    _, told = run.communicate(timeout=60)
+    assert run.returncode == 130, told
+    assert "clip_lit.partial.mp4; the same command with --resume goes on" in told
+    assert not Path("clip_lit.mp4").exists()
+    partial = kit.known(Path("clip_lit.partial.mp4"))
+    assert 0 < len(partial.ticks) < 400
+    assert partial.packets == kit.known(clip).packets
+    ran = lowlight(*words, "--resume", "--json")
+    assert ran.code == 0, ran.err
+    event = json.loads(ran.out.splitlines()[0])
+    assert (event["frames"], event["resumed"]) == (400, len(partial.ticks))
+    assert kit.known(Path("clip_lit.mp4")).ticks == kit.known(clip).ticks
+    assert lowlight(*words, "-o", "whole.mp4").code == 0
+    for one, other in zip(kit.shown(Path("clip_lit.mp4")), kit.shown(Path("whole.mp4")), strict=True):
+        assert np.abs(one.astype(int) - other).mean() < 1.5
+    assert not parts.exists()
+
+
+def test_killed_and_resumed(folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a crash leaves, whole parts and a torn one, is gone on from; another job begins anew."""
+    from lowlight_cli.video import run as runs
+
+    monkeypatch.setattr(runs, "LENGTH", 8)
+    clip = kit.write(Path("clip.mp4"), kit.pictures(30), sound="aac", sound_first=True)
+
+    class Crash(Exception):
+        pass
+
+    def crash(*_: object) -> list[str]:
+        raise Crash
+
+    with monkeypatch.context() as broken:
+        broken.setattr(runs, "assemble", crash)
+        assert lowlight("video", clip, *SAME).code == 1
+    parts = folder / ".lowlight-clip_lit.mp4.parts"
+    assert len(list(parts.glob("*.data"))) == 4
+    (parts / "00003.json").unlink()
+    torn = parts / "00002.data"
+    torn.write_bytes(torn.read_bytes()[:-5])
+    ran = lowlight("video", clip, *SAME, "--resume", "--json")
+    assert ran.code == 0, ran.err
+    event = json.loads(ran.out.splitlines()[0])
+    assert (event["frames"], event["resumed"]) == (30, 16)
+    assert kit.known(Path("clip_lit.mp4")).ticks == kit.known(clip).ticks
+    assert len(kit.shown(Path("clip_lit.mp4"))) == 30
+    with monkeypatch.context() as broken:
+        broken.setattr(runs, "assemble", crash)
+        lowlight("video", clip, *SAME, "--exist", "overwrite")
+    ran = lowlight("video", clip, *SAME, "--exist", "overwrite", "--resume", "--crf", "30")
+    assert ran.code == 0
+    assert "what an earlier run left is of another job or clip: begun anew" in ran.err
+
+
+def test_terminated(folder: Path, dgaf_weights: Path) -> None:
+    clip = kit.write(Path("clip.mp4"), kit.pictures(300, 72, 128))
+    run = subprocess.Popen(program(["video", clip]), env=environment(dgaf_weights), stderr=subprocess.PIPE)
+    while not (folder / ".lowlight-clip_lit.mp4.parts" / "00000.data").exists():
+        time.sleep(0.02)
+    run.terminate()
+    run.communicate(timeout=60)
+    assert run.returncode == 143
+    assert not Path("clip_lit.mp4").exists()
+
+
+def test_nothing_here_needs_much(folder: Path, lowlight: Lowlight) -> None:
+    """Frames come through one by one: a clip that would be 500 MB of pictures adds far less."""
+    clip = kit.write(Path("clip.mp4"), (next(iter(kit.pictures(1, 180, 320))) for _ in range(750)))
+    before = _resident()
+    assert lowlight("video", clip, *SAME).code == 0
+    assert _resident() - before < 150e6
+
+
+def _resident() -> float:
+    """The most that this process has held so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def test_no_thread_is_left(folder: Path, lowlight: Lowlight) -> None:
+    import threading
+
+    clip = matroska(6)
+    assert lowlight("video", clip, *SAME).code == 0
+    assert [each for each in threading.enumerate() if each.name.startswith("ahead")] == []
+    assert os.listdir(folder)

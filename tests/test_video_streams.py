@@ -1,0 +1,313 @@
+"""Clips in and out: every frame at its tick, colours and depth kept, all else copied. Strength 0 keeps the picture."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import video_kit as kit
+from conftest import Ran
+
+from lowlight_cli.video.mux import decoding_ticks
+
+Lowlight = Callable[..., Ran]
+SAME = ("--strength", "0")
+
+CHAPTERS = [
+    {"id": 1, "start": 0, "end": 200, "time_base": Fraction(1, 1000), "metadata": {"title": "One"}},
+    {"id": 2, "start": 200, "end": 480, "time_base": Fraction(1, 1000), "metadata": {"title": "Two"}},
+]
+VFR = [0, 512, 1536, 1600, 2100, 4000, 4001, 5000, 7000, 7512, 9000, 12000]
+
+CLIPS: dict[str, dict[str, Any]] = {
+    "h264.mp4": {"sound": "aac", "colours": (1, 1, 1, 1)},
+    "vfr.mp4": {"ticks": VFR, "sound": "aac"},
+    "sound_first.mp4": {"sound": "aac", "sound_first": True},
+    "late.mp4": {"delay": 5000, "sound": "aac"},
+    "wide.mov": {"codec": "prores_ks", "pixels": "yuv422p10le", "sound": "pcm_s16le", "aspect": Fraction(4, 3)},
+    "ten.mkv": {"codec": "libx265", "pixels": "yuv420p10le", "colours": (9, 9, 14, 1), "sound": "ac3",
+                "options": {"x265-params": "log-level=none"}, "base": Fraction(1, 1000),
+                "ticks": [number * 40 for number in range(12)]},
+    "texts.mkv": {"subtitles": True, "sound": "aac", "chapters": CHAPTERS, "tags": {"title": "A night", "mood": "dark"},
+                  "base": Fraction(1, 1000), "ticks": [number * 40 for number in range(12)]},
+    "vp9.webm": {"codec": "libvpx-vp9", "sound": "libopus", "base": Fraction(1, 1000), "options": {"cpu-used": "8"},
+                 "ticks": [number * 40 for number in range(12)]},
+    "mpeg4.avi": {"codec": "mpeg4", "base": Fraction(1, 25), "ticks": list(range(12)), "sound": "mp2"},
+    "stream.ts": {"base": Fraction(1, 90_000), "ticks": [number * 3600 for number in range(12)], "sound": "mp2"},
+    "full.mov": {"codec": "mjpeg", "pixels": "yuvj420p", "sound": "pcm_s16le"},
+    "odd.mkv": {"codec": "ffv1", "shown": list(kit.pictures(5, 35, 61)), "base": Fraction(1, 1000),
+                "ticks": [number * 40 for number in range(5)]},
+    "tags.mp4": {"chapters": CHAPTERS, "tags": {"title": "A night", "com.example.camera": "north"}},
+}  # fmt: skip
+
+
+def made(name: str, **more: Any) -> Path:
+    return kit.write(Path(name), **(CLIPS.get(name, {}) | more))
+
+
+def lit(path: Path) -> Path:
+    return path.with_name(f"{path.stem}_lit{path.suffix}")
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_all_is_kept(folder: Path, lowlight: Lowlight, name: str) -> None:
+    """Frames, ticks, sizes, colours and shape of the video; every other packet to the byte, in the same streams."""
+    clip = made(name)
+    ran = lowlight("video", clip, *SAME)
+    assert ran.code == 0, ran.err
+    assert ran.out.split() == [str(lit(clip))]
+    before, after = kit.known(clip), kit.known(lit(clip))
+    assert len(after.ticks) == len(CLIPS[name].get("ticks", range(12)))
+    assert after.ticks == before.ticks
+    assert after.kinds == before.kinds
+    assert after.packets == before.packets
+    assert after.tags.items() >= before.tags.items() - {("software", before.tags.get("software"))}
+    assert after.chapters == before.chapters
+    assert after.duration == pytest.approx(before.duration, abs=1000)
+    same = dict(before.said)
+    if name == "vfr.mp4":  # counts from the first frame's decoding to the last's, which lie elsewhere
+        same["length"] = after.said["length"]
+    if name == "full.mov":  # the old name of yuv420p in full range
+        same["pixels"], after.said["pixels"] = "yuv420p", after.said["pixels"].replace("yuvj", "yuv")
+    if name == "odd.mkv":
+        same["aspect"] = after.said["aspect"] = None
+    assert after.said == same
+    assert {each.name for each in folder.iterdir()} == {name, lit(clip).name}
+
+
+@pytest.mark.skipif(not shutil.which("ffprobe"), reason="needs ffprobe")
+@pytest.mark.parametrize("name", CLIPS)
+def test_ffprobe_sees_the_same(folder: Path, lowlight: Lowlight, name: str) -> None:
+    """An independent look at frame counts, durations and packets."""
+    clip = made(name)
+    assert lowlight("video", clip, *SAME).code == 0
+
+    def probed(path: Path) -> Any:
+        entries = "packet=stream_index,pts,size,data_hash:stream=codec_type,nb_read_frames,start_time:format=start_time"
+        words = ["-show_packets", "-show_streams", "-count_frames", "-show_data_hash", "md5", "-show_entries", entries]
+        found = json.loads(subprocess.check_output(["ffprobe", "-v", "error", *words, "-of", "json", str(path)]))
+        video = next(i for i, stream in enumerate(found["streams"]) if stream["codec_type"] == "video")
+        others = [sorted(packet.items()) for packet in found["packets"] if packet["stream_index"] != video]
+        ticks = sorted(int(p.get("pts", -1)) for p in found["packets"] if p["stream_index"] == video)
+        return found["streams"], found["format"], sorted(others), ticks
+
+    assert probed(clip) == probed(lit(clip))
+
+
+@pytest.mark.parametrize("said", [(1, 1, 1, 1), (6, 6, 6, 1), (9, 9, 14, 1), (1, 1, 1, 2), (5, 5, 6, 1)], ids=str)
+def test_colours_by_the_matrix_that_is_said(folder: Path, lowlight: Lowlight, said: tuple[int, int, int, int]) -> None:
+    """A saturated picture comes back as it was; the wrong matrix would be off by ten levels and more."""
+    flat = np.zeros((32, 48, 3), np.uint8)
+    flat[:, :24], flat[:, 24:] = (150, 40, 30), (30, 60, 140)
+    clip = made("flat.mkv", shown=[flat] * 3, codec="ffv1", pixels="yuv444p", colours=said)
+    assert lowlight("video", clip, *SAME).code == 0
+    with av.open(str(lit(clip))) as after:
+        context = after.streams.video[0].codec_context
+        assert (context.colorspace, context.color_primaries, context.color_trc, context.color_range) == said
+    for one, other in zip(kit.shown(clip), kit.shown(lit(clip)), strict=True):
+        assert np.abs(one.astype(int) - other).max() <= 1
+
+
+def test_pictures_that_the_network_sees_have_their_colours(folder: Path) -> None:
+    """The same RGB in BT.601 and in BT.709, limited and full, is the same picture to the network."""
+    from lowlight_cli.video.streams import opened
+
+    flat = np.zeros((32, 48, 3), np.uint8)
+    flat[:, :24], flat[:, 24:] = (150, 40, 30), (30, 60, 140)
+    for number, said in enumerate([(1, 1, 1, 1), (5, 5, 6, 1), (9, 9, 14, 1), (1, 1, 1, 2)]):
+        path = made(f"{number}.mkv", shown=[flat], codec="ffv1", pixels="yuv444p", colours=said)
+        with opened(path, path.name) as clip:
+            (frame,) = clip.decoded()
+        assert np.abs(frame.picture * 255 - flat).max() < 2.5
+
+
+def test_ten_bits_stay_ten(folder: Path, lowlight: Lowlight) -> None:
+    """A ramp of codes that eight bits do not have comes back code by code."""
+    path = Path("ramp.mkv")
+    codes = np.zeros((16, 256, 3), np.uint16)
+    codes[..., 0] = (np.arange(256) * 3 + 64) << 6  # luma in the upper ten bits of sixteen
+    codes[..., 1:] = 512 << 6
+    with av.open(str(path), "w") as out:
+        stream: Any = out.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 256, 16, "yuv444p10le"
+        frame = av.VideoFrame.from_ndarray(codes, "yuv444p16le", channel_last=True).reformat(format="yuv444p10le")
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    assert lowlight("video", path, *SAME).code == 0
+    (before,), (after,) = (kit.shown(each, "yuv444p16le") for each in (path, lit(path)))
+    assert len(np.unique(before[..., 0] >> 6)) == 256
+    assert np.array_equal(before >> 6, after >> 6)
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_rotation_is_carried_on(folder: Path, lowlight: Lowlight, degrees: int) -> None:
+    clip = made("turned.mp4", matrix=kit.turned(degrees))
+    assert lowlight("video", clip, *SAME).code == 0
+    angles = []
+    for path in (clip, lit(clip)):
+        with av.open(str(path)) as opened:
+            frame = next(opened.decode(video=0))
+            angles.append((frame.rotation, frame.width, frame.height))
+    assert angles[0] == angles[1]
+    assert angles[0][0] % 360 in (90, 180, 270)
+
+
+def test_rotation_where_the_container_cannot_say_it(folder: Path, lowlight: Lowlight) -> None:
+    """The pictures are turned as a player would."""
+    clip = made("turned.mp4", matrix=kit.turned(90), codec="mjpeg", pixels="yuvj444p")
+    assert lowlight("video", clip, *SAME, "-o", "out.avi").code == 0
+    with av.open(str(clip)) as opened:
+        quarter = next(opened.decode(video=0)).rotation // 90
+    one, other = kit.shown(clip)[0], kit.shown(Path("out.avi"))[0]
+    assert other.shape == (64, 36, 3)
+    assert np.abs(np.rot90(one, quarter).astype(int) - other).mean() < 2
+
+
+def test_part_of_a_clip(folder: Path, lowlight: Lowlight) -> None:
+    """Frames and sound from --start to --end, both counted from there."""
+    shown = list(kit.pictures(75))
+    clip = made("long.mp4", shown=shown, sound="aac", colours=(1, 1, 1, 1), chapters=CHAPTERS)
+    ran = lowlight("video", clip, *SAME, "--start", "1.2", "--end", "0:02.0", "-o", "part.mp4", "--crf", "1")
+    assert ran.code == 0, ran.err
+    before, after = kit.known(clip), kit.known(Path("part.mp4"))
+    assert after.ticks == tuple(tick - Fraction(6, 5) for tick in before.ticks if Fraction(6, 5) <= tick < 2)
+    heard = [packet for packet in before.packets[1] if packet[0] and Fraction(6, 5) <= packet[0] < 2]
+    assert [each[1:] for each in after.packets[1]] == [each[1:] for each in heard]
+    shifts = {one[0] - other[0] for one, other in zip(heard, after.packets[1], strict=True) if one[0] and other[0]}
+    assert shifts == {Fraction(6, 5)}
+    first, wanted = kit.shown(Path("part.mp4"))[0], kit.shown(clip)[30]
+    assert np.abs(first.astype(int) - wanted).mean() < 2
+    assert after.chapters == ()
+
+
+def test_part_that_is_none(folder: Path, lowlight: Lowlight) -> None:
+    clip = made("h264.mp4")
+    assert lowlight("video", clip, "--start", "3", "--end", "2").code == 2
+    late = lowlight("video", clip, "--start", "30")
+    assert (late.code, late.lines[0]) == (3, "error: h264.mp4: no frame from 30 s on; the clip is shorter")
+    assert not lit(clip).exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "target", "codec", "pixels"),
+    [
+        (("--codec", "hevc", "--crf", "30", "--preset", "ultrafast"), "out.mkv", "hevc", "yuv420p"),
+        (("--codec", "vp9", "--bitrate", "300k", "--preset", "8"), "out.webm", "vp9", "yuv420p"),
+        (("--codec", "av1", "--preset", "12"), "out.mp4", "av1", "yuv420p"),
+        (("--codec", "prores"), "out.mov", "prores", "yuv422p10le"),
+        (("--codec", "libx264", "--bitrate", "1M"), "out.ts", "h264", "yuv420p"),
+        (("--codec", "mpeg4", "--crf", "5"), "out.avi", "mpeg4", "yuv420p"),
+        (("--codec", "mjpeg"), "out.mov", "mjpeg", "yuvj420p"),
+        ((), "out.webm", "vp9", "yuv420p"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_codecs(folder: Path, lowlight: Lowlight, words: tuple[str, ...], target: str, codec: str, pixels: str) -> None:
+    clip = made("h264.mp4", sound="")
+    ran = lowlight("video", clip, *SAME, "-o", target, *words)
+    assert ran.code == 0, ran.err
+    with av.open(target) as after:
+        context = after.streams.video[0].codec_context
+        assert (context.codec.canonical_name, context.pix_fmt) == (codec, pixels)
+        assert sum(1 for _ in after.decode(video=0)) == 12
+    for one, other in zip(kit.shown(clip), kit.shown(Path(target)), strict=True):
+        assert np.abs(one.astype(int) - other).mean() < 4
+
+
+def test_what_the_encoder_cannot_do(folder: Path, lowlight: Lowlight) -> None:
+    clip = made("h264.mp4")
+    for words, code, told in (
+        (("--codec", "nosuch"), 2, "no encoder 'nosuch': there are h264, hevc"),
+        (("--codec", "ffv1", "--crf", "3"), 2, "ffv1 has no --crf"),
+        (("--codec", "h264", "--crf", "60"), 2, "--crf 60 is out of range for libx264; choose 0 to 51"),
+        (("--crf", "3", "--bitrate", "1M"), 2, "--crf and --bitrate exclude each other"),
+        (("--codec", "h264", "-o", "out.webm"), 4, "webm cannot hold what libx264 writes"),
+        (("--codec", "h264", "--preset", "gently"), 6, "the encoder libx264 does not work here"),
+        (("--temporal", "much"), 2, "no smoothing 'much': there are off, on, strong"),
+    ):
+        ran = lowlight("video", clip, *words)
+        assert (ran.code, len(ran.lines)) == (code, 1), ran.err
+        assert told in ran.err
+    assert sorted(each.name for each in folder.iterdir()) == ["h264.mp4"]
+
+
+def test_streams_that_the_container_cannot_hold(folder: Path, lowlight: Lowlight) -> None:
+    """They are left out, and it is said."""
+    clip = made("texts.mkv")
+    ran = lowlight("video", clip, *SAME, "-o", "out.webm")
+    assert ran.code == 0, ran.err
+    assert "webm cannot hold stream 1 (audio, aac): left out" in ran.err
+    assert kit.known(Path("out.webm")).kinds[0] == "video"
+
+
+def test_odd_sides(folder: Path, lowlight: Lowlight) -> None:
+    clip = made("odd.mkv")
+    ran = lowlight("video", clip, *SAME, "--codec", "h264")
+    assert ran.code == 0, ran.err
+    assert "61x35 has an odd side" in ran.err
+    assert kit.known(lit(clip)).said["size"] == (61, 35)
+
+
+def test_hdr_is_refused(folder: Path, lowlight: Lowlight) -> None:
+    clip = made("hdr.mkv", codec="ffv1", pixels="yuv420p10le", colours=(9, 9, 16, 1))
+    ran = lowlight("video", clip)
+    assert (ran.code, ran.lines) == (3, ["error: hdr.mkv: is HDR (PQ), which is not night: convert it to SDR first"])
+
+
+def test_decoding_ticks() -> None:
+    """Rising, never later than the frame is shown, whatever the order and the gaps."""
+    for shown in ([0, 1, 2, 3], [0, 4, 2, 1, 3, 8, 6, 5, 7], [10, 70, 30, 20], [5]):
+        ticks = decoding_ticks(shown)
+        assert all(one < other for one, other in itertools.pairwise(ticks))
+        assert all(tick <= when for tick, when in zip(ticks, shown, strict=True))
+
+
+def test_enhance_takes_clips(folder: Path, lowlight: Lowlight) -> None:
+    """The network runs, and the result is brighter; pictures and clips do not mix."""
+    clip = made("h264.mp4")
+    ran = lowlight("enhance", clip, "--json", "--precision", "fp32")
+    assert ran.code == 0, ran.err
+    event, summary = (json.loads(line) for line in ran.out.splitlines())
+    assert (event["event"], event["frames"], event["status"]) == ("clip", 12, "done")
+    assert event["luma"]["after"] > 2 * event["luma"]["before"]
+    assert (summary["event"], summary["done"], summary["exit_code"]) == ("summary", 1, 0)
+    assert np.mean(kit.shown(lit(clip))) > 2 * np.mean(kit.shown(clip))
+    again = lowlight("enhance", clip)
+    assert (again.code, "exists" in again.err) == (4, True)
+    Path("photo.jpg").write_bytes(b"")
+    assert lowlight("enhance", clip, "photo.jpg").code == 2
+
+
+def test_batch_of_clips(folder: Path, lowlight: Lowlight) -> None:
+    """One that fails does not stop the others."""
+    made("a.mp4", shown=list(kit.pictures(2)))
+    Path("b.mp4").write_bytes(b"no clip at all")
+    ran = lowlight("enhance", "a.mp4", "b.mp4", "-o", "out", "--strength", "0")
+    assert ran.code == 1
+    assert [each.name for each in Path("out").iterdir()] == ["a.mp4"]
+
+
+def test_the_extra_is_named(folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
+    ran = lowlight("video", "night.mp4")
+    assert (ran.code, ran.lines) == (6, ["error: video needs an extra: pip install 'lowlight-cli[video]'"])
+
+
+def test_written_whole_or_not_at_all(folder: Path, lowlight: Lowlight) -> None:
+    """An existing result stays until the new one is complete."""
+    clip = made("h264.mp4")
+    lit(clip).write_bytes(b"old")
+    inode = os.stat(lit(clip)).st_ino
+    assert lowlight("video", clip, "--exist", "overwrite", *SAME).code == 0
+    assert os.stat(lit(clip)).st_ino != inode
+    assert len(kit.shown(lit(clip))) == 12

@@ -1,0 +1,191 @@
+"""Brightness that does not flicker: still scenes, cuts, lamps, movement; with networks of both kinds."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from lowlight_cli import Enhancer
+from lowlight_cli.errors import UsageError
+from lowlight_cli.exposure import to_srgb
+from lowlight_cli.look import mean_luma
+from lowlight_cli.metrics.steadiness import flow, jitter, warped_error
+from lowlight_cli.steady import Steady
+from lowlight_cli.video.temporal import Smoothing
+
+Picture = NDArray[np.float32]
+RATE = 25
+SIZE = 54, 96
+
+BOTH = pytest.mark.parametrize("model", ["dgaf", "neid"])
+"""One that settles its own gain, one whose input is exposed and that measures means besides."""
+
+
+def scene(seed: int = 0, level: float = 1.0) -> Picture:
+    """A dim room in linear light: smooth, with a few things in it."""
+    random = np.random.default_rng(seed)
+    height, width = SIZE
+    rows, columns = np.mgrid[:height, :width] / np.array([[[height]], [[width]]])
+    room = 0.004 + 0.01 * np.cos(3 * rows + seed)[..., None] ** 2 * np.array([1, 0.8, 0.6])
+    for _ in range(6):
+        top, left = random.integers(0, height - 12), random.integers(0, width - 20)
+        room[top : top + 12, left : left + 20] = random.uniform(0.002, 0.06, 3)
+    return np.asarray(level * room * (0.7 + 0.6 * columns[..., None]), np.float32)
+
+
+def sensed(light: Iterable[Picture], seed: int = 1) -> Iterator[Picture]:
+    """What a sensor makes of linear light, with fresh noise in each frame, in eight bits."""
+    random = np.random.default_rng(seed)
+    for each in light:
+        noisy = each + random.normal(size=each.shape) * np.sqrt(4e-4 * each + 1e-6)
+        yield np.rint(to_srgb(np.clip(noisy, 0, 1)) * 255).astype(np.float32) / np.float32(255)
+
+
+def results(enhancer: Enhancer, frames: Iterable[Picture], mode: str) -> list[Picture]:
+    smoothing = Smoothing(mode)
+
+    def enhance(picture: Picture, steady: Steady) -> Picture:
+        return enhancer.enhance_picture(picture) if mode == "off" else enhancer.enhance_frame(picture, steady)
+
+    return [smoothing.frame(frame, number / RATE, enhance) for number, frame in enumerate(frames)]
+
+
+def lumas(pictures: Iterable[Picture]) -> NDArray[np.float64]:
+    return np.array([mean_luma(picture) for picture in pictures])
+
+
+@pytest.fixture
+def enhancer(seeded: Callable[[str], Path]) -> Callable[..., Enhancer]:
+    return lambda model, **more: Enhancer(model, seeded(model), device="cpu", precision="fp32", **more)
+
+
+@BOTH
+@pytest.mark.parametrize("mode", ["on", "strong"])
+def test_a_still_does_not_flicker(enhancer: Callable[..., Enhancer], model: str, mode: str) -> None:
+    """A still picture with fresh noise: at most a fifth of the jitter, and no slow wandering in its place."""
+    frames = list(sensed([scene()] * 30))
+    off, on = (lumas(results(enhancer(model), frames, each)) for each in ("off", mode))
+    assert jitter(on.tolist()) <= jitter(off.tolist()) / 5
+    assert on[10:].std() <= off[10:].std() / 2
+    assert abs(on[-10:].mean() - off.mean()) < 0.005
+
+
+@pytest.mark.parametrize("exposure", [0.5])
+def test_an_exposure_that_is_asked_for_does_not_flicker(enhancer: Callable[..., Enhancer], exposure: float) -> None:
+    frames = list(sensed([scene()] * 20))
+    on = lumas(results(enhancer("dgaf", exposure=exposure), frames, "on"))
+    assert np.abs(on - exposure).max() < 0.01
+    off = lumas(results(enhancer("neid", exposure=exposure, strength=0.7), frames, "off"))
+    on = lumas(results(enhancer("neid", exposure=exposure, strength=0.7), frames, "on"))
+    assert jitter(on.tolist()) <= jitter(off.tolist()) / 3
+
+
+@BOTH
+def test_a_cut_is_followed_at_once(enhancer: Callable[..., Enhancer], model: str) -> None:
+    """The first frame of the new shot is what it would be alone, whether it is brighter or darker or as bright."""
+    for after in (scene(5), scene(7, 4.0), scene(8, 0.3)):
+        frames = list(sensed([scene()] * 6 + [after] * 3))
+        off, on = (results(enhancer(model), frames, mode) for mode in ("off", "strong"))
+        assert np.abs(on[6] - off[6]).max() < 1e-5
+        assert np.abs(lumas(on)[7:] - lumas(off)[7:]).max() < 0.004
+
+
+@BOTH
+@pytest.mark.parametrize("mode", ["on", "strong"])
+def test_a_lamp_is_followed_within_half_a_second(enhancer: Callable[..., Enhancer], model: str, mode: str) -> None:
+    """Lamps of all sizes: within 0.5 s the result is where single frames would have it, but for a tenth of the way."""
+    height, width = SIZE
+    rows, columns = np.mgrid[:height, :width]
+    for reach, power in ((6, 0.8), (12, 0.3), (30, 0.05)):
+        glow = power * np.exp(-((rows - 20) ** 2 + (columns - 60) ** 2) / (2 * reach**2))[..., None]
+        lit = np.asarray(scene() + glow * np.array([1, 0.8, 0.6]), np.float32)
+        frames = list(sensed([scene()] * 25 + [lit] * 14))
+        off, on = (lumas(results(enhancer(model), frames, each)) for each in ("off", mode))
+        before, settled = off[15:25].mean(), off[27:].mean()
+        assert abs(on[25 + RATE // 2] - settled) <= 0.1 * abs(settled - before) + 0.004
+
+
+@BOTH
+def test_movement_is_left_alone(enhancer: Callable[..., Enhancer], model: str) -> None:
+    """A pan over a noisy scene: frames moved along the flow differ less than without smoothing."""
+    wide = np.concatenate([scene(2), scene(3)], axis=1)
+    wide = np.asarray(np.repeat(np.repeat(wide, 2, 0), 2, 1), np.float32)
+    views = [wide[:96, 3 * number : 3 * number + 144] for number in range(14)]
+    frames, clean = list(sensed(views)), [to_srgb(np.clip(20 * view, 0, 1)) for view in views]
+    flows = [flow(one, other) for one, other in itertools.pairwise(clean)]
+
+    def error(mode: str) -> float:
+        shown = results(enhancer(model), frames, mode)
+        steps = zip(shown, shown[1:], flows, strict=False)
+        return float(np.mean([warped_error(one, other, *each) for one, other, each in steps]))
+
+    assert error("on") < error("off")
+
+
+def test_warped_error_knows_the_movement() -> None:
+    random = np.random.default_rng(0)
+    wide = np.repeat(np.repeat(random.random((12, 24, 3)), 8, 0), 8, 1).astype(np.float32)
+    one, other = wide[:, :160], wide[:, 4:164]
+    back, seen = flow(one, other)
+    assert seen.mean() > 0.8
+    assert np.median(back[..., 0]) == pytest.approx(4, abs=0.3)
+    assert warped_error(one, other, back, seen) < ((one - other) ** 2).mean() / 5
+    assert warped_error(one, np.clip(other + 0.1, 0, 1), back, seen) > 0.004
+
+
+def test_it_goes_on_where_it_was(enhancer: Callable[..., Enhancer]) -> None:
+    """The state, through JSON, gives the frames that an uninterrupted run gives."""
+    frames, ready = list(sensed([scene()] * 12)), enhancer("dgaf")
+    whole = results(ready, frames, "on")
+    first, second = Smoothing("on"), Smoothing("on")
+    for number in range(7):
+        first.frame(frames[number], number / RATE, ready.enhance_frame)
+    second.restore(json.loads(json.dumps(first.state(), default=np.ndarray.tolist)))
+    for number in range(7, 12):
+        assert np.allclose(second.frame(frames[number], number / RATE, ready.enhance_frame), whole[number], atol=1e-5)
+
+
+def test_tiles_are_steady_too(enhancer: Callable[..., Enhancer]) -> None:
+    """What is measured once for all tiles is settled over the frames."""
+    tall = [np.concatenate([np.concatenate([scene()] * 8)] * 5, axis=1)] * 3
+    frames = list(sensed(tall))
+    ready = enhancer("dgaf", tile=384)
+    off, on = (lumas(results(ready, frames, mode)) for mode in ("off", "strong"))
+    assert jitter(on.tolist()) < jitter(off.tolist())
+
+
+def test_ensemble_is_steady_too(enhancer: Callable[..., Enhancer]) -> None:
+    frames = list(sensed([scene()] * 6))
+    ready = enhancer("dgaf", self_ensemble=True)
+    off, on = (lumas(results(ready, frames, mode)) for mode in ("off", "on"))
+    assert jitter(on.tolist()) < jitter(off.tolist())
+
+
+def test_modes() -> None:
+    with pytest.raises(UsageError, match="no smoothing 'soft': there are off, on, strong"):
+        Smoothing("soft")
+
+
+def test_an_engine_that_cannot_settle(enhancer: Callable[..., Enhancer]) -> None:
+    """Only the level is held steady then, and that is much already."""
+    ready = enhancer("dgaf")
+    engine, resolved = ready.load()
+
+    class Plain:
+        """An engine that can no more than run."""
+
+        name, device, precision, why, metadata = "plain", "cpu", "fp32", "", engine.metadata
+
+        def run(self, batch: Picture, on_tiles: Callable[[int], None] | None = None) -> Picture:
+            return engine.run(batch, on_tiles)
+
+    ready._loaded = Plain(), resolved
+    frames = list(sensed([scene()] * 20))
+    off, on = (lumas(results(ready, frames, mode)) for mode in ("off", "on"))
+    assert jitter(on.tolist()) <= jitter(off.tolist()) / 3
