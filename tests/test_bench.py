@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from lowlight_cli.bench import baselines, intervals, methods, published, report, run, sets, verify
+from lowlight_cli.bench import baselines, export, intervals, methods, page, published, report, run, sets, verify
 from lowlight_cli.errors import InputError, UsageError, WeightsError
 from lowlight_cli.metrics import table
 from lowlight_cli.training import data
@@ -293,6 +293,22 @@ def test_without_reference_nothing_is_best(tmp_path: Path) -> None:
     document = json.loads(report.as_json(result))
     assert not document["dataset"]["paired"] and not any(row["best"] or row["against_best"] for row in document["rows"])
     assert "no row is best" in report.as_markdown(result)
+
+
+def test_more_metrics(eight: sets.DataSet) -> None:
+    """As columns, in JSON, and where a picture is too small as no number; what is not here is said, not made up."""
+    result = run.measure(eight, methods.baselines(), more=["delta-e", "ms-ssim", "lpips"])
+    shown = report.measured(result)
+    assert shown.columns[2:7] == ("PSNR", "GT-mean PSNR*", "SSIM", "MS-SSIM", "dE 2000")
+    assert {row[5] for row in shown.rows} == {"-"} and all(float(row[6]) > 0 for row in shown.rows)
+    notes = report.notes(result)
+    assert any(line.startswith("LPIPS: not available") for line in notes)
+    assert any("CIEDE2000" in line for line in notes)
+    document = json.loads(report.as_json(result))
+    assert document["rows"][0]["ms_ssim"] is None and document["rows"][0]["pictures"][0]["delta_e"] > 0
+    assert document["missing"] and "MS-SSIM" in document["definitions"]
+    gallery = page.Gallery(methods.baselines())
+    assert "null" in page.as_html(result, gallery) and ",," in export.as_csv(result)
 
 
 def test_what_is_there_is_checked(tmp_path: Path) -> None:

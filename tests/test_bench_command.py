@@ -128,6 +128,7 @@ def test_no_shipped_weights(run: Run, tmp_path: Path) -> None:
         (("--json", "no/where.json"), 4, "no is no folder"),
         (("--markdown", "data"), 4, "is a folder"),
         (("--report", "data"), 4, "is a folder"),
+        (("--metric", "deltae"), 2, "did you mean 'delta_e'"),
         (("--verify", "--limit", "1"), 2, "drop --limit"),
     ],
 )
