@@ -127,8 +127,7 @@ def tensors(*pictures: Picture) -> list[Any]:
     return [torch.from_numpy(picture).double().permute(2, 0, 1)[None] for picture in pictures]
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("size", [(176, 176), (179, 240)])
+@pytest.mark.parametrize(("size", "seed"), [((176, 176), 0), ((179, 190), 2)])
 def test_as_torchmetrics(size: tuple[int, int], seed: int) -> None:
     """PSNR, SSIM and MS-SSIM; its mean of SSIM takes in mirrored borders, so SSIM is that of its map without them."""
     made, high = noisy(size, seed, 0.02 + 0.05 * seed)

@@ -109,6 +109,7 @@ def bench(
     from lowlight_cli.bench import export, methods, run, sets
     from lowlight_cli.bench import report as tables
     from lowlight_cli.bench import verify as verification
+    from lowlight_cli.bench.lookup import lookup
     from lowlight_cli.bench.page import Gallery, as_html
     from lowlight_cli.metrics.table import chosen
 
@@ -124,6 +125,8 @@ def bench(
     if verify:
         verification.refuse_nothing(measured, found)
     measured += methods.baselines()
+    if memory := lookup(found):
+        measured.append(memory)
     gallery = Gallery(measured) if page else None
     with report.progress(found.title, len(found.pairs) * len(measured)) as advance:
         result = run.measure(found, measured, advance, gallery, metric or ())
