@@ -136,7 +136,9 @@ def more(checkpoint: Checkpoint, legs: list[log.Leg]) -> str:
     curved = log.scored(legs, "psnr_gt_mean")
     trend = log.trend(curved) if curved else None
     if trend is None:
-        return "How many more steps it wants cannot be told: the late curve has fewer than four measurements.\n"
+        last = [f"{value:.2f}" for _, value in curved[-2:]]
+        went = f" Between the last two its GT-mean PSNR went from {last[0]} to {last[1]} dB." if len(last) == 2 else ""
+        return f"How many more steps it wants cannot be told: the late curve has fewer than four measurements.{went}\n"
     before = " The steps before this log are not counted in it." if legs[0].setting["init"] else ""
     rate = f"{trend.slope:+.2f} ± {trend.error:.2f} dB a doubling of steps, from the last {trend.points} measurements"
     said = f"At its end the GT-mean curve rises by {rate}. "
@@ -151,7 +153,7 @@ def more(checkpoint: Checkpoint, legs: list[log.Leg]) -> str:
     doublings = (aim - eval15) / trend.slope
     ran = curved[-1][0]
     wanted = (
-        f"{doublings:.1f} doublings, {ran * (2**doublings - 1):,.0f} more steps"
+        f"{doublings:.1f} doublings, about {float(f'{ran * (2**doublings - 1):.2g}'):,.0f} more steps"
         if doublings <= FARTHEST
         else f"more than {FARTHEST} doublings: steps alone will not do it"
     )
@@ -234,11 +236,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             continue
         kept = MODELS / "logs" / f"{checkpoint.name}.jsonl"
         if given.runs and (folders := log.legs_of(given.runs, checkpoint.name)):
-            log.write(kept, log.read_runs(folders, given.hardware or processor()))
+            found = log.read_runs(folders, given.hardware or processor())
+            file = bundled(checkpoint)
+            if file and disk.inspect(file).metadata.get("config") == found[-1].setting["config"]:
+                log.write(kept, found)
+            else:
+                sys.stderr.write(f"{folders[-1]} is not the run that made {checkpoint.file}: its log is left out\n")
         legs = log.read(kept)
-        file = bundled(checkpoint)
-        if legs and file and disk.inspect(file).metadata.get("config") != legs[-1].setting["config"]:
-            sys.stderr.write(f"{checkpoint.name}: the log is not of the run that made {file.name}\n")
         if legs:
             (MODELS / "curves").mkdir(exist_ok=True)
             (MODELS / "curves" / f"{checkpoint.name}.svg").write_text(curve.drawn(checkpoint.name, legs), "utf-8")

@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from lowlight_cli.bench import baselines, intervals, methods, published, report, run, sets, verify
+from lowlight_cli.bench import baselines, export, intervals, methods, page, published, report, run, sets, verify
+from lowlight_cli.bench.lookup import lookup
 from lowlight_cli.errors import InputError, UsageError, WeightsError
 from lowlight_cli.metrics import table
 from lowlight_cli.training import data
@@ -198,6 +199,30 @@ def test_the_mean_is_reached_and_bright_pictures_stay(function: Callable[[Pictur
     assert high.mean() > baselines.MEAN and np.allclose(function(high), high, atol=1e-5)
 
 
+def test_auto_levels() -> None:
+    """A channel's range is stretched over all of white, by itself; a flat one stays in range."""
+    random = np.random.default_rng(0)
+    low = (random.random((60, 60, 3)) * (0.1, 0.2, 0.05) + (0.02, 0.0, 0.3)).astype(np.float32)
+    made = baselines.auto_levels(low)
+    assert np.allclose(made.reshape(-1, 3).mean(0), 0.5, atol=0.02)
+    assert (made == 0).mean() == pytest.approx(0.005, abs=0.002) == (made == 1).mean()
+
+
+def test_look_up(tmp_path: Path) -> None:
+    """What was seen at another exposure is found again; other sets, and eval15 alone, have no such row."""
+    pairs(tmp_path / "lol" / "our485", range(5))
+    save(tmp_path / "lol" / "eval15" / "low" / "9.png", picture(3, 0.3))  # the scene of 3, brighter
+    save(tmp_path / "lol" / "eval15" / "high" / "9.png", picture(3))
+    dataset = sets.find("lol", tmp_path)
+    memory = lookup(dataset)
+    assert memory and memory.kind == "baseline"
+    (row,) = run.measure(dataset, [memory]).rows
+    assert row.mean("psnr") == table.CEILING
+    assert lookup(sets.find(str(tmp_path / "lol" / "our485"), tmp_path)) is None
+    (tmp_path / "lol" / "our485").rename(tmp_path / "elsewhere")
+    assert lookup(dataset) is None
+
+
 def test_lime_keeps_edges() -> None:
     low = np.full((80, 80, 3), 0.02, np.float32)
     low[:, 40:] = 0.2
@@ -221,7 +246,7 @@ def eight(tmp_path: Path) -> sets.DataSet:
 def test_measuring(eight: sets.DataSet) -> None:
     done: list[float] = []
     result = run.measure(eight, [*methods.baselines(), own("half", lambda x: x * 0 + np.float32(0.5))], done.append)
-    assert len(done) == 8 * 9
+    assert len(done) == 8 * 10
     assert [row.mean("psnr") for row in result.rows] == sorted((row.mean("psnr") for row in result.rows), reverse=True)
     row = next(row for row in result.rows if row.method.name == "half")
     high = picture(3) / 255
@@ -295,6 +320,22 @@ def test_without_reference_nothing_is_best(tmp_path: Path) -> None:
     assert "no row is best" in report.as_markdown(result)
 
 
+def test_more_metrics(eight: sets.DataSet) -> None:
+    """As columns, in JSON, and where a picture is too small as no number; what is not here is said, not made up."""
+    result = run.measure(eight, methods.baselines(), more=["delta-e", "ms-ssim", "lpips"])
+    shown = report.measured(result)
+    assert shown.columns[2:7] == ("PSNR", "GT-mean PSNR*", "SSIM", "MS-SSIM", "dE 2000")
+    assert {row[5] for row in shown.rows} == {"-"} and all(float(row[6]) > 0 for row in shown.rows)
+    notes = report.notes(result)
+    assert any(line.startswith("LPIPS: not available") for line in notes)
+    assert any("CIEDE2000" in line for line in notes)
+    document = json.loads(report.as_json(result))
+    assert document["rows"][0]["ms_ssim"] is None and document["rows"][0]["pictures"][0]["delta_e"] > 0
+    assert document["missing"] and "MS-SSIM" in document["definitions"]
+    gallery = page.Gallery(methods.baselines())
+    assert "null" in page.as_html(result, gallery) and ",," in export.as_csv(result)
+
+
 def test_what_is_there_is_checked(tmp_path: Path) -> None:
     pairs(tmp_path / "eval15", range(22, 24))
     (line,) = (
@@ -326,7 +367,7 @@ def test_tables(eight: sets.DataSet) -> None:
     result = measured(eight, None)
     shown = report.measured(result)
     assert shown.rows[0][:2] == ("frlie.official", "network") and shown.rows[0][-1] == "-"
-    assert len(shown.rows) == 9 and all(len(row) == len(shown.columns) for row in shown.rows)
+    assert len(shown.rows) == 10 and all(len(row) == len(shown.columns) for row in shown.rows)
     assert "*" in shown.columns[3]
     notes = report.notes(result)
     assert sets.OVERLAP in notes and any("NOT the published pixels" in line for line in notes)

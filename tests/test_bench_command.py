@@ -128,6 +128,7 @@ def test_no_shipped_weights(run: Run, tmp_path: Path) -> None:
         (("--json", "no/where.json"), 4, "no is no folder"),
         (("--markdown", "data"), 4, "is a folder"),
         (("--report", "data"), 4, "is a folder"),
+        (("--metric", "deltae"), 2, "did you mean 'delta_e'"),
         (("--verify", "--limit", "1"), 2, "drop --limit"),
     ],
 )
@@ -151,6 +152,6 @@ def test_every_form_of_a_result(run: Run) -> None:
     assert code == 0
     text = Path("all.html").read_text("utf-8")
     assert "LOL v1 eval15" in text and html.escape(sets.OVERLAP) in text and '"111"' in text
-    assert len(Path("all.csv").read_text().splitlines()) == 1 + 3 * 9
+    assert len(Path("all.csv").read_text().splitlines()) == 1 + 3 * 10
     assert "dgaf.tiny" in Path("all.tex").read_text()
     assert all(f"wrote all.{kind}" in err for kind in ("csv", "tex", "html"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -18,6 +19,7 @@ from safetensors import safe_open
 from lowlight_cli.training.data import Source
 from lowlight_cli.training.recipe import load as load_recipe
 from lowlight_cli.training.run import Progress, Run, Scores
+from lowlight_cli.weights import disk
 from lowlight_cli.weights.catalog import Checkpoint, bundled, catalog
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -85,7 +87,7 @@ def test_the_card_of_a_run_holds_its_numbers(tmp_path: Path) -> None:
     assert "| 19.87 | 24.50 |" in text
     assert f"it ended at {scores(4000).psnr:.2f} dB, {scores(4000).psnr_gt_mean:.2f} dB GT-mean" in text
     assert "rises by +0.50 ± 0.00 dB a doubling" in text
-    assert "2.0 doublings, 12,000 more steps" in text  # a dB to 25.5 at half a dB each
+    assert "2.0 doublings, about 12,000 more steps" in text  # a dB to 25.5 at half a dB each
     far = checkpoint.model_copy(update={"metrics": (measured.model_copy(update={"psnr_gt_mean": 15.0}),)})
     assert "steps alone will not do it" in make_cards.text(far, legs)
     there = checkpoint.model_copy(update={"metrics": (measured.model_copy(update={"psnr_gt_mean": 26.0}),)})
@@ -97,6 +99,12 @@ def test_a_curve_that_does_not_rise() -> None:
     trend = log.trend(noisy)
     assert trend and not trend.rises
     assert log.trend(noisy[:4]) is None  # three late points make no trend
+
+
+def test_a_short_curve_says_where_it_went(tmp_path: Path) -> None:
+    ran(tmp_path / "dgaf.real", 1000)
+    text = make_cards.text(dgaf(), log.read_runs(log.legs_of(tmp_path, "dgaf.real"), ""))
+    assert f"went from {scores(500).psnr_gt_mean:.2f} to {scores(1000).psnr_gt_mean:.2f} dB" in text
 
 
 def test_thinning_loses_no_second_no_score_and_no_note() -> None:
@@ -183,6 +191,26 @@ def test_no_card_of_what_is_not_shipped_and_no_private_path() -> None:
                 assert not any("/" in str(leg.setting["init"]) for leg in log.read(path))
     assert (MODELS / "README.md").read_text("utf-8") == make_cards.index(SHIPPED)
     assert sum(path.stat().st_size for path in MODELS.glob("images/*")) < 2_000_000
+
+
+def test_only_the_run_that_made_the_weights_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(make_cards, "MODELS", tmp_path / "models")
+    ran(tmp_path / "runs" / dgaf().name, 100)
+    words = [dgaf().name, "--runs", str(tmp_path / "runs"), "--hardware", "a processor", "--text"]
+    make_cards.main(words)
+    kept = tmp_path / "models" / "logs" / f"{dgaf().name}.jsonl"
+    page = tmp_path / "models" / f"{dgaf().name}.md"
+    assert "is not the run that made" in capsys.readouterr().err and not kept.exists()
+    assert "Its log was not kept" in page.read_text("utf-8")
+    config = hashlib.sha256((tmp_path / "runs" / dgaf().name / "run.json").read_bytes()).hexdigest()
+    inspected = disk.inspect(bundled(dgaf()) or tmp_path)
+    ours = dataclasses.replace(inspected, metadata={**inspected.metadata, "config": config})
+    monkeypatch.setattr(disk, "inspect", lambda path: ours)
+    make_cards.main(words)
+    assert log.read(kept)[0].setting["config"] == config and "on a processor, bf16" in page.read_text("utf-8")
+    assert (tmp_path / "models" / "curves" / f"{dgaf().name}.svg").is_file()
 
 
 def test_an_unknown_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

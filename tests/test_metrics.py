@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import importlib.util
+import math
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
+from scipy.signal import convolve2d
 from skimage.color import rgb2gray
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from torchmetrics.functional.image import peak_signal_noise_ratio as peak
+from torchmetrics.functional.image import structural_similarity_index_measure as similarity
 
+from lowlight_cli.errors import UsageError
 from lowlight_cli.exposure import to_linear, to_srgb
-from lowlight_cli.metrics import gt_mean, psnr, ssim
+from lowlight_cli.metrics import gt_mean, psnr, ssim, table
 from lowlight_cli.metrics.alone import colour_shift, luma, whitened
+from lowlight_cli.metrics.colour import delta_e, luma_error
+from lowlight_cli.metrics.ssim import ms_ssim, ssim_matlab
 
 Picture = NDArray[np.float32]
 SIZES = [(11, 11), (11, 40), (32, 48), (61, 37)]
@@ -92,7 +103,147 @@ def test_shapes_are_not_broadcast() -> None:
         ssim(x[:10], x[:10])
 
 
-@pytest.mark.parametrize("module", ["metrics.psnr", "metrics.ssim", "metrics.alone", "bench.intervals"])
+@pytest.mark.parametrize(
+    "module", ["metrics.psnr", "metrics.ssim", "metrics.alone", "metrics.colour", "bench.intervals"]
+)
 def test_doctests(module: str) -> None:
     outcome = doctest.testmod(importlib.import_module(f"lowlight_cli.{module}"))
     assert outcome.attempted and not outcome.failed
+
+
+# --------------------------------------------------------------------------------- against independent implementations
+
+
+def noisy(size: tuple[int, int], seed: int, amount: float) -> tuple[Picture, Picture]:
+    """A smooth picture and a noisy, darker one, 8-bit levels."""
+    random = np.random.default_rng(seed)
+    coarse = random.random((6, 7, 3)).astype(np.float32)
+    high = np.clip(cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC), 0, 1)
+    made = np.clip(high * 0.8 + random.normal(0, amount, (*size, 3)), 0, 1)
+    return tuple((np.rint(each * 255) / 255).astype(np.float32) for each in (made, high))  # type: ignore[return-value]
+
+
+def tensors(*pictures: Picture) -> list[Any]:
+    return [torch.from_numpy(picture).double().permute(2, 0, 1)[None] for picture in pictures]
+
+
+@pytest.mark.parametrize(("size", "seed"), [((176, 176), 0), ((179, 190), 2)])
+def test_as_torchmetrics(size: tuple[int, int], seed: int) -> None:
+    """PSNR, SSIM and MS-SSIM; its mean of SSIM takes in mirrored borders, so SSIM is that of its map without them."""
+    made, high = noisy(size, seed, 0.02 + 0.05 * seed)
+    x, y = tensors(made, high)
+    assert psnr(made, high) == pytest.approx(float(peak(x, y, data_range=1.0)), abs=1e-4)
+
+    def inside(x: Any, y: Any) -> float:
+        _, whole = similarity(x, y, data_range=1.0, return_full_image=True)
+        return float(whole[..., 5:-5, 5:-5].mean())
+
+    assert ssim(made, high) == pytest.approx(inside(x, y), abs=1e-4)
+    wanted = 1.0
+    for exponent in (0.0448, 0.2856, 0.3001, 0.2363):
+        _, structure = similarity(x, y, data_range=1.0, return_contrast_sensitivity=True)
+        wanted *= float(structure) ** exponent
+        x, y = (torch.nn.functional.avg_pool2d(each, 2) for each in (x, y))
+    assert ms_ssim(made, high) == pytest.approx(wanted * inside(x, y) ** 0.1333, abs=1e-4)
+
+
+def test_ms_ssim_wants_room() -> None:
+    made, high = noisy((175, 200), 0, 0.1)
+    assert np.isnan(ms_ssim(made, high))
+    assert table.METRICS["ms_ssim"].measure(*noisy((176, 176), 0, 0.1)) < 1
+
+
+def test_ssim_as_matlab_writes_it() -> None:
+    """ssim_index.m word for word: windows by plain convolution, the valid part, 8-bit grey."""
+    made, high = noisy((40, 52), 1, 0.1)
+    weights = np.array([0.298936021293775, 0.587043074451121, 0.114020904255103])
+    a, b = (np.rint((picture.astype(np.float64) * 255) @ weights) for picture in (made, high))
+    ramp = np.exp(-((np.arange(11) - 5) ** 2) / (2 * 1.5**2))
+    window = np.outer(ramp, ramp) / ramp.sum() ** 2
+    mu_a, mu_b = convolve2d(a, window, "valid"), convolve2d(b, window, "valid")
+    var_a, var_b = convolve2d(a * a, window, "valid") - mu_a**2, convolve2d(b * b, window, "valid") - mu_b**2
+    cov = convolve2d(a * b, window, "valid") - mu_a * mu_b
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    wanted = ((2 * mu_a * mu_b + c1) * (2 * cov + c2)) / ((mu_a**2 + mu_b**2 + c1) * (var_a + var_b + c2))
+    assert ssim_matlab(made, high) == pytest.approx(wanted.mean(), abs=1e-9)
+    assert abs(ssim_matlab(made, high) - ssim(made, high)) > 1e-3  # they are two things
+
+
+def ciede2000(one: tuple[float, float, float], two: tuple[float, float, float]) -> float:
+    """Sharma, Wu, Dalal 2005, equations 2 to 22, for two colours in CIELAB."""
+    (l1, a1, b1), (l2, a2, b2) = one, two
+    mean = (math.hypot(a1, b1) + math.hypot(a2, b2)) / 2
+    g = 0.5 * (1 - math.sqrt(mean**7 / (mean**7 + 25**7)))
+    a1, a2 = (1 + g) * a1, (1 + g) * a2
+    c1, c2 = math.hypot(a1, b1), math.hypot(a2, b2)
+    h1, h2 = (math.degrees(math.atan2(b, a)) % 360 if a or b else 0.0 for a, b in ((a1, b1), (a2, b2)))
+    dh = 0.0 if c1 * c2 == 0 else (h2 - h1 + 180) % 360 - 180
+    big = 2 * math.sqrt(c1 * c2) * math.sin(math.radians(dh / 2))
+    if c1 * c2 == 0:
+        h = h1 + h2
+    elif abs(h1 - h2) <= 180:
+        h = (h1 + h2) / 2
+    else:
+        h = (h1 + h2 + (360 if h1 + h2 < 360 else -360)) / 2
+    level, chroma = (l1 + l2) / 2, (c1 + c2) / 2
+    t = (
+        1
+        - 0.17 * math.cos(math.radians(h - 30))
+        + 0.24 * math.cos(math.radians(2 * h))
+        + 0.32 * math.cos(math.radians(3 * h + 6))
+        - 0.20 * math.cos(math.radians(4 * h - 63))
+    )
+    sl = 1 + 0.015 * (level - 50) ** 2 / math.sqrt(20 + (level - 50) ** 2)
+    sc, sh = 1 + 0.045 * chroma, 1 + 0.015 * chroma * t
+    turn = -math.sin(math.radians(60 * math.exp(-(((h - 275) / 25) ** 2))))
+    turn *= 2 * math.sqrt(chroma**7 / (chroma**7 + 25**7))
+    dl, dc, dh = (l2 - l1) / sl, (c2 - c1) / sc, big / sh
+    return math.sqrt(dl**2 + dc**2 + dh**2 + turn * dc * dh)
+
+
+def test_delta_e() -> None:
+    """By another CIEDE2000, itself held to published pairs, and OpenCV's CIELAB."""
+    assert ciede2000((50, 2.6772, -79.7751), (50, 0, -82.7485)) == pytest.approx(2.0425, abs=1e-4)
+    assert ciede2000((50, 2.5, 0), (73, 25, -18)) == pytest.approx(27.1492, abs=1e-4)
+    made, high = noisy((16, 18), 2, 0.15)
+    labs = [cv2.cvtColor(picture, cv2.COLOR_RGB2LAB).reshape(-1, 3) for picture in (made, high)]
+    wanted = np.mean([ciede2000(tuple(a), tuple(b)) for a, b in zip(*map(np.ndarray.tolist, labs), strict=True)])
+    assert delta_e(made, high) == pytest.approx(wanted, abs=0.01)  # OpenCV's CIELAB is in single precision
+    assert delta_e(high, high) == 0
+
+
+def test_luma_error() -> None:
+    made, high = noisy((16, 18), 2, 0.15)
+    wanted = abs(rgb2gray(made).mean() - rgb2gray(high).mean())
+    assert luma_error(made, high) == luma_error(high, made) == pytest.approx(wanted, abs=1e-3)
+
+
+def test_gt_mean_ssim_is_ssim_after_it() -> None:
+    made, high = noisy((30, 30), 2, 0.05)
+    value = table.METRICS["ssim_gt_mean"].measure(made, high)
+    assert value == ssim(gt_mean(made, high), high) and value > ssim(made, high)
+
+
+# ----------------------------------------------------------------------------------------------------------- the table
+
+
+def test_choosing() -> None:
+    kept, missing = table.chosen([], True)
+    assert [metric.key for metric in kept] == ["psnr", "psnr_gt_mean", "ssim"] and not missing
+    kept, missing = table.chosen(["MS-SSIM", "delta_e", "niqe"], True)
+    assert [metric.key for metric in kept] == ["psnr", "psnr_gt_mean", "ssim", "ms_ssim", "delta_e"]
+    assert len(missing) == 1 and missing[0].startswith("NIQE: not available")
+    kept, missing = table.chosen(["all"], True)
+    assert {metric.key for metric in kept} == {key for key, metric in table.METRICS.items() if metric.reference}
+    assert len(missing) == len(table.WITHOUT)
+    kept, missing = table.chosen(["ms-ssim"], False)
+    assert not any(metric.reference for metric in kept) and missing == ("MS-SSIM: not available: it wants a reference",)
+    with pytest.raises(UsageError, match="did you mean 'delta_e'"):
+        table.chosen(["deltae"], True)
+
+
+def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    kept, missing = table.chosen(["delta-e"], True)
+    assert "delta_e" not in {metric.key for metric in kept}
+    assert missing == ("dE 2000: not available: pip install 'lowlight-cli[metrics]'",)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from lowlight_cli.exposure import to_linear, to_srgb
 
 __all__ = [
-    "BASELINES", "clahe", "encoded_gain_to_mean", "equalised", "gain_to_mean", "gamma", "gamma_to_mean", "lime",
-    "unchanged",
+    "BASELINES", "auto_levels", "clahe", "encoded_gain_to_mean", "equalised", "gain_to_mean", "gamma", "gamma_to_mean",
+    "lime", "unchanged",
 ]  # fmt: skip
 
 Picture = NDArray[np.float32]
@@ -25,6 +25,9 @@ Curve = Callable[[Picture, float], Picture]
 
 MEAN: Final = 0.45
 """Where those that aim at a brightness aim: about the mean of the references of paired sets."""
+
+CLIPPED: Final = 0.005
+"""Share of values that auto-levels gives up at either end."""
 
 LARGEST: Final = 1e4
 """Bound of the search for a gain, and for the inverse of a gamma."""
@@ -53,6 +56,12 @@ def gain_to_mean(picture: Picture) -> Picture:
 def encoded_gain_to_mean(picture: Picture) -> Picture:
     """The same without undoing the sRGB encoding, as it is mostly done: dark colours go wrong."""
     return _to_mean(lambda values, amount: np.minimum(values * np.float32(amount), 1), picture)
+
+
+def auto_levels(picture: Picture) -> Picture:
+    """Each channel stretched by itself, so that `CLIPPED` of its values end below 0 and as many above 1."""
+    low, high = np.quantile(picture.reshape(-1, 3), (CLIPPED, 1 - CLIPPED), axis=0).astype(np.float32)
+    return np.asarray(np.clip((picture - low) / np.maximum(high - low, np.float32(1 / 255)), 0, 1), np.float32)
 
 
 def equalised(picture: Picture) -> Picture:
@@ -85,6 +94,7 @@ BASELINES: Final[dict[str, Callable[[Picture], Picture]]] = {
     f"gamma to mean {MEAN}": gamma_to_mean,
     f"linear gain to mean {MEAN}": gain_to_mean,
     f"encoded gain to mean {MEAN}": encoded_gain_to_mean,
+    "auto-levels": auto_levels,
     "equalisation (Y)": equalised,
     "CLAHE (L)": clahe,
     "LIME-like": lime,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from typing import Final
 
 from lowlight_cli.bench.report import Table, measured, notes
@@ -25,7 +26,7 @@ def as_csv(result: Result) -> str:
     written.writerow(["method", "kind", "picture", *keys, "seconds"])
     for row in result.rows:
         for score in row.scores:
-            values = [score.values[key] for key in keys]
+            values = ["" if math.isnan(score.values[key]) else score.values[key] for key in keys]
             seconds = "" if score.seconds is None else score.seconds
             written.writerow([row.method.name, row.method.kind, score.stem, *values, seconds])
     return held.getvalue()

@@ -10,6 +10,7 @@ import base64
 import html
 import io
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -117,7 +118,11 @@ def _data(result: Result, gallery: Gallery) -> str:
         ],
         "stems": [score.stem for score in result.rows[0].scores],
         "values": {
-            metric.key: {row.method.name: row.values(metric.key) for row in result.rows} for metric in result.metrics
+            metric.key: {
+                row.method.name: [None if math.isnan(value) else value for value in row.values(metric.key)]
+                for row in result.rows
+            }
+            for metric in result.metrics
         },
         "pictures": {
             stem: {name: base64.b64encode(data).decode() for name, data in pictures.items()}

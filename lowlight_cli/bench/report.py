@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -87,6 +88,7 @@ def notes(result: Result) -> list[str]:
     lines = [f"{dataset.title}: {count} {what}{'s' * (count > 1)}{', not all of them' * dataset.limited}"]
     lines[0] += "".join(f", {line}" for line in checked(result))
     lines += dataset.notes
+    lines += result.missing
     lines += [f"{name}: {meaning}" for name, meaning in result.definitions.items()]
     if result.ranked:
         lines.append(
@@ -145,6 +147,7 @@ def as_json(result: Result) -> str:
             "notes": result.dataset.notes,
         },
         "definitions": result.definitions,
+        "missing": result.missing,
         "environment": environment(),
         "rows": [_row(result, row, interval) for row, interval in compared(result)],
         "published": [{"mark": MARK, **figure.model_dump()} for figure in published()],
@@ -186,7 +189,7 @@ def compared(result: Result) -> list[tuple[Row, Interval | None]]:
 
 def _cells(result: Result, row: Row, interval: Interval | None) -> tuple[str, ...]:
     against = "-" if interval is None else f"{interval.low:+.2f} to {interval.high:+.2f}{', tie' * interval.tie}"
-    levels = (f"{row.mean(metric.key):.{metric.digits}f}" for metric in result.metrics)
+    levels = (_number(row.mean(metric.key), metric.digits) for metric in result.metrics)
     last = (against,) if result.ranked else ()
     return (row.method.name, row.method.kind, *levels, _number(row.seconds, 3), *last)
 
@@ -196,7 +199,7 @@ def _row(result: Result, row: Row, interval: Interval | None) -> dict[str, Any]:
     return {
         "method": row.method.name,
         "kind": row.method.kind,
-        **{metric.key: row.mean(metric.key) for metric in result.metrics},
+        **_finite({metric.key: row.mean(metric.key) for metric in result.metrics}),
         "seconds": row.seconds,
         "best": result.ranked and row is result.rows[0],
         "against_best": None if interval is None else {**asdict(interval), "tie": interval.tie},
@@ -210,8 +213,13 @@ def _row(result: Result, row: Row, interval: Interval | None) -> dict[str, Any]:
             "device": loaded.device,
             "precision": loaded.precision,
         },
-        "pictures": [{"stem": score.stem, **score.values, "seconds": score.seconds} for score in row.scores],
+        "pictures": [{"stem": score.stem, **_finite(score.values), "seconds": score.seconds} for score in row.scores],
     }
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    """JSON has no word for what is no number: null."""
+    return {key: None if math.isnan(value) else value for key, value in values.items()}
 
 
 def _markdown_table(table: Table) -> str:
@@ -222,7 +230,7 @@ def _markdown_table(table: Table) -> str:
 
 
 def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+    return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
 def _processor() -> str:

@@ -7,6 +7,7 @@ outermost, so memory holds one pair whatever the set's size.
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from lowlight_cli.bench.methods import Method
 from lowlight_cli.bench.sets import DataSet, read_pair
 from lowlight_cli.errors import UsageError
-from lowlight_cli.metrics.table import METRICS, Metric
+from lowlight_cli.metrics.table import Metric, chosen
 
 __all__ = ["Looked", "Result", "Row", "Score", "Seen", "measure"]
 
@@ -50,8 +51,9 @@ class Row:
         return [score.values[key] for score in self.scores]
 
     def mean(self, key: str) -> float:
-        """A metric's mean over pictures."""
-        return float(np.mean(self.values(key)))
+        """A metric's mean over the pictures where it is a number; not a number where it is none anywhere."""
+        values = [value for value in self.values(key) if not math.isnan(value)]
+        return float(np.mean(values)) if values else math.nan
 
     @property
     def seconds(self) -> float | None:
@@ -83,6 +85,7 @@ class Result:
         pixels: sha256 of the pixels it was measured on.
         metrics: what was measured, in the order of columns.
         looked: the pairs as they were found, in their order.
+        missing: what was asked for and could not be measured, with the reason.
     """
 
     dataset: DataSet
@@ -90,6 +93,7 @@ class Result:
     pixels: str
     metrics: tuple[Metric, ...]
     looked: tuple[Looked, ...]
+    missing: tuple[str, ...] = ()
 
     @property
     def ranked(self) -> bool:
@@ -107,6 +111,7 @@ def measure(
     methods: Sequence[Method],
     on_done: Callable[[float], None] | None = None,
     on_picture: Seen | None = None,
+    more: Sequence[str] = (),
 ) -> Result:
     """Measure `methods` on `dataset`.
 
@@ -115,16 +120,17 @@ def measure(
         methods: at least one.
         on_done: called with 1 after each picture of each method.
         on_picture: shown each result with its scores.
+        more: metrics beside those that are always measured, as `metrics.table.chosen` takes them.
 
     Raises:
-        UsageError: two methods share a name.
+        UsageError: two methods share a name; no such metric.
         InputError: a picture cannot be read, or sizes differ.
         ResourceError: the memory does not suffice.
     """
     names = Counter(method.name for method in methods)
     if twice := [name for name, count in names.items() if count > 1]:
         raise UsageError(f"two rows would be called {twice[0]!r}: name each once")
-    metrics = tuple(metric for metric in METRICS.values() if metric.reference == dataset.paired)
+    metrics, missing = chosen(more, dataset.paired)
     scores: list[list[Score]] = [[] for _ in methods]
     digest, looked = hashlib.sha256(), list[Looked]()
     for number, pair in enumerate(dataset.pairs):
@@ -149,7 +155,7 @@ def measure(
     first = metrics[0]
     if first.higher is not None:
         rows.sort(key=lambda row: -row.mean(first.key) if first.higher else row.mean(first.key))
-    return Result(dataset, tuple(rows), digest.hexdigest(), metrics, tuple(looked))
+    return Result(dataset, tuple(rows), digest.hexdigest(), metrics, tuple(looked), missing)
 
 
 def _bytes(picture: Picture) -> bytes:

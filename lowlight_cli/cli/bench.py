@@ -61,6 +61,13 @@ def bench(
             help="A folder of another program's results, named as the low pictures; may be given several times.",
         ),
     ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric", metavar="NAME|all", rich_help_panel=RESULTS, show_default="PSNR, SSIM",
+            help="Another column: ssim-gt-mean, ssim-matlab, ms-ssim, delta-e, luma-error; may be given several times.",
+        ),
+    ] = None,
     json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", rich_help_panel=RESULTS, help="Everything, every picture.")
     ] = None,
@@ -102,10 +109,13 @@ def bench(
     from lowlight_cli.bench import export, methods, run, sets
     from lowlight_cli.bench import report as tables
     from lowlight_cli.bench import verify as verification
+    from lowlight_cli.bench.lookup import lookup
     from lowlight_cli.bench.page import Gallery, as_html
+    from lowlight_cli.metrics.table import chosen
 
     for target in filter(None, (json, markdown, csv, latex, page)):
         _refuse_unwritable(target)
+    chosen(metric or (), True)  # a slip is told before the work
     found = sets.find(dataset, root.expanduser(), limit)
     measured = [methods.external(text, found) for text in external or ()]
     for choice in methods.choose(model or (), weights or ()):
@@ -115,9 +125,11 @@ def bench(
     if verify:
         verification.refuse_nothing(measured, found)
     measured += methods.baselines()
+    if memory := lookup(found):
+        measured.append(memory)
     gallery = Gallery(measured) if page else None
     with report.progress(found.title, len(found.pairs) * len(measured)) as advance:
-        result = run.measure(found, measured, advance, gallery)
+        result = run.measure(found, measured, advance, gallery, metric or ())
 
     _show(result)
     forms = ((json, tables.as_json), (markdown, tables.as_markdown), (csv, export.as_csv), (latex, export.as_latex))

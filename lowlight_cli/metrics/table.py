@@ -6,18 +6,22 @@ that want no reference take the dark picture in its place.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+import importlib.util
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lowlight_cli.errors import UsageError
 from lowlight_cli.metrics.alone import colour_shift, luma, whitened
+from lowlight_cli.metrics.colour import delta_e, luma_error
 from lowlight_cli.metrics.psnr import gt_mean, psnr
-from lowlight_cli.metrics.ssim import ssim
+from lowlight_cli.metrics.ssim import ms_ssim, ssim, ssim_matlab
 
-__all__ = ["CEILING", "METRICS", "Metric"]
+__all__ = ["CEILING", "METRICS", "PLAIN", "WITHOUT", "Metric", "chosen"]
 
 Picture = NDArray[np.float32]
 
@@ -37,6 +41,7 @@ class Metric:
         digits: behind the point.
         higher: whether more is better; None where the number only describes.
         reference: whether it compares with one.
+        package: what it imports that the extra `metrics` installs.
     """
 
     key: str
@@ -46,6 +51,7 @@ class Metric:
     digits: int = 2
     higher: bool | None = True
     reference: bool = True
+    package: str = ""
 
 
 def _level(x: Picture, y: Picture) -> float:
@@ -81,6 +87,40 @@ METRICS: Final[dict[str, Metric]] = {
             ssim,
             4,
         ),
+        Metric("ssim_gt_mean", "GT-mean SSIM*", "SSIM after the same scaling", _matched(ssim), 4),
+        Metric(
+            "ssim_matlab",
+            "SSIM (Matlab)",
+            "ssim_index.m of Wang et al. on grey levels as rgb2gray rounds them, 11x11 Gaussian of sigma 1.5, "
+            "valid part",
+            ssim_matlab,
+            4,
+        ),
+        Metric(
+            "ms_ssim",
+            "MS-SSIM",
+            "Wang et al. 2003: five scales, each half the one before by 2x2 means, per RGB channel, with the window of "
+            "SSIM; pictures of 176 pixels a side or more",
+            ms_ssim,
+            4,
+        ),
+        Metric(
+            "delta_e",
+            "dE 2000",
+            "mean CIEDE2000 over pixels, from sRGB by CIELAB under D65 (scikit-image)",
+            delta_e,
+            higher=False,
+            package="skimage",
+        ),
+        Metric(
+            "luma_error",
+            "luma error",
+            "difference of the mean luma (Rec. 709 of encoded sRGB) from the reference's, without its sign, in shares "
+            "of white",
+            luma_error,
+            4,
+            higher=False,
+        ),
         Metric(
             "luma",
             "luma",
@@ -113,3 +153,46 @@ METRICS: Final[dict[str, Metric]] = {
     )
 }
 """Key to metric."""
+
+PLAIN: Final = ("psnr", "psnr_gt_mean", "ssim", "luma", "whitened", "colour_shift")
+"""What is always measured, and what weights.toml has."""
+
+WITHOUT: Final = {
+    "lpips": "not part of this version; its backbone's weights would have to be fetched",
+    "fsim": "not part of this version",
+    "niqe": "not part of this version; no well-kept package under a free licence carries its fitted model",
+    "brisque": "not part of this version; its fitted model would have to be fetched",
+}
+"""What people ask for and is not here, with the reason: never a stand-in."""
+
+
+def chosen(names: Sequence[str], paired: bool) -> tuple[tuple[Metric, ...], tuple[str, ...]]:
+    """The metrics to measure, in the table's order, and a line for each that was asked for and is not available.
+
+    Args:
+        names: keys beside those that are always measured, with - or _; `all` is every one.
+        paired: whether there are references.
+
+    Raises:
+        UsageError: no such metric.
+    """
+    wanted = {name.lower().replace("-", "_") for name in names}
+    if "all" in wanted:
+        wanted = wanted - {"all"} | METRICS.keys() | WITHOUT.keys()
+    if unknown := wanted - METRICS.keys() - WITHOUT.keys():
+        first = sorted(unknown)[0]
+        near = difflib.get_close_matches(first, [*METRICS, *WITHOUT], n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join([*METRICS, *WITHOUT])}, all"
+        raise UsageError(f"no metric {first!r}: {hint}")
+    lines = [f"{name.upper()}: not available: {WITHOUT[name]}" for name in WITHOUT if name in wanted]
+    kept = []
+    for metric in METRICS.values():
+        if metric.reference != paired:
+            if metric.key in wanted and metric.key not in PLAIN and "all" not in names:
+                lines.append(f"{metric.title}: not available: it wants a reference")
+        elif metric.key in wanted or metric.key in PLAIN:
+            if metric.package and importlib.util.find_spec(metric.package) is None:
+                lines.append(f"{metric.title}: not available: pip install 'lowlight-cli[metrics]'")
+            else:
+                kept.append(metric)
+    return tuple(kept), tuple(lines)

@@ -1,0 +1,63 @@
+"""How far memory alone goes: for a test picture of LOL, the reference of the training picture that is most like it.
+
+Nothing to use, but something to be beaten by more than a little: 14 of the 15 scenes of eval15 are in LOL's training
+set too.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lowlight_cli.bench.methods import Method
+from lowlight_cli.bench.sets import DataSet, Pair, by_stem
+from lowlight_cli.pictures import read
+
+__all__ = ["lookup"]
+
+Picture = NDArray[np.float32]
+
+NAME: Final = "look-up in our485"
+FOLDERS: Final = ("our485", "siblings")
+SIZE: Final = (24, 16)
+"""Width and height of what is compared."""
+
+
+def lookup(dataset: DataSet) -> Method | None:
+    """The method for eval15, with LOL's training pairs beside it; None for other sets, or where those are not there."""
+    beside = dataset.pairs[0].low.parent.parent.parent
+    folders = [beside / name for name in FOLDERS if all((beside / name / part).is_dir() for part in ("low", "high"))]
+    if dataset.name != "lol" or not folders:
+        return None
+    remembered = functools.cache(lambda: _remembered(folders))
+
+    def make(_: Pair, low: Picture) -> Picture:
+        signatures, references = remembered()
+        found = read(references[int(np.argmax(signatures @ _signature(low)))]).pixels
+        if found.shape == low.shape:
+            return found
+        size = (low.shape[1], low.shape[0])
+        return np.asarray(cv2.resize(found, size, interpolation=cv2.INTER_AREA), np.float32)
+
+    return Method(NAME, "baseline", make)
+
+
+def _remembered(folders: list[Path]) -> tuple[Picture, list[Path]]:
+    """A signature a row for every training picture, and its reference."""
+    pairs = []
+    for folder in folders:
+        lows, highs = by_stem(folder / "low"), by_stem(folder / "high")
+        pairs += [(lows[stem], highs[stem]) for stem in lows if stem in highs]
+    return np.stack([_signature(read(low).pixels) for low, _ in pairs]), [high for _, high in pairs]
+
+
+def _signature(picture: Picture) -> Picture:
+    """What a picture shows, whatever its exposure: a small copy, less its mean, of length 1."""
+    small = cv2.resize(picture, SIZE, interpolation=cv2.INTER_AREA).ravel()
+    small = small - small.mean()
+    return np.asarray(small / max(float(np.linalg.norm(small)), 1e-9), np.float32)

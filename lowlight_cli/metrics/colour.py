@@ -1,0 +1,50 @@
+"""Differences of colour and of brightness."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lowlight_cli.errors import DeviceError
+from lowlight_cli.metrics.alone import luma
+
+__all__ = ["delta_e", "luma_error"]
+
+Picture = NDArray[np.float32]
+
+BAND: Final = 1 << 18
+"""So many pixels at a time: the formula has many terms, in double precision."""
+
+
+def delta_e(x: Picture, y: Picture) -> float:
+    """Mean CIEDE2000 over pixels of two pictures (H, W, 3), sRGB-encoded, in [0, 1]; by scikit-image, D65, 2 degrees.
+
+    Raises:
+        DeviceError: scikit-image is not installed.
+        ValueError: the shapes differ.
+    """
+    try:
+        from skimage import color
+    except ImportError as error:
+        raise DeviceError("dE 2000 wants scikit-image: pip install 'lowlight-cli[metrics]'") from error
+    if x.shape != y.shape:
+        raise ValueError(f"two pictures of one shape are wanted, got {x.shape} and {y.shape}")
+    difference: Any = color.deltaE_ciede2000
+    rows = max(1, BAND // x.shape[1])
+    total = 0.0
+    for top in range(0, x.shape[0], rows):
+        a, b = (color.rgb2lab(picture[top : top + rows].astype(np.float64)) for picture in (x, y))
+        total += float(difference(a, b).sum())
+    return float(total / (x.shape[0] * x.shape[1]))
+
+
+def luma_error(x: Picture, y: Picture) -> float:
+    """How far mean lumas are apart, in [0, 1], of two pictures (H, W, 3) in [0, 1].
+
+    Example:
+        >>> round(luma_error(np.full((4, 4, 3), 0.25, np.float32), np.full((4, 4, 3), 0.5, np.float32)), 4)
+        0.25
+    """
+    return abs(luma(x) - luma(y))
