@@ -103,12 +103,13 @@ def test_commands_between_backticks_exist(page: Path) -> None:
 
 def test_every_command_and_option_is_told() -> None:
     """Each long option stands on the page of its command; what all have stands in usage.md."""
-    usage, weights, measuring, training, batch = (
+    usage, weights, measuring, training, batch, video = (
         (ROOT / "docs" / f"{name}.md").read_text("utf-8")
-        for name in ("usage", "weights", "measuring", "training", "batch")
+        for name in ("usage", "weights", "measuring", "training", "batch", "video")
     )
     pages = {
         "weights": weights + usage, "bench": measuring, "train": training, "darken": training, "batch": batch + usage,
+        "video": video + usage,
     }  # fmt: skip
     root: Any = typer.main.get_command(app)
     context = root.context_class(root, info_name="lowlight")

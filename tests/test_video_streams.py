@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -307,7 +306,7 @@ def test_written_whole_or_not_at_all(folder: Path, lowlight: Lowlight) -> None:
     """An existing result stays until the new one is complete."""
     clip = made("h264.mp4")
     lit(clip).write_bytes(b"old")
-    inode = os.stat(lit(clip)).st_ino
+    inode = lit(clip).stat().st_ino
     assert lowlight("video", clip, "--exist", "overwrite", *SAME).code == 0
-    assert os.stat(lit(clip)).st_ino != inode
+    assert lit(clip).stat().st_ino != inode
     assert len(kit.shown(lit(clip))) == 12

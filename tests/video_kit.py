@@ -105,7 +105,7 @@ def _sound(out: Any, stream: Any, seconds: float) -> None:
 
 @dataclass(frozen=True)
 class Known:
-    """What a clip holds: its streams in order, the video's ticks, the other streams' packets, and what is said of it."""
+    """What a clip holds: streams in order, the video's ticks, the other streams' packets, and what is said of it."""
 
     kinds: tuple[str, ...]
     ticks: tuple[Fraction, ...]

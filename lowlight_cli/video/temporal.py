@@ -9,8 +9,8 @@ Each goes through a causal low pass (`steady.Steady`), whose share is decided on
 - at a cut nothing of the past is kept.
 
 The level of the result: how much brighter each frame is than the last, moved along the flow of a small copy, adds up to
-a course, and what separates the course from its low pass is taken off. What the flow does not explain, and the rest does
-not agree with, is no flicker. Local detail is left alone: a frame is changed by one curve a channel.
+a course, and what separates the course from its low pass is taken off. Blocks that the rest does not agree with count
+for nothing. Local detail is left alone: a frame is changed by one curve a channel.
 """
 
 from __future__ import annotations
@@ -52,8 +52,17 @@ CUT: Final = (0.25, 0.6)
 LARGEST: Final = 0.1
 """A correction of the level, in logarithms, beyond which it is no flicker."""
 
+SAMPLE: Final = 160
+"""Pixels of the longer side, every so many, that a curve is made for."""
+
+BLOCKS: Final = (16, 9)
+"""Columns and rows of blocks, over which noise averages out, and what the flow has wrong does not."""
+
 AGREE: Final = 6.0
-"""Median deviations within which a pixel agrees with the rest: four sigmas, so that noise agrees and things do not."""
+"""Median deviations within which a block agrees with the rest: four sigmas, so that noise agrees and things do not."""
+
+DOUBT: Final = 0.03
+"""Median deviation of the blocks, in logarithms, at which only half of what they say is believed."""
 
 _LUMA: Final = np.array([0.2126, 0.7152, 0.0722], np.float32)
 _QUANTILES: Final = np.linspace(0.05, 0.95, 10)
@@ -154,11 +163,13 @@ class Smoothing:
             self._excess = np.zeros(3, np.float32)
             return lit
         # the course of the level less its low pass: what a high pass leaves of it
-        self._excess = np.float32(1 - share) * (self._excess + _brighter(_moved(before, small), small))
+        self._excess = np.float32(1 - share) * (self._excess + _brighter(before, small))
         wanted = np.clip(-self._excess, -LARGEST, LARGEST)
         # y + b y (1 - y) keeps black and white and the order, and changes the mean by what is wanted
-        mean, room = small.mean((0, 1)), (small * (1 - small)).mean((0, 1))
-        bend = np.clip(np.expm1(wanted) * mean / np.maximum(room, 1e-4), -0.5, 0.5).astype(np.float32)
+        step = max(1, max(lit.shape) // SAMPLE)
+        sample = lit[::step, ::step]
+        mean, room = sample.mean((0, 1)), (sample * (1 - sample)).mean((0, 1))
+        bend = np.clip(np.expm1(wanted) * (mean + FLOOR) / np.maximum(room, 1e-4), -0.5, 0.5).astype(np.float32)
         return np.asarray(lit * (1 + bend - bend * lit), np.float32)
 
 
@@ -193,17 +204,30 @@ def _moved(before: Picture, after: Picture) -> Picture:
     if min(height, width) < 16:  # the search's own limit
         return before
     one, other = (np.rint(each @ _LUMA * 255).astype(np.uint8) for each in (before, after))
-    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    back = search.calc(other, one, None)  # type: ignore[call-overload]
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    back = np.asarray(search.calc(other, one, np.zeros((height, width, 2), np.float32)), np.float32)
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     place = columns + back[..., 0], rows + back[..., 1]
     return np.asarray(cv2.remap(before, *place, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
 
 
 def _brighter(before: Picture, after: Picture) -> NDArray[np.float32]:
-    """By how much each channel is brighter, in logarithms, over the pixels that agree on it."""
-    ratio = np.log((after @ _LUMA + FLOOR) / (before @ _LUMA + FLOOR))
-    middle = np.median(ratio)
-    spread = np.median(np.abs(ratio - middle))
-    agree = np.abs(ratio - middle) <= AGREE * spread + 1e-4
-    return np.asarray(np.log((after[agree].sum(0) + FLOOR) / (before[agree].sum(0) + FLOOR)), np.float32)
+    """By how much each channel is brighter, in logarithms: along the flow, where that explains the better half."""
+    level, apart = _compared(before, after)
+    if apart > DOUBT / 4:
+        other, less = _compared(_moved(before, after), after)
+        if less < apart / 2:  # else the flow follows noise
+            level, apart = other, less
+    return level * np.float32(1 / (1 + (apart / DOUBT) ** 2))
+
+
+def _compared(before: Picture, after: Picture) -> tuple[NDArray[np.float32], float]:
+    """By how much each channel is brighter over the blocks that agree; how far they disagree, as part of the mean."""
+    one, other = (cv2.resize(each, BLOCKS, interpolation=cv2.INTER_AREA) for each in (before, after))
+    dim, bright = one @ _LUMA, other @ _LUMA
+    # in what is encoded, noise is nearly the same in dark and in bright blocks
+    apart = np.abs(bright - dim * np.median((bright + FLOOR) / (dim + FLOOR)))
+    median = float(np.median(apart))
+    agree = apart <= AGREE * median + 1e-4
+    level = np.log((other[agree].mean(0) + FLOOR) / (one[agree].mean(0) + FLOOR))
+    return np.asarray(level, np.float32), median / (float(dim.mean()) + FLOOR)
