@@ -192,6 +192,10 @@ class Enhancer:
         del exposed  # as large as the picture, and not needed by what follows
         return finish(picture, bright, look)
 
+    def __reduce__(self) -> tuple[Callable[[Settings], Enhancer], tuple[Settings]]:
+        """Its settings travel to other processes; weights are loaded there anew."""
+        return _remade, (self.settings,)
+
     @property
     def loaded(self) -> bool:
         """Whether `load` has been through."""
@@ -226,6 +230,12 @@ class Enhancer:
                 )
                 self._loaded = engine, resolved
             return self._loaded
+
+
+def _remade(settings: Settings) -> Enhancer:
+    enhancer = Enhancer()
+    enhancer.settings = settings
+    return enhancer
 
 
 def _run(engine: Engine, picture: Picture, on_tiles: Callable[[int], None] | None) -> Picture:
