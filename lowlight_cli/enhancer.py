@@ -217,6 +217,10 @@ class Enhancer:
         gain = 1.0 if look.exposure is None else _settled(steady, "exposure", gain_for(bright, look.exposure))
         return finish(picture, bright, replace(look, gate=None), gain)
 
+    def __reduce__(self) -> tuple[Callable[[Settings], Enhancer], tuple[Settings]]:
+        """Its settings travel to other processes; weights are loaded there anew."""
+        return _remade, (self.settings,)
+
     @property
     def loaded(self) -> bool:
         """Whether `load` has been through."""
@@ -275,6 +279,12 @@ class Enhancer:
             )
             self._chosen = resolved, choice
         return self._chosen
+
+
+def _remade(settings: Settings) -> Enhancer:
+    enhancer = Enhancer()
+    enhancer.settings = settings
+    return enhancer
 
 
 def _run(

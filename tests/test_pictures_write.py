@@ -106,3 +106,18 @@ def test_a_folder_without_permission(tmp_path: Path, monkeypatch, number):
     monkeypatch.setattr(Path, "open", denied)
     with pytest.raises(OutputError, match="check its permissions or choose another"):
         write(tmp_path / "out.png", PHOTO)
+
+
+def test_names_that_differ_by_case_or_suffix_alone_and_a_path_longer_than_most(folder: Path, lowlight):
+    deep = Path("in", *(f"{'夜景' * 20}{level}" for level in range(12)))  # 1,500 bytes
+    deep.mkdir(parents=True)
+    names = ["in/a.png", "in/A.png", "in/a.PNG", "in/a.tif", str(deep / "ö.png")]
+    for name in names:
+        write(Path(name), PHOTO)
+    if len(list(Path("in").glob("*.*"))) < 4:
+        pytest.skip("a file system that knows no case")
+    for command, out in (("enhance", "one"), ("batch", "two")):
+        ran = lowlight(command, "in", "-o", out)
+        assert ran.code == 0, ran.err
+        assert sorted(ran.out.splitlines()) == sorted(out + name.removeprefix("in") for name in names)
+        assert all(Path(out + name.removeprefix("in")).stat().st_size for name in names)

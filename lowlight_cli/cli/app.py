@@ -23,7 +23,7 @@ from types import FrameType
 from typing import Annotated, Any, Final
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 import lowlight_cli
 from lowlight_cli.cli import report
@@ -51,6 +51,19 @@ TERMINATED: Final = 143
 BROKEN_PIPE: Final = 141
 
 
+class Command(TyperCommand):
+    """A command; `--ray` may stand without its value, which typer has no word for."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As usual, with `auto` where no address follows: those have a colon."""
+        whole: list[str] = []
+        for arg, following in zip(args, [*args[1:], ""], strict=True):
+            whole.append(arg)
+            if arg == "--ray" and following not in ("auto", "local") and (":" not in following or following[0] == "-"):
+                whole.append("auto")
+        return super().parse_args(ctx, whole)
+
+
 class Commands(TyperGroup):
     """The commands of `COMMANDS`, each imported when it is needed."""
 
@@ -68,7 +81,7 @@ class Commands(TyperGroup):
         if isinstance(found, typer.Typer):
             alone.add_typer(found, name=cmd_name)
             return typer.main.get_group(alone).get_command(ctx, cmd_name)
-        alone.command(cmd_name)(found)
+        alone.command(cmd_name, cls=Command)(found)
         return typer.main.get_command(alone)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

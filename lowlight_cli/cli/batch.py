@@ -55,6 +55,14 @@ def batch(
             "Ctrl-C ends it.",
         ),
     ] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray", metavar="[ADDRESS]", show_default=False, rich_help_panel=options.MACHINE,
+            help="Spread the pictures over a Ray cluster: HOST:PORT, or one that runs here, or a new one on this "
+            "machine. All machines have to see FOLDER and OUT.",
+        ),
+    ] = None,
     include: Annotated[
         list[str] | None,
         typer.Option(
@@ -114,6 +122,7 @@ def batch(
     from lowlight_cli.enhancer import Enhancer
     from lowlight_cli.files import Saving, load
     from lowlight_cli.folders.batch import enhance_folder, output_folder, planned
+    from lowlight_cli.folders.cluster import enhance_on_cluster
     from lowlight_cli.folders.manifest import claimed
     from lowlight_cli.folders.search import chosen
     from lowlight_cli.folders.watch import landed
@@ -121,6 +130,8 @@ def batch(
 
     if watch and (dry_run or exist is options.ExistChoice.number):
         raise UsageError(f"--watch and --{'dry-run' if dry_run else 'exist number'} exclude each other")
+    if watch and ray:
+        raise UsageError("--watch and --ray exclude each other")
     root = output_folder(folder, output)
     search = chosen(include or (), exclude or ())
     saving = Saving(
@@ -168,7 +179,11 @@ def batch(
                 code = tell_plan(jobs, json)
             else:
                 enhancer.expect(len(found.jobs))
-                outcomes = enhance_folder(enhancer, found, saving, max_pixels=int(max_pixels))
+                limit = int(max_pixels)
+                if ray:
+                    outcomes = enhance_on_cluster(enhancer, found, saving, ray, max_pixels=limit)
+                else:
+                    outcomes = enhance_folder(enhancer, found, saving, max_pixels=limit)
                 code = _follow(outcomes, enhancer, len(found.jobs), json, start)
             start = time.perf_counter()
     if code:

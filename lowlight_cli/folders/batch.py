@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,7 +34,7 @@ from lowlight_cli.folders.overlap import overlapped
 from lowlight_cli.pictures import FORMATS, MAX_PIXELS, READ_ONLY, place, suffix_of
 from lowlight_cli.targets import PIPE, Job, Search, beside, plan, same
 
-__all__ = ["Batch", "enhance_folder", "output_folder", "planned", "settings_hash"]
+__all__ = ["Batch", "Stages", "Task", "enhance_folder", "output_folder", "part", "planned", "settings_hash"]
 
 THREADS: Final = {"cpu": 2}
 """By device, how many read and how many save: a CPU has no more to spare beside the network."""
@@ -135,7 +135,7 @@ def enhance_folder(
     load(enhancer, {})
     Image.init()  # what Pillow would do at the first picture, and two threads at once do wrong
     with Manifest(batch.root) as manifest:
-        stages = _Stages(batch, enhancer, saving, max_pixels, manifest)
+        stages = Stages(batch, enhancer, saving, max_pixels, manifest.append)
         threads = THREADS.get(stages.device, THREADS_OF_A_GPU)
         with contextlib.closing(overlapped(stages.read, batch.jobs, threads)) as read:
             lit = map(stages.run, read)
@@ -151,7 +151,7 @@ def settings_hash(enhancer: Enhancer, saving: Saving) -> str:
 
 
 @dataclass
-class _Task:
+class Task:
     """One file on its way."""
 
     work: Work
@@ -159,20 +159,39 @@ class _Task:
     skip: bool = False
 
 
-class _Stages:
+class Stages:
     """What is done with each file; nothing of one file is kept for the next."""
 
-    def __init__(self, batch: Batch, enhancer: Enhancer, saving: Saving, max_pixels: int, manifest: Manifest) -> None:
+    def __init__(
+        self,
+        batch: Batch,
+        enhancer: Enhancer,
+        saving: Saving,
+        max_pixels: int,
+        record: Callable[[Entry], None],
+        *,
+        named: bool = True,
+    ) -> None:
+        """Settle what holds for all files.
+
+        Args:
+            batch: of `planned`.
+            enhancer: what brightens; it loads here.
+            saving: how to write.
+            max_pixels: larger pictures are refused.
+            record: puts a line into the manifest.
+            named: give results their names; else they keep the first one, `part`.
+        """
         engine, resolved = enhancer.load()
         self.device = engine.device
         self._weights, self._settings = resolved.sha256, settings_hash(enhancer, saving)
         self._batch, self._enhancer, self._saving, self._max_pixels = batch, enhancer, saving, max_pixels
-        self._manifest = manifest
+        self._record, self._named = record, named
         self._home = str(batch.folder.resolve())
 
-    def read(self, job: Job) -> _Task:
+    def read(self, job: Job) -> Task:
         """Hash and decode, unless the manifest says that this is done and the output is whole."""
-        task = _Task(Work(job, error=job.error), skip=job.skip)
+        task = Task(Work(job, error=job.error), skip=job.skip)
         record = self._batch.recorded(job)
         if record is None and (job.error or job.skip):
             return task
@@ -192,7 +211,7 @@ class _Stages:
         task.work.seconds["read"] = time.perf_counter() - start
         return task
 
-    def run(self, task: _Task) -> _Task:
+    def run(self, task: Task) -> Task:
         """The network."""
         if not task.skip:
             try:
@@ -201,7 +220,7 @@ class _Stages:
                 task.work.error = _surprise(task.work.job, error)
         return task
 
-    def save(self, task: _Task) -> Outcome:
+    def save(self, task: Task) -> Outcome:
         """Write and record; the outcome."""
         job = task.work.job
         if task.skip:
@@ -213,12 +232,12 @@ class _Stages:
             outcome = Outcome(job.source, job.target, task.work.seconds, _surprise(job, error))
         if outcome.error:
             with contextlib.suppress(OSError):  # of a batch that was killed
-                _part(job.target).unlink(missing_ok=True)
+                part(job.target).unlink(missing_ok=True)
             told = {"code": outcome.error.exit_code, "message": str(outcome.error)}
-            self._manifest.append(replace(self._entry(task), error=told))
+            self._record(replace(self._entry(task), error=told))
         return outcome
 
-    def _put(self, task: _Task, target: Path, data: bytes) -> None:
+    def _put(self, task: Task, target: Path, data: bytes) -> None:
         """Put a result in its place, recorded when it is safe under its first name and has not its last one yet."""
         start, seconds = time.perf_counter(), task.work.seconds
         digest = hashlib.sha256(data).hexdigest()
@@ -226,11 +245,12 @@ class _Stages:
         def record() -> None:
             spent = seconds.get("write", 0.0) + time.perf_counter() - start
             entry = self._entry(replace(task, work=replace(task.work, seconds={**seconds, "write": spent})))
-            self._manifest.append(replace(entry, output_sha256=digest, output_bytes=len(data)))
+            self._record(replace(entry, output_sha256=digest, output_bytes=len(data)))
 
-        place(target, data, beside=_part(target), ready=record)
+        first = part(target)
+        place(target if self._named else first, data, beside=first, ready=record)
 
-    def _entry(self, task: _Task) -> Entry:
+    def _entry(self, task: Task) -> Entry:
         """The line of a file, as far as it came."""
         work = task.work
         both = {"before": work.before, "after": work.after}
@@ -263,10 +283,10 @@ def _is_there(target: Path, record: Record) -> bool:
     """Whether the output is whole; one that has not got its name yet, because the program was killed, gets it now."""
     if _is_whole(target, record):
         return True
-    part = _part(target)
-    if not _is_whole(part, record):
+    first = part(target)
+    if not _is_whole(first, record):
         return False
-    part.replace(target)
+    first.replace(target)
     return True
 
 
@@ -280,8 +300,8 @@ def _is_whole(path: Path, record: Record) -> bool:
         return False
 
 
-def _part(target: Path) -> Path:
-    """The name under which a result is written: always the same, so that a resumed batch finds or replaces it."""
+def part(target: Path) -> Path:
+    """The name under which a result is written first: always the same, so that a resumed batch finds or replaces it."""
     short = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]
     return target.with_name(f".lowlight-{short}.part")
 

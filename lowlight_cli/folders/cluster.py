@@ -1,0 +1,290 @@
+"""`lowlight batch --ray`: the pictures of one folder on many machines, by Ray (extra `ray`), on storage that all share.
+
+    driver      plan, manifest, names          this process
+    workers     read, run, save                actors, each with the model loaded, a few pictures in flight
+
+A worker writes a result under its first name, `.lowlight-*.part`; the driver puts the line into the manifest and then
+gives the picture its last name. So what holds for one machine holds for many: whatever dies, nothing is lost and
+nothing is done twice. A worker that dies gives its pictures back; a picture over which several died fails.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections import deque
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final, NamedTuple
+
+from PIL import Image
+
+import lowlight_cli
+from lowlight_cli.enhancer import Enhancer
+from lowlight_cli.errors import DeviceError, LowlightError, OutputError, ResourceError, UsageError
+from lowlight_cli.files import Outcome, Saving, Work, load
+from lowlight_cli.folders.batch import Batch, Stages, Task, part, settings_hash
+from lowlight_cli.folders.manifest import Entry, Manifest
+from lowlight_cli.pictures import MAX_PIXELS
+from lowlight_cli.targets import Job
+
+__all__ = ["enhance_on_cluster"]
+
+CPUS: Final = 4
+"""A worker's share of a machine without a GPU: more threads than that help one network little."""
+
+IN_FLIGHT: Final = 2
+"""Pictures that a worker has: one in work, one that waits, so that it is never idle."""
+
+TRIES: Final = 3
+"""How many workers may die over one picture, and how many may not even start."""
+
+PATIENCE: Final = 5.0
+"""Seconds in which a cluster has to answer."""
+
+
+class _Sign(NamedTuple):
+    """What has to be the same on all machines."""
+
+    version: str
+    weights: str
+    settings: str
+
+
+class _Worker:
+    """What runs on the machines of the cluster."""
+
+    def begin(self, enhancer: Enhancer, batch: Batch, saving: Saving, max_pixels: int, folder: str) -> _Sign:
+        """Load the model; what has to be the same everywhere.
+
+        Raises:
+            DeviceError: this machine does not see the folders.
+            WeightsError: weights that are not to be had.
+        """
+        try:
+            os.chdir(folder)  # paths mean what they mean to the driver
+            seen = batch.folder.is_dir() and batch.root.is_dir()
+        except OSError:
+            seen = False
+        if not seen:
+            host = socket.gethostname()
+            raise DeviceError(f"{host} in the cluster does not see {batch.folder} and {batch.root}: share them")
+        Image.init()
+        self._entries: list[Entry] = []
+        self._stages = Stages(batch, enhancer, saving, max_pixels, self._entries.append, named=False)
+        return _sign(enhancer, saving)
+
+    def enhance(self, job: Job) -> tuple[Outcome, list[Entry]]:
+        """A picture up to its first name, and the lines for the manifest."""
+        self._entries.clear()
+        outcome = self._stages.save(self._stages.run(self._stages.read(job)))
+        return outcome, list(self._entries)
+
+
+def _sign(enhancer: Enhancer, saving: Saving) -> _Sign:
+    return _Sign(lowlight_cli.__version__, enhancer.load()[1].sha256, settings_hash(enhancer, saving))
+
+
+def enhance_on_cluster(
+    enhancer: Enhancer, batch: Batch, saving: Saving, address: str = "auto", *, max_pixels: int = MAX_PIXELS
+) -> Generator[Outcome, None, None]:
+    """As `batch.enhance_folder`, on the workers of a cluster; outcomes come as they are done.
+
+    Args:
+        enhancer: what brightens; each worker loads its own.
+        batch: of `planned`, on storage that all machines see under the same path.
+        saving: how to write.
+        address: HOST:PORT of a running cluster; `local` starts one on this machine; `auto` finds one that runs here, or
+            starts one.
+        max_pixels: larger pictures are refused.
+
+    Yields:
+        An outcome a job.
+
+    Raises:
+        UsageError: an address that is none.
+        DeviceError: there is no Ray or no such cluster, or its workers cannot start.
+        WeightsError: weights that are not to be had.
+        OutputError, ResourceError: the manifest or a name cannot be written.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise DeviceError("--ray needs an extra: pip install 'lowlight-cli[ray]'") from None
+    load(enhancer, {})
+    with _connected(ray, address), Manifest(batch.root) as manifest:
+        crew = _Crew(ray, enhancer, batch, saving, max_pixels)
+        stages = Stages(batch, enhancer, saving, max_pixels, manifest.append)
+        try:
+            for job, told in crew.outcomes(batch.jobs):
+                if isinstance(told, LowlightError):
+                    task = Task(Work(job))
+                    task.work.error = told
+                    yield stages.save(task)
+                    continue
+                outcome, entries = told
+                for entry in entries:
+                    manifest.append(entry)
+                if not outcome.error and not outcome.skipped:
+                    _name(job.target)
+                yield outcome
+        finally:
+            crew.dismiss()
+
+
+def _name(target: Path) -> None:
+    """Give a result that lies under its first name its last one."""
+    try:
+        part(target).replace(target)
+    except OSError as error:
+        raise OutputError(f"{target}: cannot be written ({error.strerror}); go on with --resume") from error
+
+
+@contextlib.contextmanager
+def _connected(ray: ModuleType, address: str) -> Iterator[None]:
+    """Join a cluster, or start one; left when the block ends, unless the program was in it before."""
+    if ray.is_initialized():
+        yield
+        return
+    _refuse_unreachable(address)
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        try:
+            ray.init(address=address, **quiet)
+        except ConnectionError:
+            if address != "auto":
+                raise
+            ray.init(address="local", include_dashboard=False, **quiet)
+    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise DeviceError(f"no Ray cluster at {address} ({reason}): start one with `ray start --head`") from error
+    for number, handler in handlers.items():  # Ray puts its own in their place
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _refuse_unreachable(address: str) -> None:
+    """Look whether anybody answers: Ray itself tries for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdecimal():
+        if address not in ("auto", "local"):
+            raise UsageError(f"--ray {address} is no address: give HOST:PORT, auto or local")
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DeviceError(
+            f"no Ray cluster at {address} ({reason}): start one with `ray start --head`, or check the address"
+        ) from error
+
+
+@dataclass
+class _Flight:
+    """A picture that is with a worker."""
+
+    worker: Any
+    job: Job
+    deaths: int
+
+
+class _Crew:
+    """The workers, and who has which picture."""
+
+    def __init__(self, ray: ModuleType, enhancer: Enhancer, batch: Batch, saving: Saving, max_pixels: int) -> None:
+        self._ray, self._batch, self._max_pixels = ray, batch, max_pixels
+        self._sign = _sign(enhancer, saving)
+        gpus, machines = int(ray.cluster_resources().get("GPU", 0)), [n for n in ray.nodes() if n["Alive"]]
+        cpus = [int(node["Resources"].get("CPU", 0)) for node in machines]
+        share = {"num_gpus": 1} if gpus else {"num_cpus": min(CPUS, max(cpus, default=1))}
+        count = gpus or sum(each // share["num_cpus"] for each in cpus) or 1
+        self._remote = ray.remote(_Worker).options(**share)
+        shared = ray.put(replace(batch, jobs=()))
+        self._given = (enhancer, shared, saving, max_pixels, str(Path.cwd()))
+        self._starting: dict[Any, Any] = {}
+        self._flying: dict[Any, _Flight] = {}
+        self._ready: list[Any] = []
+        self._failed = 0
+        for _ in range(min(count, max(1, len(batch.jobs)))):
+            self._start()
+
+    def _start(self) -> None:
+        worker = self._remote.remote()
+        self._starting[worker.begin.remote(*self._given)] = worker
+
+    def outcomes(self, jobs: tuple[Job, ...]) -> Iterator[tuple[Job, tuple[Outcome, list[Entry]] | LowlightError]]:
+        """Each job with what a worker made of it, or with why no worker could."""
+        errors = self._ray.exceptions
+        waiting = deque((job, 0) for job in jobs)
+        while waiting or self._flying:
+            for worker in self._ready:
+                while waiting and sum(each.worker is worker for each in self._flying.values()) < IN_FLIGHT:
+                    job, deaths = waiting.popleft()
+                    self._flying[worker.enhance.remote(job)] = _Flight(worker, job, deaths)
+            done = self._ray.wait([*self._flying, *self._starting], num_returns=1)[0][0]
+            if done in self._starting:
+                self._welcome(done)
+                continue
+            flight = self._flying[done]
+            try:
+                told = self._ray.get(done)
+            except errors.RayTaskError as error:
+                raise LowlightError(f"{flight.job.source}: this is a fault of lowlight: {error.cause}") from error
+            except errors.RayError:
+                mine = [ref for ref, each in self._flying.items() if each.worker is flight.worker]
+                lost = [self._flying.pop(ref) for ref in mine]
+                self._ready.remove(flight.worker)
+                self._start()
+                lost[0].deaths += 1  # the one that it had in work; the others only waited
+                for each in reversed(lost):
+                    if each.deaths < TRIES:
+                        waiting.appendleft((each.job, each.deaths))
+                    else:
+                        reason = f"{TRIES} workers died over it, of too little memory perhaps"
+                        yield each.job, ResourceError(f"{each.job.source}: {reason}: use a smaller model or --memory")
+                continue
+            del self._flying[done]
+            yield flight.job, told
+
+    def _welcome(self, ref: Any) -> None:
+        """A worker has loaded its model, or could not."""
+        worker = self._starting.pop(ref)
+        errors = self._ray.exceptions
+        try:
+            sign = self._ray.get(ref)
+        except errors.RayTaskError as error:
+            if isinstance(error.cause, LowlightError):
+                raise error.cause from error
+            raise LowlightError(f"a worker cannot start, this is a fault of lowlight: {error.cause}") from error
+        except errors.RayError as error:
+            self._failed += 1
+            if self._failed >= TRIES:
+                reason = " ".join(str(error).split())[-300:]
+                raise DeviceError(f"the workers of the cluster do not start: {reason}") from error
+            self._start()
+            return
+        if sign != self._sign:
+            raise DeviceError(
+                f"a worker has lowlight {sign.version} with weights {sign.weights[:12]}, this is {self._sign.version} "
+                f"with {self._sign.weights[:12]}: install the same everywhere"
+            )
+        self._failed = 0
+        self._ready.append(worker)
+
+    def dismiss(self) -> None:
+        """End all workers; what they had is dropped."""
+        for worker in (*self._ready, *self._starting.values()):
+            self._ray.kill(worker)
+        for flight in self._flying.values():
+            with contextlib.suppress(OSError):
+                part(flight.job.target).unlink(missing_ok=True)
