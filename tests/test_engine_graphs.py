@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 import subprocess
 import sys
@@ -13,8 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Ran, environment
+from conftest import Ran, dark_array, environment
 from numpy.typing import NDArray
+from PIL import Image
 
 from lowlight_cli import engines
 from lowlight_cli.engines import Tiling, graphs, hardware
@@ -409,11 +411,25 @@ def test_export_writes_one_file(
     assert lowlight("export", "-o", "own.onnx", "--exist", "skip").code == 0
 
 
+def test_eight_bits_are_kept_to_their_bounds(lowlight: Callable[..., Ran], folder: Path) -> None:
+    """The file is written where the picture is kept, and refused with the figures where it is not."""
+    for name in ("a.png", "b.png"):
+        Image.fromarray(dark_array(64, 64, seed=len(name))).save(name)
+    ran = lowlight("export", "-o", "small.onnx", "--int8", "--pictures", ".")
+    if ran.code == 0:
+        operators = {node.op_type for node in onnx.load("small.onnx").graph.node}
+        assert {"QuantizeLinear", "DequantizeLinear"} <= operators
+    else:
+        assert ran.code == 1 and re.search(r"dgaf in int8 is off by .* allowed are 0\.5 on average", ran.err), ran.err
+        assert not Path("small.onnx").exists()
+
+
 @pytest.mark.parametrize(
     ("args", "code", "told"),
     [
         (["--fp16", "--int8"], 2, "exclude each other"),
         (["--int8"], 2, "--pictures"),
+        (["--fp16"], 2, "-o FILE.onnx"),
         (["-o", "own.pth"], 2, "end it with .onnx"),
         (["--pictures", "nowhere", "--int8"], 2, "no folder"),
         (["-m", "dgav"], 2, "did you mean 'dgaf'"),

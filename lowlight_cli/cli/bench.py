@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lowlight_cli.cli import options, report
-from lowlight_cli.errors import LowlightError, OutputError
+from lowlight_cli.errors import LowlightError, OutputError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lowlight_cli.bench.methods import Choice, Method
     from lowlight_cli.bench.report import Table
     from lowlight_cli.bench.run import Result
@@ -20,6 +22,7 @@ __all__ = ["bench"]
 
 DATA = "Data"
 RESULTS = "Results"
+SPEED = "Speed"
 
 
 def bench(
@@ -94,6 +97,19 @@ def bench(
             help="Compare with the figures in weights.toml; ends with 1 where one is off by more than 0.05 dB.",
         ),
     ] = False,
+    speed: Annotated[
+        bool,
+        typer.Option(
+            "--speed", rich_help_panel=SPEED,
+            help="Measure how fast models are here instead: engines and precisions side by side. No set is needed.",
+        ),
+    ] = False,
+    size: Annotated[
+        str, typer.Option(metavar="WIDTHxHEIGHT", rich_help_panel=SPEED, help="Of the picture that --speed takes.")
+    ] = "600x400",
+    runs: Annotated[
+        int, typer.Option(min=1, metavar="N", rich_help_panel=SPEED, help="How many pictures count, of each.")
+    ] = 5,
     device: options.Device = "auto",
     precision: options.Precision = options.PrecisionChoice.auto,
     engine: options.Engine = "auto",
@@ -104,7 +120,7 @@ def bench(
     """Measure models and classical baselines on pairs with a reference, or describe what they do without one.
 
     PSNR, PSNR with the mean brightness matched, SSIM and seconds at full resolution in 8 bits. The definitions stand
-    below the table; with -v also lines for weights.toml.
+    below the table; with -v also lines for weights.toml. With --speed: how fast, and what of the machine is used.
     """
     from lowlight_cli.bench import export, methods, run, sets
     from lowlight_cli.bench import report as tables
@@ -116,6 +132,18 @@ def bench(
     for target in filter(None, (json, markdown, csv, latex, page)):
         _refuse_unwritable(target)
     chosen(metric or (), True)  # a slip is told before the work
+    if speed:
+        _speed(
+            methods.choose(model or (), weights or ()),
+            _size(size),
+            runs,
+            device,
+            precision.value,
+            engine,
+            offline,
+            json,
+        )
+        return
     found = sets.find(dataset, root.expanduser(), limit)
     measured = [methods.external(text, found) for text in external or ()]
     for choice in methods.choose(model or (), weights or ()):
@@ -140,6 +168,52 @@ def bench(
         _write(page, as_html(result, gallery))
     if verify:
         _verify(result)
+
+
+def _size(text: str) -> tuple[int, int]:
+    """`600x400` as two numbers."""
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) * int(height)):
+        raise UsageError(f"--size {text!r} is no WIDTHxHEIGHT, such as 600x400")
+    return int(width), int(height)
+
+
+def _speed(
+    choices: Sequence[Choice],
+    size: tuple[int, int],
+    runs: int,
+    device: str,
+    precision: str,
+    engine: str,
+    offline: bool,
+    json: Path | None,
+) -> None:
+    """Measure, and show: the table, what it means, what reading and writing take."""
+    from lowlight_cli import engines
+    from lowlight_cli.bench import speed
+
+    engines.check_names(engine, device, precision)
+    with report.progress("speed", len(choices)) as advance:
+        result = speed.measure(
+            choices,
+            speed.wishes(engine, precision),
+            size=size,
+            runs=runs,
+            device=device,
+            offline=offline,
+            on_message=report.note,
+            on_done=advance,
+        )
+    _table(speed.table(result))
+    for name, meaning in speed.DEFINITIONS.items():
+        _remark(f"{name}: {meaning}")
+    peaks = ", ".join(f"{value:.0f} in {kind}" for kind, value in result.peaks.items())
+    _remark(
+        f"{size[0]}x{size[1]}, {runs} pictures each; the peak is {peaks} GMAC/s; JPEG at "
+        f"{result.decode:.0f} megapixels/s in, {result.encode:.0f} out"
+    )
+    if json:
+        _write(json, speed.as_json(result))
 
 
 def _loaded(choice: Choice, offline: bool, device: str, precision: str, engine: str) -> Method:

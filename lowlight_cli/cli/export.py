@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["export"]
+
+
+SIDE: Final = 512
+"""Pixels a side of what is taken from each of --pictures."""
 
 
 class ExistChoice(StrEnum):
@@ -65,6 +69,8 @@ def export(
         raise UsageError("--fp16 and --int8 exclude each other")
     if int8 and not pictures:
         raise UsageError("--int8 is calibrated on pictures: name a folder of dark ones with --pictures")
+    if (fp16 or int8) and not output:
+        raise UsageError("name the file with -o FILE.onnx: engines on a CPU use graphs in fp32")
     if output and output.suffix.lower() != ".onnx":
         raise UsageError(f"{output} is no name for an ONNX file: end it with .onnx")
     if output and output.exists() and exist is not ExistChoice.overwrite:
@@ -103,4 +109,10 @@ def _read(folder: Path) -> list[NDArray[np.float32]]:
     found = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in FORMATS and path.is_file()]
     if not found:
         raise UsageError(f"--pictures {folder} holds no picture")
-    return [read(path).pixels for path in found[:PICTURES]]
+    return [_middle(read(path).pixels) for path in found[:PICTURES]]
+
+
+def _middle(picture: NDArray[np.float32]) -> NDArray[np.float32]:
+    """At most `SIDE` pixels a side: torch and the graph see it whole, in float32."""
+    top, left = (max(0, length - SIDE) // 2 for length in picture.shape[:2])
+    return picture[top : top + SIDE, left : left + SIDE]

@@ -102,12 +102,18 @@ def exported(network: str, resolved: Resolved, precision: str = "fp32", pictures
         LowlightError: it differs from torch by more than it may.
     """
     module, metadata = _loaded(network, resolved)
-    model = _model(network, resolved, module, metadata)
+    model = _model(network, module)
+    import onnx
+
     from lowlight_cli.engines import onnx as runtime
 
+    said = about(network, resolved, metadata, model)
     if precision == "fp16":
         model = runtime.half(model)
-    _tell(model, "precision", precision)
+    elif precision == "int8":
+        model = runtime.quantised(model, [_exposed(picture, metadata) for picture in pictures])
+    said["precision"] = precision
+    onnx.helper.set_model_props(model, said)
     data = model.SerializeToString(deterministic=True)
     inputs = [*_tried(), *(_exposed(picture, metadata) for picture in pictures)]
     difference = compared(module, runtime.opened(data), inputs)
@@ -162,8 +168,8 @@ def _loaded(network: str, resolved: Resolved) -> tuple[Network, dict[str, str]]:
     return module.eval().requires_grad_(False), metadata
 
 
-def _model(network: str, resolved: Resolved, module: Network, metadata: Mapping[str, str]) -> ModelProto:
-    """The graph in float32, with all that its file says."""
+def _model(network: str, module: Network) -> ModelProto:
+    """The graph in float32."""
     with installed():
         import onnx
         import onnxscript  # noqa: F401  # the exporter's own, imported here so that its lack is told
@@ -175,16 +181,8 @@ def _model(network: str, resolved: Resolved, module: Network, metadata: Mapping[
         producer_name="lowlight",
         producer_version=lowlight_cli.__version__,
     )
-    onnx.helper.set_model_props(model, about(network, resolved, metadata, model))
     onnx.checker.check_model(model)
     return model
-
-
-def _tell(model: ModelProto, key: str, value: str) -> None:
-    """Change one entry of the metadata."""
-    for entry in model.metadata_props:
-        if entry.key == key:
-            entry.value = value
 
 
 def about(network: str, resolved: Resolved, metadata: Mapping[str, str], model: ModelProto) -> dict[str, str]:

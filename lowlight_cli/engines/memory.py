@@ -20,6 +20,9 @@ PER_PIXEL: Final = {
 """Bytes of activations a pixel, (float32, half): the highest peaks that torch's CPU build reached at 1024x1024, and
 5 % more; at larger sizes they are lower."""
 
+ENGINES: Final = {"torch": (1.0, 1.0), "onnx": (1.7, 1.7), "openvino": (1.3, 1.1)}
+"""What another engine takes beside torch, (float32, half): the highest ratio of peaks at 1024x1024 over networks."""
+
 UNKNOWN: Final = (3000, 3000)
 """For a network that was not measured: as much as the hungriest."""
 
@@ -40,21 +43,21 @@ CGROUPS: Final = (
 """Limit, use and statistics of a container's memory, versions 2 and 1."""
 
 
-def affordable(network: str, precision: str, free: int | None) -> int:
+def affordable(network: str, precision: str, free: int | None, engine: str = "torch") -> int:
     """How many pixels `network` can take at once in `free` bytes; as many as there are where nobody knows `free`."""
     if free is None:
         return sys.maxsize
-    return max(0, free - RESERVE) // _per_pixel(network, precision)
+    return max(0, free - RESERVE) // _per_pixel(network, precision, engine)
 
 
-def needed(network: str, precision: str, pixels: int) -> int:
+def needed(network: str, precision: str, pixels: int, engine: str = "torch") -> int:
     """How many bytes have to be free for `pixels` at once."""
-    return pixels * _per_pixel(network, precision) + RESERVE
+    return pixels * _per_pixel(network, precision, engine) + RESERVE
 
 
-def _per_pixel(network: str, precision: str) -> int:
-    full, half = PER_PIXEL.get(network, UNKNOWN)
-    return full if precision == "fp32" else half
+def _per_pixel(network: str, precision: str, engine: str) -> int:
+    half = precision != "fp32"
+    return round(PER_PIXEL.get(network, UNKNOWN)[half] * ENGINES[engine][half])
 
 
 def left(budget: int | None) -> int | None:

@@ -48,6 +48,8 @@ class Passes(Protocol):
     """
 
     @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
     def network(self) -> str: ...  # noqa: D102
     @property
     def precision(self) -> str: ...  # noqa: D102
@@ -85,9 +87,9 @@ def run(engine: Passes, batch: Batch, on_tiles: Callable[[int], None] | None = N
     _, height, width, _ = batch.shape
     side, told = engine.tiling.side, on_tiles or (lambda _: None)
     free = engine.free()
-    pixels, area = memory.affordable(engine.network, engine.precision, free), batch.size // 3
+    pixels, area = memory.affordable(engine.network, engine.precision, free, engine.name), batch.size // 3
     if side == 0 and area > pixels:
-        needed = memory.needed(engine.network, engine.precision, area)
+        needed = memory.needed(engine.network, engine.precision, area, engine.name)
         raise ResourceError(
             f"{engine.network} needs {needed / 1e9:.1f} GB for {width}x{height} whole, "
             f"{(free or 0) / 1e9:.1f} GB are left: leave out --tile off, or {_remedy(engine)}"
@@ -101,7 +103,7 @@ def run(engine: Passes, batch: Batch, on_tiles: Callable[[int], None] | None = N
                 raise
         pixels = height * width // 2
     elif free is not None:  # the result is whole, whatever the tiles are
-        pixels = memory.affordable(engine.network, engine.precision, free - batch.nbytes)
+        pixels = memory.affordable(engine.network, engine.precision, free - batch.nbytes, engine.name)
     longest = side or LARGEST_TILE
     while pixels >= min(SMALLEST_TILE, longest) ** 2:
         with contextlib.suppress(ResourceError):

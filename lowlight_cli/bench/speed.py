@@ -1,0 +1,293 @@
+"""How fast networks are here: engines and precisions side by side in one run, and what of the machine they use.
+
+Every row is warmed up, then all rows take turns, so that whatever else the machine does meets all of them. Work is that
+of the convolutions (multiply-adds); the peak is what torch reaches here on one convolution, in the same run.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lowlight_cli import engines
+from lowlight_cli.bench.methods import Choice
+from lowlight_cli.bench.report import Table, environment
+from lowlight_cli.engines import Engine, Tiling, hardware
+from lowlight_cli.errors import DeviceError
+from lowlight_cli.networks import descriptor
+from lowlight_cli.pictures import Photo, encode, read
+from lowlight_cli.weights import fetch
+
+__all__ = ["DEFINITIONS", "SCHEMA", "Row", "Speed", "as_json", "measure", "table", "wishes"]
+
+Picture = NDArray[np.float32]
+
+SCHEMA: Final = "lowlight-speed-1"
+
+BUDGET: Final = 384 * 384
+"""Pixels that a descriptor's multiply-adds are of; work grows with the pixels."""
+
+CHANNELS: Final = 64
+"""Of the convolution that is the peak: 3x3, as many out as in, at the size of the picture."""
+
+DEFINITIONS: Final = {
+    "ms": "milliseconds a picture, median, after one picture to warm up; without reading, writing and exposing",
+    "spread": "between the quartiles",
+    "times": "how many times as fast as eager torch in fp32 in the same run",
+    "GMAC/s": "multiply-adds of the convolutions, by the network's budget, a second; twice that is FLOP/s",
+    "of peak": f"of what torch reaches here on one convolution of 3x3, {CHANNELS} to {CHANNELS} channels, in the same "
+    "precision",
+    "MB": "the most that the process held during one picture, above what it held before",
+}
+"""What the columns mean."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network in one engine and precision.
+
+    Attributes:
+        name: of the checkpoint.
+        engine: as `engines.Engine` says it.
+        provider: likewise.
+        device: likewise.
+        precision: likewise.
+        seconds: of each picture.
+        gmacs: multiply-adds of one picture, in 1e9.
+        bytes: peak of main memory; None where the system does not tell.
+    """
+
+    name: str
+    engine: str
+    provider: str
+    device: str
+    precision: str
+    seconds: tuple[float, ...]
+    gmacs: float
+    bytes: int | None
+
+    @property
+    def median(self) -> float:
+        """Seconds."""
+        return statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> float:
+        """Seconds between the quartiles."""
+        low, high = np.quantile(self.seconds, (0.25, 0.75))
+        return float(high - low)
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Everything that was measured.
+
+    Attributes:
+        size: width and height of the picture.
+        rows: in the order of the wishes.
+        peaks: multiply-adds a second of one convolution, in 1e9, by precision.
+        decode: megapixels a second, reading a JPEG from memory.
+        encode: the same, writing.
+    """
+
+    size: tuple[int, int]
+    rows: tuple[Row, ...]
+    peaks: dict[str, float]
+    decode: float
+    encode: float
+
+
+def wishes(engine: str, precision: str) -> list[tuple[str, str]]:
+    """Engines and precisions to measure, eager fp32 first; `auto` is all that are installed."""
+    names = [name for name in engines.ENGINES if name == "torch" or hardware.installed(*engines.NEEDED[name])]
+    named = names if engine == "auto" else list(dict.fromkeys(("torch", engine)))
+    kinds = ("fp32", "bf16") if precision == "auto" else tuple(dict.fromkeys(("fp32", precision)))
+    return [(name, kind) for name in named for kind in kinds]
+
+
+def measure(
+    choices: Sequence[Choice],
+    pairs: Sequence[tuple[str, str]],
+    *,
+    size: tuple[int, int] = (600, 400),
+    runs: int = 5,
+    device: str = "cpu",
+    offline: bool = False,
+    on_message: Callable[[str], None] | None = None,
+    on_done: Callable[[float], None] | None = None,
+) -> Speed:
+    """Measure each network in each engine and precision that is to be had; what is not is told and left out.
+
+    Args:
+        choices: networks and weights.
+        pairs: engines and precisions, of `wishes`.
+        size: width and height of the picture.
+        runs: pictures that count, of each.
+        device: as for `engines.load`.
+        offline: never use the network.
+        on_message: told what is left out.
+        on_done: called with 1 after each network.
+
+    Raises:
+        WeightsError: weights that are missing, wrong or unreachable.
+        ResourceError: the memory does not suffice.
+    """
+    picture = _picture(size)
+    rows: list[Row] = []
+    for choice in choices:
+        resolved = fetch.resolve(choice.network, choice.weights, offline=offline, on_message=on_message)
+        name = resolved.checkpoint.name if resolved.checkpoint else f"{choice.network} ({choice.weights})"
+        loaded: list[Engine] = []
+        for engine, precision in pairs:
+            if precision == "bf16" and engine != "onnx" and hardware.bf16() is False and device == "cpu":
+                continue  # emulated: slower than fp32, and no figure that anyone needs
+            try:
+                made = engines.load(
+                    choice.network, resolved, engine=engine, device=device, precision=precision, tiling=Tiling(0)
+                )
+            except DeviceError as error:
+                if on_message and precision == "fp32":
+                    on_message(str(error))
+            else:
+                made.run(picture)
+                loaded.append(made)
+        seconds: list[list[float]] = [[] for _ in loaded]
+        for _ in range(runs):
+            for each, kept in zip(loaded, seconds, strict=True):
+                start = time.perf_counter()
+                each.run(picture)
+                kept.append(time.perf_counter() - start)
+        work = descriptor(choice.network).gmacs * size[0] * size[1] / BUDGET
+        rows += [
+            Row(name, each.name, each.provider, each.device, each.precision, tuple(kept), work, _peak(each, picture))
+            for each, kept in zip(loaded, seconds, strict=True)
+        ]
+        if on_done:
+            on_done(1)
+    kinds = dict.fromkeys(row.precision for row in rows)
+    decode, encode_rate = _files(picture[0], runs)
+    peaks = {kind: _convolution(kind, size, runs, device) for kind in kinds}
+    return Speed(size, tuple(rows), peaks, decode, encode_rate)
+
+
+def table(speed: Speed) -> Table:
+    """A row a network, engine and precision."""
+    eager = {row.name: row.median for row in speed.rows if (row.engine, row.precision) == ("torch", "fp32")}
+    lines = []
+    for row in speed.rows:
+        rate = row.gmacs / row.median
+        lines.append(
+            (
+                row.name,
+                row.engine,
+                row.precision,
+                f"{row.median * 1e3:.0f}",
+                f"{row.spread * 1e3:.0f}",
+                f"{eager[row.name] / row.median:.2f}" if row.name in eager else "",
+                f"{rate:.0f}",
+                f"{rate / speed.peaks[row.precision]:.0%}",
+                "" if row.bytes is None else f"{row.bytes / 1e6:.0f}",
+            )
+        )
+    return Table(("model", "engine", "precision", *DEFINITIONS), tuple(lines))
+
+
+def as_json(speed: Speed) -> str:
+    """All of it, every picture, with versions and machine."""
+    rows: list[dict[str, Any]] = [
+        {**asdict(row), "median": row.median, "spread": row.spread, "gflops": 2 * row.gmacs / row.median}
+        for row in speed.rows
+    ]
+    whole = {
+        "schema": SCHEMA,
+        "environment": {
+            **environment(),
+            **{each: version(each) for each in ("onnxruntime", "openvino", "onnx") if hardware.installed(each)},
+        },
+        "definitions": DEFINITIONS,
+        "width": speed.size[0],
+        "height": speed.size[1],
+        "peak_gmacs": speed.peaks,
+        "decode_megapixels": speed.decode,
+        "encode_megapixels": speed.encode,
+        "rows": rows,
+    }
+    return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
+
+
+# ------------------------------------------------------------------------------------------------------------ inside
+
+
+def _picture(size: tuple[int, int]) -> Picture:
+    """A dark picture with noise, (1, H, W, 3)."""
+    width, height = size
+    slope = np.linspace(0.01, 0.3, width, dtype=np.float32)[None, None, :, None]
+    noise = np.random.default_rng(0).normal(0, 0.02, (1, height, width, 3)).astype(np.float32)
+    picture: Picture = np.clip(slope + noise, 0, 1)
+    return picture
+
+
+def _convolution(precision: str, size: tuple[int, int], runs: int, device: str) -> float:
+    """Multiply-adds a second, in 1e9, of one convolution in torch."""
+    import torch
+    from torch.nn.functional import conv2d
+
+    from lowlight_cli.engines.pytorch import DTYPES, choose_device
+
+    place, kind = choose_device(device), DTYPES[precision]
+    width, height = size
+    x = torch.rand(1, CHANNELS, height, width).to(place, kind, memory_format=torch.channels_last)
+    weight = torch.rand(CHANNELS, CHANNELS, 3, 3).to(place, kind, memory_format=torch.channels_last)
+    times = []
+    with torch.inference_mode():
+        for _ in range(runs + 1):
+            start = time.perf_counter()
+            conv2d(x, weight, padding=1)
+            if place.startswith("cuda"):
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - start)
+    return float(9 * CHANNELS**2 * width * height / min(times[1:]) / 1e9)
+
+
+def _files(picture: Picture, runs: int) -> tuple[float, float]:
+    """Megapixels a second, reading and writing a JPEG in memory."""
+    megapixels = picture.shape[0] * picture.shape[1] / 1e6
+    photo = Photo(picture)
+    data = encode(photo, format="jpg")
+    writing, reading = [], []
+    for _ in range(runs):
+        start = time.perf_counter()
+        encode(photo, format="jpg")
+        middle = time.perf_counter()
+        read(data, name="the picture")
+        writing.append(middle - start)
+        reading.append(time.perf_counter() - middle)
+    return megapixels / statistics.median(reading), megapixels / statistics.median(writing)
+
+
+def _peak(engine: Engine, picture: Picture) -> int | None:
+    """Bytes that a picture takes at most; Linux alone lets the mark of the highest be set back."""
+    status = Path("/proc/self/status")
+    gc.collect()
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+        before = _kilobytes(status, "VmRSS")
+        engine.run(picture)
+        return max(0, _kilobytes(status, "VmHWM") - before) * 1024
+    except (OSError, KeyError):
+        return None
+
+
+def _kilobytes(status: Path, field: str) -> int:
+    lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    return int(lines[field].split()[0])
