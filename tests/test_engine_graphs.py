@@ -369,6 +369,8 @@ ALL = ("openvino", "onnx", "onnxscript", "onnxruntime")
         (ALL[1:], None, True, {}, "torch"),  # nobody knows: torch finds out
         ((), False, True, {"pictures": 10_000}, "torch"),
         (ALL, True, True, {"precision": "fp16"}, "torch"),
+        (ALL, False, True, {"precision": "bf16"}, "torch"),
+        (ALL, True, True, {"precision": "bf16"}, "openvino"),
         (ALL, True, True, {"device": "cuda:0"}, "torch"),
         (ALL, True, True, {"engine": "onnx"}, "onnx"),
         (ALL, True, True, {"engine": "torch"}, "torch"),
