@@ -203,8 +203,10 @@ def choose(engine: str, network: str, weights: str, device: str, precision: str,
 
     traits = descriptor(network)
     half = traits.bf16 and precision in ("auto", "bf16") and hardware.bf16() is not False
-    if device not in ("auto", "cpu") or precision == "fp16" or (device == "auto" and hardware.gpu()):
+    if device not in ("auto", "cpu") or (device == "auto" and hardware.gpu()):
         return Choice("torch")
+    if precision == "fp16" or (precision == "bf16" and not hardware.bf16()):
+        return Choice("torch")  # it alone emulates what a CPU has not
     for name in FASTEST["bf16" if half else "fp32"]:
         if name == "torch":
             break

@@ -159,8 +159,8 @@ def translated(network: str, device: str, size: str, clean: Callable[[], None] |
     """
     try:
         yield
-    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError and OpenVINO's are RuntimeErrors
-        if isinstance(error, RuntimeError) and not any(sign in str(error).lower() for sign in OUT_OF_MEMORY):
+    except Exception as error:  # torch's and OpenVINO's are RuntimeErrors, ONNX Runtime's derive from nothing else
+        if not isinstance(error, MemoryError) and not any(sign in str(error).lower() for sign in OUT_OF_MEMORY):
             raise
         if clean:
             clean()
