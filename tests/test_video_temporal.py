@@ -109,16 +109,16 @@ def test_a_lamp_is_followed_within_half_a_second(enhancer: Callable[..., Enhance
         assert abs(on[12 + RATE // 2] - settled) <= 0.1 * abs(settled - before) + 0.004
 
 
-@BOTH
-def test_what_passes_by_does_not_dim_the_rest(enhancer: Callable[..., Enhancer], model: str) -> None:
-    """Headlights cross the scene and grow: single frames dim all around them, from frame to frame."""
+def test_what_passes_by_does_not_dim_the_rest(enhancer: Callable[..., Enhancer]) -> None:
+    """A small light blinks in a dim scene: single frames dim all around it each time, a smoothed clip hardly does."""
     views = []
-    for number in range(10):
+    for number in range(12):
         view = scene(2).copy()
-        view[60:90, 18 * number : 18 * number + 6 + 4 * number] = 0.25
+        if number % 2:
+            view[60:72, 90:110] = 0.15
         views.append(view)
     frames = list(sensed(views))
-    off, on = (lumas(shown[:50] for shown in results(enhancer(model), frames, mode)) for mode in ("off", "on"))
+    off, on = (lumas(shown[:50] for shown in results(enhancer("dgaf"), frames, mode)) for mode in ("off", "on"))
     assert jitter(on.tolist()) < 0.7 * jitter(off.tolist())
 
 

@@ -27,7 +27,7 @@ Picture = NDArray[np.float32]
 DEFINITIONS: Final = {
     "jitter": "root mean square of the change of mean luma from one frame to the next, in levels of 255",
     "warped error": "mean square of what a frame differs by from the one before, moved along the flow, over pixels "
-    "seen in both (Lai et al. 2018), times 10000; the flow is DIS on the input at one exposure, and the same in all rows",
+    "seen in both (Lai et al. 2018), times 10000; the flow is DIS on the input at one exposure, one for all rows",
     "s": "seconds a frame, mean, without reading and writing",
 }
 """What the columns mean."""
