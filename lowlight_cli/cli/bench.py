@@ -42,6 +42,16 @@ def bench(
     limit: Annotated[
         int | None, typer.Option(min=1, rich_help_panel=DATA, show_default="all", help="Take only so many pairs.")
     ] = None,
+    clip: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--clip", metavar="FILE", rich_help_panel=DATA, show_default=False,
+            help="How much a clip flickers, by each kind of smoothing, in place of pairs; may be given several times.",
+        ),
+    ] = None,
+    frames: Annotated[
+        int, typer.Option("--frames", min=2, metavar="N", rich_help_panel=DATA, help="Of each clip, at most.")
+    ] = 60,
     model: Annotated[
         list[str] | None,
         typer.Option(
@@ -144,6 +154,11 @@ def bench(
             json,
         )
         return
+    if clip:
+        if json or markdown or verify or external:
+            raise UsageError("--clip only prints a table: leave out --json, --markdown, --verify and --external")
+        _clips(clip, frames, methods.choose(model or ["dgaf"], weights or ()), offline, device, precision.value, engine)
+        return
     found = sets.find(dataset, root.expanduser(), limit)
     measured = [methods.external(text, found) for text in external or ()]
     for choice in methods.choose(model or (), weights or ()):
@@ -214,6 +229,34 @@ def _speed(
     )
     if json:
         _write(json, speed.as_json(result))
+
+
+def _clips(
+    paths: list[Path], frames: int, choices: Sequence[Choice], offline: bool, device: str, precision: str, engine: str
+) -> None:
+    """Measure clips, and tell."""
+    from lowlight_cli.bench import clips
+    from lowlight_cli.enhancer import Enhancer
+    from lowlight_cli.video.formats import need_av
+
+    need_av()
+    ready = [
+        (
+            choice.network + (f".{choice.weights}" if choice.weights else ""),
+            Enhancer(
+                choice.network, choice.weights, device=device, precision=precision, engine=engine, offline=offline,
+                on_message=report.note,
+            ),
+        )
+        for choice in choices
+    ]  # fmt: skip
+    rows = []
+    for path in paths:
+        with report.progress(path.name, frames * (1 + 3 * len(ready))) as advance:
+            rows += clips.measure_clip(path, ready, frames, advance)
+    _table(clips.table(rows))
+    for name, meaning in clips.DEFINITIONS.items():
+        _remark(f"{name}: {meaning}")
 
 
 def _loaded(choice: Choice, offline: bool, device: str, precision: str, engine: str) -> Method:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 
 from lowlight_cli import DEFAULT_MODEL
 from lowlight_cli.cli import options, report
-from lowlight_cli.errors import LowlightError
+from lowlight_cli.errors import LowlightError, UsageError
 
 if TYPE_CHECKING:
     from lowlight_cli.enhancer import Enhancer
@@ -46,12 +47,14 @@ def _bitrate(text: str) -> int | None:
 
 
 def video(
-    clip: Annotated[Path, typer.Argument(metavar="CLIP", readable=False, show_default=False, help="A clip.")],
+    clip: Annotated[
+        Path, typer.Argument(metavar="CLIP", readable=False, show_default=False, help="A clip, or - for stdin.")
+    ],
     output: Annotated[
         Path | None,
         typer.Option(
             "-o", "--output", metavar="OUT", readable=False, show_default="clip_lit.mp4",
-            help="The file to write; its suffix chooses the container.",
+            help="The file to write; its suffix chooses the container. - is YUV4MPEG2 on stdout.",
         ),
     ] = None,
     temporal: Annotated[
@@ -110,6 +113,13 @@ def video(
         bool,
         typer.Option("--resume", rich_help_panel=VIDEO, help="Go on where a run of the same command was cut short."),
     ] = False,
+    preview: Annotated[
+        int | None,
+        typer.Option(
+            "--preview", min=1, max=64, metavar="N", rich_help_panel=VIDEO, show_default=False,
+            help="Only write a sheet of N frames and their results, to look at before the long run.",
+        ),
+    ] = None,
     model: options.Model = DEFAULT_MODEL,
     weights: options.Weights = None,
     offline: options.Offline = False,
@@ -139,6 +149,8 @@ def video(
       lowlight video night.mp4                        writes night_lit.mp4
       lowlight video night.mov -o lit.mkv --codec hevc --crf 18
       lowlight video night.mp4 --start 1:30 --end 1:40 --compare
+      lowlight video night.mp4 --preview 8            writes night_lit.jpg
+      ffmpeg ... -f yuv4mpegpipe - | lowlight video - -o - | ffmpeg -i - ...
     """  # noqa: D301  # the backspace keeps typer from filling the lines
     begun = time.perf_counter()
     from lowlight_cli.targets import plan
@@ -159,7 +171,13 @@ def video(
         resume=resume,
         measure=json,
     )
-    jobs = plan([clip], output, formats=CONTAINERS, exist=exist.value)
+    if preview:
+        from lowlight_cli.pictures import FORMATS
+
+        output = output or clip.with_name(f"{clip.stem}_lit.jpg")
+        jobs = plan([clip], output, formats=FORMATS, exist=exist.value)
+    else:
+        jobs = plan([clip], output, formats=CONTAINERS, exist=exist.value)
     with report.transfer(f"weights of {model}") as moved:
         enhancer = Enhancer(
             model,
@@ -178,12 +196,14 @@ def video(
             on_message=report.note,
             on_progress=moved,
         )
-        code = make_clips(enhancer, jobs, making, json, begun)
+        code = make_clips(enhancer, jobs, making, json, begun, preview)
     if code:
         raise typer.Exit(code)
 
 
-def make_clips(enhancer: Enhancer, jobs: list[Job], making: Making, json: bool, begun: float) -> int:
+def make_clips(
+    enhancer: Enhancer, jobs: list[Job], making: Making, json: bool, begun: float, preview: int | None = None
+) -> int:
     """Make one clip after the other, and tell what becomes of each; the exit code."""
     from lowlight_cli.cli.enhance import exit_code
 
@@ -199,7 +219,11 @@ def make_clips(enhancer: Enhancer, jobs: list[Job], making: Making, json: bool, 
                 if json:
                     report.event("clip", _fields(job, "skipped", enhancer))
                 continue
-            made, taken = _make(enhancer, job, making)
+            if preview:
+                _preview(enhancer, job, preview, making)
+                done += 1
+                continue
+            made, taken = _make(enhancer, job, making, json)
         except LowlightError as error:
             errors.append(error)
             report.error(str(error))
@@ -216,11 +240,31 @@ def make_clips(enhancer: Enhancer, jobs: list[Job], making: Making, json: bool, 
     return code
 
 
-def _make(enhancer: Enhancer, job: Job, making: Making) -> tuple[Made, float]:
+def _preview(enhancer: Enhancer, job: Job, count: int, making: Making) -> None:
+    """A sheet of frames with their results."""
+    from lowlight_cli.pictures import Photo, write
+    from lowlight_cli.targets import PIPE
+    from lowlight_cli.video.pipes import preview
+
+    if PIPE in (job.source, job.target):
+        raise UsageError("--preview looks at several places of a file, and writes one: - is none")
+    sheet = preview(enhancer, job.source, count, making.span)
+    write(job.target, Photo(sheet, name=job.target.name))
+    report.path(job.target)
+
+
+def _make(enhancer: Enhancer, job: Job, making: Making, json: bool) -> tuple[Made, float]:
     """One clip, with its progress; what was made, and the seconds that it took."""
     from lowlight_cli.engines import SteadyEngine
+    from lowlight_cli.targets import PIPE
+    from lowlight_cli.video.pipes import enhance_to_pipe
     from lowlight_cli.video.run import enhance_clip, partial
 
+    if job.source == PIPE and sys.stdin.isatty():
+        raise UsageError("- reads a clip from stdin, which is the terminal: pipe one in, or name a file")
+    if job.target == PIPE and (json or sys.stdout.isatty()):
+        raise UsageError("the clip would share stdout with --json or go to the terminal: name a file with -o")
+    source = sys.stdin.buffer if job.source == PIPE else job.source
     engine, _ = enhancer.load()
     if making.temporal != "off" and not isinstance(engine, SteadyEngine):
         report.note(f"{engine.name} cannot hold what the network measures: only exposure and level are held steady")
@@ -228,7 +272,14 @@ def _make(enhancer: Enhancer, job: Job, making: Making) -> tuple[Made, float]:
     begun = time.perf_counter()
     try:
         with report.frames(job.source.name) as show:
-            made = enhance_clip(enhancer, job.source, job.target, making, lambda course: follow.see(course, show))
+
+            def see(course: Course) -> None:
+                follow.see(course, show)
+
+            if job.target == PIPE:
+                made = enhance_to_pipe(enhancer, source, str(job.source), sys.stdout.buffer, making, see)
+            else:
+                made = enhance_clip(enhancer, source, job.target, making, see)
     except (KeyboardInterrupt, SystemExit):
         if partial(job.target).exists():
             report.note(f"what is done is in {partial(job.target)}; the same command with --resume goes on")
@@ -266,7 +317,7 @@ def _tell(job: Job, made: Made, taken: float, enhancer: Enhancer, json: bool) ->
         report.note(f"{job.source}: {each}")
     if json:
         report.event("clip", _fields(job, "done", enhancer) | _measured(made, taken, enhancer))
-    else:
+    elif str(job.target) != "-":
         report.path(job.target)
     spent = ", ".join(f"{stage} {value:.2f}" for stage, value in made.seconds.items())
     report.detail(f"{job.source}: {made.size[0]}x{made.size[1]} {made.codec} {made.pixel_format}, {spent}")

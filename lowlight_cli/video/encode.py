@@ -262,6 +262,9 @@ def _pixel_format(encoder: str, source: str, width: int, height: int) -> tuple[s
     """The encoder's format that keeps most of the clip's, and what it does not keep."""
     plain = source.replace("yuvj", "yuv")
     formats = [each.name for each in av.Codec(encoder, "w").video_formats or () if each.name not in ("cuda", "qsv")]
+    if encoder == "rawvideo":  # what YUV4MPEG2 has names for
+        formats = [f"yuv{sampling}p{bits}" for bits in ("", "10le", "12le") for sampling in (420, 422, 444)]
+        formats += ["gray", "gray10le"]
     if not formats or plain in formats:
         chosen = plain
     else:

@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lowlight_cli.enhancer import Enhancer
 from lowlight_cli.look import left_alone, mean_luma
+from lowlight_cli.metrics.steadiness import jitter
 from lowlight_cli.sheets import labelled
 from lowlight_cli.steady import Steady
 from lowlight_cli.video.ahead import ahead
@@ -25,7 +26,19 @@ from lowlight_cli.video.parts import LENGTH, Parts
 from lowlight_cli.video.streams import Clip, Frame, Span, opened
 from lowlight_cli.video.temporal import Smoothing
 
-__all__ = ["Course", "Lit", "Made", "Making", "compared", "enhance_clip", "enhanced", "partial"]
+__all__ = [
+    "WAITING",
+    "Course",
+    "Lit",
+    "Made",
+    "Making",
+    "Tally",
+    "compared",
+    "enhance_clip",
+    "enhanced",
+    "partial",
+    "read",
+]
 
 Picture = NDArray[np.float32]
 
@@ -116,7 +129,7 @@ class Made:
 
 def enhance_clip(
     enhancer: Enhancer,
-    source: Path,
+    source: Path | BinaryIO,
     target: Path,
     making: Making | None = None,
     on_frame: Callable[[Course], None] | None = None,
@@ -127,7 +140,7 @@ def enhance_clip(
 
     Args:
         enhancer: what brightens; its weights are loaded.
-        source: the clip.
+        source: the clip; of a stream that is read once, only the video is kept.
         target: the file to write; one that exists is replaced.
         making: how.
         on_frame: told after each frame.
@@ -140,27 +153,27 @@ def enhance_clip(
         ResourceError: memory or disk is used up.
     """
     wish, told = making or Making(), on_frame or (lambda _: None)
-    parts = Parts(target)
-    with opened(source, str(source), wish.span) as clip:
+    parts, file = Parts(target), source if isinstance(source, Path) else None
+    with opened(source, str(file or "standard input"), wish.span) as clip:
         plan = planned(clip, CONTAINERS[target.suffix.lower()], wish.encoding, wide=wish.compare)
-        dropped = parts.begin(_job(enhancer, source, wish, plan), resume=wish.resume)
+        dropped = parts.begin(_job(enhancer, file, wish, plan), resume=wish.resume)
         notes = ["what an earlier run left is of another job or clip: begun anew"] if dropped else []
         smoothing, resumed = Smoothing(wish.temporal), sum(len(part.frames) for part in parts.done)
         if parts.done:
             smoothing.restore(parts.done[-1].state)
-        tally = _Tally(wish.measure)
+        tally = Tally(wish.measure)
         try:
             _encode(enhancer, clip, plan, parts, smoothing, wish, tally, told, resumed)
         except (KeyboardInterrupt, SystemExit):
             if parts.done:
-                assemble(source, clip.stream.index, parts, plan, wish.span, partial(target))
+                assemble(file, clip.stream.index, parts, plan, wish.span, partial(target))
             raise
         finally:
             if not parts.done:
                 parts.drop()
         with tally.timed("write"):
             notes += [*plan.notes, *clip.notes]
-            notes += assemble(source, clip.stream.index, parts, plan, wish.span, target)
+            notes += assemble(file, clip.stream.index, parts, plan, wish.span, target)
         parts.drop()
         return Made(
             sum(len(part.frames) for part in parts.done), resumed, clip.repeated, smoothing.cuts,
@@ -175,7 +188,7 @@ def partial(target: Path) -> Path:
 
 
 def enhanced(
-    enhancer: Enhancer, clip: Clip, frames: Iterator[Frame], smoothing: Smoothing, tally: _Tally | None = None
+    enhancer: Enhancer, clip: Clip, frames: Iterator[Frame], smoothing: Smoothing, tally: Tally | None = None
 ) -> Iterator[Lit]:
     """The frames with their results, in order."""
     look, alone, shots = enhancer.settings.look, False, -1
@@ -209,7 +222,7 @@ def compared(frame: Picture, lit: Picture, rotation: int, height: int, width: in
 
 
 @dataclass
-class _Tally:
+class Tally:
     """Seconds by stage, and the brightness of the frames."""
 
     measure: bool
@@ -219,6 +232,7 @@ class _Tally:
 
     @contextlib.contextmanager
     def timed(self, stage: str) -> Iterator[None]:
+        """Count the block's time as the stage's."""
         start = time.perf_counter()
         try:
             yield
@@ -226,23 +240,23 @@ class _Tally:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
 
     def see(self, before: Picture, after: Picture) -> None:
+        """One more frame."""
         if self.measure:
             self.before.append(mean_luma(before))
             self.after.append(mean_luma(after))
 
     @property
     def luma(self) -> tuple[float, float] | None:
+        """As in `Made`."""
         return (float(np.mean(self.before)), float(np.mean(self.after))) if self.before else None
 
     @property
     def jitter(self) -> tuple[float, float] | None:
-        if len(self.before) < 2:
-            return None
-        one, other = (float(np.sqrt(np.mean(np.diff(each) ** 2))) * 255 for each in (self.before, self.after))
-        return one, other
+        """As in `Made`."""
+        return (jitter(self.before), jitter(self.after)) if self.before else None
 
 
-def _read(clip: Clip, after: int | None, tally: _Tally) -> Iterator[Frame]:
+def read(clip: Clip, after: int | None, tally: Tally) -> Iterator[Frame]:
     """The clip's frames; the time that they take is the stage `read`."""
     frames = clip.decoded(after)
     while True:
@@ -260,12 +274,12 @@ def _encode(
     parts: Parts,
     smoothing: Smoothing,
     wish: Making,
-    tally: _Tally,
+    tally: Tally,
     told: Callable[[Course], None],
     resumed: int,
 ) -> None:
     """All frames that the parts do not have yet; interrupted, what is in the encoder still becomes a part."""
-    frames = ahead(_read(clip, parts.done[-1].last if parts.done else None, tally), WAITING)
+    frames = ahead(read(clip, parts.done[-1].last if parts.done else None, tally), WAITING)
     results = ahead(enhanced(enhancer, clip, frames, smoothing, tally), WAITING)
     encoder, inside = Encoder(plan), 0
     state: Mapping[str, Any] = smoothing.state()
@@ -297,13 +311,13 @@ def _encode(
             close()
 
 
-def _job(enhancer: Enhancer, source: Path, wish: Making, plan: Plan) -> dict[str, Any]:
+def _job(enhancer: Enhancer, source: Path | None, wish: Making, plan: Plan) -> dict[str, Any]:
     """All that a result depends on, but for the machine."""
-    status = source.stat()
+    status = source.stat() if source else None
     settings = enhancer.settings
     _, resolved = enhancer.load()
     return {
-        "source": [str(source.resolve()), status.st_size, status.st_mtime_ns],
+        "source": source and status and [str(source.resolve()), status.st_size, status.st_mtime_ns],
         "weights": resolved.sha256,
         "look": repr([settings.model, settings.look, settings.self_ensemble]),
         "making": repr([wish.span, wish.temporal, wish.compare]),

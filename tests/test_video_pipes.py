@@ -1,0 +1,94 @@
+"""Clips through pipes, and the sheet to look at first."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import video_kit as kit
+from conftest import Ran, environment, program
+from PIL import Image
+
+Lowlight = Callable[..., Ran]
+
+
+def stream(name: str, count: int = 5, **more: Any) -> Path:
+    ticks = list(range(count))
+    return kit.write(Path(name), kit.pictures(count), codec="rawvideo", base=Fraction(1, 25), ticks=ticks, **more)
+
+
+def piped(weights: Path, data: bytes, *words: str) -> subprocess.CompletedProcess[bytes]:
+    line = program(["video", *words, "--strength", "0"])
+    return subprocess.run(line, input=data, capture_output=True, env=environment(weights), check=False, timeout=120)
+
+
+def test_between_two_pipes(folder: Path, dgaf_weights: Path) -> None:
+    """YUV4MPEG2 in and out, the frames as they were, ten bits too; stdout has nothing else."""
+    for pixels in ("yuv420p", "yuv422p10le"):
+        clip = stream("in.y4m", pixels=pixels, options={"strict": "-1"}) if pixels == "yuv420p" else ten("in.y4m")
+        done = piped(dgaf_weights, clip.read_bytes(), "-", "-o", "-")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith(b"YUV4MPEG2 W64 H36 F25:1")
+        Path("out.y4m").write_bytes(done.stdout)
+        one, other = kit.shown(clip), kit.shown(Path("out.y4m"))
+        assert len(one) == len(other) == 5
+        assert all(np.abs(a.astype(int) - b).mean() < 1 for a, b in zip(one, other, strict=True))
+
+
+def ten(name: str) -> Path:
+    """The same in ten bits."""
+    import av
+
+    with av.open(name, "w", options={"strict": "-1"}) as out:
+        video: Any = out.add_stream("rawvideo", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 36, "yuv422p10le"
+        for number, picture in enumerate(kit.pictures(5)):
+            frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format="yuv422p10le")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            out.mux(video.encode(frame))
+        out.mux(video.encode(None))
+    return Path(name)
+
+
+def test_from_a_pipe_to_a_file(folder: Path, dgaf_weights: Path) -> None:
+    clip = stream("in.y4m")
+    done = piped(dgaf_weights, clip.read_bytes(), "-", "-o", "out.mp4")
+    assert done.returncode == 0, done.stderr
+    assert len(kit.shown(Path("out.mp4"))) == 5
+
+
+def test_json_and_the_clip_do_not_share_stdout(folder: Path, lowlight: Lowlight) -> None:
+    ran = lowlight("video", stream("in.y4m"), "-o", "-", "--json")
+    assert (ran.code, ran.out.count("YUV4MPEG2")) == (2, 0)
+
+
+def test_preview(folder: Path, lowlight: Lowlight) -> None:
+    """A sheet of pairs, the result of each brighter, and no clip."""
+    clip = kit.write(Path("clip.mp4"), kit.pictures(30))
+    ran = lowlight("video", clip, "--preview", "3", "--precision", "fp32")
+    assert ran.code == 0, ran.err
+    assert ran.out.split() == ["clip_lit.jpg"]
+    with Image.open("clip_lit.jpg") as sheet:
+        assert sheet.width > 2 * 64
+        assert sheet.height > 3 * 36
+        pixels = np.asarray(sheet.convert("RGB"), float)
+    half = pixels.shape[1] // 2
+    assert pixels[:, half:].mean() > pixels[:, :half].mean() + 10
+    assert sorted(each.name for each in folder.iterdir()) == ["clip.mp4", "clip_lit.jpg"]
+    assert lowlight("video", "-", "--preview", "3", "-o", "sheet.jpg").code == 2
+
+
+def test_side_by_side(folder: Path, lowlight: Lowlight) -> None:
+    clip = kit.write(Path("clip.mp4"), kit.pictures(6), sound="aac")
+    ran = lowlight("video", clip, "--compare", "--precision", "fp32")
+    assert ran.code == 0, ran.err
+    before, after = kit.known(clip), kit.known(Path("clip_lit.mp4"))
+    assert (after.ticks, after.packets) == (before.ticks, before.packets)
+    frame = kit.shown(Path("clip_lit.mp4"))[0].astype(float)
+    half = frame.shape[1] // 2
+    assert frame.shape[1] > 2 * 64
+    assert frame[:, half:].mean() > frame[:, :half].mean() + 10
