@@ -134,4 +134,4 @@ def test_targets_of_what_is_only_read(heic, raw, folder: Path, lowlight):
     assert lowlight("batch", "in", "-o", "b", "--format", "png").out.split() == ["b/IMG_1.png", "b/IMG_2.png"]
     assert lowlight("enhance", "in/IMG_1.HEIC").out.split() == ["in/IMG_1_lit.jpg"]
     ran = lowlight("enhance", "in/IMG_2.DNG", "-o", "out.dng")
-    assert (ran.code, "no picture format has the suffix '.dng'" in ran.err) == (2, True)
+    assert (ran.code, "no format has the suffix '.dng'" in ran.err) == (2, True)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowlight_cli.engines import Tiling, graphs, memory, tiling
+from lowlight_cli.engines.tiling import Settle
 from lowlight_cli.errors import DeviceError, WeightsError
 from lowlight_cli.networks import descriptor
 from lowlight_cli.weights import disk
@@ -53,6 +54,12 @@ class OpenVinoEngine:
     def run(self, batch: NDArray[np.float32], on_tiles: Callable[[int], None] | None = None) -> NDArray[np.float32]:
         """Enhance (N, H, W, 3) in [0, 1], float32, to the same shape, clamped to [0, 1]; whole or in tiles."""
         return tiling.run(self, batch, on_tiles)
+
+    def run_steadily(
+        self, batch: NDArray[np.float32], settle: Settle, on_tiles: Callable[[int], None] | None = None
+    ) -> NDArray[np.float32]:
+        """As `run`, with what the network measures of the whole picture settled over frames; see `SteadyEngine`."""
+        return tiling.run_steadily(self, batch, settle, on_tiles)
 
     def forward(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """One pass through the network."""

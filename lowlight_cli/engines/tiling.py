@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -20,9 +21,15 @@ from lowlight_cli.engines import Tiling, memory
 from lowlight_cli.errors import ResourceError
 from lowlight_cli.networks import descriptor
 
-__all__ = ["LARGEST_TILE", "OVERLAP", "REDUCED", "SMALLEST_TILE", "Passes", "nchw", "nhwc", "run", "translated"]
+__all__ = [
+    "LARGEST_TILE", "OVERLAP", "REDUCED", "SMALLEST_TILE", "Passes", "Settle", "nchw", "nhwc", "run", "run_steadily",
+    "translated",
+]  # fmt: skip
 
 Batch = NDArray[np.float32]
+
+Settle = Callable[[int, Batch], Batch]
+"""What to use in place of a measurement: its position in the forward pass and its value, to a value of that shape."""
 
 OVERLAP: Final = 64
 """Pixels around a tile for networks with statistics: past it, what a pixel changes is under a thousandth of a level."""
@@ -115,6 +122,53 @@ def run(engine: Passes, batch: Batch, on_tiles: Callable[[int], None] | None = N
     raise ResourceError(
         f"{engine.device} has too little memory left for {engine.network}, even in tiles: {_remedy(engine)}"
     )
+
+
+def run_steadily(engine: Passes, batch: Batch, settle: Settle, on_tiles: Callable[[int], None] | None = None) -> Batch:
+    """As `run`, for engines whose measurements are arrays by name: each is replaced by what `settle` makes of it."""
+    steadied: Passes = engine if descriptor(engine.network).radius is not None else _Steadied(engine, settle)
+    return run(steadied, batch, on_tiles)
+
+
+@dataclass(frozen=True)
+class _Steadied:
+    """An engine that measures, settles and replays where it would make one pass."""
+
+    engine: Passes
+    settle: Settle
+
+    @property
+    def name(self) -> str:
+        return self.engine.name
+
+    @property
+    def network(self) -> str:
+        return self.engine.network
+
+    @property
+    def precision(self) -> str:
+        return self.engine.precision
+
+    @property
+    def device(self) -> str:
+        return self.engine.device
+
+    @property
+    def tiling(self) -> Tiling:
+        return self.engine.tiling
+
+    def forward(self, batch: Batch) -> Batch:
+        return self.replay(self.measure(batch), batch)
+
+    def measure(self, batch: Batch) -> dict[str, Batch]:
+        measured: Mapping[str, Batch] = self.engine.measure(batch)
+        return {name: self.settle(at, value) for at, (name, value) in enumerate(measured.items())}
+
+    def replay(self, measured: Any, batch: Batch) -> Batch:
+        return self.engine.replay(measured, batch)
+
+    def free(self) -> int | None:
+        return self.engine.free()
 
 
 def _in_tiles(
