@@ -55,7 +55,7 @@ class Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As usual, with `auto` where no address follows: those have a colon."""
         whole: list[str] = []
-        for arg, following in zip(args, [*args[1:], ""], strict=True):
+        for arg, following in zip(args, [*args[1:], ""], strict=False):
             whole.append(arg)
             if arg == "--ray" and following not in ("auto", "local") and (":" not in following or following[0] == "-"):
                 whole.append("auto")
