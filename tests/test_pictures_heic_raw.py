@@ -64,6 +64,13 @@ def test_damaged_heic(heic):
         read(whole, max_pixels=64 * 48 - 1)
 
 
+def test_an_item_whose_type_is_no_text_is_an_error_and_no_crash(heic):
+    whole = (HEIC / "turned.heic").read_bytes()
+    at = whole.index(b"Exif", whole.index(b"infe"))
+    with pytest.raises(InputError, match="damaged or incomplete"):
+        read(whole[: at + 1] + b"\xff\0\0" + whole[at + 4 :])
+
+
 BLACK, WHITE = 512, 16383
 TAGS = [
     (33421, "H", 2, (2, 2), True),  # CFARepeatPatternDim

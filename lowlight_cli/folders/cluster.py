@@ -148,6 +148,7 @@ def _name(target: Path) -> None:
 @contextlib.contextmanager
 def _connected(ray: ModuleType, address: str) -> Iterator[None]:
     """Join a cluster, or start one; left when the block ends, unless the program was in it before."""
+    _silence(ray)
     if ray.is_initialized():
         yield
         return
@@ -171,6 +172,13 @@ def _connected(ray: ModuleType, address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _silence(ray: ModuleType) -> None:
+    """Keep Ray from printing its own messages to stdout, where ours are data; no setting of its does that."""
+    worker = getattr(ray._private, "worker", None)
+    if worker is not None and hasattr(worker, "print_to_stdstream"):
+        worker.print_to_stdstream = lambda *_, **__: None
 
 
 def _refuse_unreachable(address: str) -> None:
@@ -286,5 +294,6 @@ class _Crew:
         for worker in (*self._ready, *self._starting.values()):
             self._ray.kill(worker)
         for flight in self._flying.values():
-            with contextlib.suppress(OSError):
-                part(flight.job.target).unlink(missing_ok=True)
+            if not self._batch.recorded(flight.job):  # one that has its line still gets its name, by --resume
+                with contextlib.suppress(OSError):
+                    part(flight.job.target).unlink(missing_ok=True)

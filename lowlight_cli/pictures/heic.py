@@ -19,10 +19,26 @@ __all__ = ["decode"]
 _MODES = {"L", "LA", "RGB", "RGBA", "RGBa", "L;16", "I;16", "RGB;16", "RGBA;16"}
 
 
+def _refuse_garbled(data: bytes) -> None:
+    """Raise ValueError where the list of items has names that are no text: pi-heif (1.4) ends the program over them.
+
+    ISO/IEC 14496-12, 8.11.6: the entries of `iinf` are boxes `infe`, which end with their type and names.
+    """
+    start = data.find(b"iinf")
+    end = start - 4 + int.from_bytes(data[start - 4 : start], "big") if start >= 4 else 0
+    at = data.find(b"infe", start, end)
+    while at >= 0:
+        following = data.find(b"infe", at + 4, end)
+        text = at + (14 if data[at + 4 : at + 5] == b"\3" else 12)  # version 3 has numbers of four bytes
+        data[text : following - 4 if following >= 0 else end].decode("utf-8")
+        at = following
+
+
 def decode(data: bytes, max_pixels: int) -> Found:
     """The primary picture of a HEIC file, 8 bits a sample or, of 10 and 12, 16. Damage raises what pi-heif raises."""
     import pi_heif
 
+    _refuse_garbled(data)
     file = pi_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
     image = file[file.primary_index]
     width, height = image.size
