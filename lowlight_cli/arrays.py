@@ -62,7 +62,7 @@ def _from_array(image: AnyArray) -> tuple[Picture, Callable[[Picture], AnyArray]
         result = (bright @ LUMA)[..., None] if channels == 1 else bright
         numbers = _numbers(result, kind)
         if channels == 4:
-            numbers = np.concatenate((numbers, image[..., 3:]), axis=2)
+            numbers = np.concatenate((numbers, image[..., 3:]), axis=2, dtype=kind)  # else in the machine's byte order
         return numbers.reshape(shape)
 
     return picture, back

@@ -80,6 +80,13 @@ def test_every_size(enhancer: Enhancer, shape: tuple[int, ...]) -> None:
     assert enhancer.enhance(np.full(shape, 20, np.uint8)).shape == shape
 
 
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("kind", [">u2", ">f4"])
+def test_byte_order_comes_back(enhancer: Enhancer, kind: str, channels: int) -> None:
+    image = np.full((5, 6, channels), 0.02 if kind == ">f4" else 900).astype(kind)
+    assert enhancer.enhance(image).dtype == image.dtype
+
+
 def test_views_and_foreign_byte_order(enhancer: Enhancer) -> None:
     dark = dark_array()
     wanted = enhancer.enhance(dark[::2, ::-1].copy())
