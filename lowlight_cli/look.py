@@ -71,10 +71,9 @@ class Look:
             raise UsageError(f"strength {self.strength} is out of range; choose 0 to 1")
         if self.gate is not None and not 0 <= self.gate <= 1:
             raise UsageError(f"gate {self.gate} is out of range; choose off or 0 to 1")
-        found = self.exposure
-        if found not in (None, "auto") and not (
-            isinstance(found, float | int) and EXPOSURES[0] <= found <= EXPOSURES[1]
-        ):
+        exposure = self.exposure
+        fits = isinstance(exposure, float | int) and EXPOSURES[0] <= exposure <= EXPOSURES[1]
+        if not fits and exposure not in (None, "auto"):
             raise UsageError(f"exposure {self.exposure} is out of range; choose auto, off or 0.2 to 0.8")
 
 
