@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from lowlight_cli.errors import OutputError, ResourceError
-from lowlight_cli.pictures import colour, metadata, png, tiff, xmp
+from lowlight_cli.pictures import avif, colour, metadata, png, tiff, xmp
 from lowlight_cli.pictures.formats import FORMATS, KINDS, Kind, format_of
 from lowlight_cli.pictures.photo import Codes, Jpeg, Photo, Pixels, bands
 
@@ -50,7 +50,7 @@ def encode(
         photo: what to write.
         format: a name in `KINDS` (or `jpg`, `tif`), or `keep`.
         quality: 1 to 100 for JPEG, WebP, AVIF; None keeps the tables of a JPEG and the kind of a WebP.
-        depth: bits a sample; `keep` is the source's, or what the format holds. From 16 to 8 bits it is dithered.
+        depth: bits a sample; `keep` is the source's, or what the format holds: 10 in AVIF. To 8 bits it is dithered.
         strip_metadata: leave out EXIF, XMP, texts and comments; the profile stays, the colours need it.
         strip_gps: leave out places.
         provenance: by what the picture was made; goes into XMP, except in BMP.
@@ -78,12 +78,17 @@ def encode(
                 ),
                 order,
             )
-        samples = _samples(photo, 16 if deep else 8, with_profile=kind.profile)
         kept, notes = _held(_kept(photo, strip_metadata, strip_gps, None), kind)
         if on_note:
             for note in notes:
                 on_note(note)
         kept = _proven(kept, provenance)
+        if kind.name == "avif" and photo.depth == 16 and depth == "keep":
+            level = _QUALITY["avif"] if quality is None else quality
+            made = avif.encode_deep(_samples(photo, 16, with_profile=True), _for_avif(kept), level)
+            if made:
+                return made
+        samples = _samples(photo, 16 if deep else 8, with_profile=kind.profile)
         if deep:
             return png.encode_deep(samples, kept)
         image = Image.fromarray(samples[..., 0] if samples.shape[-1] == 1 else samples)
@@ -188,7 +193,7 @@ def _check(photo: Photo, name: str, depth: Depth) -> None:
         raise OutputError(f"{photo.name}: {kind.title} cannot hold its transparency; choose --format {holds}")
     if depth == 16 and not kind.deep:
         holds = ", ".join(other.name for other in KINDS.values() if other.deep)
-        raise OutputError(f"{photo.name}: {kind.title} holds 8 bits a sample, not 16; choose --format {holds}")
+        raise OutputError(f"{photo.name}: {kind.title} does not hold 16 bits a sample; choose --format {holds}")
     if max(photo.width, photo.height) > kind.longest:
         raise OutputError(
             f"{photo.name}: {photo.width} x {photo.height} is too large for {kind.title} "
@@ -278,6 +283,10 @@ def _dither(rows: slice, width: int) -> Pixels:
     return result
 
 
+def _for_avif(kept: Photo) -> Photo:
+    return replace(kept, exif=metadata.without_orientation(kept.exif)) if kept.exif else kept
+
+
 def _by_pillow(image: Image.Image, name: str, quality: int | None, kept: Photo) -> bytes:
     """Eight bits a sample: JPEG, PNG, WebP, BMP, AVIF; `kept` has the metadata that shall be written."""
     icc, exif, xmp = kept.icc or b"", kept.exif or b"", kept.xmp or b""
@@ -303,7 +312,7 @@ def _by_pillow(image: Image.Image, name: str, quality: int | None, kept: Photo) 
         options = {"exif": exif, "xmp": xmp, "icc_profile": icc}
         options |= {"lossless": lossless, "quality": level, "exact": True}  # exact: colour under transparency stays
     elif name == "avif":
-        exif = metadata.without_orientation(exif) if exif else b""
+        exif = _for_avif(kept).exif or b""
         options = {"exif": exif, "xmp": xmp, "icc_profile": icc, "quality": level, "subsampling": "4:4:4"}
     if kept.dpi and name in ("jpeg", "png", "bmp"):
         options["dpi"] = kept.dpi
