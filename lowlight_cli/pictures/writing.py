@@ -220,10 +220,8 @@ def _proven(photo: Photo, provenance: str | None) -> Photo:
 def _held(photo: Photo, kind: Kind) -> tuple[Photo, list[str]]:
     """The photo with that part of its metadata which a format can hold, and a line on each that it cannot."""
     notes = []
-    if kind.name == "bmp" and (photo.exif or photo.xmp or photo.icc):
-        named = {"colour profile": photo.icc, "EXIF": photo.exif, "XMP": photo.xmp}
-        lost = " and ".join(name for name, part in named.items() if part)
-        notes.append(f"BMP holds no metadata: its {lost} not kept")
+    if kind.name == "bmp" and (lost := [name for name, part in (("EXIF", photo.exif), ("XMP", photo.xmp)) if part]):
+        notes.append(f"BMP holds no metadata, not kept: {', '.join(lost)}")
     if kind.name == "jpeg" and photo.exif and len(photo.exif) > _LONGEST_EXIF:
         less = metadata.without_maker_note(photo.exif)
         fits = len(less) <= _LONGEST_EXIF
