@@ -34,7 +34,7 @@ def test_bad_addresses(folder: Path, lowlight: Callable[..., Ran]) -> None:
     ran = lowlight("batch", "in", "--ray", "--watch")
     assert ran.code == 2
     assert ran.lines == [
-        "error: --watch works on this machine alone: leave out --ray, or run --ray --resume again when there is more"
+        "error: --watch works on this machine alone: leave out --ray, or run --ray --resume again later"
     ]
     assert not Path("in_lit").exists()
 
