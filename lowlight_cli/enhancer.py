@@ -47,7 +47,7 @@ class Settings:
         model: a name of `lowlight models`.
         weights: None for the model's own; a tag, a file, hf://..., https://...#sha256=...
         engine: `auto`, `torch`, `onnx`, `openvino`.
-        device: `auto`, `cpu`, `cuda`, `cuda:N`, `mps`.
+        device: `auto`, `cpu`, `cuda`, `cuda:N`, `cuda:N,M` (each picture on a free one of them), `mps`.
         precision: `auto`, `fp32`, `bf16`, `fp16`.
         offline: never use the network.
         look: what is done after the network.
@@ -117,7 +117,8 @@ class Enhancer:
             model: a name of `lowlight models`.
             weights: None for the model's own; a tag of `lowlight weights list`, a file, `hf://org/repo/file@revision`,
                 `https://...#sha256=...`.
-            device: `auto`, `cpu`, `cuda`, `cuda:N`, `mps`. One that is named is had or an error.
+            device: `auto`, `cpu`, `cuda`, `cuda:N`, `cuda:N,M` (each picture on a free one of them), `mps`. One that is
+                named is had or an error.
             precision: `auto`, `fp32`, `bf16`, `fp16`.
             engine: `auto`, `torch`, `onnx`, `openvino`.
             strength: how much of the change to keep, 0 to 1.

@@ -232,7 +232,7 @@ class PrecisionChoice(StrEnum):
 Device = Annotated[
     str,
     _option(
-        "--device", metavar="auto|cpu|cuda[:N]|mps|tensorrt[:N]", envvar="LOWLIGHT_DEVICE", rich_help_panel=MACHINE,
+        "--device", metavar="auto|cpu|cuda[:N[,M]]|mps|tensorrt[:N]", envvar="LOWLIGHT_DEVICE", rich_help_panel=MACHINE,
         help="Where to compute. A device that is named and missing is an error, not a slow surprise.",
     ),
 ]  # fmt: skip
