@@ -130,6 +130,69 @@ def test_pictures_that_the_network_sees_have_their_colours(folder: Path) -> None
         assert np.abs(frame.picture * 255 - flat).max() < 2.5
 
 
+@pytest.mark.parametrize("said", [(1, 1, 1, 1), (6, 6, 6, 1), (1, 1, 1, 2)], ids=str)
+def test_dark_codes_are_read_to_a_fraction_of_a_level(folder: Path, said: tuple[int, int, int, int]) -> None:
+    """As ITU-T H.273 has it. FFmpeg's own RGB is up to one level darker, which a network makes four of."""
+    from lowlight_cli.video.streams import opened
+
+    path = Path("ramp.mkv")
+    ramp = np.tile(np.arange(16, 80, dtype=np.uint8), (16, 1))
+    with av.open(str(path), "w") as out:
+        stream: Any = out.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 16, "yuv420p"
+        stream.colorspace, stream.color_primaries, stream.color_trc, stream.color_range = said
+        frame = av.VideoFrame(64, 16, "yuv420p")
+        for plane, codes in zip(frame.planes, (ramp, 131, 122), strict=True):
+            rows = np.empty((plane.height, plane.line_size), np.uint8)
+            rows[:, : plane.width] = codes
+            plane.update(rows)
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    with opened(path, path.name) as clip:
+        (found,) = clip.decoded()
+    red, blue = (0.2126, 0.0722) if said[0] == 1 else (0.299, 0.114)
+    full = said[3] == 2
+    luma = ramp[0] / 255 if full else (ramp[0] - 16.0) / 219
+    cb, cr = ((code - 128) / (255 if full else 224) for code in (131, 122))
+    r, b = luma + 2 * (1 - red) * cr, luma + 2 * (1 - blue) * cb
+    wanted = np.stack([r, (luma - red * r - blue * b) / (1 - red - blue), b], 1).clip(0, 1)
+    assert np.abs(found.picture - wanted).max() * 255 < 0.01
+
+
+@pytest.mark.parametrize("pixels", ["rgb24", "bgr0", "gbrp", "gray", "gray10le", "gbrp10le", "gbrp12le", "rgb48le"])
+def test_without_a_matrix_codes_are_kept(pixels: str) -> None:
+    """RGB and grey of all depths: black is 0, white is 1, and every code comes back."""
+    from lowlight_cli.video.colour import Colours, Converter
+
+    bits = av.VideoFormat(pixels, 16, 16).components[0].bits
+    codes = np.tile(np.linspace(0, 2**bits - 1, 256).round().astype(np.uint16), (16, 1))
+    picture = np.repeat((codes / (2**bits - 1)).astype(np.float32)[..., None], 3, 2)
+    converter = Converter(Colours(), 256, 16)
+    seen = converter.picture(converter.frame(picture, pixels))
+    assert np.abs(seen - picture).max() < 1e-4
+    if bits == 8:
+        made = av.VideoFrame.from_ndarray((picture * 255).round().astype(np.uint8), "rgb24").reformat(format=pixels)
+        if pixels != "gray":  # FFmpeg's own way to grey is not exact
+            assert np.abs(converter.picture(made) - picture).max() < 1e-6
+
+
+def test_a_frame_is_lit_as_a_picture_is(folder: Path, lowlight: Lowlight, dgaf_weights: Path) -> None:
+    """The same pixels through `enhance` and through `video` come out alike, to the rounding of eight bits."""
+    from PIL import Image
+
+    shown = list(kit.pictures(1))
+    clip = made("one.mkv", shown=shown, codec="ffv1", pixels="bgr0", ticks=[0])
+    Image.fromarray(shown[0]).save("one.png")
+    for name in ("one.mkv", "one.png"):
+        ran = lowlight("enhance", name, "--precision", "fp32")
+        assert ran.code == 0, ran.err
+    with Image.open("one_lit.png") as lit_picture:
+        picture = np.asarray(lit_picture.convert("RGB"), float)
+    frame = kit.shown(lit(clip))[0].astype(float)
+    assert np.abs(picture - frame).max() <= 1
+    assert abs(picture.mean() - frame.mean()) < 0.1
+
+
 def test_ten_bits_stay_ten(folder: Path, lowlight: Lowlight) -> None:
     """A ramp of codes that eight bits do not have comes back code by code."""
     path = Path("ramp.mkv")
