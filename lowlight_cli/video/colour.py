@@ -111,12 +111,14 @@ class Converter:
             out = av.VideoFrame.from_ndarray(codes, pixel_format)
         elif kind.is_rgb:
             codes = np.rint(picture * (2**bits - 1)).astype(np.uint16 if bits > 8 else np.uint8)
-            made = av.VideoFrame.from_ndarray(codes << (16 - bits) if bits > 8 else codes, _packed(bits))
+            deep = bits > 8
+            made = av.VideoFrame.from_ndarray(codes << (16 - bits) if deep else codes, "rgb48le" if deep else "rgb24")
             out = self._scaler.reformat(made, format=pixel_format, interpolation=_WAY, threads=1)
         else:
             forward, offset, step = _matrix(self._shares, self._full(pixel_format), bits)
             backward = np.linalg.inv(forward)
-            planes = np.asarray(cv2.transform(picture, np.hstack([backward, offset[:, None]]).astype(np.float32)))
+            affine = np.hstack([backward, offset[:, None]]).astype(np.float32)
+            planes: Picture = np.asarray(cv2.transform(picture, affine), np.float32)
             # rounded here, all but chroma that is yet to be averaged: FFmpeg would dither, or cut off
             small = (kind.components[1].width, kind.components[1].height) != (self.width, self.height)
             kept = planes[..., :1] if small else planes
@@ -155,10 +157,9 @@ class Converter:
 
     def _rgb(self, frame: VideoFrame) -> Picture:
         """Neither is asked to widen eight bits: FFmpeg would shift them, and white would be none."""
-        packed = _packed(frame.format.components[0].bits)
+        packed, white = ("rgb48le", 65535) if frame.format.components[0].bits > 8 else ("rgb24", 255)
         out = self._scaler.reformat(frame, self.width, self.height, packed, interpolation=_WAY, threads=1)
-        codes = out.to_ndarray()
-        return codes.astype(np.float32) / np.float32(np.iinfo(codes.dtype).max)
+        return np.asarray(out.to_ndarray(), np.float32) / np.float32(white)
 
     def _grey(self, frame: VideoFrame) -> Picture:
         out = self._scaler.reformat(frame, self.width, self.height, "gray16le", interpolation=_WAY, threads=1)
@@ -168,10 +169,6 @@ class Converter:
 def depth(pixel_format: str) -> int:
     """Bits a sample."""
     return av.VideoFormat(pixel_format, 16, 16).components[0].bits
-
-
-def _packed(bits: int) -> str:
-    return "rgb48le" if bits > 8 else "rgb24"
 
 
 def upright(picture: Picture, rotation: int) -> Picture:

@@ -20,7 +20,7 @@ from lowlight_cli.video.colour import FULL, UNSAID, Colours, Converter, depth, u
 from lowlight_cli.video.formats import Codec, Encoding, codec_for
 
 if TYPE_CHECKING:
-    from lowlight_cli.video.streams import Clip
+    from lowlight_cli.video.series import Film
 
 __all__ = ["Encoder", "Packed", "Plan", "planned"]
 
@@ -29,6 +29,10 @@ TURNS: Final = ("mp4", "mov", "3gp", "matroska", "webm")
 
 _SAY_ASPECT: Final = ("libx264", "libx265", "mpeg4", "mpeg2video")
 """Encoders that write a pixel's shape into the video itself; Matroska's own words for it are out of reach."""
+
+
+_PICTURES: Final = {"rgb24": "yuv420p", "rgba": "yuv420p", "rgb48le": "yuv420p10le", "rgba64le": "yuv420p10le"}
+"""Pictures as clips: what every player shows, which RGB or colour at full size is not."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ class Packed:
     key: bool
 
 
-def planned(clip: Clip, container: str, encoding: Encoding, *, wide: bool = False) -> Plan:
+def planned(clip: Film, container: str, encoding: Encoding, *, wide: bool = False) -> Plan:
     """Decide how to write a clip.
 
     Args:
@@ -261,6 +265,8 @@ def _told(codec: Codec, encoding: Encoding, container: str) -> tuple[dict[str, s
 def _pixel_format(encoder: str, source: str, width: int, height: int) -> tuple[str, list[str]]:
     """The encoder's format that keeps most of the clip's, and what it does not keep."""
     plain = source.replace("yuvj", "yuv")
+    if source in _PICTURES and encoder != "ffv1":
+        plain = _PICTURES[source]
     formats = [each.name for each in av.Codec(encoder, "w").video_formats or () if each.name not in ("cuda", "qsv")]
     if encoder == "rawvideo":  # what YUV4MPEG2 has names for
         formats = [f"yuv{sampling}p{bits}" for bits in ("", "10le", "12le") for sampling in (420, 422, 444)]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
     from av.stream import Stream
 
+    from lowlight_cli.video.addresses import Address
     from lowlight_cli.video.encode import Plan
     from lowlight_cli.video.streams import Span
 
@@ -56,7 +57,9 @@ class Original:
     span: Span
 
 
-def assemble(source: Path | None, index: int, parts: Parts, plan: Plan, span: Span, target: Path) -> list[str]:
+def assemble(
+    source: Path | Address | None, index: int, parts: Parts, plan: Plan, span: Span, target: Path
+) -> list[str]:
     """Write the clip under a temporary name, make it safe, and give it its own at one stroke.
 
     Args:
