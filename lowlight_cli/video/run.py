@@ -74,6 +74,8 @@ def enhance_clip(
         if not isinstance(clip, Series):
             file = source if isinstance(source, Path | Address) and not clip.live else None
             index = clip.stream.index
+            if clip.live and len(clip.container.streams) > 1:
+                notes.append("plays live: its picture alone is kept")
         job = identity(enhancer, source, wish) | {"plan": repr(plan)}
         if parts.begin(job, resume=wish.resume):
             notes.append("what an earlier run left is of another job or clip: begun anew")

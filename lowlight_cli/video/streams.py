@@ -251,11 +251,13 @@ class Clip:
         try:
             yield from self.container.demux(self.stream)
         except av.error.FFmpegError as error:
-            if not (self.live and isinstance(error, av.error.ExitError)):
-                self.notes.append(f"cannot be read to its end ({error.strerror}): what comes after is lost")
-            else:
+            if self.live and isinstance(error, av.error.ExitError):
                 self.notes.append(f"nothing has come for {PATIENCE[1]:g} s: it ends there")
-            yield av.Packet()
+            else:
+                self.notes.append(f"cannot be read to its end ({error.strerror}): what comes after is lost")
+            last = av.Packet()
+            last.stream = self.stream
+            yield last
 
 
 def opened(source: Path | Address | Any, name: str, span: Span | None = None, format: str | None = None) -> Clip:
