@@ -164,3 +164,22 @@ def test_a_live_source_needs_a_name(folder: Path, lowlight: Lowlight) -> None:
     assert "gives no name for the result: name a file with -o" in ran.err
     ran = lowlight("video", "rtsp://camera/", "--preview", "3")
     assert (ran.code, len(ran.lines)) == (2, 1), ran.err
+
+
+def test_an_interruption_ends_a_live_source(folder: Path, dgaf_weights: Path) -> None:
+    """There is no other end: what came is the result, and whole."""
+    from lowlight_cli import Enhancer
+    from lowlight_cli.video.making import Course
+    from lowlight_cli.video.run import enhance_clip
+
+    ticks = [number * 3600 for number in range(12)]
+    clip = kit.write(Path("cam.ts"), kit.pictures(12), base=Fraction(1, 90_000), ticks=ticks)
+
+    def enough(course: Course) -> None:
+        if course.done == 5:
+            raise KeyboardInterrupt
+
+    url, _ = played(clip, 10.0)
+    made = enhance_clip(Enhancer(strength=0, weights=dgaf_weights), Address(url), Path("out.mkv"), on_frame=enough)
+    assert made.frames == len(kit.shown(Path("out.mkv"))) == 5
+    assert [path.name for path in folder.glob("*out*")] == ["out.mkv"]

@@ -87,6 +87,9 @@ class Converter:
     def __init__(self, colours: Colours, width: int, height: int) -> None:
         self.colours, self.width, self.height = colours, width, height
         self._scaler = VideoReformatter()
+        # kept from frame to frame: memory that is new each time costs as much as the work in it
+        self._planes = np.empty((height, width, 3), np.float32)
+        self._codes = np.empty((height, width, 3), np.uint16)
 
     def picture(self, frame: VideoFrame) -> Picture:
         """(H, W, 3) float32 RGB in [0, 1], in the stream's own primaries and transfer."""
@@ -97,9 +100,9 @@ class Converter:
         full = FULL if self._full(frame.format.name) else 1
         codes = self._scaled(frame, "yuv444p16le", FULL if frame.format.name.startswith("yuvj") else 1)
         forward, offset, _ = _matrix(self._shares, full == FULL, frame.format.components[0].bits)
-        planes = codes.astype(np.float32)
+        np.copyto(self._planes, codes)
         affine = np.hstack([forward, (-forward @ offset)[:, None]]).astype(np.float32)
-        picture: Picture = np.asarray(cv2.transform(planes, affine), np.float32)
+        picture: Picture = np.asarray(cv2.transform(self._planes, affine), np.float32)
         return np.clip(picture, 0, 1, out=picture)
 
     def frame(self, picture: Picture, pixel_format: str) -> VideoFrame:
@@ -118,15 +121,15 @@ class Converter:
             forward, offset, step = _matrix(self._shares, self._full(pixel_format), bits)
             backward = np.linalg.inv(forward)
             affine = np.hstack([backward, offset[:, None]]).astype(np.float32)
-            planes: Picture = np.asarray(cv2.transform(picture, affine), np.float32)
+            planes: Picture = np.asarray(cv2.transform(picture, affine, self._planes), np.float32)
             # rounded here, all but chroma that is yet to be averaged: FFmpeg would dither, or cut off
             small = (kind.components[1].width, kind.components[1].height) != (self.width, self.height)
             kept = planes[..., :1] if small else planes
             kept *= np.float32(1 / step)  # a power of two: exact
             np.rint(kept, out=kept)
             kept *= np.float32(step)
-            codes = np.clip(planes, 0, 65535, out=planes).astype(np.uint16)
-            made = av.VideoFrame.from_ndarray(codes, "yuv444p16le", channel_last=True)
+            np.copyto(self._codes, np.clip(planes, 0, 65535, out=planes), casting="unsafe")
+            made = av.VideoFrame.from_ndarray(self._codes, "yuv444p16le", channel_last=True)
             out = self._scaled_frame(made, pixel_format, FULL if pixel_format.startswith("yuvj") else 1)
             out.colorspace = self.colours.matrix
             out.color_range = self.colours.range
