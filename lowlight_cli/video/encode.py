@@ -27,10 +27,6 @@ __all__ = ["Encoder", "Packed", "Plan", "planned"]
 TURNS: Final = ("mp4", "mov", "3gp", "matroska", "webm")
 """Containers that say how a clip is to be turned; for others the pictures are."""
 
-_SAY_ASPECT: Final = ("libx264", "libx265", "mpeg4", "mpeg2video")
-"""Encoders that write a pixel's shape into the video itself; Matroska's own words for it are out of reach."""
-
-
 _PICTURES: Final = {"rgb24": "yuv420p", "rgba": "yuv420p", "rgb48le": "yuv420p10le", "rgba64le": "yuv420p10le"}
 """Pictures as clips: what every player shows, which RGB or colour at full size is not."""
 
@@ -73,6 +69,11 @@ class Plan:
     matrix: tuple[int, ...] | None
     container: str
     notes: tuple[str, ...] = ()
+
+    @property
+    def shaped(self) -> bool:
+        """Whether pixels are not square, and the container has to be told in a way of its own."""
+        return self.container in ("matroska", "webm") and self.aspect not in (None, 0, 1)
 
     def configure(self, to: Any) -> None:
         """Tell an encoder, or the stream that owns one, all of it."""
@@ -132,8 +133,6 @@ def planned(clip: Film, container: str, encoding: Encoding, *, wide: bool = Fals
         height, width, _ = labelled([("before", blank), ("after", blank)], 2).shape
         height, width = height + height % 2, width + width % 2
     pixels, more = _pixel_format(encoder, clip.pixel_format, width, height)
-    if aspect not in (None, 1) and container in ("matroska", "webm") and encoder not in _SAY_ASPECT:
-        more.append(f"its pixels are {aspect} wide, which {encoder} cannot say in {container}")
     colours = clip.colours
     if not av.VideoFormat(pixels, 16, 16).is_rgb and colours.matrix == 0:
         colours = replace(colours, matrix=UNSAID)

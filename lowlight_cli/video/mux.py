@@ -17,6 +17,7 @@ import av
 import av.error
 
 from lowlight_cli.errors import OutputError
+from lowlight_cli.video.aspect import PAIR, say_aspect
 from lowlight_cli.video.parts import Parts, explained
 from lowlight_cli.video.streams import read, zero
 
@@ -82,6 +83,8 @@ def assemble(
         with contextlib.ExitStack() as stack:
             clip = Original(stack.enter_context(read(source, str(source))), index, span) if source else None
             notes = _write(clip, parts, plan, part)
+        if plan.shaped and plan.aspect:
+            say_aspect(part, plan.width, plan.height, plan.aspect)
         descriptor = os.open(part, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -132,7 +135,7 @@ def _options(clip: Original | None, plan: Plan) -> dict[str, str]:
     if plan.container == "mpegts":
         return {"mpegts_copyts": "1"}
     if plan.container not in _MOV:
-        return {}
+        return {"write_crc32": "0"} if plan.shaped else {}  # sums would not hold for what is put in
     flags = "+faststart"
     if clip and set(clip.container.metadata) - _PLAIN:
         flags += "+use_metadata_tags"
@@ -151,7 +154,7 @@ def _laid_out(
     for stream in clip.container.streams if clip else ():
         if clip and stream.index == clip.index:
             video = _video(out, plan)
-            video.metadata.update({k: v for k, v in stream.metadata.items() if not _own(k)})
+            video.metadata.update({k: v for k, v in stream.metadata.items() if not _own(k) and k not in PAIR})
             video.disposition = stream.disposition
             continue
         if plan.container in _MOV and stream.type == "data" and stream.name == "bin_data":
@@ -179,6 +182,8 @@ def _video(out: OutputContainer, plan: Plan) -> Any:
     plan.configure(video)
     video.codec_context.options = dict(plan.options)
     video.time_base = plan.base
+    if plan.shaped:
+        video.metadata.update(PAIR)
     if plan.matrix:
         video.set_display_matrix(plan.matrix)
     return video
