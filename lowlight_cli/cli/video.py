@@ -73,6 +73,13 @@ def video(
             help="How firmly brightness is held while the scene's light stays as it is.",
         ),
     ] = "on",
+    deblock: Annotated[
+        bool,
+        typer.Option(
+            "--deblock", envvar="LOWLIGHT_DEBLOCK", show_envvar=False, rich_help_panel=VIDEO,
+            help="First even out what the codec left as blocks in the dark, which the network would make visible.",
+        ),
+    ] = False,
     start: Annotated[
         float | None,
         typer.Option(
@@ -193,6 +200,7 @@ def video(
     making = Making(
         span=Span(start or 0.0, end),
         temporal=temporal,
+        deblock=deblock,
         encoding=Encoding(codec, crf, preset, bitrate, hardware),
         compare=compare,
         resume=resume,

@@ -29,6 +29,7 @@ class Making:
     Attributes:
         span: which part of it.
         temporal: a mode of `temporal.MODES`.
+        deblock: even out the codec's blocks in the dark first.
         encoding: how the video is written.
         compare: write the frames beside their results, with labels.
         resume: go on with what an earlier run left.
@@ -38,6 +39,7 @@ class Making:
 
     span: Span = field(default_factory=Span)
     temporal: str = "on"
+    deblock: bool = False
     encoding: Encoding = field(default_factory=Encoding)
     compare: bool = False
     resume: bool = False

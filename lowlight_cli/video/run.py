@@ -19,6 +19,7 @@ from lowlight_cli.steady import Steady
 from lowlight_cli.video.addresses import Address
 from lowlight_cli.video.ahead import ahead
 from lowlight_cli.video.colour import upright
+from lowlight_cli.video.deblock import Deblock
 from lowlight_cli.video.encode import Encoder, Plan, planned
 from lowlight_cli.video.formats import CONTAINERS
 from lowlight_cli.video.making import Course, Lit, Made, Making, Tally
@@ -121,7 +122,12 @@ def prepared(enhancer: Enhancer, clip: Film, wish: Making) -> list[str]:
 
 
 def enhanced(
-    enhancer: Enhancer, clip: Film, frames: Iterator[Frame], smoothing: Smoothing, tally: Tally | None = None
+    enhancer: Enhancer,
+    clip: Film,
+    frames: Iterator[Frame],
+    smoothing: Smoothing,
+    tally: Tally | None = None,
+    deblock: Deblock | None = None,
 ) -> Iterator[Lit]:
     """The frames with their results, in order."""
     look, alone, shots = enhancer.settings.look, False, -1
@@ -140,7 +146,8 @@ def enhanced(
     for frame in frames:
         with tally.timed("run") if tally else contextlib.nullcontext():
             if before is None or frame.picture is not before.frame.picture:
-                lit = smoothing.frame(frame.picture, float(frame.pts * clip.base), enhance)
+                picture = deblock.frame(frame.picture) if deblock else frame.picture
+                lit = smoothing.frame(picture, float(frame.pts * clip.base), enhance)
             else:
                 lit = before.picture
         before = Lit(frame, lit, smoothing.state())
@@ -170,7 +177,7 @@ def results(
         resumed: how many frames are done already.
     """
     frames = ahead(_read(clip, after, tally), WAITING)
-    lit = ahead(enhanced(enhancer, clip, frames, smoothing, tally), WAITING)
+    lit = ahead(enhanced(enhancer, clip, frames, smoothing, tally, Deblock() if wish.deblock else None), WAITING)
     with contextlib.closing(lit):
         for done, each in enumerate(lit, resumed + 1):
             yield each
@@ -195,7 +202,7 @@ def identity(enhancer: Enhancer, source: Source, wish: Making) -> dict[str, Any]
         "source": _stamped(source),
         "weights": resolved.sha256,
         "look": repr([settings.model, settings.look, settings.self_ensemble]),
-        "making": repr([wish.span, wish.temporal, wish.compare, wish.rate]),
+        "making": repr([wish.span, wish.temporal, wish.deblock, wish.compare, wish.rate]),
     }
 
 
