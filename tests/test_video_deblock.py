@@ -80,10 +80,12 @@ def test_a_cut_leaves_nothing_behind() -> None:
 
 
 def test_as_an_option(folder: Path, lowlight: Lowlight, coded: list[Picture]) -> None:
-    """The result has less of the steps between blocks."""
+    """Blocks come and go from frame to frame: in the result they do so by less."""
     for words, name in (((), "plain.mkv"), (("--deblock",), "even.mkv")):
         ran = lowlight("video", "night.mkv", "-o", name, "--precision", "fp32", "--codec", "ffv1", *words)
         assert ran.code == 0, ran.err
-    rough = [np.abs(np.diff(np.stack(kit.shown(Path(name))).astype(float), axis=2)).mean()
-             for name in ("plain.mkv", "even.mkv")]  # fmt: skip
-    assert rough[1] < 0.85 * rough[0], rough
+    change = [
+        np.abs(np.diff(np.stack(kit.shown(Path(name))).astype(float), axis=0)).mean()
+        for name in ("plain.mkv", "even.mkv")
+    ]
+    assert change[1] < 0.6 * change[0], change
