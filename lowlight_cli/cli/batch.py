@@ -132,7 +132,7 @@ def batch(
     if watch and (dry_run or exist is options.ExistChoice.number):
         raise UsageError(f"--watch and --{'dry-run' if dry_run else 'exist number'} exclude each other")
     if watch and ray:
-        raise UsageError("--watch and --ray exclude each other")
+        raise UsageError("--watch works on this machine alone: leave out --ray, or run --ray --resume again later")
     root = output_folder(folder, output)
     search = chosen(include or (), exclude or ())
     saving = Saving(
