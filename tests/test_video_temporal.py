@@ -205,7 +205,7 @@ def test_bench_measures_clips(folder: Path, lowlight: Callable[..., Ran], dgaf_w
     assert ran.code == 0, ran.err
     rows = [line.split("\t") for line in ran.out.splitlines() if not line.startswith("#")]
     assert rows[0] == ["clip", "method", "jitter", "warped error", "luma", "s"]
-    assert [row[1].rsplit(" ", 1)[-1] for row in rows[1:]] == ["input", "off", "on", "strong"]
+    assert [row[1].rsplit(" ", 1)[-1] for row in rows[1:]] == ["input", "off", "on", "strong", "deblock"]
     off, on = (float(row[2]) for row in rows[2:4])
     assert on < off / 2
     assert lowlight("bench", "--clip", clip, "--verify").code == 2

@@ -252,7 +252,7 @@ def _clips(
     ]  # fmt: skip
     rows = []
     for path in paths:
-        with report.progress(path.name, frames * (1 + 3 * len(ready))) as advance:
+        with report.progress(path.name, frames * (1 + 4 * len(ready))) as advance:
             rows += clips.measure_clip(path, ready, frames, advance)
     _table(clips.table(rows))
     for name, meaning in clips.DEFINITIONS.items():
