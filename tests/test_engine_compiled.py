@@ -1,4 +1,4 @@
-"""What a runtime made of a graph is kept for this machine: the same picture sooner, and never one from a damaged file."""
+"""What a runtime made of a graph is kept for this machine: the same picture sooner, never one from a damaged file."""
 
 from __future__ import annotations
 
@@ -39,8 +39,7 @@ def test_the_second_load_takes_what_the_first_left(weights: Resolved) -> None:
     kept.write_bytes(data)
     mended = engines.load("dgaf", weights, engine="openvino", precision="fp32").run(picture)
     assert np.abs(mended - first).max() * 255 < 0.01
-    assert [path.name for path in blobs()] == [kept.name]
-    assert blobs()[0].read_bytes() != bytes(data)
+    assert len(blobs()) == 1 and blobs()[0].read_bytes() != bytes(data)
 
 
 def test_another_graph_or_machine_is_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
