@@ -181,7 +181,7 @@ def _video(out: OutputContainer, plan: Plan) -> Any:
     video: Any = out.add_stream(plan.name, rate=plan.rate)
     plan.configure(video)
     video.codec_context.options = dict(plan.options)
-    video.time_base = plan.base
+    video.time_base = video.codec_context.time_base = plan.base  # an MPEG-4 header states its clock
     if plan.shaped:
         video.metadata.update(PAIR)
     if plan.matrix:
