@@ -36,7 +36,7 @@ __all__ = [
     "stated",
 ]
 
-SCHEMA: Final = "lowlight-bench-1"
+SCHEMA: Final = "lowlight-bench-2"
 """Of the JSON; it changes when a field changes its meaning or goes away."""
 
 PROTOCOL: Final = "lowlight bench: full resolution, 8 bits"
@@ -125,34 +125,42 @@ def checked(result: Result) -> list[str]:
     return lines
 
 
-def as_markdown(result: Result) -> str:
-    """Table, notes and published figures, ready for a README."""
-    parts = [_markdown_table(measured(result)), *(f"- {line}" for line in notes(result)), ""]
-    if told := stated(result):
-        parts += [f"{REMARK}", "", _markdown_table(told)]
+def as_markdown(results: Sequence[Result]) -> str:
+    """Table, notes and published figures of each set, ready for a README; a heading each where there are several."""
+    parts = list[str]()
+    for result in results:
+        if len(results) > 1:
+            parts += [f"## {result.dataset.title}", ""]
+        parts += [_markdown_table(measured(result)), *(f"- {line}" for line in notes(result)), ""]
+        if told := stated(result):
+            parts += [f"{REMARK}", "", _markdown_table(told)]
     return "\n".join(parts).rstrip() + "\n"
 
 
-def as_json(result: Result) -> str:
-    """Everything, picture by picture, nothing rounded."""
+def as_json(results: Sequence[Result]) -> str:
+    """Everything, set by set and picture by picture, nothing rounded."""
     document = {
         "schema": SCHEMA,
-        "dataset": {
-            "name": result.dataset.name,
-            "title": result.dataset.title,
-            "pairs": len(result.dataset.pairs),
-            "limited": result.dataset.limited,
-            "paired": result.dataset.paired,
-            "pixels_sha256": result.pixels,
-            "notes": result.dataset.notes,
-        },
-        "definitions": result.definitions,
-        "missing": result.missing,
         "environment": environment(),
-        "rows": [_row(result, row, interval) for row, interval in compared(result)],
+        "sets": [_set(result) for result in results],
         "published": [{"mark": MARK, **figure.model_dump()} for figure in published()],
     }
     return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _set(result: Result) -> dict[str, Any]:
+    return {
+        "name": result.dataset.name,
+        "title": result.dataset.title,
+        "pictures": len(result.dataset.pairs),
+        "limited": result.dataset.limited,
+        "paired": result.dataset.paired,
+        "pixels_sha256": result.pixels,
+        "notes": [*checked(result), *result.dataset.notes],
+        "definitions": result.definitions,
+        "missing": result.missing,
+        "rows": [_row(result, row, interval) for row, interval in compared(result)],
+    }
 
 
 def as_toml(row: Row, dataset: DataSet) -> str:
