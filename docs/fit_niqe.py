@@ -9,6 +9,7 @@ What is stored are 36 means and their covariances, nothing of a picture. The res
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import cv2
@@ -28,7 +29,7 @@ def main() -> None:
     pictures = [cv2.resize(read(path).pixels, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for path in files]
     model = niqe.fit(pictures)
     np.savez_compressed(given.output, mean=model.mean, covariance=model.covariance)
-    print(f"{len(files)} pictures: {given.output}, {given.output.stat().st_size} bytes")
+    sys.stdout.write(f"{len(files)} pictures: {given.output}, {given.output.stat().st_size} bytes\n")
 
 
 if __name__ == "__main__":

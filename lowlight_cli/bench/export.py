@@ -20,7 +20,7 @@ SPECIAL: Final = {
 
 
 def as_csv(results: Sequence[Result]) -> str:
-    """A line a set, method and picture, nothing rounded: set, method, kind, picture, seconds, the metrics by their keys."""
+    """A line a set, method and picture, nothing rounded; the metrics by their keys, empty where a set has it not."""
     held = io.StringIO()
     keys = list(dict.fromkeys(metric.key for result in results for metric in result.metrics))
     written = csv.DictWriter(held, ["set", "method", "kind", "picture", *keys, "seconds"], "", lineterminator="\n")

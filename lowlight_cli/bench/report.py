@@ -42,6 +42,9 @@ SCHEMA: Final = "lowlight-bench-2"
 PROTOCOL: Final = "lowlight bench: full resolution, 8 bits"
 """How figures in weights.toml were measured."""
 
+FIGURES: Final = ("psnr", "psnr_gt_mean", "ssim", "luma", "niqe", "niqe_own")
+"""What weights.toml has of those that were measured."""
+
 REMARK: Final = f"What the papers state, {MARK}, each on its own split: none of it compares with the rows above."
 
 FEW: Final = 10
@@ -165,7 +168,8 @@ def _set(result: Result) -> dict[str, Any]:
 
 def as_toml(row: Row, dataset: DataSet) -> str:
     """A row as an item of `metrics` in weights.toml, which `--verify` finds again."""
-    levels = ", ".join(f"{key} = {row.mean(key):.{METRICS[key].digits}f}" for key in ("psnr", "psnr_gt_mean", "ssim"))
+    measured = row.scores[0].values
+    levels = ", ".join(f"{key} = {row.mean(key):.{METRICS[key].digits}f}" for key in FIGURES if key in measured)
     return f'{{ protocol = "{PROTOCOL}", dataset = "{dataset.name}", {levels} }}'
 
 

@@ -1,7 +1,7 @@
 """Feature similarity: where two pictures have the same features, by phase congruency and gradients of luminance.
 
-Zhang, Zhang, Mou, Zhang: FSIM, a feature similarity index for image quality assessment, TIP 2011, with the numbers of its
-authors' FeatureSIM.m. Phase congruency: Kovesi 1999, log-Gabor filters at four scales and four orientations.
+Zhang, Zhang, Mou, Zhang: FSIM, a feature similarity index for image quality assessment, TIP 2011, with the numbers of
+its authors' FeatureSIM.m. Phase congruency: Kovesi 1999, log-Gabor filters at four scales and four orientations.
 """
 
 from __future__ import annotations
@@ -72,9 +72,7 @@ def _similarity(a: Planes, b: Planes, constant: float) -> Planes:
 def _gradient(plane: Planes) -> Planes:
     """Magnitude by Scharr's filters, nothing beyond the border."""
     kernel = np.array([[3, 0, -3], [10, 0, -10], [3, 0, -3]]) / 16
-    across, down = (
-        cv2.filter2D(plane, -1, each, borderType=cv2.BORDER_CONSTANT) for each in (kernel, kernel.T.copy())
-    )
+    across, down = (cv2.filter2D(plane, -1, each, borderType=cv2.BORDER_CONSTANT) for each in (kernel, kernel.T.copy()))
     return np.hypot(across, down)
 
 

@@ -47,7 +47,8 @@ def features(x: NDArray[np.floating], sharpest: float = 0.0) -> Plane:
             sharpness = _blocks(deviation, side).mean((1, 2))
             luma = _halved(_halved(luma).T).T
     found = np.concatenate(scales, 1)
-    return found[np.isfinite(found).all(1) & (sharpness >= sharpest * sharpness.max())]
+    kept = np.isfinite(found).all(1) & (sharpness >= sharpest * sharpness.max())
+    return np.asarray(found[kept], np.float64)
 
 
 def _normalised(plane: Plane) -> tuple[Plane, Plane]:

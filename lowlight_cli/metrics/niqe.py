@@ -1,7 +1,7 @@
 """NIQE: how far a picture's statistics are from those of good photographs, without a reference. Less is better.
 
-Mittal, Soundararajan, Bovik: Making a completely blind image quality analyzer, SPL 2013. What good photographs are like is
-36 means and their covariances. Two such models: the authors', as the package basicsr carries it, for figures to be held
+Mittal, Soundararajan, Bovik: Making a completely blind image quality analyzer, SPL 2013. What good photographs are like
+is 36 means and their covariances. Two such models: the authors', as the package basicsr carries it, for figures to be held
 against published ones; and our own, of docs/fit_niqe.py, which is always there and compares with nothing but itself.
 """
 

@@ -120,8 +120,8 @@ METRICS: Final[dict[str, Metric]] = {
         Metric(
             "fsim",
             "FSIM",
-            "Zhang et al. 2011, of the luminance of YIQ, with the numbers of FeatureSIM.m; pictures are averaged down to "
-            "about 256 pixels on their shorter side first, as there",
+            "Zhang et al. 2011, of the luminance of YIQ, with the numbers of FeatureSIM.m; pictures are averaged down "
+            "to about 256 pixels on their shorter side first, as there",
             fsim,
             4,
         ),
@@ -219,9 +219,8 @@ METRICS: Final[dict[str, Metric]] = {
 PLAIN: Final = ("psnr", "psnr_gt_mean", "ssim", "luma", "whitened", "colour_shift")
 """What is always measured, and what weights.toml has."""
 
-def chosen(
-    names: Sequence[str], paired: bool, offline: bool = False
-) -> tuple[tuple[Metric, ...], tuple[str, ...]]:
+
+def chosen(names: Sequence[str], paired: bool, offline: bool = False) -> tuple[tuple[Metric, ...], tuple[str, ...]]:
     """The metrics to measure, in the table's order, and a line for each that was asked for and is not available.
 
     Args:
