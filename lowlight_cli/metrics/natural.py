@@ -1,4 +1,4 @@
-"""Statistics of natural pictures, on which NIQE rests: normalised contrast, and the shape of its distribution."""
+"""Statistics of natural pictures, on which NIQE and BRISQUE rest: contrast, normalised, and how it is distributed."""
 
 from __future__ import annotations
 
@@ -10,104 +10,72 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BLOCK", "features"]
+__all__ = ["asymmetric", "halved", "mean_shift", "normalised", "spread", "symmetric"]
 
 Plane = NDArray[np.float64]
 
-BLOCK: Final = 96
-"""Side of the blocks that are looked at, in pixels of the finer scale."""
-SHIFTS: Final = ((0, 1), (1, 0), (1, 1), (1, -1))
-LUMA: Final = np.array([65.481, 128.553, 24.966])
 HALVING: Final = np.array([-3, -9, 29, 111, 111, 29, -9, -3]) / 256
 """Matlab's imresize to half the size: the bicubic kernel, twice as wide."""
 
 
-def features(x: NDArray[np.floating], sharpest: float = 0.0) -> Plane:
-    """36 numbers a row for each block of (H, W, 3) in [0, 1]; blocks that are flat have none.
+def normalised(plane: Plane, border: int) -> tuple[Plane, Plane]:
+    """What is left of (H, W) in 0 to 255 where local mean and deviation are taken out, and that deviation.
 
     Args:
-        x: sRGB-encoded; what fills no block at the right and bottom is left out.
-        sharpest: leave out blocks less sharp than this share of the sharpest.
-
-    Example:
-        >>> features(np.random.default_rng(0).random((200, 300, 3))).shape
-        (6, 36)
+        plane: grey levels.
+        border: what OpenCV is to take for what lies beyond.
     """
-    luma = np.rint(16 + x.astype(np.float64) @ LUMA)
-    rows, columns = (side // BLOCK for side in luma.shape)
-    if not rows * columns:
-        return np.empty((0, 36))
-    luma = luma[: rows * BLOCK, : columns * BLOCK]
-    scales = []
-    for side in (BLOCK, BLOCK // 2):
-        normal, deviation = _normalised(luma)
-        blocks = _blocks(normal, side)
-        scales.append(np.array([_block(block) for block in blocks]))
-        if side == BLOCK:
-            sharpness = _blocks(deviation, side).mean((1, 2))
-            luma = _halved(_halved(luma).T).T
-    found = np.concatenate(scales, 1)
-    kept = np.isfinite(found).all(1) & (sharpness >= sharpest * sharpness.max())
-    return np.asarray(found[kept], np.float64)
-
-
-def _normalised(plane: Plane) -> tuple[Plane, Plane]:
-    """Contrast that is left where local mean and deviation are taken out, and that deviation."""
 
     def blur(values: Plane) -> Plane:
-        return np.asarray(cv2.GaussianBlur(values, (7, 7), 7 / 6, borderType=cv2.BORDER_REPLICATE), np.float64)
+        return np.asarray(cv2.GaussianBlur(values, (7, 7), 7 / 6, borderType=border), np.float64)
 
     mean = blur(plane)
     deviation = np.sqrt(np.abs(blur(plane**2) - mean**2))
     return (plane - mean) / (deviation + 1), deviation
 
 
-def _blocks(plane: Plane, side: int) -> Plane:
-    """(blocks, side, side)."""
-    height, width = plane.shape
-    return plane.reshape(height // side, side, width // side, side).swapaxes(1, 2).reshape(-1, side, side)
+def halved(plane: Plane) -> Plane:
+    """(H, W) at half its size, rounded up, as Matlab's imresize makes it."""
+    for _ in range(2):
+        padded = np.pad(plane, ((3, 4), (0, 0)), "symmetric")
+        count = (plane.shape[0] + 1) // 2
+        plane = np.asarray(sum(w * padded[n : n + 2 * count : 2] for n, w in enumerate(HALVING)), np.float64).T
+    return plane
 
 
-def _block(block: Plane) -> list[float]:
-    """Of a block, and of its products with its neighbours in four directions."""
-    alpha, left, right = _shape(block)
-    found = [alpha, (left + right) / 2]
-    for shift in SHIFTS:
-        alpha, left, right = _shape(block * np.roll(block, shift, (0, 1)))
-        mean = (right - left) * math.gamma(2 / alpha) / math.gamma(1 / alpha)
-        found += [alpha, mean, left, right]
-    return found
+def symmetric(values: Plane) -> tuple[float, float]:
+    """A generalised Gaussian by its moments: exponent and variance."""
+    square = float((values**2).mean())
+    alphas, moments = _exponents()
+    return float(alphas[np.argmin(np.abs(1 / moments - square / float(np.abs(values).mean()) ** 2))]), square
 
 
-def _shape(values: Plane) -> tuple[float, float, float]:
-    """An asymmetric generalised Gaussian by its moments: exponent, and scale to the left and to the right."""
-    left, right = (float(np.sqrt((part**2).mean())) if part.size else math.nan for part in _sides(values))
+def asymmetric(values: Plane) -> tuple[float, float, float]:
+    """An asymmetric one: exponent, and deviations to the left and to the right; no numbers where a side is empty."""
+    sides = values[values < 0], values[values > 0]
+    left, right = (math.sqrt((side**2).mean()) if side.size else 0.0 for side in sides)
     if not left or not right:
         return 1.0, math.nan, math.nan
     ratio = left / right
     wanted = float(np.abs(values).mean()) ** 2 / float((values**2).mean())
     wanted *= (ratio**3 + 1) * (ratio + 1) / (ratio**2 + 1) ** 2
-    alphas, moments, scales = _exponents()
-    if math.isnan(wanted):
-        return 1.0, math.nan, math.nan
-    nearest = int(np.argmin((moments - wanted) ** 2))
-    return float(alphas[nearest]), left * float(scales[nearest]), right * float(scales[nearest])
+    alphas, moments = _exponents()
+    return float(alphas[np.argmin((moments - wanted) ** 2)]), left, right
 
 
-def _sides(values: Plane) -> tuple[Plane, Plane]:
-    return values[values < 0], values[values > 0]
+def spread(alpha: float) -> float:
+    """The scale of a generalised Gaussian of exponent `alpha` and deviation 1."""
+    return math.sqrt(math.gamma(1 / alpha) / math.gamma(3 / alpha))
+
+
+def mean_shift(alpha: float) -> float:
+    """How far the mean of an asymmetric one lies from its mode, for sides whose scales differ by 1."""
+    return math.gamma(2 / alpha) / math.gamma(1 / alpha)
 
 
 @functools.cache
-def _exponents() -> tuple[Plane, Plane, Plane]:
-    """Exponents that are tried, the moment's ratio that each has, and the scale of unit deviation."""
+def _exponents() -> tuple[Plane, Plane]:
+    """Exponents that are tried, and the ratio of the squared mean of amounts to the mean of squares that each has."""
     alphas = np.arange(0.2, 10.001, 0.001)
     one, two, three = (np.array([math.gamma(order / alpha) for alpha in alphas]) for order in (1, 2, 3))
-    return alphas, two**2 / (one * three), np.sqrt(one / three)
-
-
-def _halved(plane: Plane) -> Plane:
-    """Half as many rows."""
-    padded = np.pad(plane, ((3, 3), (0, 0)), "symmetric")
-    count = plane.shape[0] // 2
-    return np.asarray(sum(w * padded[n : n + 2 * count : 2] for n, w in enumerate(HALVING)), np.float64)
+    return alphas, two**2 / (one * three)

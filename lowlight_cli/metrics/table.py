@@ -204,13 +204,13 @@ METRICS: Final[dict[str, Metric]] = {
         Metric(
             "brisque",
             "BRISQUE",
-            "Mittal et al. 2012, as the package brisque computes it, with the model that it carries, learnt from "
-            "opinions on photographs that were compressed, blurred or made noisy",
+            "Mittal et al. 2012, with the authors' model as the package brisque carries it, learnt from opinions on "
+            "photographs that were compressed, blurred or made noisy",
             lambda x, _: brisque.brisque(x),
             2,
             False,
             False,
-            lambda _: "" if brisque.here() else brisque.HINT,
+            lambda _: "" if brisque.published_model() else brisque.HINT,
         ),
     )
 }
