@@ -67,8 +67,8 @@ def test_everything_that_ships(run: Run, tmp_path: Path) -> None:
     assert rows[0][2:5] == ["PSNR", "GT-mean PSNR*", "SSIM"]
     assert {"dgaf.tiny", "input", "LIME-like", "CLAHE (L)"} <= {row[0] for row in rows}
     assert f"# {sets.OVERLAP}" in out
-    document = json.loads(Path("all.json").read_text())
-    assert document["dataset"]["pairs"] == 3 and [p["stem"] for p in document["rows"][0]["pictures"]] == [
+    (document,) = json.loads(Path("all.json").read_text())["sets"]
+    assert document["pictures"] == 3 and [p["stem"] for p in document["rows"][0]["pictures"]] == [
         "1",
         "22",
         "111",
@@ -95,7 +95,7 @@ def test_verify(run: Run, tmp_path: Path) -> None:
     code, _, err = run("--verify")
     assert code == 2 and "nothing to verify" in err
     run("--json", "first.json", "-q")
-    measured = next(row for row in json.loads(Path("first.json").read_text())["rows"] if row["network"])
+    measured = next(row for row in json.loads(Path("first.json").read_text())["sets"][0]["rows"] if row["network"])
     table = tmp_path / "package" / "weights.toml"
     block = table.read_text()
     for error, wanted in ((0.03, 0), (0.07, 1)):
@@ -106,7 +106,7 @@ def test_verify(run: Run, tmp_path: Path) -> None:
         catalog.read.cache_clear()
         code, _, err = run("--verify")
         assert code == wanted
-        assert ("1 of 2 figures in weights.toml differ here: dgaf.tiny psnr" in err) == bool(wanted)
+        assert ("1 of 2 figures in weights.toml differ here: dgaf.tiny on lol psnr" in err) == bool(wanted)
         assert "ssim" in err and "holds" in err
 
 

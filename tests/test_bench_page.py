@@ -51,7 +51,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[run.Result, page.Gal
 
 @pytest.fixture(scope="module")
 def text(made: tuple[run.Result, page.Gallery]) -> str:
-    return page.as_html(*made)
+    return page.as_html([made[0]], [made[1]])
 
 
 class Parts(HTMLParser):
@@ -82,7 +82,7 @@ def test_names_cannot_break_out(text: str) -> None:
 def test_the_data_are_those_of_the_result(text: str, made: tuple[run.Result, page.Gallery]) -> None:
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
     assert found
-    data = json.loads(found[1])
+    (data,) = json.loads(found[1])
     result = made[0]
     assert data["values"]["psnr"]["bad"] == next(r for r in result.rows if r.method.name == "bad").values("psnr")
     assert [method["name"] for method in data["methods"]] == [row.method.name for row in result.rows]
@@ -185,7 +185,7 @@ def test_light_and_dark(tmp_path: Path, text: str, scheme: str, dark: bool) -> N
 
 def test_csv(made: tuple[run.Result, page.Gallery]) -> None:
     result = made[0]
-    rows = list(csv.DictReader(io.StringIO(export.as_csv(result))))
+    rows = list(csv.DictReader(io.StringIO(export.as_csv([result]))))
     assert len(rows) == 4 * len(result.rows)
     mean = np.mean([float(row["psnr"]) for row in rows if row["method"] == "bad"])
     assert mean == pytest.approx(next(row.mean("psnr") for row in result.rows if row.method.name == "bad"))
@@ -193,7 +193,7 @@ def test_csv(made: tuple[run.Result, page.Gallery]) -> None:
 
 
 def test_latex(made: tuple[run.Result, page.Gallery]) -> None:
-    lines = export.as_latex(made[0]).splitlines()
+    lines = export.as_latex([made[0]]).splitlines()
     body = lines[lines.index("\\midrule") + 1 : lines.index("\\bottomrule")]
     assert len(body) == len(made[0].rows) and {line.count("&") for line in body} == {6}
     assert all(line.endswith(r"\\") for line in body)
