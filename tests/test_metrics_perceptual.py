@@ -1,4 +1,4 @@
-"""FSIM, NIQE, BRISQUE and LPIPS against other people's code: its numbers on a fixed picture, and itself where it is here."""
+"""FSIM, NIQE, BRISQUE and LPIPS against other people's code: what it gives on a fixed picture, and itself if here."""
 
 from __future__ import annotations
 

@@ -11,12 +11,16 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import lowlight_cli
 from lowlight_cli.errors import InputError, OutputError
 from lowlight_cli.metrics.table import Metric
 
 __all__ = ["Journal", "key"]
+
+FIRST: Final = '{"key": '
+"""What each line begins with."""
 
 
 class Journal:
@@ -33,14 +37,14 @@ class Journal:
             text = path.read_text("utf-8") if path.exists() else ""
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path} cannot be read as what a bench left: {error}; name another file") from error
+        if text and not text.startswith(FIRST):
+            raise InputError(f"{path} is not what a bench left; name another file")
         for line in text.splitlines():
             try:
                 made = json.loads(line)
                 self._add(made["key"], made["values"], made["seconds"])
             except (ValueError, KeyError, TypeError):
                 continue  # cut off where the run was: measured again
-        if text.strip() and not self._known:
-            raise InputError(f"{path} is not what a bench left; name another file")
         self._end = "" if text.endswith("\n") or not text else "\n"
 
     def find(self, key: str, metrics: Sequence[Metric]) -> tuple[dict[str, float], float | None] | None:
