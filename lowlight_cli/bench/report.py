@@ -31,6 +31,7 @@ __all__ = [
     "checked",
     "compared",
     "environment",
+    "means",
     "measured",
     "notes",
     "stated",
@@ -166,11 +167,10 @@ def _set(result: Result) -> dict[str, Any]:
     }
 
 
-def as_toml(row: Row, dataset: DataSet) -> str:
-    """A row as an item of `metrics` in weights.toml, which `--verify` finds again."""
-    measured = row.scores[0].values
-    levels = ", ".join(f"{key} = {row.mean(key):.{METRICS[key].digits}f}" for key in FIGURES if key in measured)
-    return f'{{ protocol = "{PROTOCOL}", dataset = "{dataset.name}", {levels} }}'
+def as_toml(dataset: str, means: Mapping[str, float | None]) -> str:
+    """An item of `metrics` in weights.toml, which `--verify` finds again; of `means`, by metric, what it has."""
+    levels = [f"{key} = {mean:.{METRICS[key].digits}f}" for key in FIGURES if (mean := means.get(key)) is not None]
+    return f'{{ protocol = "{PROTOCOL}", dataset = "{dataset}", {", ".join(levels)} }}'
 
 
 def environment() -> dict[str, Any]:
@@ -188,6 +188,11 @@ def environment() -> dict[str, Any]:
         found["threads"] = torch.get_num_threads()
         found["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return found
+
+
+def means(row: Row) -> dict[str, float | None]:
+    """Of every metric of a row; None where it is no number."""
+    return _finite({key: row.mean(key) for key in row.scores[0].values})
 
 
 def compared(result: Result) -> list[tuple[Row, Interval | None]]:
@@ -211,7 +216,7 @@ def _row(result: Result, row: Row, interval: Interval | None) -> dict[str, Any]:
     return {
         "method": row.method.name,
         "kind": row.method.kind,
-        **_finite({metric.key: row.mean(metric.key) for metric in result.metrics}),
+        **means(row),
         "seconds": row.seconds,
         "best": result.ranked and row is result.rows[0],
         "against_best": None if interval is None else {**asdict(interval), "tie": interval.tie},

@@ -190,7 +190,8 @@ def _show(result: Result, titled: bool) -> None:
         _table(told)
     for row in result.rows:
         if row.method.loaded:
-            report.detail(f"{row.method.name} for weights.toml: {tables.as_toml(row, result.dataset)}")
+            item = tables.as_toml(result.dataset.name, tables.means(row))
+            report.detail(f"{row.method.name} for weights.toml: {item}")
 
 
 def _size(text: str) -> tuple[int, int]:
