@@ -4,7 +4,7 @@
     python docs/make_figures.py figures.json
     python docs/make_cards.py --text
 
-Several files of figures can be given; of a set that is in more than one, the last counts. Checkpoints that were not
+Several files of figures can be given; of a row that is in more than one, the last counts. Checkpoints that were not
 measured keep what weights.toml has of them; the tables between the marks `<!-- figures -->` are made anew.
 """
 
@@ -52,7 +52,7 @@ def read(paths: Sequence[Path]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The sets by name, and what papers state.
 
     Raises:
-        SystemExit: a file is none of figures, or a set of it was not measured whole.
+        SystemExit: a file is none of figures, a set of it was not measured whole, or has other pictures in another.
     """
     sets: dict[str, Any] = {}
     stated: list[dict[str, Any]] = []
@@ -64,7 +64,11 @@ def read(paths: Sequence[Path]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         for each in document["sets"]:
             if each["limited"]:
                 raise SystemExit(f"{path}: {each['title']} was measured with --limit; measure all of it")
-            sets[each["name"]] = {**each, "rows": {row["method"]: row for row in each["rows"]}}
+            rows = {row["method"]: row for row in each["rows"]}
+            before = sets.get(each["name"], {**each, "rows": {}})
+            if before["pixels_sha256"] != each["pixels_sha256"]:
+                raise SystemExit(f"{path}: {each['title']} has other pictures here than in the file before")
+            sets[each["name"]] = {**each, "rows": before["rows"] | rows}
     return sets, stated
 
 
