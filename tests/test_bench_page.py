@@ -169,6 +169,39 @@ def test_in_a_browser(tmp_path: Path, text: str, made: tuple[run.Result, page.Ga
     assert set(out["sizes"]) == {"data:image/jpeg;base64"}
 
 
+SETS = """{
+const out = {};
+const seen = () => [[...$("metric").options].map(o => o.text), document.querySelectorAll("#pictures h3").length,
+  $("every").tBodies[0].rows.length, document.querySelectorAll("#scatter circle").length];
+out.sections = [...document.querySelectorAll("section h2")].map(h => h.textContent);
+out.choice = [...$("set").options].map(o => o.text); out.hidden = $("set").parentElement.hidden;
+out.first = seen(); $("set").value = "1"; $("set").dispatchEvent(new Event("change")); out.second = seen();
+out.wide = Math.abs(document.querySelector("#pictures .slide").offsetWidth
+  - document.querySelector("#pictures .look").offsetWidth);
+document.body.textContent = JSON.stringify(out);
+}"""
+
+
+@browser
+def test_another_set_in_a_browser(tmp_path: Path, made: tuple[run.Result, page.Gallery]) -> None:
+    """A section each; charts, tables and pictures are those of the set that is chosen."""
+    for stem in ("x", "y"):
+        Image.new("RGB", (240, 30), (9, 8, 7)).save(tmp_path / f"{stem}.png")
+    dark = sets.find(str(tmp_path), tmp_path)
+    methods_ = [methods.Method("good", "network", lambda _, low: low * 3), *methods.baselines()]
+    gallery = page.Gallery(methods_)
+    result = run.measure(dark, methods_, on_picture=gallery)
+    text = page.as_html([made[0], result], [made[1], gallery])
+    dom = in_chromium(tmp_path, text, "--dump-dom", script=SETS)
+    found = re.search(r"<body>(\{.*\})\s*</body>", dom, re.DOTALL)
+    assert found, dom[:2000]
+    out = json.loads(html.unescape(found[1]))
+    assert out["sections"] == out["choice"] == [made[0].dataset.title, dark.title] and not out["hidden"]
+    assert out["first"] == [["PSNR", "GT-mean PSNR*", "SSIM"], 4, 4, 4]
+    assert out["second"] == [["luma", "whitened", "colour shift"], 2, 2, 2]
+    assert out["wide"] <= 1  # the slider is as wide as what it slides over
+
+
 @browser
 @pytest.mark.parametrize(("scheme", "dark"), [("1", False), ("0", True)])
 def test_light_and_dark(tmp_path: Path, text: str, scheme: str, dark: bool) -> None:
