@@ -250,6 +250,14 @@ def test_photo(enhancer: Enhancer, photo: Path) -> None:
     assert read(Path("lit.jpg")).pixels.mean() > source.pixels.mean()
 
 
+def test_paths_may_be_text(tmp_path: Path, photo: Path) -> None:
+    lowlight_cli.write(str(tmp_path / "copy.png"), lowlight_cli.read(str(photo)))
+    again = lowlight_cli.read(str(tmp_path / "copy.png"))
+    assert np.array_equal(again.pixels, lowlight_cli.read(photo).pixels)
+    with pytest.raises(LowlightError, match="no such file"):
+        lowlight_cli.read(str(tmp_path / "gone.png"))
+
+
 @pytest.mark.usefixtures("default_weights")
 def test_function_keeps_its_enhancer(monkeypatch: pytest.MonkeyPatch) -> None:
     from lowlight_cli import engines

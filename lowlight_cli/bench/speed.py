@@ -47,6 +47,7 @@ DEFINITIONS: Final = {
     "GMAC/s": "multiply-adds of the convolutions, by the network's budget, a second; twice that is FLOP/s",
     "of peak": f"of what torch reaches here on one convolution of 3x3, {CHANNELS} to {CHANNELS} channels, in the same "
     "precision",
+    "GPU ms": "likewise, of a GPU with the picture lying there; GMAC/s and its share of the peak are then by this time",
     "MB": "the most that the process held during one picture, above what it held before",
 }
 """What the columns mean."""
@@ -65,6 +66,7 @@ class Row:
         seconds: of each picture.
         gmacs: multiply-adds of one picture, in 1e9.
         bytes: peak of main memory; None where the system does not tell.
+        on_gpu: seconds, median, with the picture lying there; None elsewhere.
     """
 
     name: str
@@ -75,6 +77,12 @@ class Row:
     seconds: tuple[float, ...]
     gmacs: float
     bytes: int | None
+    on_gpu: float | None = None
+
+    @property
+    def rate(self) -> float:
+        """Multiply-adds a second, in 1e9."""
+        return self.gmacs / (self.on_gpu or self.median)
 
     @property
     def median(self) -> float:
@@ -168,10 +176,9 @@ def measure(
                 each.run(picture)
                 kept.append(time.perf_counter() - start)
         work = descriptor(choice.network).gmacs * size[0] * size[1] / BUDGET
-        rows += [
-            Row(name, each.name, each.provider, each.device, each.precision, tuple(kept), work, _peak(each, picture))
-            for each, kept in zip(loaded, seconds, strict=True)
-        ]
+        for each, kept in zip(loaded, seconds, strict=True):
+            place = each.name, each.provider, each.device, each.precision
+            rows.append(Row(name, *place, tuple(kept), work, _peak(each, picture), _on_gpu(each, picture, runs)))
         if on_done:
             on_done(1)
     kinds = dict.fromkeys(row.precision for row in rows)
@@ -185,17 +192,17 @@ def table(speed: Speed) -> Table:
     eager = {row.name: row.median for row in speed.rows if (row.engine, row.precision) == ("torch", "fp32")}
     lines = []
     for row in speed.rows:
-        rate = row.gmacs / row.median
         lines.append(
             (
                 row.name,
                 row.engine,
                 row.precision,
-                f"{row.median * 1e3:.0f}",
-                f"{row.spread * 1e3:.0f}",
+                f"{row.median * 1e3:.3g}",
+                f"{row.spread * 1e3:.2g}",
                 f"{eager[row.name] / row.median:.2f}" if row.name in eager else "",
-                f"{rate:.0f}",
-                f"{rate / speed.peaks[row.precision]:.0%}",
+                f"{row.rate:.0f}",
+                f"{row.rate / speed.peaks[row.precision]:.0%}",
+                "" if row.on_gpu is None else f"{row.on_gpu * 1e3:.3g}",
                 "" if row.bytes is None else f"{row.bytes / 1e6:.0f}",
             )
         )
@@ -205,8 +212,7 @@ def table(speed: Speed) -> Table:
 def as_json(speed: Speed) -> str:
     """All of it, every picture, with versions and machine."""
     rows: list[dict[str, Any]] = [
-        {**asdict(row), "median": row.median, "spread": row.spread, "gflops": 2 * row.gmacs / row.median}
-        for row in speed.rows
+        {**asdict(row), "median": row.median, "spread": row.spread, "gflops": 2 * row.rate} for row in speed.rows
     ]
     whole = {
         "schema": SCHEMA,
@@ -248,14 +254,16 @@ def _convolution(precision: str, size: tuple[int, int], runs: int, device: str) 
     width, height = size
     x = torch.rand(1, CHANNELS, height, width).to(place, kind, memory_format=torch.channels_last)
     weight = torch.rand(CHANNELS, CHANNELS, 3, 3).to(place, kind, memory_format=torch.channels_last)
-    times = []
+    gpu, times = place.startswith("cuda"), []
+    several = 50 if gpu else 1  # a GPU is done before the next is asked for, unless they queue
     with torch.inference_mode():
         for _ in range(runs + 1):
             start = time.perf_counter()
-            conv2d(x, weight, padding=1)
-            if place.startswith("cuda"):
+            for _ in range(several):
+                conv2d(x, weight, padding=1)
+            if gpu:
                 torch.cuda.synchronize()
-            times.append(time.perf_counter() - start)
+            times.append((time.perf_counter() - start) / several)
     return float(9 * CHANNELS**2 * width * height / min(times[1:]) / 1e9)
 
 
@@ -273,6 +281,16 @@ def _files(picture: Picture, runs: int) -> tuple[float, float]:
         writing.append(middle - start)
         reading.append(time.perf_counter() - middle)
     return megapixels / statistics.median(reading), megapixels / statistics.median(writing)
+
+
+def _on_gpu(engine: Engine, picture: Picture, runs: int) -> float | None:
+    """Median seconds of a pass on a GPU, where the engine can tell them."""
+    from lowlight_cli.engines.pytorch import TorchEngine
+
+    if not isinstance(engine, TorchEngine):
+        return None
+    seconds = [taken for _ in range(runs) if (taken := engine.seconds(picture.shape)) is not None]
+    return statistics.median(seconds) if seconds else None
 
 
 def _peak(engine: Engine, picture: Picture) -> int | None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 __all__ = ["Settle", "Statistics", "measured", "recording", "replaying", "settled", "settling", "whole"]
@@ -38,6 +39,8 @@ _settle: ContextVar[Settle | None] = ContextVar("settle", default=None)
 
 def whole(measure: Callable[[], Tensor]) -> Tensor:
     """What `measure` says of the whole picture: measured here, or replayed where this is a tile."""
+    if torch.compiler.is_dynamo_compiling():  # a step of training, where nothing is recorded
+        return measure()
     held = _now.get()
     if held is None:
         return measure()
@@ -54,7 +57,7 @@ def whole(measure: Callable[[], Tensor]) -> Tensor:
 
 def measured() -> bool:
     """Whether measurements are being recorded or replayed."""
-    return _now.get() is not None
+    return not torch.compiler.is_dynamo_compiling() and _now.get() is not None
 
 
 @contextlib.contextmanager

@@ -29,11 +29,11 @@ _HDR: Final = {16: "PQ", 18: "HLG"}
 _READABLE: Final = ", ".join([*(kind.title for kind in KINDS.values()), "HEIC, RAW"])
 
 
-def read(source: Path | bytes, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> Photo:
+def read(source: Path | str | bytes, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> Photo:
     """Read a picture: upright, sRGB, float, with all that its file said about it.
 
     Args:
-        source: a file, or its content.
+        source: a file's path, or its content.
         name: what messages call it; the path, or "standard input" where there is none.
         max_pixels: a picture with more is refused by its header.
 
@@ -42,9 +42,9 @@ def read(source: Path | bytes, *, name: str | None = None, max_pixels: int = MAX
         DeviceError: HEIC or RAW without the package that reads it.
         ResourceError: there is not enough memory.
     """
-    label = name or (str(source) if isinstance(source, Path) else "standard input")
+    label = name or ("standard input" if isinstance(source, bytes) else str(source))
     try:
-        data = _content(source) if isinstance(source, Path) else source
+        data = source if isinstance(source, bytes) else _content(Path(source))
         kind = _kind(data, Path(label).suffix.lower())
         with quiet():
             found = DECODERS[kind](data, max_pixels)

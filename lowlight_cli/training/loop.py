@@ -24,7 +24,7 @@ from lowlight_cli.training import feeding, recipes
 from lowlight_cli.training.board import board, writer
 from lowlight_cli.training.checkpoint import State, unbroken
 from lowlight_cli.training.data import Batch
-from lowlight_cli.training.plan import Mixed
+from lowlight_cli.training.plan import Losses, Mixed
 from lowlight_cli.training.ranks import Ranks, joined, place, together
 from lowlight_cli.training.run import Progress, Run, Scores, log_to
 from lowlight_cli.training.timing import Watch
@@ -206,6 +206,8 @@ def _state(run: Run, mixed: Mixed, ranks: Ranks) -> State:
         torch.backends.cudnn.benchmark = True  # crops keep their size
     for module in (network, plan.helpers):
         together(module, ranks)
+    if run.compiled:
+        plan = replace(plan, stages=tuple(replace(stage, losses=_compiled(stage.losses, run)) for stage in plan.stages))
     state = State(network, plan, run.recipe)
     state.enter(0)
     if ranks.first:
@@ -214,6 +216,13 @@ def _state(run: Run, mixed: Mixed, ranks: Ranks) -> State:
     if run.resume:
         state.load(run.output / "state.safetensors")
     return state
+
+
+def _compiled(losses: Losses, run: Run) -> Losses:
+    """A stage's losses, steps that follow each other fused; on a GPU replayed as one graph: crops keep their size."""
+    mode = "reduce-overhead" if run.device.startswith("cuda") else "default"
+    fused: Losses = torch.compile(losses, mode=mode, dynamic=False)
+    return fused
 
 
 def _update(state: State, batch: Batch, rate: float, ranks: Ranks, watch: Watch) -> Tensor:

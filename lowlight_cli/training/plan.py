@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 from lowlight_cli.training.data import Batch
 
-__all__ = ["Mixed", "Plan", "Stage"]
+__all__ = ["Losses", "Mixed", "Plan", "Stage"]
+
+Losses = Callable[[Batch], tuple[Tensor, ...]]
+"""Of a stage: a batch to one scalar a group."""
 
 Mixed = Callable[[], AbstractContextManager[object]]
 """Gives the block in which networks run: bfloat16 where the run wants it. Losses are taken outside, in float32."""
@@ -29,7 +32,7 @@ class Stage:
 
     name: str
     groups: tuple[tuple[nn.Module, ...], ...]
-    losses: Callable[[Batch], tuple[Tensor, ...]]
+    losses: Losses
 
 
 @dataclass(frozen=True)

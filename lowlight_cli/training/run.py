@@ -25,7 +25,8 @@ class Run:
 
     `steps` or `minutes` ends the run, whichever comes first; the schedule ends with it. `init` is a checkpoint to start
     from, `resume` goes on with the state in `output`. `threads` prepare batches. `validate` whole pictures are looked
-    at every `every` steps and at the end. `tensorboard` writes the log for it too. `processes` is set by `train`.
+    at every `every` steps and at the end. `tensorboard` writes the log for it too. `compiled`: steps are fused
+    first, which takes a minute and pays in long runs on a GPU. `processes` is set by `train`.
     """
 
     model: str
@@ -45,6 +46,7 @@ class Run:
     every: int = 500
     validate: int = 8
     tensorboard: bool = False
+    compiled: bool = False
     processes: int = 1
 
     def described(self) -> str:
