@@ -82,7 +82,7 @@ def test_fsim_of_pictures_without_features() -> None:
 # ---------------------------------------------------------------------------------------------------------------- NIQE
 
 
-@pytest.mark.parametrize(("size", "plain", "own"), [((240, 320), 6.900309, 5.648546), ((301, 263), 6.889527, 5.565612)])
+@pytest.mark.parametrize(("size", "plain", "own"), [((240, 320), 6.900309, 7.386514), ((301, 263), 6.889527, 7.367386)])
 def test_niqe_as_basicsr(size: tuple[int, int], plain: float, own: float, packages: Path) -> None:
     """What BasicSR 1.4.2 gives under two models: no mean and unit variances, and our own."""
     (packages / "basicsr" / "metrics").mkdir(parents=True)

@@ -18,7 +18,7 @@ import lowlight_cli
 from lowlight_cli.bench.intervals import Interval, paired
 from lowlight_cli.bench.published import MARK, published
 from lowlight_cli.bench.run import Result, Row
-from lowlight_cli.bench.sets import SETS, DataSet
+from lowlight_cli.bench.sets import SETS
 from lowlight_cli.metrics.table import METRICS
 
 __all__ = [

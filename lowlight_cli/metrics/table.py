@@ -194,7 +194,7 @@ METRICS: Final[dict[str, Metric]] = {
         Metric(
             "niqe_own",
             "NIQE (own fit)",
-            "as NIQE, with a model of our own (docs/fit_niqe.py, of 147 well-lit photographs at half their size): it "
+            "as NIQE, with a model of our own (docs/fit_niqe.py, of 147 well-lit photographs): it "
             "does not compare with published figures",
             lambda x, _: niqe.niqe_own(x),
             2,
