@@ -47,11 +47,11 @@ KINDS: Final = {
 }  # fmt: skip
 
 FAILS: Final = {
-    "jcrnet": "Warm light comes out paler, leaves in shade grey-brown.",
-    "drgn": "Pictures unlike LOL's rooms are foreign to it: streets, skies, faces.",
-    "lw-drgn": "Warm light comes out paler, leaves in shade grey-brown.",
+    "jcrnet": "It paints strong noise over, and fine texture with it.",
+    "drgn": "Strong noise becomes a fine pattern on skin and fur.",
+    "lw-drgn": "Strong noise becomes a woven pattern on skin and fur.",
     "neid": "It works at half the size: fine texture is lost.",
-    "frlie": "It is soft, loses texture and small print, and turns warm light orange.",
+    "frlie": "It is soft: texture and small print are lost.",
     "dgaf": "It smooths less than the others: what noise it does not recognise stays.",
 }
 """What was seen of each on photographs that are not ours to show."""

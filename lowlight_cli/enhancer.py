@@ -24,7 +24,7 @@ from PIL import Image
 import lowlight_cli
 from lowlight_cli import arrays, engines
 from lowlight_cli.exposure import apply_gain, auto_gain
-from lowlight_cli.look import Look, finish, gain_for, left_alone
+from lowlight_cli.look import Exposure, Look, exposing_gain, finish, left_alone
 from lowlight_cli.networks import descriptor
 from lowlight_cli.steady import Steady
 
@@ -47,7 +47,7 @@ class Settings:
         model: a name of `lowlight models`.
         weights: None for the model's own; a tag, a file, hf://..., https://...#sha256=...
         engine: `auto`, `torch`, `onnx`, `openvino`.
-        device: `auto`, `cpu`, `cuda`, `cuda:N`, `mps`.
+        device: `auto`, `cpu`, `cuda`, `cuda:N`, `cuda:N,M` (each picture on a free one of them), `mps`.
         precision: `auto`, `fp32`, `bf16`, `fp16`.
         offline: never use the network.
         look: what is done after the network.
@@ -101,7 +101,7 @@ class Enhancer:
         precision: str = "auto",
         engine: str = "auto",
         strength: float = 1.0,
-        exposure: float | None = None,
+        exposure: Exposure | None = None,
         protect_highlights: bool = False,
         gate: float | None = None,
         self_ensemble: bool = False,
@@ -117,11 +117,13 @@ class Enhancer:
             model: a name of `lowlight models`.
             weights: None for the model's own; a tag of `lowlight weights list`, a file, `hf://org/repo/file@revision`,
                 `https://...#sha256=...`.
-            device: `auto`, `cpu`, `cuda`, `cuda:N`, `mps`. One that is named is had or an error.
+            device: `auto`, `cpu`, `cuda`, `cuda:N`, `cuda:N,M` (each picture on a free one of them), `mps`. One that is
+                named is had or an error.
             precision: `auto`, `fp32`, `bf16`, `fp16`.
             engine: `auto`, `torch`, `onnx`, `openvino`.
             strength: how much of the change to keep, 0 to 1.
-            exposure: wanted mean brightness of results, 0.2 to 0.8; None leaves it to the model.
+            exposure: wanted mean brightness of results, 0.2 to 0.8; `auto` moves only results that are too bright or
+                too dark for what the picture shows; None leaves it to the model.
             protect_highlights: keep lamps and skies as bright as they were.
             gate: leave pictures alone that are brighter than this on average, 0 to 1; None enhances all.
             self_ensemble: the mean over eight flips and turns of the picture: a little better, eight times the work.
@@ -214,7 +216,9 @@ class Enhancer:
         del exposed  # as large as the picture, and not needed by what follows
         if steady is None:
             return finish(picture, bright, look)
-        gain = 1.0 if look.exposure is None else _settled(steady, "exposure", gain_for(bright, look.exposure))
+        gain = exposing_gain(picture, bright, look.exposure)
+        if look.exposure is not None:
+            gain = _settled(steady, "exposure", gain)
         return finish(picture, bright, replace(look, gate=None), gain)
 
     def __reduce__(self) -> tuple[Callable[[Settings], Enhancer], tuple[Settings]]:

@@ -224,7 +224,10 @@ def saved(
         if work.photo and not work.error:
             with _timed(work.seconds, "write"):
                 both = beside(work.original, work.photo) if work.original else None
-                data = _encoded(both or work.photo, job.target, saving, "" if work.untouched else _maker(enhancer))
+                notes: list[str] = []
+                maker = "" if work.untouched else _maker(enhancer)
+                data = _encoded(both or work.photo, job.target, saving, maker, notes.append)
+                work.notes = (*work.notes, *notes)
             work.after = _light(work.photo.pixels) if measure else None
             both = work.photo = work.original = None
             with _timed(work.seconds, "write"):
@@ -274,7 +277,7 @@ def load(enhancer: Enhancer, seconds: dict[str, float]) -> None:
             enhancer.load()
 
 
-def _encoded(photo: Photo, target: Path, saving: Saving, maker: str) -> bytes:
+def _encoded(photo: Photo, target: Path, saving: Saving, maker: str, on_note: Callable[[str], None]) -> bytes:
     """A result as the bytes of its file; `maker` is by what it was made."""
     kind = FORMATS.get(target.suffix.lower(), "keep") if saving.format == "keep" else saving.format
     return encode(
@@ -285,6 +288,7 @@ def _encoded(photo: Photo, target: Path, saving: Saving, maker: str) -> bytes:
         strip_metadata=saving.strip_metadata,
         strip_gps=saving.strip_gps,
         provenance=maker if maker and saving.provenance and not saving.strip_metadata else None,
+        on_note=on_note,
     )
 
 

@@ -7,17 +7,18 @@ in [0, 1]; luma is the Rec. 709 weighting of the encoded channels.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lowlight_cli.errors import UsageError
-from lowlight_cli.exposure import LARGEST_GAIN, apply_gain, to_linear, to_srgb
+from lowlight_cli.exposure import LARGEST_GAIN, apply_gain, thumbnail, to_linear, to_srgb
 
-__all__ = ["EXPOSURES", "Look", "finish", "gain_for", "left_alone", "mean_luma"]
+__all__ = ["EXPOSURES", "Exposure", "Look", "exposing_gain", "finish", "gain_for", "left_alone", "mean_luma"]
 
 Picture = NDArray[np.float32]
+Exposure = float | Literal["auto"]
 
 EXPOSURES: Final = (0.2, 0.8)
 """Mean lumas that may be asked for: outside of them a picture is lost in the dark or in the light."""
@@ -25,6 +26,18 @@ EXPOSURES: Final = (0.2, 0.8)
 _LUMA: Final = np.array([0.2126, 0.7152, 0.0722], np.float32)
 _HIGHLIGHTS: Final = (0.7, 1.0)
 """Luma of the input at which protection begins and is whole: lamps, windows and skies lie above, lit walls below."""
+
+_LEVEL: Final = 0.42
+_SLOPE: Final = 0.2
+_LEEWAY: Final = 0.06
+"""Mean luma of a picture whose key is 0, its growth with the key, and how far a network may be off before `auto` moves
+its result. docs/measure_exposure.py says what was gained by them."""
+
+_STOPS: Final = 4.0
+"""A key counts less where all of a picture lies in fewer stops: of an even wall it would tell noise."""
+
+_DARKEST: Final = 1 / (4 * 255 * 12.92)
+"""Linear light taken for none: a quarter of the first step of eight bits."""
 
 _SAMPLE: Final = 2**18
 """Pixels, evenly spread, from which an exposure is found: the mean of more is the same to a thousandth."""
@@ -39,7 +52,8 @@ class Look:
 
     Attributes:
         strength: 0 is the input, 1 the output, between them a blend in linear light.
-        exposure: mean luma that the output is brought to, 0.2 to 0.8; None leaves it to the network.
+        exposure: mean luma that the output is brought to, 0.2 to 0.8; `auto` moves only outputs that are too bright or
+            too dark for what the input shows; None leaves it to the network.
         protect_highlights: bright areas of the input stay as they were.
         gate: an input whose mean luma is at least this is bright already and left alone; None is off.
 
@@ -48,17 +62,19 @@ class Look:
     """
 
     strength: float = 1.0
-    exposure: float | None = None
+    exposure: Exposure | None = None
     protect_highlights: bool = False
     gate: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
             raise UsageError(f"strength {self.strength} is out of range; choose 0 to 1")
-        if self.exposure is not None and not EXPOSURES[0] <= self.exposure <= EXPOSURES[1]:
-            raise UsageError(f"exposure {self.exposure} is out of range; choose auto, off or 0.2 to 0.8")
         if self.gate is not None and not 0 <= self.gate <= 1:
             raise UsageError(f"gate {self.gate} is out of range; choose off or 0 to 1")
+        exposure = self.exposure
+        fits = isinstance(exposure, float | int) and EXPOSURES[0] <= exposure <= EXPOSURES[1]
+        if not fits and exposure not in (None, "auto"):
+            raise UsageError(f"exposure {self.exposure} is out of range; choose auto, off or 0.2 to 0.8")
 
 
 def finish(before: Picture, after: Picture, look: Look, gain: float | None = None) -> Picture:
@@ -71,7 +87,7 @@ def finish(before: Picture, after: Picture, look: Look, gain: float | None = Non
         before: the network's input.
         after: its output, of the same shape.
         look: what to do.
-        gain: what the exposure takes, where that is known already: `gain_for`, settled over frames.
+        gain: what the exposure takes, where that is known already: `exposing_gain`, settled over frames.
 
     Raises:
         ValueError: the shapes differ.
@@ -81,7 +97,7 @@ def finish(before: Picture, after: Picture, look: Look, gain: float | None = Non
     if look.strength == 0 or left_alone(before, look.gate):
         return before
     if gain is None:
-        gain = 1.0 if look.exposure is None else gain_for(after, look.exposure)
+        gain = exposing_gain(before, after, look.exposure)
     if look.strength == 1 and not look.protect_highlights and gain == 1:
         return after
     result = np.empty_like(before)
@@ -100,6 +116,44 @@ def left_alone(before: Picture, gate: float | None) -> bool:
 def mean_luma(picture: Picture) -> float:
     """Mean of the luma, [0, 1]."""
     return float(picture.mean((0, 1), dtype=np.float64) @ _LUMA)
+
+
+def exposing_gain(before: Picture, after: Picture, exposure: Exposure | None) -> float:
+    """The gain of `exposure.apply_gain` that brings a network's output to an exposure; 1 where it is to stay.
+
+    Args:
+        before: the network's input.
+        after: its output.
+        exposure: as in `Look`.
+    """
+    if exposure is None:
+        return 1.0
+    if exposure != "auto":
+        return gain_for(after, exposure)
+    level = mean_luma(after)
+    target = _auto_level(before, level)
+    return 1.0 if target == level else gain_for(after, target)
+
+
+def _auto_level(before: Picture, level: float) -> float:
+    """The mean luma for an output whose own is `level`: near what the input's key suggests, else as it is.
+
+    A picture that came bright is not made darker than it came.
+    """
+    wanted = _LEVEL + _SLOPE * _key(before)
+    target = min(max(level, wanted - _LEEWAY), wanted + _LEEWAY)
+    return target if target >= level else max(target, min(level, mean_luma(before)))
+
+
+def _key(picture: Picture) -> float:
+    """Whether most of a picture lies near its lights (towards 1) or its blacks (towards -1), however it is exposed.
+
+    Night with lamps is low, an evenly dim room is not. Reinhard, Parameter Estimation for Photographic Tone
+    Reproduction, Journal of Graphics Tools 7(1), 2002: log-average between the darkest and the brightest hundredth.
+    """
+    stops = np.log2(np.maximum(to_linear(thumbnail(picture, 256)) @ _LUMA, _DARKEST))
+    low, high = np.percentile(stops, (1, 99))
+    return float((2 * stops.mean() - low - high) / max(high - low, _STOPS))
 
 
 def gain_for(picture: Picture, target: float) -> float:

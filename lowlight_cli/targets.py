@@ -25,7 +25,7 @@ from typing import Final
 
 from lowlight_cli.errors import InputError, OutputError, UsageError
 
-__all__ = ["EXIST", "PIPE", "Job", "Search", "beside", "plan", "same"]
+__all__ = ["EXIST", "PIPE", "Job", "Search", "beside", "landing", "plan", "same"]
 
 PIPE: Final = Path("-")
 """stdin as a source, stdout as a target."""
@@ -250,17 +250,29 @@ def _settle(source: Path, target: Path, exist: str, taken: set[str]) -> Job:
     """The job of one pair, given what exists."""
     if source != PIPE and not _exists(source):
         return Job(source, target, error=InputError(f"{source}: no such file or folder"))
-    if target == PIPE or not _exists(target):
-        return Job(source, target)
+    return Job(source, target) if target == PIPE else Job(source, *landing(target, exist, taken))
+
+
+def landing(target: Path, exist: str, taken: set[str]) -> tuple[Path, bool, OutputError | None]:
+    """Where a result goes, given what exists.
+
+    Args:
+        target: the file that is wanted.
+        exist: one of `EXIST`.
+        taken: what other jobs will write, as `same` tells names apart; a new name is added.
+
+    Returns:
+        The target, whether it exists and shall stay, and why it cannot be written: as in `Job`.
+    """
+    if not _exists(target):
+        return target, False, None
     if _is_dir(target):
-        return Job(source, target, error=OutputError(f"{target} is a folder: give another name with -o"))
-    if exist == "skip":
-        return Job(source, target, skip=True)
-    if exist == "overwrite":
-        return Job(source, target)
+        return target, False, OutputError(f"{target} is a folder: give another name with -o")
     if exist == "number":
-        return Job(source, _numbered(target, taken))
-    return Job(source, target, error=OutputError(f"{target} exists: choose --exist skip, overwrite or number"))
+        return _numbered(target, taken), False, None
+    if exist in ("skip", "overwrite"):
+        return target, exist == "skip", None
+    return target, False, OutputError(f"{target} exists: choose --exist skip, overwrite or number")
 
 
 def _numbered(target: Path, taken: set[str]) -> Path:

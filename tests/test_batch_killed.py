@@ -146,7 +146,7 @@ def test_killed_at_every_step(dark: list[str], dgaf_weights: Path) -> None:
 
 
 def test_interrupted_while_another_wants_in(dark: list[str], dgaf_weights: Path) -> None:
-    with running(dgaf_weights, seconds=0.1) as process:
+    with running(dgaf_weights, seconds=1) as process:
         assert process.stdout
         first = process.stdout.readline()
         held = (Path("in_lit") / NAME).read_bytes()

@@ -31,7 +31,11 @@ def test_bad_addresses(folder: Path, lowlight: Callable[..., Ran]) -> None:
     assert ran.code == 6
     assert re.fullmatch(rf"error: no Ray cluster at {nobody} \(.*\): start one with .*", ran.lines[-1])
     assert lowlight("batch", "in", "--ray", "host:port").code == 2
-    assert lowlight("batch", "in", "--ray", "--watch").code == 2
+    ran = lowlight("batch", "in", "--ray", "--watch")
+    assert ran.code == 2
+    assert ran.lines == [
+        "error: --watch works on this machine alone: leave out --ray, or run --ray --resume again later"
+    ]
     assert not Path("in_lit").exists()
 
 

@@ -93,6 +93,8 @@ def test_look_options_work(folder: Path, lowlight: Lowlight) -> None:
     assert mean("bright.png") == pytest.approx(0.6 * 255, abs=4)
     assert lowlight("enhance", "a.png", "-o", "off.png", "--exposure", "off", "--gate", "off").code == 0
     assert mean("off.png") == mean("full.png")
+    assert lowlight("enhance", "off.png", "-o", "auto.png", "--exposure", "auto").code == 0
+    assert mean("auto.png") > mean("off.png") * 0.9
 
 
 def test_gate_leaves_bright_pictures_alone(folder: Path, lowlight: Lowlight) -> None:

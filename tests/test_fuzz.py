@@ -5,6 +5,7 @@ The long run, 5,000 files a format, takes minutes: pytest -m slow tests/test_fuz
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -37,6 +38,15 @@ def test_many_mutations(kind: str) -> None:
     done = fuzzed(5000, "1000", kind)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.startswith("0 faults"), done.stdout
+
+
+def test_what_pillow_logs_is_not_printed(folder: Path, process: Callable[..., Ran]) -> None:
+    whole = wholes()["tiff"][1]
+    at = whole.index(struct.pack("<HHI", 277, 3, 1))  # SamplesPerPixel
+    Path("a.tif").write_bytes(whole[: at + 8] + b"\x08" + whole[at + 9 :])
+    ran = process("enhance", "a.tif")
+    assert (ran.code, len(ran.lines)) == (3, 1), ran.lines
+    assert ran.lines[0].startswith("error: a.tif: damaged or incomplete")
 
 
 def test_the_command_says_one_line_a_file(folder: Path, process: Callable[..., Ran]) -> None:

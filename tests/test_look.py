@@ -46,7 +46,7 @@ def test_strength_blends_in_linear_light(pair, strength):
 
 
 @few
-@given(pairs(), st.floats(0, 1), st.one_of(st.none(), st.floats(0.2, 0.8)), st.booleans())
+@given(pairs(), st.floats(0, 1), st.one_of(st.none(), st.just("auto"), st.floats(0.2, 0.8)), st.booleans())
 def test_always_between_zero_and_one(pair, strength, exposure, protect):
     got = finish(*pair, Look(strength, exposure, protect))
     assert got.shape == pair[0].shape
@@ -85,6 +85,59 @@ def test_exposure_of_a_large_picture_is_found_from_a_part():
     assert mean_luma(finish(after, after, Look(exposure=0.6))) == pytest.approx(0.6, abs=5e-3)
 
 
+def night() -> np.ndarray:
+    """Nearly black, with a few lamps."""
+    rng = np.random.default_rng(2)
+    picture = 0.004 * rng.random((100, 100, 3), np.float32)
+    picture[:6, :50] = 0.9
+    return picture
+
+
+def room() -> np.ndarray:
+    """Evenly dim: most of it is half as bright as its lights."""
+    rng = np.random.default_rng(3)
+    return np.asarray(0.02 + 0.06 * np.sqrt(rng.random((100, 100, 3))), np.float32)
+
+
+def lit(level: float) -> np.ndarray:
+    """A network's output of a mean luma."""
+    even = np.broadcast_to(np.linspace(0, 1, 101, dtype=np.float32)[:-1, None, None], (100, 100, 3))
+    return finish(even, even, Look(exposure=level))
+
+
+AUTO = Look(exposure="auto")
+
+
+def test_auto_lets_a_night_stay_a_night_and_a_room_become_light():
+    for level in (0.2, 0.45, 0.7):
+        after = lit(level)
+        dark, light = (mean_luma(finish(before, after, AUTO)) for before in (night(), room()))
+        assert 0.2 < dark < 0.36
+        assert 0.37 < light < 0.51
+
+
+def test_auto_leaves_alone_what_is_fine_already():
+    after = lit(0.48)
+    assert finish(room(), after, AUTO) is after
+
+
+def test_auto_does_not_depend_on_how_the_input_was_exposed():
+    for before in (night(), room()):
+        once, twice = (finish(x, lit(0.7), AUTO) for x in (before, to_srgb(to_linear(before) / 2)))
+        assert mean_luma(once) == pytest.approx(mean_luma(twice), abs=0.03)
+
+
+def test_auto_never_darkens_a_bright_picture():
+    snow = lit(0.75)
+    assert finish(snow, snow, AUTO) is snow
+
+
+@pytest.mark.parametrize("level", [0.0, 0.05, 1.0])
+def test_auto_of_a_flat_picture(level):
+    flat = np.full((4, 5, 3), level, np.float32)
+    assert np.isfinite(finish(flat, flat, AUTO)).all()
+
+
 def test_highlights_of_the_input_are_kept_and_the_dark_is_not_touched():
     before = np.zeros((3, 200, 3), np.float32) + np.linspace(0, 1, 200, dtype=np.float32)[None, :, None]
     after = np.sqrt(before)
@@ -116,7 +169,7 @@ def test_the_gate():
 @pytest.mark.parametrize(
     "numbers",
     [{"strength": 1.1}, {"strength": -0.1}, {"strength": float("nan")}, {"exposure": 0.1}, {"exposure": 0.9},
-     {"gate": 2.0}],
+     {"exposure": "bright"}, {"gate": 2.0}],
 )  # fmt: skip
 def test_numbers_out_of_range(numbers):
     with pytest.raises(UsageError, match="out of range"):

@@ -45,9 +45,13 @@ def other(name: str) -> Any:
 
 @pytest.fixture
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder from which packages are imported first; what was read from others is forgotten."""
+    """A folder with packages that are found before all others; what was read from those is forgotten."""
     monkeypatch.syspath_prepend(str(tmp_path))
+    for made in (niqe._read, brisque._model):
+        made.cache_clear()
     for name in ("basicsr", "brisque"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
         monkeypatch.delitem(sys.modules, name, raising=False)
     yield tmp_path
     for made in (niqe._read, brisque._model):
@@ -85,7 +89,7 @@ def test_fsim_of_pictures_without_features() -> None:
 @pytest.mark.parametrize(("size", "plain", "own"), [((240, 320), 6.900309, 7.386514), ((301, 263), 6.889527, 7.367386)])
 def test_niqe_as_basicsr(size: tuple[int, int], plain: float, own: float, packages: Path) -> None:
     """What BasicSR 1.4.2 gives under two models: no mean and unit variances, and our own."""
-    (packages / "basicsr" / "metrics").mkdir(parents=True)
+    (packages / "basicsr" / "metrics").mkdir()
     arrays = {"mu_pris_param": np.zeros((1, 36)), "cov_pris_param": np.eye(36)}
     np.savez(packages / "basicsr" / "metrics" / "niqe_pris_params.npz", **arrays)
     made, _ = pair(*size)

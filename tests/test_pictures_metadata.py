@@ -220,9 +220,58 @@ def test_provenance(kind, packet):
 
 def test_bmp_takes_no_metadata():
     photo = replace(read(saved(smooth(), "JPEG", exif=b"Exif\0\0" + camera_exif())), xmp=XMP)
-    data = encode(photo, format="bmp", provenance="us")
+    notes: list[str] = []
+    data = encode(photo, format="bmp", provenance="us", on_note=notes.append)
+    assert notes == ["BMP holds no metadata, not kept: EXIF, XMP"]
     assert b"Camera" not in data
     assert np.array_equal(seen(data), np.asarray(opened(data)))
+
+
+def long_exif(maker: int, text: int = 10) -> bytes:
+    """EXIF with a maker note and a text of so many bytes."""
+    exif = Image.Exif()
+    exif[0x010F] = "Camera Co 1"
+    exif.get_ifd(0x8769).update({0x927C: bytes(maker), 0x9286: b"ASCII\0\0\0" + b"x" * text})
+    exif.get_ifd(0x8825)[2] = (48.0, 12.0, 12.34)
+    return exif.tobytes().removeprefix(b"Exif\0\0")
+
+
+def told(photo, kind):
+    notes: list[str] = []
+    return opened(encode(photo, format=kind, provenance="us", on_note=notes.append)), notes
+
+
+def test_exif_too_long_for_a_jpeg_loses_its_maker_note_and_says_so():
+    photo = read(saved(smooth(), "PNG", exif=long_exif(70_000)))
+    again, notes = told(photo, "jpeg")
+    assert notes == ["its maker note is too long for JPEG and not kept; --format png holds it"]
+    exif = again.getexif()
+    assert exif[0x010F] == "Camera Co 1"
+    assert exif.get_ifd(0x8769)[0x9286].endswith(b"xxx")
+    assert 0x927C not in exif.get_ifd(0x8769)
+    assert exif.get_ifd(0x8825)[2] == (48.0, 12.0, 12.34)
+    again, notes = told(photo, "png")
+    assert notes == [] and len(again.getexif().get_ifd(0x8769)[0x927C]) == 70_000
+
+
+def test_metadata_too_long_for_a_jpeg_are_told():
+    again, notes = told(read(saved(smooth(), "PNG", exif=long_exif(10, 70_000))), "jpeg")
+    assert notes == ["its EXIF is too long for JPEG and not kept; --format png holds it"]
+    assert not again.getexif()
+    photo = replace(read(saved(smooth(), "PNG")), xmp=XMP.replace(b"AAAA", b"A" * 70_000))
+    again, notes = told(photo, "jpeg")
+    assert notes == ["its XMP is too long for JPEG and not kept; --format png holds it"]
+    assert b"lowlight:Provenance" in again.info["xmp"]
+
+
+def test_the_longest_that_a_jpeg_holds():
+    longest = long_exif(70_000 - (len(long_exif(70_000)) - 65_526))
+    assert len(longest) in (65_526, 65_527)
+    again, notes = told(read(saved(smooth(), "PNG", exif=longest)), "jpeg")
+    assert notes == [] and again.getexif().get_ifd(0x8769)[0x927C]
+    photo = replace(read(saved(smooth(), "PNG")), xmp=XMP.replace(b"AAAA", b"A" * (64_480 - len(XMP) + 4)))
+    again, notes = told(photo, "jpeg")
+    assert notes == [] and b"lowlight:Provenance" in again.info["xmp"]
 
 
 @pytest.mark.parametrize("exif", [b"nonsense", b"II*\0\xff\xff\xff\xff", b"II*\0\x08\0\0\0\xff\xff", b"MM\0*"])

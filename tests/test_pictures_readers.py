@@ -25,7 +25,7 @@ from lowlight_cli.cli import app
 from lowlight_cli.pictures import encode, read
 from lowlight_cli.pictures.colour import DISPLAY_P3, make_profile
 
-MAGICK = shutil.which("magick") or shutil.which("convert")
+MAGICK = shutil.which("magick") or shutil.which("convert-im6") or shutil.which("convert")
 needs_exiftool = pytest.mark.skipif(not shutil.which("exiftool"), reason="exiftool is not installed")
 needs_magick = pytest.mark.skipif(not MAGICK, reason="ImageMagick is not installed")
 

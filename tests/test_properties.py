@@ -74,6 +74,7 @@ def test_arrays(enhancer, array):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @many
 @given(array=arrays())
 def test_many_arrays(enhancer, array):

@@ -85,6 +85,12 @@ def test_an_exposure_that_is_asked_for_does_not_flicker(enhancer: Callable[..., 
     assert jitter(on.tolist()) < 0.05
 
 
+def test_an_exposure_that_is_found_does_not_flicker(enhancer: Callable[..., Enhancer]) -> None:
+    frames = list(sensed([scene()] * 20))
+    off, on = (lumas(results(enhancer("dgaf", exposure="auto"), frames, mode)) for mode in ("off", "on"))
+    assert jitter(on.tolist()) <= jitter(off.tolist()) / 3
+
+
 @BOTH
 def test_a_cut_is_followed_at_once(enhancer: Callable[..., Enhancer], model: str) -> None:
     """The first frame of the new shot is what it would be alone, whether it is brighter or darker or as bright."""
@@ -199,7 +205,7 @@ def test_bench_measures_clips(folder: Path, lowlight: Callable[..., Ran], dgaf_w
     assert ran.code == 0, ran.err
     rows = [line.split("\t") for line in ran.out.splitlines() if not line.startswith("#")]
     assert rows[0] == ["clip", "method", "jitter", "warped error", "luma", "s"]
-    assert [row[1].rsplit(" ", 1)[-1] for row in rows[1:]] == ["input", "off", "on", "strong"]
+    assert [row[1].rsplit(" ", 1)[-1] for row in rows[1:]] == ["input", "off", "on", "strong", "deblock"]
     off, on = (float(row[2]) for row in rows[2:4])
     assert on < off / 2
     assert lowlight("bench", "--clip", clip, "--verify").code == 2

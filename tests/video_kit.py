@@ -40,6 +40,7 @@ def write(
     base: Fraction = BASE,
     colours: tuple[int, int, int, int] | None = None,
     sound: str = "",
+    second: str = "",
     sound_first: bool = False,
     subtitles: bool = False,
     matrix: Sequence[int] | None = None,
@@ -68,6 +69,7 @@ def write(
             video.set_display_matrix(matrix)
         if sound and not sound_first:
             heard = out.add_stream(sound, rate=48000)
+        other: Any = out.add_stream(second, rate=48000) if second else None
         texts: Any = out.add_mux_stream("subrip") if subtitles else None
         for picture, tick in zip(frames, ticks, strict=True):
             made = av.VideoFrame.from_ndarray(picture, "rgb24")
@@ -78,6 +80,8 @@ def write(
         out.mux(video.encode(None))
         if heard is not None:
             _sound(out, heard, float(ticks[-1] * base) + 0.04)
+        if other is not None:
+            _sound(out, other, float(ticks[-1] * base) / 2)
         if texts is not None:
             for number, line in enumerate((b"hello", b"night")):
                 packet = av.Packet(line)

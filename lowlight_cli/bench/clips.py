@@ -59,6 +59,7 @@ def measure_clip(
     Raises:
         InputError: no clip, or less than two frames.
     """
+    from lowlight_cli.video.deblock import Deblock
     from lowlight_cli.video.streams import opened
     from lowlight_cli.video.temporal import MODES, Smoothing
 
@@ -94,16 +95,20 @@ def measure_clip(
     rows = [measured("input", None)]
     for name, enhancer in enhancers:
         enhancer.load()
-        for mode in MODES:
-            smoothing = Smoothing(mode)
+        for mode, even in (*((mode, False) for mode in MODES), ("on", True)):
+            smoothing, deblock = Smoothing(mode), Deblock() if even else None
 
             def enhance(picture: Picture, steady: Steady, ready: Enhancer = enhancer, mode: str = mode) -> Picture:
                 return ready.enhance_picture(picture) if mode == "off" else ready.enhance_frame(picture, steady)
 
-            def make(picture: Picture, when: float, smoothing: Smoothing = smoothing) -> Picture:
+            def make(
+                picture: Picture, when: float, smoothing: Smoothing = smoothing, deblock: Deblock | None = deblock
+            ) -> Picture:
+                if deblock:
+                    picture = deblock.frame(picture)
                 return smoothing.frame(picture, when, enhance)  # called before the next turn
 
-            rows.append(measured(f"{name}, {mode}", make))
+            rows.append(measured(f"{name}, {mode}{', deblock' if even else ''}", make))
     return rows
 
 

@@ -13,6 +13,7 @@ import typer
 from lowlight_cli import DEFAULT_MODEL
 from lowlight_cli.cli import options, report
 from lowlight_cli.cli.enhance import DEPTHS, STAGES, fields, summary, tell, tell_plan
+from lowlight_cli.cli.ready import ready
 from lowlight_cli.errors import LowlightError, UsageError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ EVERY: Final = 30.0
 
 
 def batch(
+    context: typer.Context,
     folder: Annotated[
         Path, typer.Argument(metavar="FOLDER", help="Pictures, and folders with pictures.", show_default=False)
     ],
@@ -119,7 +121,6 @@ def batch(
       lowlight batch inbox -o outbox --watch              takes what lands in inbox
     """  # noqa: D301  # the backspace keeps typer from filling the lines
     start = time.perf_counter()
-    from lowlight_cli.enhancer import Enhancer
     from lowlight_cli.files import Saving, load
     from lowlight_cli.folders.batch import enhance_folder, output_folder, planned
     from lowlight_cli.folders.cluster import enhance_on_cluster
@@ -131,7 +132,7 @@ def batch(
     if watch and (dry_run or exist is options.ExistChoice.number):
         raise UsageError(f"--watch and --{'dry-run' if dry_run else 'exist number'} exclude each other")
     if watch and ray:
-        raise UsageError("--watch and --ray exclude each other")
+        raise UsageError("--watch works on this machine alone: leave out --ray, or run --ray --resume again later")
     root = output_folder(folder, output)
     search = chosen(include or (), exclude or ())
     saving = Saving(
@@ -143,24 +144,7 @@ def batch(
         provenance=not no_provenance,
         compare=compare,
     )
-    with report.transfer(f"weights of {model}") as moved, contextlib.ExitStack() as claim:
-        enhancer = Enhancer(
-            model,
-            weights,
-            device=device,
-            precision=precision.value,
-            engine=engine,
-            strength=strength,
-            exposure=exposure,
-            protect_highlights=protect_highlights,
-            gate=gate,
-            self_ensemble=self_ensemble,
-            tile=tile,
-            memory=memory,
-            offline=offline,
-            on_message=report.note,
-            on_progress=moved,
-        )
+    with ready(context.params) as enhancer, contextlib.ExitStack() as claim:
         if not dry_run:
             claim.enter_context(claimed(root))
         if watch:

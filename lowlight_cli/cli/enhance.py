@@ -12,6 +12,7 @@ import typer
 
 from lowlight_cli import DEFAULT_MODEL
 from lowlight_cli.cli import options, report
+from lowlight_cli.cli.ready import ready
 from lowlight_cli.errors import LowlightError, UsageError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ DEPTHS: Final[dict[options.BitDepthChoice, Literal["keep", 8, 16]]] = {
 
 
 def enhance(
+    context: typer.Context,
     # readable=False keeps typer from looking: a file that may not be read is one of several that fails, not bad usage
     inputs: Annotated[
         list[Path],
@@ -89,7 +91,6 @@ def enhance(
       lowlight enhance - --format png < dark.jpg > lit.png
     """  # noqa: D301  # the backspace keeps typer from filling the lines
     start = time.perf_counter()
-    from lowlight_cli.enhancer import Enhancer
     from lowlight_cli.files import Saving, enhance_files
     from lowlight_cli.pictures import FORMATS, READ_ONLY, suffix_of
     from lowlight_cli.targets import plan
@@ -110,29 +111,12 @@ def enhance(
         provenance=not no_provenance,
         compare=compare,
     )
-    with report.transfer(f"weights of {model}") as moved:
-        enhancer = Enhancer(
-            model,
-            weights,
-            device=device,
-            precision=precision.value,
-            engine=engine,
-            strength=strength,
-            exposure=exposure,
-            protect_highlights=protect_highlights,
-            gate=gate,
-            self_ensemble=self_ensemble,
-            tile=tile,
-            memory=memory,
-            offline=offline,
-            on_message=report.note,
-            on_progress=moved,
-        )
+    with ready(context.params) as enhancer:
         if dry_run:
             code = tell_plan(jobs, json)
         elif clips:
-            from lowlight_cli.cli.video import make_clips
-            from lowlight_cli.video.run import Making
+            from lowlight_cli.cli.clips import make_clips
+            from lowlight_cli.video.making import Making
 
             code = make_clips(enhancer, jobs, Making(compare=compare, measure=json), json, start)
         else:

@@ -146,7 +146,7 @@ def clips(paths: Sequence[Path], frames: int, choices: Sequence[Choice], running
     ]  # fmt: skip
     rows = []
     for path in paths:
-        with report.progress(path.name, frames * (1 + 3 * len(ready))) as advance:
+        with report.progress(path.name, frames * (1 + 4 * len(ready))) as advance:
             rows += clips.measure_clip(path, ready, frames, advance)
     _table(clips.table(rows))
     _remarks(f"{name}: {meaning}" for name, meaning in clips.DEFINITIONS.items())

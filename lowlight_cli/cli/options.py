@@ -10,7 +10,7 @@ import functools
 import math
 import re
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -78,9 +78,11 @@ Strength = Annotated[
 ]  # fmt: skip
 
 
-def _exposure(text: str) -> float | None:
-    """`auto` and `off` as None, else the wanted mean."""
-    return None if text in ("auto", "off") else _number(text, 0.2, 0.8, "auto, off")
+def _exposure(text: str) -> float | str | None:
+    """`auto` as it is, `off` as None, else the wanted mean."""
+    if text in ("auto", "off"):
+        return "auto" if text == "auto" else None
+    return _number(text, 0.2, 0.8, "auto, off")
 
 
 def _gate(text: str) -> float | None:
@@ -99,10 +101,11 @@ def _number(text: str, low: float, high: float, word: str) -> float:
 
 
 Exposure = Annotated[
-    float | None,
+    Any,  # typer knows no unions
     _option(
-        "--exposure", metavar="auto|off|0.2..0.8", parser=_exposure, envvar="LOWLIGHT_EXPOSURE", show_default="auto",
-        rich_help_panel=LOOK, help="How bright the result is on average; auto and off leave it to the model.",
+        "--exposure", metavar="auto|off|0.2..0.8", parser=_exposure, envvar="LOWLIGHT_EXPOSURE", show_default="off",
+        rich_help_panel=LOOK,
+        help="How bright the result is on average; off leaves it to the model, auto moves what is too dark or bright.",
     ),
 ]  # fmt: skip
 Gate = Annotated[
@@ -229,7 +232,7 @@ class PrecisionChoice(StrEnum):
 Device = Annotated[
     str,
     _option(
-        "--device", metavar="auto|cpu|cuda[:N]|mps|tensorrt[:N]", envvar="LOWLIGHT_DEVICE", rich_help_panel=MACHINE,
+        "--device", metavar="auto|cpu|cuda[:N[,M]]|mps|tensorrt[:N]", envvar="LOWLIGHT_DEVICE", rich_help_panel=MACHINE,
         help="Where to compute. A device that is named and missing is an error, not a slow surprise.",
     ),
 ]  # fmt: skip

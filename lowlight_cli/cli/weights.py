@@ -196,19 +196,23 @@ def pull(
 @app.command("rm")
 def remove(
     names: Names = None,
-    all_: Annotated[bool, typer.Option("--all", help="Everything in lowlight's own cache of weights.")] = False,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Everything in lowlight's own cache: weights and graphs.")
+    ] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Delete fetched weights; those shipped with the program stay."""
+    from lowlight_cli.engines import graphs
     from lowlight_cli.weights import fetch
     from lowlight_cli.weights.catalog import named
 
     if all_ == bool(names):
         raise UsageError("name what to delete, or say --all")
     if all_:
-        report.note(f"deleted {fetch.clear() / 1e6:.1f} MB in {fetch.cache_folder()}")
+        size = fetch.clear() + graphs.clear()
+        report.note(f"deleted {size / 1e6:.1f} MB in {fetch.cache_folder()} and {graphs.folder()}")
         return
     for checkpoint in [named(name) for name in names or ()]:
         gone = fetch.remove(checkpoint)

@@ -164,7 +164,8 @@ def load(
         network: a name of `networks.NETWORKS`.
         resolved: where the weights are.
         engine: `auto`, one of `ENGINES`, or what `choose` said.
-        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; a device that was named is had or an error, never replaced.
+        device: `auto`, `cpu`, `cuda`, `cuda:N`, `cuda:N,M` (each picture on one of them) or `mps`; a device that was
+            named is had or an error, never replaced.
         precision: one of `PRECISIONS`; `auto` is the fastest that is safe for the network on the device.
         tiling: when and how large pictures are cut.
 
@@ -177,10 +178,19 @@ def load(
     if isinstance(engine, str):
         check_names(engine, device, precision)
         engine = choose(engine, network, resolved.sha256, device, precision)
-    loaded: Engine = prepare(engine.engine).load(
-        network, resolved, device=device, precision=precision, tiling=tiling or Tiling(), why=engine.why
-    )
-    return loaded
+    kind, _, numbers = device.partition(":")
+    places = [f"{kind}:{number}" for number in dict.fromkeys(numbers.split(","))] if "," in numbers else [device]
+    loaded: list[Engine] = [
+        prepare(engine.engine).load(
+            network, resolved, device=place, precision=precision, tiling=tiling or Tiling(), why=engine.why
+        )
+        for place in places
+    ]
+    if len(loaded) == 1:
+        return loaded[0]
+    from lowlight_cli.engines import several
+
+    return several.together(loaded, device)
 
 
 def choose(engine: str, network: str, weights: str, device: str, precision: str, *, pictures: int = 1) -> Choice:
@@ -234,8 +244,8 @@ def check_names(engine: str, device: str, precision: str) -> None:
     """
     if engine != "auto" and engine not in ENGINES:
         raise UsageError(f"unknown engine {engine!r}: there are auto, {', '.join(ENGINES)}")
-    if not re.fullmatch(r"auto|cpu|mps|(cuda|tensorrt)(:\d+)?", device):
-        raise UsageError(f"unknown device {device!r}: there are auto, cpu, cuda, cuda:N, mps, tensorrt")
+    if not re.fullmatch(r"auto|cpu|mps|(cuda|tensorrt)(:\d+)?|cuda(:\d+(,\d+)+)", device):
+        raise UsageError(f"unknown device {device!r}: there are auto, cpu, cuda, cuda:N, cuda:N,M, mps, tensorrt")
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision {precision!r}: there are {', '.join(PRECISIONS)}")
 

@@ -1,20 +1,22 @@
 """Exported graphs on this machine: kept by the hash of their weights, so that torch is needed once. No torch here.
 
 A graph's file is called after its network, its weights and the code that made it, and after its own content: what is
-damaged is not found, and made again.
+damaged is not found, and made again. Beside it lies what a runtime made of it for this machine, which saves that work.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 from pathlib import Path
 from typing import Final
 
 from lowlight_cli import networks
+from lowlight_cli.errors import OutputError, ResourceError
 from lowlight_cli.weights import disk, fetch
 
-__all__ = ["FORMAT", "IR_VERSION", "find", "keep", "parts", "smallest"]
+__all__ = ["FORMAT", "IR_VERSION", "clear", "compiled", "find", "folder", "keep", "keep_compiled", "parts", "smallest"]
 
 FORMAT: Final = "lowlight-graph-1"
 
@@ -52,10 +54,50 @@ def keep(data: bytes, network: str, weights: str, precision: str = "fp32") -> Pa
     target = folder() / f"{stem}-{hashlib.sha256(data).hexdigest()}.onnx"
     with disk.replaced(target) as part:
         part.write_bytes(data)
-    for path in folder().glob(f"{stem.rpartition('-')[0]}-*.onnx"):
-        if path != target:
-            path.unlink(missing_ok=True)
+    _drop(f"{stem.rpartition('-')[0]}-*", but=target)
     return target
+
+
+def compiled(graph: Path, machine: str) -> bytes | None:
+    """What a runtime once made of a kept graph; None where there is nothing, or something damaged.
+
+    Args:
+        graph: of `find` or `keep`.
+        machine: all else that it depends on: runtime, processor, settings.
+    """
+    for path in folder().glob(f"{_compiled_stem(graph, machine)}-*.blob"):
+        data = path.read_bytes()
+        if path.stem.endswith(hashlib.sha256(data).hexdigest()):
+            return data
+    return None
+
+
+def keep_compiled(data: bytes, graph: Path, machine: str) -> None:
+    """Put it where `compiled` finds it; a disk without room for it is none the worse."""
+    stem = _compiled_stem(graph, machine)
+    target = folder() / f"{stem}-{hashlib.sha256(data).hexdigest()}.blob"
+    with contextlib.suppress(OutputError, ResourceError), disk.replaced(target) as part:
+        part.write_bytes(data)
+        _drop(f"{stem}-*.blob", but=target)
+
+
+def clear() -> int:
+    """Remove every graph, and what was made of them; the bytes that this frees."""
+    size = sum(path.stat().st_size for path in folder().glob("*") if path.is_file())
+    _drop("*.onnx")
+    _drop("*.blob")
+    return size
+
+
+def _drop(pattern: str, but: Path | None = None) -> None:
+    for path in folder().glob(pattern):
+        if path != but:
+            path.unlink(missing_ok=True)
+
+
+def _compiled_stem(graph: Path, machine: str) -> str:
+    """A graph's name with the half of its hash, and a hash of the rest."""
+    return f"{graph.stem[:-32]}-{hashlib.sha256(machine.encode()).hexdigest()[:12]}"
 
 
 def parts(path: Path) -> tuple[bytes, bytes]:

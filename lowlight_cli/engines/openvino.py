@@ -6,6 +6,7 @@ it is to compute in is always told, and looked at.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable, Mapping
@@ -116,7 +117,7 @@ def load(
     if precision == "auto" and chosen == "bf16":
         reasons.append("the CPU has bf16")
     metadata = disk.inspect(resolved.path).metadata
-    whole = compiled(path, chosen)
+    whole = _kept(path, chosen)
     return OpenVinoEngine(network, "cpu", chosen, ", ".join(reasons), metadata, path, whole, tiling or Tiling())
 
 
@@ -157,14 +158,35 @@ def compiled(graph: Path | bytes, precision: str) -> openvino.CompiledModel:
         DeviceError: the runtime would compute in something else.
         WeightsError: the graph cannot be read.
     """
+    try:
+        read = _core().read_model(graph) if isinstance(graph, bytes) else _core().read_model(str(graph))
+        made = _core().compile_model(read, "CPU", _settings(precision))
+    except RuntimeError as error:
+        raise WeightsError(f"OpenVINO cannot read the graph: {disk.first_line(error)}") from error
+    return _computing_in(made, precision)
+
+
+def _kept(graph: Path, precision: str) -> openvino.CompiledModel:
+    """As `compiled`, which is done once for a machine: it takes longer than a small picture."""
+    settings = _settings(precision)
+    machine = " ".join((openvino.get_version(), str(_core().get_property("CPU", "FULL_DEVICE_NAME")), str(settings)))
+    machine += str(_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    if data := graphs.compiled(graph, machine):
+        with contextlib.suppress(RuntimeError):
+            return _computing_in(_core().import_model(data, "CPU", settings), precision)
+    made = compiled(graph, precision)
+    graphs.keep_compiled(made.export_model().getvalue(), graph, machine)
+    return made
+
+
+def _settings(precision: str) -> dict[str, object]:
     settings: dict[str, object] = {"INFERENCE_PRECISION_HINT": HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
     if (threads := os.environ.get("OMP_NUM_THREADS", "")).isdecimal():  # as torch and ONNX Runtime heed it
         settings["INFERENCE_NUM_THREADS"] = int(threads)
-    try:
-        read = _core().read_model(graph) if isinstance(graph, bytes) else _core().read_model(str(graph))
-        made = _core().compile_model(read, "CPU", settings)
-    except RuntimeError as error:
-        raise WeightsError(f"OpenVINO cannot read the graph: {disk.first_line(error)}") from error
+    return settings
+
+
+def _computing_in(made: openvino.CompiledModel, precision: str) -> openvino.CompiledModel:
     taken = made.get_property("INFERENCE_PRECISION_HINT").to_string()
     if taken != HINTS[precision]:
         raise DeviceError(f"OpenVINO computes in {taken}, not in {precision}: use --engine torch")

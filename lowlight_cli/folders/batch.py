@@ -1,7 +1,7 @@
 """A folder of pictures to a folder of lit ones: overlapped, recorded line by line, and resumable.
 
     read     hash, look into the manifest, decode      threads
-    run      the network                               the caller's thread
+    run      the network                               the caller's thread, or one a GPU where there are several
     save     encode, hash, record, give its name       threads
 
 Between the stages at most a few pictures wait. A picture that fails is an outcome, and the others go on; only where the
@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from typing import Final
 from PIL import Image
 
 import lowlight_cli
+from lowlight_cli.engines.several import Several
 from lowlight_cli.enhancer import Enhancer
 from lowlight_cli.errors import InputError, LowlightError, OutputError, ResourceError, UsageError
 from lowlight_cli.files import Outcome, Saving, Work, brightened, load, opened, saved
@@ -137,10 +138,17 @@ def enhance_folder(
     with Manifest(batch.root) as manifest:
         stages = Stages(batch, enhancer, saving, max_pixels, manifest.append)
         threads = THREADS.get(stages.device, THREADS_OF_A_GPU)
-        with contextlib.closing(overlapped(stages.read, batch.jobs, threads)) as read:
-            lit = map(stages.run, read)
-            with contextlib.closing(overlapped(stages.save, lit, threads, prompt=True)) as outcomes:
-                yield from outcomes
+        with (
+            contextlib.closing(overlapped(stages.read, batch.jobs, threads)) as read,
+            contextlib.closing(_lit(stages, read)) as lit,
+            contextlib.closing(overlapped(stages.save, lit, threads, prompt=True)) as outcomes,
+        ):
+            yield from outcomes
+
+
+def _lit(stages: Stages, read: Iterator[Task]) -> Generator[Task, None, None]:
+    """What was read, through the network."""
+    yield from map(stages.run, read) if stages.engines == 1 else overlapped(stages.run, read, stages.engines)
 
 
 def settings_hash(enhancer: Enhancer, saving: Saving) -> str:
@@ -184,6 +192,7 @@ class Stages:
         """
         engine, resolved = enhancer.load()
         self.device = engine.device
+        self.engines = engine.count if isinstance(engine, Several) else 1
         self._weights, self._settings = resolved.sha256, settings_hash(enhancer, saving)
         self._batch, self._enhancer, self._saving, self._max_pixels = batch, enhancer, saving, max_pixels
         self._record, self._named = record, named

@@ -72,8 +72,8 @@ NETWORKS: dict[str, Descriptor] = {
             219.74,
             True,
             True,
-            "indoor pictures of the LOL kind; the largest network",
-            "slow without a GPU; night skies",
+            "the cleanest results; the largest network",
+            "slow without a GPU; texture under strong noise is painted over",
         ),
         Descriptor(
             "drgn",
@@ -88,7 +88,7 @@ NETWORKS: dict[str, Descriptor] = {
             True,
             True,
             "noise and detail at three scales",
-            "slow without a GPU; pictures unlike its training set",
+            "slow without a GPU; strong noise becomes a pattern",
         ),
         Descriptor(
             "lw-drgn",
@@ -103,7 +103,7 @@ NETWORKS: dict[str, Descriptor] = {
             True,
             True,
             "most of DRGN at a sixth of its work",
-            "fine texture",
+            "strong noise becomes a pattern",
         ),
         Descriptor(
             "neid",
@@ -133,7 +133,7 @@ NETWORKS: dict[str, Descriptor] = {
             False,
             True,
             "purely local: the same in a tile as in the whole picture",
-            "soft; fine texture; warm light turns orange",
+            "soft; fine texture and small print",
         ),
         Descriptor(
             "dgaf",

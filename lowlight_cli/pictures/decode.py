@@ -23,7 +23,7 @@ from PIL import (
 )
 
 from lowlight_cli.errors import DeviceError, InputError
-from lowlight_cli.pictures import colour, heic, metadata, png, raw, tiff
+from lowlight_cli.pictures import avif, colour, heic, metadata, png, raw, tiff
 from lowlight_cli.pictures.found import Found, check
 from lowlight_cli.pictures.photo import Jpeg
 
@@ -157,13 +157,18 @@ def _avif(data: bytes, max_pixels: int) -> Found:
         raise InputError(
             f"is an animation of {image.n_frames} frames; take single pictures out of it, or make it a clip"
         )
-    found = _from_pillow(image)
+    bits = avif.bits(data)
+    deep = avif.decode_deep(data, bits) if bits > 8 else None
+    if deep:
+        info = image.info
+        found = Found(*deep, info.get("icc_profile"), info.get("exif"), info.get("xmp"))
+    else:
+        found = _from_pillow(image)
+        if bits > 8:
+            found.notes += ("it has more than 8 bits a sample; 8 of them are read",)
     box = data.find(b"colrnclx", 0, 2**16)  # ISO/IEC 14496-12, 12.1.5: primaries, transfer, matrix
     if box >= 0 and box + 12 <= len(data):
         found.cicp = (int.from_bytes(data[box + 8 : box + 10], "big"), int.from_bytes(data[box + 10 : box + 12], "big"))
-    deep = data.find(b"av1C", 0, 2**16)  # AV1 in ISOBMFF, 2.3.3: bit 6 of the third byte is high_bitdepth
-    if deep >= 0 and data[deep + 6 : deep + 7] and data[deep + 6] & 0x40:
-        found.notes += ("it has more than 8 bits a sample; 8 of them are read",)
     return found
 
 

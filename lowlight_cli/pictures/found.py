@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from lowlight_cli.errors import InputError
 from lowlight_cli.pictures.photo import Codes, Jpeg
 
-__all__ = ["Found", "check"]
+__all__ = ["Found", "check", "widened"]
 
 
 @dataclass
@@ -43,6 +45,13 @@ class Found:
     cicp: tuple[int, int] | None = None
     notes: tuple[str, ...] = ()
     rest: tuple[Found, ...] = ()
+
+
+def widened(codes: Codes, bits: int) -> Codes:
+    """Codes of 10 or 12 bits as uint16 of 16 bits, the largest as 65535: white is to stay white."""
+    white = 2**bits - 1
+    result: Codes = (np.minimum(codes, white).astype(np.uint32) * 65_535 + white // 2) // white
+    return result.astype(np.uint16)
 
 
 def check(width: int, height: int, max_pixels: int) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from lowlight_cli.errors import InputError
-from lowlight_cli.pictures.found import Found, check
+from lowlight_cli.pictures.found import Found, check, widened
 
 __all__ = ["decode"]
 
@@ -50,9 +50,8 @@ def decode(data: bytes, max_pixels: int) -> Found:
         samples = np.asarray(Image.fromarray(np.ascontiguousarray(samples), "RGBa").convert("RGBA"))
     info = image.info
     if samples.dtype == np.uint16:  # the codes of fewer bits lie in the upper ones: their largest is to be white
-        unused = 16 - min(max(int(info["bit_depth"]), 8), 16)
-        white = 65_535 >> unused
-        samples = (((samples >> unused).astype(np.uint32) * 65_535 + white // 2) // white).astype(np.uint16)
+        bits = min(max(int(info["bit_depth"]), 8), 16)
+        samples = widened(np.right_shift(samples, 16 - bits, dtype=np.uint16), bits)
     clear = samples.shape[-1] in (2, 4)
     colours = samples[..., :-1] if clear else samples
     notes = []

@@ -25,6 +25,7 @@ __all__ = [
     "tidy_exif",
     "value",
     "without_gps",
+    "without_maker_note",
     "without_orientation",
 ]
 
@@ -35,6 +36,7 @@ ICC: Final = 0x8773
 EXIF_IFD: Final = 0x8769
 GPS_IFD: Final = 0x8825
 INTEROP_IFD: Final = 0xA005
+_MAKER_NOTE: Final = 0x927C
 _WIDTHS: Final = frozenset({0x0100, 0xA002})
 _HEIGHTS: Final = frozenset({0x0101, 0xA003})
 _POINTERS: Final = frozenset({EXIF_IFD, GPS_IFD, INTEROP_IFD})
@@ -276,6 +278,15 @@ def without_gps(exif: bytes) -> bytes:
         block.wipe(places)
     block.remove(top, GPS_IFD)
     return bytes(block.data)
+
+
+def without_maker_note(exif: bytes) -> bytes:
+    """EXIF packed anew, without what only the camera's maker can read."""
+    block = _Block(bytearray(exif))
+    below = block.below(block.first(), EXIF_IFD)
+    if below is not None:
+        block.remove(below, _MAKER_NOTE)
+    return exif[:2] + struct.pack(block.order + "HI", 42, 8) + _pack(block, block.first(), 8)
 
 
 def adobe_rgb(exif: bytes) -> bool:

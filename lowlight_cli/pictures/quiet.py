@@ -1,13 +1,14 @@
-"""Keep C libraries from telling the terminal what they think of a damaged file: it reaches us as an error of one line.
+"""Keep libraries from telling the terminal what they think of a damaged file: it reaches us as an error of one line.
 
 libpng, libtiff and LibRaw write to file descriptor 2 behind Python's back. It leads nowhere while a file is decoded,
 but only where `sys.stderr` has a way of its own to the same place, as the command gives it: of a program that uses the
-package nothing is taken.
+package nothing is taken. Pillow and tifffile log, and what nobody handles Python prints.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import threading
@@ -17,6 +18,7 @@ from typing import Final
 __all__ = ["quiet"]
 
 _STDERR: Final = 2
+_LOGGING: Final = ("PIL", "tifffile")
 _lock = threading.Lock()
 _inside = 0
 _kept = -1
@@ -27,6 +29,9 @@ def quiet() -> Iterator[None]:
     """Nothing written to file descriptor 2 is seen; several threads may be inside."""
     global _inside, _kept
     with _lock:
+        for name in _LOGGING:
+            if not logging.getLogger(name).handlers:
+                logging.getLogger(name).addHandler(logging.NullHandler())
         _inside += 1
         if _inside == 1 and _apart():
             _kept = os.dup(_STDERR)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import stat
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import GifImagePlugin
 
 from lowlight_cli.errors import DeviceError, InputError, LowlightError, ResourceError
 from lowlight_cli.pictures import colour, metadata, xmp
@@ -86,7 +88,7 @@ def _kind(data: bytes, suffix: str) -> str:
     if kind is None and suffix in RAW_SUFFIXES and not _is_text(data[:512]):
         return _with("rawpy", "raw", "a RAW file")
     if kind == "gif":
-        still = data.count(b"\x21\xf9\x04") < 2
+        still = not GifImagePlugin.GifImageFile(io.BytesIO(data)).is_animated
         way = "convert it to PNG first" if still else "take single pictures out of it as PNG, or make it a video clip"
         raise InputError(f"is a{' ' if still else 'n animated '}GIF; {way}")
     if kind is None:

@@ -10,7 +10,6 @@ TIFF 6.0 (Adobe 1992) sections 2, 3, 8, 14 (predictor); Adobe Photoshop TIFF tec
 from __future__ import annotations
 
 import io
-import logging
 import struct
 import zlib
 from collections.abc import Iterable
@@ -55,9 +54,6 @@ class Layout:
 def _open(data: bytes) -> tifffile.TiffFile:
     import tifffile
 
-    quiet = logging.getLogger("tifffile")
-    if not quiet.handlers:
-        quiet.addHandler(logging.NullHandler())  # else Python prints its warnings to stderr; we raise
     return tifffile.TiffFile(io.BytesIO(data))
 
 

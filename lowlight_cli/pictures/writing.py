@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from lowlight_cli.errors import OutputError, ResourceError
-from lowlight_cli.pictures import colour, metadata, png, tiff, xmp
-from lowlight_cli.pictures.formats import FORMATS, KINDS, format_of
+from lowlight_cli.pictures import avif, colour, metadata, png, tiff, xmp
+from lowlight_cli.pictures.formats import FORMATS, KINDS, Kind, format_of
 from lowlight_cli.pictures.photo import Codes, Jpeg, Photo, Pixels, bands
 
 __all__ = ["encode", "place", "write"]
@@ -26,8 +26,9 @@ Depth = Literal["keep", 8, 16]
 _QUALITY: Final = {"jpeg": 95, "webp": 90, "avif": 90}
 """Where the source says nothing: losses that are not seen beside those of the network."""
 
-_LONGEST_SEGMENT: Final = 65_533
-"""Bytes in a segment of a JPEG after its length (ITU-T T.81, B.1.1.4)."""
+_LONGEST_EXIF: Final = 65_533 - len(b"Exif\0\0")
+_LONGEST_XMP: Final = 65_533 - len(b"http://ns.adobe.com/xap/1.0/\0") - 2**10
+"""A segment of a JPEG has 65,533 bytes after its length (ITU-T T.81, B.1.1.4); a kilobyte of XMP is for provenance."""
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -41,6 +42,7 @@ def encode(
     strip_metadata: bool = False,
     strip_gps: bool = False,
     provenance: str | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> bytes:
     """The bytes of a picture file.
 
@@ -48,10 +50,11 @@ def encode(
         photo: what to write.
         format: a name in `KINDS` (or `jpg`, `tif`), or `keep`.
         quality: 1 to 100 for JPEG, WebP, AVIF; None keeps the tables of a JPEG and the kind of a WebP.
-        depth: bits a sample; `keep` is the source's, or what the format holds. From 16 to 8 bits it is dithered.
+        depth: bits a sample; `keep` is the source's, or what the format holds: 10 in AVIF. To 8 bits it is dithered.
         strip_metadata: leave out EXIF, XMP, texts and comments; the profile stays, the colours need it.
         strip_gps: leave out places.
         provenance: by what the picture was made; goes into XMP, except in BMP.
+        on_note: told one line on each part of the metadata that the format cannot hold.
 
     Raises:
         OutputError: the format cannot hold the picture.
@@ -75,8 +78,17 @@ def encode(
                 ),
                 order,
             )
+        kept, notes = _held(_kept(photo, strip_metadata, strip_gps, None), kind)
+        if on_note:
+            for note in notes:
+                on_note(note)
+        kept = _proven(kept, provenance)
+        if kind.name == "avif" and photo.depth == 16 and depth == "keep":
+            level = _QUALITY["avif"] if quality is None else quality
+            made = avif.encode_deep(_samples(photo, 16, with_profile=True), _for_avif(kept), level)
+            if made:
+                return made
         samples = _samples(photo, 16 if deep else 8, with_profile=kind.profile)
-        kept = _kept(photo, strip_metadata, strip_gps, provenance)
         if deep:
             return png.encode_deep(samples, kept)
         image = Image.fromarray(samples[..., 0] if samples.shape[-1] == 1 else samples)
@@ -182,7 +194,7 @@ def _check(photo: Photo, name: str, depth: Depth) -> None:
         raise OutputError(f"{photo.name}: {kind.title} cannot hold its transparency; choose --format {holds}")
     if depth == 16 and not kind.deep:
         holds = ", ".join(other.name for other in KINDS.values() if other.deep)
-        raise OutputError(f"{photo.name}: {kind.title} holds 8 bits a sample, not 16; choose --format {holds}")
+        raise OutputError(f"{photo.name}: {kind.title} does not hold 16 bits a sample; choose --format {holds}")
     if max(photo.width, photo.height) > kind.longest:
         raise OutputError(
             f"{photo.name}: {photo.width} x {photo.height} is too large for {kind.title} "
@@ -198,7 +210,28 @@ def _kept(photo: Photo, strip_metadata: bool, strip_gps: bool, provenance: str |
     if strip_gps:
         exif = photo.exif and metadata.without_gps(photo.exif)
         photo = replace(photo, exif=exif, xmp=photo.xmp and xmp.without_gps(photo.xmp))
+    return _proven(photo, provenance)
+
+
+def _proven(photo: Photo, provenance: str | None) -> Photo:
+    """The photo with a word in its XMP on what it was made by."""
     return replace(photo, xmp=xmp.with_provenance(photo.xmp, provenance)) if provenance else photo
+
+
+def _held(photo: Photo, kind: Kind) -> tuple[Photo, list[str]]:
+    """The photo with that part of its metadata which a format can hold, and a line on each that it cannot."""
+    notes = []
+    if kind.name == "bmp" and (lost := [name for name, part in (("EXIF", photo.exif), ("XMP", photo.xmp)) if part]):
+        notes.append(f"BMP holds no metadata, not kept: {', '.join(lost)}")
+    if kind.name == "jpeg" and photo.exif and len(photo.exif) > _LONGEST_EXIF:
+        less = metadata.without_maker_note(photo.exif)
+        fits = len(less) <= _LONGEST_EXIF
+        notes.append(f"its {'maker note' if fits else 'EXIF'} is too long for JPEG and not kept; --format png holds it")
+        photo = replace(photo, exif=less if fits else None)
+    if kind.name == "jpeg" and photo.xmp and len(photo.xmp) > _LONGEST_XMP:
+        notes.append("its XMP is too long for JPEG and not kept; --format png holds it")
+        photo = replace(photo, xmp=None)
+    return photo, notes
 
 
 def _samples(photo: Photo, depth: int, *, with_profile: bool) -> Codes:
@@ -249,15 +282,17 @@ def _dither(rows: slice, width: int) -> Pixels:
     return result
 
 
+def _for_avif(kept: Photo) -> Photo:
+    return replace(kept, exif=metadata.without_orientation(kept.exif)) if kept.exif else kept
+
+
 def _by_pillow(image: Image.Image, name: str, quality: int | None, kept: Photo) -> bytes:
     """Eight bits a sample: JPEG, PNG, WebP, BMP, AVIF; `kept` has the metadata that shall be written."""
     icc, exif, xmp = kept.icc or b"", kept.exif or b"", kept.xmp or b""
     level = _QUALITY.get(name, 0) if quality is None else quality
     options: dict[str, Any] = {}
     if name == "jpeg":
-        # what is longer, from formats without segments, cannot be stored: the picture is worth more
-        exif = b"Exif\0\0" + exif if 0 < len(exif) <= _LONGEST_SEGMENT - 6 else b""
-        options = {"exif": exif, "xmp": xmp if len(xmp) <= _LONGEST_SEGMENT - 29 else b"", "icc_profile": icc}
+        options = {"exif": b"Exif\0\0" + exif if exif else b"", "xmp": xmp, "icc_profile": icc}
         made = kept.jpeg or Jpeg(tables=())
         options |= {"progressive": made.progressive, "comment": made.comment, "extra": made.segments}
         if quality is None and made.tables:
@@ -276,7 +311,7 @@ def _by_pillow(image: Image.Image, name: str, quality: int | None, kept: Photo) 
         options = {"exif": exif, "xmp": xmp, "icc_profile": icc}
         options |= {"lossless": lossless, "quality": level, "exact": True}  # exact: colour under transparency stays
     elif name == "avif":
-        exif = metadata.without_orientation(exif) if exif else b""
+        exif = _for_avif(kept).exif or b""
         options = {"exif": exif, "xmp": xmp, "icc_profile": icc, "quality": level, "subsampling": "4:4:4"}
     if kept.dpi and name in ("jpeg", "png", "bmp"):
         options["dpi"] = kept.dpi

@@ -9,6 +9,7 @@ numbers mean other light.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -42,6 +43,7 @@ UNSAID: Final = 2
 HDR: Final = {16: "PQ", 18: "HLG"}
 FULL: Final = 2
 
+_LUMA: Final = np.array([0.2126, 0.7152, 0.0722], np.float32)
 _WAY: Final = (
     Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
 )
@@ -85,37 +87,49 @@ class Converter:
     def __init__(self, colours: Colours, width: int, height: int) -> None:
         self.colours, self.width, self.height = colours, width, height
         self._scaler = VideoReformatter()
+        # kept from frame to frame: memory that is new each time costs as much as the work in it
+        self._planes = np.empty((height, width, 3), np.float32)
+        self._codes = np.empty((height, width, 3), np.uint16)
 
     def picture(self, frame: VideoFrame) -> Picture:
         """(H, W, 3) float32 RGB in [0, 1], in the stream's own primaries and transfer."""
-        if frame.format.is_rgb or len(frame.format.components) < 3:
+        if len(frame.format.components) < 3:
+            return self._grey(frame)
+        if frame.format.is_rgb:
             return self._rgb(frame)
         full = FULL if self._full(frame.format.name) else 1
         codes = self._scaled(frame, "yuv444p16le", FULL if frame.format.name.startswith("yuvj") else 1)
         forward, offset, _ = _matrix(self._shares, full == FULL, frame.format.components[0].bits)
-        planes = codes.astype(np.float32)
+        np.copyto(self._planes, codes)
         affine = np.hstack([forward, (-forward @ offset)[:, None]]).astype(np.float32)
-        return np.clip(np.asarray(cv2.transform(planes, affine), np.float32), 0, 1)
+        picture: Picture = np.asarray(cv2.transform(self._planes, affine), np.float32)
+        return np.clip(picture, 0, 1, out=picture)
 
     def frame(self, picture: Picture, pixel_format: str) -> VideoFrame:
         """A frame of the stream's colours in FFmpeg's `pixel_format`; (H, W, 3) in [0, 1]."""
         kind = av.VideoFormat(pixel_format, self.width, self.height)
-        if kind.is_rgb or len(kind.components) < 3:
-            codes = np.rint(picture * 65535).astype(np.uint16)
-            made = av.VideoFrame.from_ndarray(codes, "rgb48le")
+        bits = kind.components[0].bits
+        if len(kind.components) < 3:
+            codes = np.rint(picture @ _LUMA * (2**bits - 1)).astype(np.uint16 if bits > 8 else np.uint8)
+            out = av.VideoFrame.from_ndarray(codes, pixel_format)
+        elif kind.is_rgb:
+            codes = np.rint(picture * (2**bits - 1)).astype(np.uint16 if bits > 8 else np.uint8)
+            deep = bits > 8
+            made = av.VideoFrame.from_ndarray(codes << (16 - bits) if deep else codes, "rgb48le" if deep else "rgb24")
             out = self._scaler.reformat(made, format=pixel_format, interpolation=_WAY, threads=1)
         else:
-            bits = kind.components[0].bits
             forward, offset, step = _matrix(self._shares, self._full(pixel_format), bits)
             backward = np.linalg.inv(forward)
-            planes = cv2.transform(picture, np.hstack([backward, offset[:, None]]).astype(np.float32))
+            affine = np.hstack([backward, offset[:, None]]).astype(np.float32)
+            planes: Picture = np.asarray(cv2.transform(picture, affine, self._planes), np.float32)
             # rounded here, all but chroma that is yet to be averaged: FFmpeg would dither, or cut off
             small = (kind.components[1].width, kind.components[1].height) != (self.width, self.height)
             kept = planes[..., :1] if small else planes
-            np.rint(kept / np.float32(step), out=kept)
+            kept *= np.float32(1 / step)  # a power of two: exact
+            np.rint(kept, out=kept)
             kept *= np.float32(step)
-            codes = np.clip(planes, 0, 65535).astype(np.uint16)
-            made = av.VideoFrame.from_ndarray(codes, "yuv444p16le", channel_last=True)
+            np.copyto(self._codes, np.clip(planes, 0, 65535, out=planes), casting="unsafe")
+            made = av.VideoFrame.from_ndarray(self._codes, "yuv444p16le", channel_last=True)
             out = self._scaled_frame(made, pixel_format, FULL if pixel_format.startswith("yuvj") else 1)
             out.colorspace = self.colours.matrix
             out.color_range = self.colours.range
@@ -145,8 +159,14 @@ class Converter:
         return np.asarray(self._scaled_frame(frame, pixel_format, span).to_ndarray(), np.uint16)
 
     def _rgb(self, frame: VideoFrame) -> Picture:
-        out = self._scaler.reformat(frame, self.width, self.height, "rgb48le", interpolation=_WAY, threads=1)
-        return np.asarray(out.to_ndarray(), np.float32) / np.float32(65535)
+        """Neither is asked to widen eight bits: FFmpeg would shift them, and white would be none."""
+        packed, white = ("rgb48le", 65535) if frame.format.components[0].bits > 8 else ("rgb24", 255)
+        out = self._scaler.reformat(frame, self.width, self.height, packed, interpolation=_WAY, threads=1)
+        return np.asarray(out.to_ndarray(), np.float32) / np.float32(white)
+
+    def _grey(self, frame: VideoFrame) -> Picture:
+        out = self._scaler.reformat(frame, self.width, self.height, "gray16le", interpolation=_WAY, threads=1)
+        return np.repeat(out.to_ndarray().astype(np.float32)[..., None] / np.float32(65535), 3, axis=2)
 
 
 def depth(pixel_format: str) -> int:
@@ -159,6 +179,7 @@ def upright(picture: Picture, rotation: int) -> Picture:
     return np.rot90(picture, round(rotation / 90) % 4)
 
 
+@functools.lru_cache(maxsize=8)
 def _matrix(
     shares: tuple[float, float], full: bool, bits: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:

@@ -20,15 +20,15 @@ from lowlight_cli.video.colour import FULL, UNSAID, Colours, Converter, depth, u
 from lowlight_cli.video.formats import Codec, Encoding, codec_for
 
 if TYPE_CHECKING:
-    from lowlight_cli.video.streams import Clip
+    from lowlight_cli.video.series import Film
 
 __all__ = ["Encoder", "Packed", "Plan", "planned"]
 
 TURNS: Final = ("mp4", "mov", "3gp", "matroska", "webm")
 """Containers that say how a clip is to be turned; for others the pictures are."""
 
-_SAY_ASPECT: Final = ("libx264", "libx265", "mpeg4", "mpeg2video")
-"""Encoders that write a pixel's shape into the video itself; Matroska's own words for it are out of reach."""
+_PICTURES: Final = {"rgb24": "yuv420p", "rgba": "yuv420p", "rgb48le": "yuv420p10le", "rgba64le": "yuv420p10le"}
+"""Pictures as clips: what every player shows, which RGB or colour at full size is not."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,11 @@ class Plan:
     container: str
     notes: tuple[str, ...] = ()
 
+    @property
+    def shaped(self) -> bool:
+        """Whether pixels are not square, and the container has to be told in a way of its own."""
+        return self.container in ("matroska", "webm") and self.aspect not in (None, 0, 1)
+
     def configure(self, to: Any) -> None:
         """Tell an encoder, or the stream that owns one, all of it."""
         to.width, to.height, to.pix_fmt = self.width, self.height, self.pixel_format
@@ -97,7 +102,7 @@ class Packed:
     key: bool
 
 
-def planned(clip: Clip, container: str, encoding: Encoding, *, wide: bool = False) -> Plan:
+def planned(clip: Film, container: str, encoding: Encoding, *, wide: bool = False) -> Plan:
     """Decide how to write a clip.
 
     Args:
@@ -128,8 +133,6 @@ def planned(clip: Clip, container: str, encoding: Encoding, *, wide: bool = Fals
         height, width, _ = labelled([("before", blank), ("after", blank)], 2).shape
         height, width = height + height % 2, width + width % 2
     pixels, more = _pixel_format(encoder, clip.pixel_format, width, height)
-    if aspect not in (None, 1) and container in ("matroska", "webm") and encoder not in _SAY_ASPECT:
-        more.append(f"its pixels are {aspect} wide, which {encoder} cannot say in {container}")
     colours = clip.colours
     if not av.VideoFormat(pixels, 16, 16).is_rgb and colours.matrix == 0:
         colours = replace(colours, matrix=UNSAID)
@@ -261,6 +264,8 @@ def _told(codec: Codec, encoding: Encoding, container: str) -> tuple[dict[str, s
 def _pixel_format(encoder: str, source: str, width: int, height: int) -> tuple[str, list[str]]:
     """The encoder's format that keeps most of the clip's, and what it does not keep."""
     plain = source.replace("yuvj", "yuv")
+    if source in _PICTURES and encoder != "ffv1":
+        plain = _PICTURES[source]
     formats = [each.name for each in av.Codec(encoder, "w").video_formats or () if each.name not in ("cuda", "qsv")]
     if encoder == "rawvideo":  # what YUV4MPEG2 has names for
         formats = [f"yuv{sampling}p{bits}" for bits in ("", "10le", "12le") for sampling in (420, 422, 444)]

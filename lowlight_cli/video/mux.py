@@ -17,6 +17,7 @@ import av
 import av.error
 
 from lowlight_cli.errors import OutputError
+from lowlight_cli.video.aspect import PAIR, say_aspect
 from lowlight_cli.video.parts import Parts, explained
 from lowlight_cli.video.streams import read, zero
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
     from av.stream import Stream
 
+    from lowlight_cli.video.addresses import Address
     from lowlight_cli.video.encode import Plan
     from lowlight_cli.video.streams import Span
 
@@ -56,7 +58,9 @@ class Original:
     span: Span
 
 
-def assemble(source: Path | None, index: int, parts: Parts, plan: Plan, span: Span, target: Path) -> list[str]:
+def assemble(
+    source: Path | Address | None, index: int, parts: Parts, plan: Plan, span: Span, target: Path
+) -> list[str]:
     """Write the clip under a temporary name, make it safe, and give it its own at one stroke.
 
     Args:
@@ -79,6 +83,8 @@ def assemble(source: Path | None, index: int, parts: Parts, plan: Plan, span: Sp
         with contextlib.ExitStack() as stack:
             clip = Original(stack.enter_context(read(source, str(source))), index, span) if source else None
             notes = _write(clip, parts, plan, part)
+        if plan.shaped and plan.aspect:
+            say_aspect(part, plan.width, plan.height, plan.aspect)
         descriptor = os.open(part, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -129,7 +135,7 @@ def _options(clip: Original | None, plan: Plan) -> dict[str, str]:
     if plan.container == "mpegts":
         return {"mpegts_copyts": "1"}
     if plan.container not in _MOV:
-        return {}
+        return {"write_crc32": "0"} if plan.shaped else {}  # sums would not hold for what is put in
     flags = "+faststart"
     if clip and set(clip.container.metadata) - _PLAIN:
         flags += "+use_metadata_tags"
@@ -148,7 +154,7 @@ def _laid_out(
     for stream in clip.container.streams if clip else ():
         if clip and stream.index == clip.index:
             video = _video(out, plan)
-            video.metadata.update({k: v for k, v in stream.metadata.items() if not _own(k)})
+            video.metadata.update({k: v for k, v in stream.metadata.items() if not _own(k) and k not in PAIR})
             video.disposition = stream.disposition
             continue
         if plan.container in _MOV and stream.type == "data" and stream.name == "bin_data":
@@ -176,6 +182,8 @@ def _video(out: OutputContainer, plan: Plan) -> Any:
     plan.configure(video)
     video.codec_context.options = dict(plan.options)
     video.time_base = plan.base
+    if plan.shaped:
+        video.metadata.update(PAIR)
     if plan.matrix:
         video.set_display_matrix(plan.matrix)
     return video

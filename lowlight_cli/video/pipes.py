@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import av
@@ -15,12 +14,13 @@ from numpy.typing import NDArray
 from lowlight_cli.enhancer import Enhancer
 from lowlight_cli.errors import OutputError
 from lowlight_cli.sheets import labelled, reduced
-from lowlight_cli.video.ahead import ahead
 from lowlight_cli.video.colour import upright
 from lowlight_cli.video.encode import Encoder, planned
 from lowlight_cli.video.formats import Encoding
-from lowlight_cli.video.run import WAITING, Course, Made, Making, Tally, compared, enhanced, read
-from lowlight_cli.video.streams import Span, opened
+from lowlight_cli.video.making import Course, Made, Making, Tally
+from lowlight_cli.video.run import compared, prepared, results
+from lowlight_cli.video.series import Source, film
+from lowlight_cli.video.streams import Span
 from lowlight_cli.video.temporal import Smoothing
 
 __all__ = ["enhance_to_pipe", "preview"]
@@ -33,8 +33,7 @@ SIDE: Final = 480
 
 def enhance_to_pipe(
     enhancer: Enhancer,
-    source: Path | BinaryIO,
-    name: str,
+    source: Source,
     sink: BinaryIO,
     making: Making,
     on_frame: Callable[[Course], None] | None = None,
@@ -43,8 +42,7 @@ def enhance_to_pipe(
 
     Args:
         enhancer: what brightens; its weights are loaded.
-        source: a file, or a stream that is read once.
-        name: what messages call it.
+        source: what to read.
         sink: where the stream goes.
         making: how; codec and resuming mean nothing here.
         on_frame: told after each frame.
@@ -54,28 +52,27 @@ def enhance_to_pipe(
         BrokenPipeError: nobody reads the stream any more.
     """
     tally, told = Tally(making.measure), on_frame or (lambda _: None)
-    with opened(source, name, making.span) as clip:
+    with film(source, making.span, making.rate) as clip:
         plan = planned(clip, Y4M, Encoding("rawvideo"), wide=making.compare)
+        notes = prepared(enhancer, clip, making)
         smoothing, encoder, done = Smoothing(making.temporal), Encoder(plan), 0
         out = av.open(sink, "w", format=Y4M, options={"strict": "-1"})  # more than 8 bits are beyond the first standard
         video: Any = out.add_stream(plan.name, rate=plan.rate)
         plan.configure(video)
-        results = ahead(enhanced(enhancer, clip, ahead(read(clip, None, tally), WAITING), smoothing, tally), WAITING)
+        frames = results(enhancer, clip, making, smoothing, tally, told)
         try:
-            with contextlib.closing(results):
-                for lit in results:
+            with contextlib.closing(frames):
+                for lit in frames:
                     picture = lit.picture
                     if making.compare:
-                        picture = compared(lit.frame.picture, picture, clip.rotation, plan.height, plan.width)
+                        picture = compared(lit.frame.picture, picture, clip.rotation, (plan.width, plan.height))
                     with tally.timed("encode"):
                         for packed in encoder.encode(picture, lit.frame.pts, lit.frame.duration):
                             packet = av.Packet(packed.data)
                             packet.stream, packet.time_base = video, 1 / plan.rate
                             packet.pts = packet.dts = done
                             out.mux(packet)
-                    tally.see(lit.frame.picture, lit.picture)
                     done += 1
-                    told(Course(done, clip.count, 0, float(clip.rate)))
             out.close()
         except BrokenPipeError:
             raise
@@ -83,22 +80,23 @@ def enhance_to_pipe(
             raise OutputError(f"the stream cannot be written ({getattr(error, 'strerror', None) or error})") from error
         return Made(
             done, 0, clip.repeated, smoothing.cuts, (plan.width, plan.height), plan.name, plan.pixel_format,
-            float(clip.rate), tally.seconds, tally.luma, tally.jitter, (*plan.notes, *clip.notes),
+            float(clip.rate), tally.seconds, tally.luma, tally.jitter, (*notes, *plan.notes, *clip.notes),
         )  # fmt: skip
 
 
-def preview(enhancer: Enhancer, source: Path, count: int, span: Span) -> NDArray[np.float32]:
+def preview(enhancer: Enhancer, source: Source, count: int, making: Making) -> NDArray[np.float32]:
     """A sheet of `count` frames, evenly from the part of the clip, each beside its result: (H, W, 3) in [0, 1].
 
     Raises:
         InputError: no clip, or no frame.
     """
-    with opened(source, str(source), span) as clip:
+    span = making.span
+    with film(source, span, making.rate) as clip:
         length = clip.seconds or 0.0
     shown = []
     for number in range(count):
         moment = span.start + length * (number + 0.5) / count
-        with opened(source, str(source), Span(moment if length else 0.0)) as clip:
+        with film(source, Span(moment if length else 0.0), making.rate) as clip:
             picture = next(clip.decoded()).picture
             for what, each in (("", picture), (", lit", enhancer.enhance_picture(picture))):
                 small = np.ascontiguousarray(reduced(np.ascontiguousarray(upright(each, clip.rotation)), SIDE))

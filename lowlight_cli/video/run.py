@@ -3,144 +3,59 @@
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+import hashlib
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lowlight_cli.engines import SteadyEngine
 from lowlight_cli.enhancer import Enhancer
-from lowlight_cli.look import left_alone, mean_luma
-from lowlight_cli.metrics.steadiness import jitter
+from lowlight_cli.look import left_alone
 from lowlight_cli.sheets import labelled
 from lowlight_cli.steady import Steady
+from lowlight_cli.video.addresses import Address
 from lowlight_cli.video.ahead import ahead
 from lowlight_cli.video.colour import upright
+from lowlight_cli.video.deblock import Deblock
 from lowlight_cli.video.encode import Encoder, Plan, planned
-from lowlight_cli.video.formats import CONTAINERS, Encoding
+from lowlight_cli.video.formats import CONTAINERS
+from lowlight_cli.video.making import Course, Lit, Made, Making, Tally
 from lowlight_cli.video.mux import assemble
+from lowlight_cli.video.numbered import Pattern
 from lowlight_cli.video.parts import LENGTH, Parts
-from lowlight_cli.video.streams import Clip, Frame, Span, opened
+from lowlight_cli.video.series import Film, Series, Source, film
+from lowlight_cli.video.streams import Frame
 from lowlight_cli.video.temporal import Smoothing
 
-__all__ = [
-    "WAITING",
-    "Course",
-    "Lit",
-    "Made",
-    "Making",
-    "Tally",
-    "compared",
-    "enhance_clip",
-    "enhanced",
-    "partial",
-    "read",
-]
+__all__ = ["WAITING", "compared", "enhance_clip", "enhanced", "identity", "partial", "prepared", "results"]
 
 Picture = NDArray[np.float32]
 
 WAITING: Final = 2
 """Frames that wait between two stages."""
 
-
-@dataclass(frozen=True)
-class Making:
-    """How a clip is made.
-
-    Attributes:
-        span: which part of it.
-        temporal: a mode of `temporal.MODES`.
-        encoding: how the video is written.
-        compare: write the frames beside their results, with labels.
-        resume: go on with what an earlier run left.
-        measure: tell the brightness before and after.
-    """
-
-    span: Span = field(default_factory=Span)
-    temporal: str = "on"
-    encoding: Encoding = field(default_factory=Encoding)
-    compare: bool = False
-    resume: bool = False
-    measure: bool = False
-
-
-@dataclass(frozen=True)
-class Course:
-    """How far a clip has come.
-
-    Attributes:
-        done: frames.
-        count: of how many, about; None where nobody knows.
-        before: how many of those done are an earlier run's.
-        rate: frames a second that the clip has on average.
-    """
-
-    done: int
-    count: int | None
-    before: int
-    rate: float
-
-
-@dataclass
-class Lit:
-    """A frame and what was made of it; `state` is the smoothing's after it."""
-
-    frame: Frame
-    picture: Picture
-    state: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Made:
-    """What became of a clip.
-
-    Attributes:
-        frames: in the result.
-        resumed: how many of them an earlier run had made.
-        repeated: how many stand for damaged ones.
-        cuts: how many were found.
-        size: width and height of the frames as written.
-        codec: FFmpeg's name of the encoder.
-        pixel_format: FFmpeg's name.
-        rate: frames a second on average.
-        seconds: by stage; stages overlap.
-        luma: mean brightness before and after, [0, 1], where that was asked for.
-        jitter: root mean square of the change of mean luma from one frame to the next, before and after, in levels of
-            255, where that was asked for; cuts count too.
-        notes: what is to be known, a line each.
-    """
-
-    frames: int
-    resumed: int
-    repeated: int
-    cuts: int
-    size: tuple[int, int]
-    codec: str
-    pixel_format: str
-    rate: float
-    seconds: Mapping[str, float]
-    luma: tuple[float, float] | None
-    jitter: tuple[float, float] | None
-    notes: tuple[str, ...]
+BUDGET: Final = 384 * 384
+"""Pixels of the pictures that `Enhancer.expect` counts."""
 
 
 def enhance_clip(
     enhancer: Enhancer,
-    source: Path | BinaryIO,
+    source: Source,
     target: Path,
     making: Making | None = None,
     on_frame: Callable[[Course], None] | None = None,
 ) -> Made:
     """Enhance a clip; the result has its frames, their timestamps, and all its other streams.
 
-    Interrupted, what is done is written beside the target as `partial(target)`, and the interruption goes on.
+    Interrupted, what is done is written beside the target as `partial(target)`, and the interruption goes on. What
+    plays live is ended by an interruption, and whole.
 
     Args:
         enhancer: what brightens; its weights are loaded.
-        source: the clip; of a stream that is read once, only the video is kept.
+        source: the clip; of one that can be read only once, the video alone is kept.
         target: the file to write; one that exists is replaced.
         making: how.
         on_frame: told after each frame.
@@ -152,28 +67,37 @@ def enhance_clip(
         DeviceError: an encoder that does not work here.
         ResourceError: memory or disk is used up.
     """
-    wish, told = making or Making(), on_frame or (lambda _: None)
-    parts, file = Parts(target), source if isinstance(source, Path) else None
-    with opened(source, str(file or "standard input"), wish.span) as clip:
+    wish, told, parts = making or Making(), on_frame or (lambda _: None), Parts(target)
+    with film(source, wish.span, wish.rate) as clip:
         plan = planned(clip, CONTAINERS[target.suffix.lower()], wish.encoding, wide=wish.compare)
-        dropped = parts.begin(_job(enhancer, file, wish, plan), resume=wish.resume)
-        notes = ["what an earlier run left is of another job or clip: begun anew"] if dropped else []
+        notes = prepared(enhancer, clip, wish)
+        file, index = None, 0
+        if not isinstance(clip, Series):
+            file = source if isinstance(source, Path | Address) and not clip.live else None
+            index = clip.stream.index
+            if clip.live and len(clip.container.streams) > 1:
+                notes.append("plays live: its picture alone is kept")
+        job = identity(enhancer, source, wish) | {"plan": repr(plan)}
+        if parts.begin(job, resume=wish.resume):
+            notes.append("what an earlier run left is of another job or clip: begun anew")
         smoothing, resumed = Smoothing(wish.temporal), sum(len(part.frames) for part in parts.done)
         if parts.done:
             smoothing.restore(parts.done[-1].state)
         tally = Tally(wish.measure)
         try:
             _encode(enhancer, clip, plan, parts, smoothing, wish, tally, told, resumed)
-        except (KeyboardInterrupt, SystemExit):
-            if parts.done:
-                assemble(file, clip.stream.index, parts, plan, wish.span, partial(target))
-            raise
+        except (KeyboardInterrupt, SystemExit) as stop:
+            ends = clip.live and isinstance(stop, KeyboardInterrupt)
+            if parts.done and not ends:
+                assemble(file, index, parts, plan, wish.span, partial(target))
+            if not parts.done or not ends:
+                raise
         finally:
             if not parts.done:
                 parts.drop()
         with tally.timed("write"):
             notes += [*plan.notes, *clip.notes]
-            notes += assemble(file, clip.stream.index, parts, plan, wish.span, target)
+            notes += assemble(file, index, parts, plan, wish.span, target)
         parts.drop()
         return Made(
             sum(len(part.frames) for part in parts.done), resumed, clip.repeated, smoothing.cuts,
@@ -187,8 +111,23 @@ def partial(target: Path) -> Path:
     return target.with_name(f"{target.stem}.partial{target.suffix}")
 
 
+def prepared(enhancer: Enhancer, clip: Film, wish: Making) -> list[str]:
+    """Load what brightens, in the knowledge of what is to come; what there is to say."""
+    if clip.count:
+        enhancer.expect(max(1, clip.count * clip.width * clip.height // BUDGET))
+    engine, _ = enhancer.load()
+    if wish.temporal == "off" or isinstance(engine, SteadyEngine):
+        return []
+    return [f"{engine.name} cannot hold what the network measures: only exposure and level are held steady"]
+
+
 def enhanced(
-    enhancer: Enhancer, clip: Clip, frames: Iterator[Frame], smoothing: Smoothing, tally: Tally | None = None
+    enhancer: Enhancer,
+    clip: Film,
+    frames: Iterator[Frame],
+    smoothing: Smoothing,
+    tally: Tally | None = None,
+    deblock: Deblock | None = None,
 ) -> Iterator[Lit]:
     """The frames with their results, in order."""
     look, alone, shots = enhancer.settings.look, False, -1
@@ -207,56 +146,78 @@ def enhanced(
     for frame in frames:
         with tally.timed("run") if tally else contextlib.nullcontext():
             if before is None or frame.picture is not before.frame.picture:
-                lit = smoothing.frame(frame.picture, float(frame.pts * clip.base), enhance)
+                picture = deblock.frame(frame.picture) if deblock else frame.picture
+                lit = smoothing.frame(picture, float(frame.pts * clip.base), enhance)
             else:
                 lit = before.picture
         before = Lit(frame, lit, smoothing.state())
         yield before
 
 
-def compared(frame: Picture, lit: Picture, rotation: int, height: int, width: int) -> Picture:
-    """Both side by side, upright and with labels, (height, width, 3); what is left over is the paper's grey."""
+def results(
+    enhancer: Enhancer,
+    clip: Film,
+    wish: Making,
+    smoothing: Smoothing,
+    tally: Tally,
+    told: Callable[[Course], None],
+    after: int | None = None,
+    resumed: int = 0,
+) -> Generator[Lit, None, None]:
+    """The clip's frames with their results, read and enhanced ahead; when the next is asked for, one is done.
+
+    Args:
+        enhancer: what brightens.
+        clip: what is read.
+        wish: how.
+        smoothing: its state is that after `after`.
+        tally: what it all took.
+        told: of each frame that is done.
+        after: the timestamp behind which to go on.
+        resumed: how many frames are done already.
+    """
+    frames = ahead(_read(clip, after, tally), WAITING)
+    lit = ahead(enhanced(enhancer, clip, frames, smoothing, tally, Deblock() if wish.deblock else None), WAITING)
+    with contextlib.closing(lit):
+        for done, each in enumerate(lit, resumed + 1):
+            yield each
+            tally.see(each.frame.picture, each.picture)
+            told(Course(done, clip.count, resumed, float(clip.rate)))
+
+
+def compared(frame: Picture, lit: Picture, rotation: int, size: tuple[int, int] | None = None) -> Picture:
+    """Both side by side, upright and with labels; what is left of `size`, width and height, is the paper's grey."""
     sheet = labelled([("before", upright(frame, rotation)), ("after", upright(lit, rotation))], 2)
-    missing = (0, height - sheet.shape[0]), (0, width - sheet.shape[1]), (0, 0)
+    if size is None:
+        return sheet
+    missing = (0, size[1] - sheet.shape[0]), (0, size[0] - sheet.shape[1]), (0, 0)
     return np.pad(sheet, missing, mode="edge")
 
 
-@dataclass
-class Tally:
-    """Seconds by stage, and the brightness of the frames."""
-
-    measure: bool
-    seconds: dict[str, float] = field(default_factory=dict)
-    before: list[float] = field(default_factory=list)
-    after: list[float] = field(default_factory=list)
-
-    @contextlib.contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Count the block's time as the stage's."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
-
-    def see(self, before: Picture, after: Picture) -> None:
-        """One more frame."""
-        if self.measure:
-            self.before.append(mean_luma(before))
-            self.after.append(mean_luma(after))
-
-    @property
-    def luma(self) -> tuple[float, float] | None:
-        """As in `Made`."""
-        return (float(np.mean(self.before)), float(np.mean(self.after))) if self.before else None
-
-    @property
-    def jitter(self) -> tuple[float, float] | None:
-        """As in `Made`."""
-        return (jitter(self.before), jitter(self.after)) if self.before else None
+def identity(enhancer: Enhancer, source: Source, wish: Making) -> dict[str, Any]:
+    """All that a result's frames depend on, but for the machine."""
+    settings = enhancer.settings
+    _, resolved = enhancer.load()
+    return {
+        "source": _stamped(source),
+        "weights": resolved.sha256,
+        "look": repr([settings.model, settings.look, settings.self_ensemble]),
+        "making": repr([wish.span, wish.temporal, wish.deblock, wish.compare, wish.rate]),
+    }
 
 
-def read(clip: Clip, after: int | None, tally: Tally) -> Iterator[Frame]:
+def _stamped(source: Source) -> Any:
+    """What changes where a source does; None where nobody knows."""
+    if isinstance(source, Pattern):
+        stamps = [f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in source.found().values()]
+        return [str(source.folder.resolve()), hashlib.sha256("\n".join(stamps).encode()).hexdigest()]
+    if isinstance(source, Path):
+        status = source.stat()
+        return [str(source.resolve()), status.st_size, status.st_mtime_ns]
+    return source.url if isinstance(source, Address) else None
+
+
+def _read(clip: Film, after: int | None, tally: Tally) -> Iterator[Frame]:
     """The clip's frames; the time that they take is the stage `read`."""
     frames = clip.decoded(after)
     while True:
@@ -269,7 +230,7 @@ def read(clip: Clip, after: int | None, tally: Tally) -> Iterator[Frame]:
 
 def _encode(
     enhancer: Enhancer,
-    clip: Clip,
+    clip: Film,
     plan: Plan,
     parts: Parts,
     smoothing: Smoothing,
@@ -279,47 +240,29 @@ def _encode(
     resumed: int,
 ) -> None:
     """All frames that the parts do not have yet; interrupted, what is in the encoder still becomes a part."""
-    frames = ahead(read(clip, parts.done[-1].last if parts.done else None, tally), WAITING)
-    results = ahead(enhanced(enhancer, clip, frames, smoothing, tally), WAITING)
     encoder, inside = Encoder(plan), 0
     state: Mapping[str, Any] = smoothing.state()
-    done, count = resumed, clip.count
 
     def close() -> None:
         for packed in encoder.flush():
             parts.add(packed)
         parts.close(state)
 
+    after = parts.done[-1].last if parts.done else None
+    frames = results(enhancer, clip, wish, smoothing, tally, told, after, resumed)
     try:
-        with contextlib.closing(results):
-            for lit in results:
-                if inside == LENGTH:
-                    with tally.timed("encode"):
+        with contextlib.closing(frames):
+            for lit in frames:
+                with tally.timed("encode"):
+                    if inside == LENGTH:
                         close()
                         encoder, inside = Encoder(plan), 0
-                with tally.timed("encode"):
                     picture = lit.picture
                     if wish.compare:
-                        picture = compared(lit.frame.picture, picture, clip.rotation, plan.height, plan.width)
+                        picture = compared(lit.frame.picture, picture, clip.rotation, (plan.width, plan.height))
                     for packed in encoder.encode(picture, lit.frame.pts, lit.frame.duration):
                         parts.add(packed)
-                tally.see(lit.frame.picture, lit.picture)
-                inside, done, state = inside + 1, done + 1, lit.state
-                told(Course(done, count, resumed, float(clip.rate)))
+                inside, state = inside + 1, lit.state
     finally:
         with tally.timed("encode"):
             close()
-
-
-def _job(enhancer: Enhancer, source: Path | None, wish: Making, plan: Plan) -> dict[str, Any]:
-    """All that a result depends on, but for the machine."""
-    status = source.stat() if source else None
-    settings = enhancer.settings
-    _, resolved = enhancer.load()
-    return {
-        "source": source and status and [str(source.resolve()), status.st_size, status.st_mtime_ns],
-        "weights": resolved.sha256,
-        "look": repr([settings.model, settings.look, settings.self_ensemble]),
-        "making": repr([wish.span, wish.temporal, wish.compare]),
-        "plan": repr(plan),
-    }

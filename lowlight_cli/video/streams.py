@@ -22,6 +22,7 @@ import av.stream
 from numpy.typing import NDArray
 
 from lowlight_cli.errors import InputError, UsageError
+from lowlight_cli.video.addresses import PATIENCE, Address
 from lowlight_cli.video.colour import Colours, Converter
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
+
+    from lowlight_cli.pictures import Photo
 
 __all__ = ["Clip", "Frame", "Span", "opened", "read", "zero"]
 
@@ -45,12 +48,16 @@ class Frame:
         pts: when it is shown, in ticks of the stream's time base; each is later than the one before.
         duration: ticks; 0 where nobody knows.
         repeated: it stands for one that could not be read.
+        number: its own in a row of pictures; 0 in a clip.
+        photo: all that its file says, in a row of pictures.
     """
 
     picture: NDArray[np.float32] = field(repr=False)
     pts: int
     duration: int
     repeated: bool = False
+    number: int = 0
+    photo: Photo | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -92,11 +99,12 @@ class Clip:
         base: seconds a tick.
         rate: frames a second on average.
         frames: how many the header promises, 0 where it says nothing.
+        live: it plays as it comes, once; its time begins with its first frame.
         notes: what was odd, a line each; complete when the last frame is read.
     """
 
-    def __init__(self, container: InputContainer, name: str, span: Span) -> None:
-        self.container, self.name, self.span = container, name, span
+    def __init__(self, container: InputContainer, name: str, span: Span, *, live: bool = False) -> None:
+        self.container, self.name, self.span, self.live = container, name, span, live
         self.stream = _video(container, name)
         self.notes: list[str] = []
         self.base: Fraction = self.stream.time_base or Fraction(1, 90_000)
@@ -112,6 +120,8 @@ class Clip:
         self.repeated = 0
         self._read = self._frames()
         self._first = self._first_frame()
+        if live:
+            self.zero = self._first[1] * self.base
         self.rotation, self.matrix = self._first[0].rotation, _display_matrix(self._first[0])
         self.colours.check(name)
         self._converter = Converter(self.colours, self.width, self.height)
@@ -133,10 +143,8 @@ class Clip:
         length = self.stream.duration * self.base if self.stream.duration else None
         if length is None and self.container.duration:
             length = Fraction(self.container.duration, av.time_base)
-        if length is None:
-            return None
-        stop = float(length) if self.span.stop is None else min(self.span.stop, float(length))
-        return max(0.0, stop - self.span.start)
+        ends = [float(each) for each in (length, self.span.stop) if each is not None]
+        return max(0.0, min(ends) - self.span.start) if ends else None
 
     @property
     def count(self) -> int | None:
@@ -156,10 +164,10 @@ class Clip:
             InputError: there is none.
         """
         begin, end = self.span.bounds(self.zero)
-        shift = self.span.shift(self.base)
+        shift = self.span.shift(self.base) + (self._first[1] if self.live else 0)
         wanted = begin if after is None else (after + shift) * self.base
         frames = itertools.chain([self._first], self._read)
-        if wanted > self.zero + 1 and self._seek(wanted):
+        if not self.live and wanted > self.zero + 1 and self._seek(wanted):
             frames = itertools.chain(self._frames())
         shown, last, before, picture = 0, after, None, None
         sizes = {(self.width, self.height)}
@@ -243,15 +251,20 @@ class Clip:
         try:
             yield from self.container.demux(self.stream)
         except av.error.FFmpegError as error:
-            self.notes.append(f"cannot be read to its end ({error.strerror}): what comes after is lost")
-            yield av.Packet()
+            if self.live and isinstance(error, av.error.ExitError):
+                self.notes.append(f"nothing has come for {PATIENCE[1]:g} s: it ends there")
+            else:
+                self.notes.append(f"cannot be read to its end ({error.strerror}): what comes after is lost")
+            last = av.Packet()
+            last.stream = self.stream
+            yield last
 
 
-def opened(source: Path | Any, name: str, span: Span | None = None, format: str | None = None) -> Clip:
+def opened(source: Path | Address | Any, name: str, span: Span | None = None, format: str | None = None) -> Clip:
     """Open a clip.
 
     Args:
-        source: a file, an address that FFmpeg knows, or a binary file object.
+        source: a file, an address, or a binary file object.
         name: what messages call it.
         span: the part that is wanted.
         format: FFmpeg's name of the container, where it has to be said.
@@ -260,16 +273,19 @@ def opened(source: Path | Any, name: str, span: Span | None = None, format: str 
         InputError: there is no such file, it is no clip, or it has no video that can be read.
     """
     container = read(source, name, format)
+    live = isinstance(source, Address) and not (source.stored and container.duration)
     try:
-        return Clip(container, name, span or Span())
+        return Clip(container, name, span or Span(), live=live)
     except BaseException:
         container.close()
         raise
 
 
-def read(source: Path | Any, name: str, format: str | None = None) -> InputContainer:
+def read(source: Path | Address | Any, name: str, format: str | None = None) -> InputContainer:
     """A container with all its streams; the arguments and what is raised are those of `opened`."""
     av.logging.set_level(None)  # what FFmpeg finds odd is told in our words
+    if isinstance(source, Address):
+        return _reached(source)
     try:
         return av.open(
             str(source) if isinstance(source, Path) else source, "r", format=format, metadata_errors="replace"
@@ -278,6 +294,23 @@ def read(source: Path | Any, name: str, format: str | None = None) -> InputConta
         raise InputError(f"{name}: no such file") from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise InputError(f"{name}: is no clip that can be read ({_reason(error)})") from error
+
+
+def _reached(source: Address) -> InputContainer:
+    try:
+        return av.open(
+            source.url, "r", format=source.format, options=source.settings, timeout=PATIENCE, metadata_errors="replace"
+        )
+    except (av.error.ExitError, TimeoutError) as error:
+        raise InputError(f"{source}: does not answer; is it switched on, and the address right?") from error
+    except av.error.ProtocolNotFoundError as error:
+        raise InputError(
+            f"{source}: FFmpeg here does not know this kind of address; save it as a file first"
+        ) from error
+    except av.error.InvalidDataError as error:
+        raise InputError(f"{source}: is no clip that can be read; does it need a player or a login?") from error
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise InputError(f"{source}: cannot be opened ({_reason(error)}); check the address") from error
 
 
 def zero(container: InputContainer) -> Fraction:

@@ -170,7 +170,12 @@ class Smoothing:
         sample = lit[::step, ::step]
         mean, room = sample.mean((0, 1)), (sample * (1 - sample)).mean((0, 1))
         bend = np.clip(np.expm1(wanted) * (mean + FLOOR) / np.maximum(room, 1e-4), -0.5, 0.5).astype(np.float32)
-        return np.asarray(lit * (1 + bend - bend * lit), np.float32)
+        height, width, _ = lit.shape
+        rows, row = lit.reshape(height, width * 3), np.tile(bend, width)  # whole rows: far faster than by threes
+        bent = rows * -row
+        bent += 1 + row
+        bent *= rows
+        return np.asarray(bent.reshape(lit.shape), np.float32)
 
 
 def _grid(picture: Picture) -> NDArray[np.float32]:

@@ -1,0 +1,202 @@
+"""What commands do with clips: make one after the other, show how far they are, tell what becomes of each."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from lowlight_cli.cli import report
+from lowlight_cli.errors import LowlightError, UsageError
+
+if TYPE_CHECKING:
+    from lowlight_cli.enhancer import Enhancer
+    from lowlight_cli.targets import Job
+    from lowlight_cli.video.jobs import ClipJob
+    from lowlight_cli.video.making import Course, Made, Making
+
+__all__ = ["make_clips"]
+
+EVERY: Final = 30.0
+"""Seconds between two lines of progress where stderr is no terminal."""
+
+
+def make_clips(
+    enhancer: Enhancer,
+    jobs: Sequence[ClipJob | Job],
+    making: Making,
+    json: bool,
+    begun: float,
+    preview: int | None = None,
+) -> int:
+    """Make one clip after the other, and tell what becomes of each; the exit code."""
+    from lowlight_cli.cli.enhance import exit_code
+
+    errors: list[LowlightError] = []
+    done = skipped = 0
+    for job in jobs:
+        try:
+            if job.error:
+                raise job.error
+            if job.skip:
+                skipped += 1
+                report.note(f"{job.target} exists: skipped")
+                if json:
+                    report.event("clip", _fields(job, "skipped", enhancer))
+                continue
+            if preview:
+                _preview(enhancer, job, preview, making)
+                done += 1
+                continue
+            made, taken = _make(enhancer, job, making, json)
+        except LowlightError as error:
+            errors.append(error)
+            report.error(str(error))
+            if json:
+                problem = {"code": error.exit_code, "message": str(error)}
+                report.event("clip", _fields(job, "failed", enhancer) | {"error": problem})
+            continue
+        done += 1
+        _tell(job, made, taken, enhancer, json)
+    code = exit_code(errors, len(jobs))
+    if json:
+        totals = {"done": done, "skipped": skipped, "failed": len(errors)}
+        report.event("summary", totals | {"seconds": round(time.perf_counter() - begun, 3), "exit_code": code})
+    return code
+
+
+def _preview(enhancer: Enhancer, job: ClipJob | Job, count: int, making: Making) -> None:
+    """A sheet of frames with their results."""
+    from lowlight_cli.pictures import Photo, write
+    from lowlight_cli.targets import PIPE
+    from lowlight_cli.video.addresses import Address
+    from lowlight_cli.video.pipes import preview
+
+    if PIPE in (job.source, job.target) or (isinstance(job.source, Address) and not job.source.stored):
+        raise UsageError("--preview looks at several places of a file, and writes one: - is none, nor what plays live")
+    target = Path(str(job.target))
+    write(target, Photo(preview(enhancer, job.source, count, making), name=target.name))
+    report.path(target)
+
+
+def _make(enhancer: Enhancer, job: ClipJob | Job, making: Making, json: bool) -> tuple[Made, float]:
+    """One clip, with its progress; what was made, and the seconds that it took."""
+    from lowlight_cli.targets import PIPE
+    from lowlight_cli.video.numbered import Pattern
+    from lowlight_cli.video.pipes import enhance_to_pipe
+    from lowlight_cli.video.run import enhance_clip, partial
+    from lowlight_cli.video.stills import enhance_to_pictures
+
+    if job.source == PIPE and sys.stdin.isatty():
+        raise UsageError("- reads a clip from stdin, which is the terminal: pipe one in, or name a file")
+    if job.target == PIPE and (json or sys.stdout.isatty()):
+        raise UsageError("the clip would share stdout with --json or go to the terminal: name a file with -o")
+    if making.rate and not isinstance(job.source, Pattern):
+        raise UsageError(f"--fps is for numbered frames, and {job.source} has a rate of its own")
+    source = sys.stdin.buffer if job.source == PIPE else job.source
+    follow = _Following(job.source.name)
+    begun = time.perf_counter()
+    try:
+        with report.frames(job.source.name) as show:
+
+            def see(course: Course) -> None:
+                follow.see(course, show)
+
+            if isinstance(job.target, Pattern):
+                made = enhance_to_pictures(enhancer, source, job.target, making, see)
+            elif job.target == PIPE:
+                made = enhance_to_pipe(enhancer, source, sys.stdout.buffer, making, see)
+            else:
+                made = enhance_clip(enhancer, source, job.target, making, see)
+    except (KeyboardInterrupt, SystemExit):
+        if isinstance(job.target, Pattern):
+            report.note("the same command with --resume goes on")
+        elif partial(job.target).exists():
+            report.note(f"what is done is in {partial(job.target)}; the same command with --resume goes on")
+        raise
+    return made, time.perf_counter() - begun
+
+
+@dataclass
+class _Following:
+    """What is told of the progress."""
+
+    name: str
+    start: float = field(default_factory=time.perf_counter)
+    last: float = field(default_factory=time.perf_counter)
+
+    def see(self, course: Course, show: Any) -> None:
+        """A frame more."""
+        now = time.perf_counter()
+        rate = (course.done - course.before) / max(now - self.start, 1e-3)
+        parts = [f"{rate:.2f} frames/s"]
+        if course.rate:
+            parts.append(f"{rate / course.rate:.2f} x real time")
+        if course.count:
+            left = max(0, course.count - course.done) / max(rate, 1e-6)
+            parts.append(f"{left:.0f} s left" if left < 100 else f"{left / 60:.0f} min left")
+        told = ", ".join(parts)
+        if not show(course.done, course.count, told) and now - self.last > EVERY:
+            self.last = now
+            report.note(f"{self.name}: {course.done}/{course.count or '?'}, {told}")
+
+
+def _tell(job: ClipJob | Job, made: Made, taken: float, enhancer: Enhancer, json: bool) -> None:
+    """The path to stdout, what there is to say to stderr."""
+    for each in made.notes:
+        report.note(f"{job.source}: {each}")
+    if json:
+        report.event("clip", _fields(job, "done", enhancer) | _measured(made, taken, enhancer))
+    elif str(job.target) != "-":
+        report.data(str(job.target))
+    spent = ", ".join(f"{stage} {value:.2f}" for stage, value in made.seconds.items())
+    report.detail(f"{job.source}: {made.size[0]}x{made.size[1]} {made.codec} {made.pixel_format}, {spent}")
+    engine, resolved = enhancer.load()
+    name = resolved.checkpoint.name if resolved.checkpoint else f"{enhancer.settings.model} ({resolved.path})"
+    fresh = made.frames - made.resumed
+    rate = fresh / max(taken, 1e-3)
+    report.note(
+        f"{made.frames} frames lit with {name} on {engine.device} in {engine.precision}, {taken:.2f} s, "
+        f"{rate:.2f} frames/s, {rate / made.rate:.2f} x real time"
+    )
+
+
+def _fields(job: ClipJob | Job, status: str, enhancer: Enhancer) -> dict[str, Any]:
+    """What a JSON line says of every clip."""
+    return {
+        "input": str(job.source),
+        "output": str(job.target),
+        "status": status,
+        "model": enhancer.settings.model,
+    }
+
+
+def _measured(made: Made, taken: float, enhancer: Enhancer) -> dict[str, Any]:
+    """What a JSON line says of a clip that was made."""
+    engine, resolved = enhancer.load()
+    fresh = made.frames - made.resumed
+    fields: dict[str, Any] = {
+        "weights": resolved.sha256,
+        "engine": engine.name,
+        "device": engine.device,
+        "precision": engine.precision,
+        "width": made.size[0],
+        "height": made.size[1],
+        "codec": made.codec,
+        "pixel_format": made.pixel_format,
+        "frames": made.frames,
+        "resumed": made.resumed,
+        "repeated": made.repeated,
+        "cuts": made.cuts,
+        "seconds": {stage: round(value, 4) for stage, value in made.seconds.items()},
+        "frames_per_second": round(fresh / max(taken, 1e-3), 3),
+        "real_time": round(fresh / max(taken, 1e-3) / made.rate, 4),
+        "notes": list(made.notes),
+    }
+    for name, both in (("luma", made.luma), ("jitter", made.jitter)):
+        if both:
+            fields[name] = {"before": round(both[0], 4), "after": round(both[1], 4)}
+    return fields

@@ -1,0 +1,56 @@
+"""Several GPUs as one engine: each batch goes to one that is free."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from lowlight_cli.engines import Engine
+
+__all__ = ["Several", "together"]
+
+
+@dataclass(frozen=True)
+class Several:
+    """Engines of one kind on several devices. The fields are those of `engines.Engine`.
+
+    Attributes:
+        count: how many; so many threads keep all of them busy.
+    """
+
+    name: str
+    provider: str
+    device: str
+    precision: str
+    why: str
+    metadata: Mapping[str, str]
+    count: int
+    _free: SimpleQueue[Engine] = field(repr=False)
+
+    def run(self, batch: NDArray[np.float32], on_tiles: Callable[[int], None] | None = None) -> NDArray[np.float32]:
+        """As of one engine; waits for one that is free."""
+        engine = self._free.get()
+        try:
+            return engine.run(batch, on_tiles)
+        finally:
+            self._free.put(engine)
+
+
+def together(engines: Sequence[Engine], device: str) -> Several:
+    """One engine of several, all of one network, kind and precision.
+
+    Args:
+        engines: at least one.
+        device: what they are called together, `cuda:0,1`.
+    """
+    free: SimpleQueue[Engine] = SimpleQueue()
+    for engine in engines:
+        free.put(engine)
+    first = engines[0]
+    return Several(first.name, first.provider, device, first.precision, first.why, first.metadata, len(engines), free)

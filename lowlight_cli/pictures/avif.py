@@ -1,0 +1,81 @@
+"""AVIF of 10 and 12 bits a sample: Pillow reads and writes eight of them, hence OpenCV.
+
+AV1 in ISOBMFF 1.2, 2.3.3 (the box `av1C`). OpenCV's wheels have had AVIF since 4.11, and metadata with it since 4.12;
+where they lack it, callers go on with Pillow.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from lowlight_cli.pictures.found import widened
+from lowlight_cli.pictures.photo import Codes, Photo
+
+__all__ = ["bits", "decode_deep", "encode_deep"]
+
+_WRITTEN: Final = 10
+"""Bits a sample of what is written: browsers and phones show them, few show 12."""
+
+
+def bits(data: bytes) -> int:
+    """Bits a sample of a file: 8, 10 or 12."""
+    at = data.find(b"av1C", 0, 2**16)
+    flags = data[at + 6] if 0 <= at < len(data) - 6 else 0  # high_bitdepth, twelve_bit
+    return 8 if not flags & 0x40 else 12 if flags & 0x20 else 10
+
+
+def decode_deep(data: bytes, bits: int) -> tuple[Codes, Codes | None] | None:
+    """Colours (H, W) or (H, W, 3) uint16, and alpha (H, W) uint16 or None; None where OpenCV does not read it."""
+    import cv2
+
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it speaks to stderr; callers go on
+    try:
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+    if decoded is None or decoded.dtype != np.uint16:
+        return None
+    samples = widened(decoded.astype(np.uint16, copy=False), bits)
+    if samples.ndim == 2:
+        return samples, None
+    alpha = np.ascontiguousarray(samples[..., 3]) if samples.shape[-1] == 4 else None
+    return np.ascontiguousarray(samples[..., 2::-1]), alpha
+
+
+def encode_deep(samples: Codes, kept: Photo, quality: int) -> bytes | None:
+    """A file of 10 bits a sample; None where OpenCV does not write it.
+
+    Args:
+        samples: (H, W, C) uint16: grey or RGB, with alpha where there is any.
+        kept: the photo with the metadata that shall be written.
+        quality: 1 to 100.
+    """
+    import cv2
+
+    if not hasattr(cv2, "imencodeWithMetadata"):
+        return None
+    most = 2**_WRITTEN - 1
+    codes = ((samples.astype(np.uint32) * most + 32_767) // 65_535).astype(np.uint16)
+    if codes.shape[-1] == 2:  # OpenCV knows no grey with alpha
+        codes = codes[..., [0, 0, 0, 1]]
+    elif codes.shape[-1] >= 3:
+        codes = codes[..., [2, 1, 0, 3][: codes.shape[-1]]]
+    parts = {
+        cv2.IMAGE_METADATA_EXIF: kept.exif,
+        cv2.IMAGE_METADATA_XMP: kept.xmp,
+        cv2.IMAGE_METADATA_ICCP: kept.icc,
+    }
+    there = {kind: np.frombuffer(part, np.uint8) for kind, part in parts.items() if part}
+    options = [cv2.IMWRITE_AVIF_DEPTH, _WRITTEN, cv2.IMWRITE_AVIF_QUALITY, quality]
+    try:
+        done, data = cv2.imencodeWithMetadata(
+            ".avif", np.ascontiguousarray(codes), list(there), list(there.values()), options
+        )
+    except cv2.error:
+        return None
+    return data.tobytes() if done else None

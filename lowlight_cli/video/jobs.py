@@ -1,0 +1,106 @@
+"""What to read and what to write, before any work: files, rows of pictures, addresses, pipes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lowlight_cli.errors import InputError, OutputError, UsageError
+from lowlight_cli.pictures.formats import FORMATS, READ_ONLY, suffixes
+from lowlight_cli.targets import PIPE, Job, beside, landing, plan
+from lowlight_cli.video.addresses import Address, address
+from lowlight_cli.video.formats import CONTAINERS
+from lowlight_cli.video.numbered import Pattern, in_folder, pattern
+
+__all__ = ["ClipJob", "clip_job"]
+
+
+@dataclass(frozen=True)
+class ClipJob:
+    """One clip to make, or one row of pictures; as `targets.Job`, with more kinds of places."""
+
+    source: Path | Pattern | Address
+    target: Path | Pattern
+    skip: bool = False
+    error: InputError | OutputError | None = None
+
+
+def clip_job(
+    clip: str,
+    output: Path | None,
+    *,
+    exist: str = "error",
+    resume: bool = False,
+    sheet: bool = False,
+    options: Mapping[str, str] | None = None,
+) -> ClipJob | Job:
+    """Decide the source and the target.
+
+    Args:
+        clip: a file, a folder of numbered pictures, `frames/%05d.png`, an address, a camera, or `-`.
+        output: what `-o` says; None is a name beside the clip.
+        exist: one of `targets.EXIST`.
+        resume: pictures that exist may be those of an earlier run.
+        sheet: a picture is written: `--preview`.
+        options: what FFmpeg is told of an address.
+
+    Raises:
+        UsageError: source and target do not fit together.
+        InputError: no numbered pictures in the folder.
+    """
+    source = _source(clip, options or {})
+    if sheet:
+        name = source.folder.name if isinstance(source, Pattern) else source.name
+        output = output or _beside(source).with_name(f"{Path(name).stem or 'frames'}_lit.jpg")
+        return ClipJob(source, *landing(output, exist, set()))
+    target = pattern(output) if output else None
+    if target:
+        return _into_pictures(source, target, exist, resume)
+    if isinstance(source, Path):
+        return plan([source], output, formats=CONTAINERS, exist=exist)[0]
+    if isinstance(source, Pattern) and (output is None or output.is_dir() or not output.suffix) and output != PIPE:
+        suffix = READ_ONLY.get(source.suffix)
+        after = source.after if suffix is None else str(Path(source.after).with_suffix(suffix))
+        folder = beside(source.folder) if output is None else output
+        return _into_pictures(source, Pattern(folder, source.before, source.digits, after), exist, resume)
+    if output is None:
+        named = Path(source.name)
+        if named.suffix.lower() not in CONTAINERS:
+            raise UsageError(f"{source} gives no name for the result: name a file with -o, such as -o night.mp4")
+        output = Path(f"{named.stem}_lit{named.suffix}")
+    if output.suffix.lower() in FORMATS:
+        raise UsageError(f"-o {output} names one picture: name frames, such as {output.with_name('%05d.png')}")
+    if output != PIPE and output.suffix.lower() not in CONTAINERS:
+        raise UsageError(f"cannot write {output}: no clip has that suffix; there are {', '.join(CONTAINERS)}")
+    return ClipJob(source, output) if output == PIPE else ClipJob(source, *landing(output, exist, set()))
+
+
+def _source(clip: str, options: Mapping[str, str]) -> Path | Pattern | Address:
+    if found := address(clip, options):
+        return found
+    path = Path(clip)
+    return in_folder(path, suffixes()) if path.is_dir() else pattern(path) or path
+
+
+def _beside(source: Path | Pattern | Address) -> Path:
+    """A path in whose folder a sheet goes."""
+    return source.folder if isinstance(source, Pattern) else source if isinstance(source, Path) else Path("frames")
+
+
+def _into_pictures(source: Path | Pattern | Address, target: Pattern, exist: str, resume: bool) -> ClipJob:
+    if target.suffix not in FORMATS:
+        raise UsageError(f"cannot write {target}: frames are pictures: {', '.join(sorted(FORMATS))}")
+    if exist == "number":
+        raise UsageError("--exist number is not for frames: choose another folder with -o")
+    if isinstance(source, Pattern) and (source.folder.resolve(), source.name) == (target.folder.resolve(), target.name):
+        raise UsageError(f"output {target} is its own input: give another name or folder with -o")
+    if source != PIPE and isinstance(source, Path) and not source.exists():
+        return ClipJob(source, target, error=InputError(f"{source}: no such file or folder"))
+    there = target.found() if target.folder.is_dir() else {}
+    if not there or exist == "overwrite" or resume:
+        return ClipJob(source, target)
+    if exist == "skip":
+        return ClipJob(source, target, skip=True)
+    first = next(iter(there.values()))
+    return ClipJob(source, target, error=OutputError(f"{first} exists: choose --exist skip or overwrite, or --resume"))

@@ -1,0 +1,119 @@
+"""Pictures in a row: one folder, one name, a running number. `frames/%05d.png`, as FFmpeg and renderers write them."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from lowlight_cli.errors import InputError
+
+__all__ = ["Pattern", "gaps", "in_folder", "pattern"]
+
+_PLACE = re.compile(r"%(0\d+)?d")
+_NUMBERED = re.compile(r"(.*?)(\d+)(\.[^.]+)")
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """The names of the pictures of a row.
+
+    Attributes:
+        folder: where they lie.
+        before: what stands before the number.
+        digits: how many digits the number has at least, filled with zeros.
+        after: what stands behind the number, the suffix included.
+    """
+
+    folder: Path
+    before: str
+    digits: int
+    after: str
+
+    @property
+    def name(self) -> str:
+        """As the user writes it, without the folder: `%05d.png`."""
+        return f"{self.before}%{f'0{self.digits}' if self.digits > 1 else ''}d{self.after}"
+
+    @property
+    def suffix(self) -> str:
+        """Lower case, with the dot."""
+        return Path(self.after).suffix.lower() or self.after.lower()
+
+    def __str__(self) -> str:
+        return str(self.folder / self.name)
+
+    def path(self, number: int) -> Path:
+        """The picture of a number."""
+        return self.folder / f"{self.before}{number:0{self.digits}d}{self.after}"
+
+    def found(self) -> dict[int, Path]:
+        """What there is, by number, in order.
+
+        Raises:
+            InputError: the folder cannot be read.
+        """
+        form = re.compile(re.escape(self.before) + r"(\d+)" + re.escape(self.after))
+        there = {}
+        for path in _files(self.folder):
+            number = form.fullmatch(path.name)
+            if number and path.name == self.path(int(number[1])).name:
+                there[int(number[1])] = path
+        return dict(sorted(there.items()))
+
+
+def pattern(path: Path) -> Pattern | None:
+    """What a name such as `frames/%05d.png` means; None where it has no place for a number."""
+    places = list(_PLACE.finditer(path.name))
+    if len(places) != 1:
+        return None
+    place = places[0]
+    return Pattern(path.parent, path.name[: place.start()], int(place[1] or 1), path.name[place.end() :])
+
+
+def in_folder(folder: Path, suffixes: Collection[str]) -> Pattern:
+    """The one row of pictures that a folder holds; folders in it and hidden files do not count.
+
+    Args:
+        folder: where to look.
+        suffixes: those of pictures, lower case, with the dot.
+
+    Raises:
+        InputError: it holds none, several, or pictures that have no number.
+    """
+    rows: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for path in _files(folder):
+        if path.name.startswith(".") or path.suffix.lower() not in suffixes:
+            continue
+        named = _NUMBERED.fullmatch(path.name)
+        if not named:
+            raise InputError(f"{path} has no number: name the frames alone, such as {folder / '%05d.png'}")
+        rows[named[1], named[3]].append(named[2])
+    if not rows:
+        raise InputError(f"no frames in folder {folder}: wanted numbered pictures, such as {folder / '00001.png'}")
+    made = [Pattern(folder, before, min(map(len, numbers)), after) for (before, after), numbers in rows.items()]
+    if len(made) > 1:
+        names = " and ".join(each.name for each in made[:2])
+        raise InputError(f"{folder} holds {len(made)} rows of frames, {names}: name one, such as {made[0]}")
+    return made[0]
+
+
+def gaps(numbers: Collection[int], row: Pattern) -> list[str]:
+    """Which numbers are missing between the first and the last, `00003` or `00003 to 00007`."""
+    return [
+        row.path(one + 1).name + (f" to {row.path(other - 1).name}" if other - one > 2 else "")
+        for one, other in itertools.pairwise(sorted(numbers))
+        if other - one > 1
+    ]
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_file())
+    except FileNotFoundError as error:
+        raise InputError(f"{folder}: no such folder") from error
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read ({error.strerror or error})") from error

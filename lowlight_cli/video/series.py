@@ -1,0 +1,146 @@
+"""Frames that lie in a folder as numbered pictures, read one by one, with the face of a clip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from lowlight_cli.errors import InputError
+from lowlight_cli.pictures import Photo
+from lowlight_cli.pictures import read as read_picture
+from lowlight_cli.video.addresses import Address
+from lowlight_cli.video.colour import Colours
+from lowlight_cli.video.numbered import Pattern, gaps
+from lowlight_cli.video.streams import Clip, Frame, Span, opened
+
+__all__ = ["RATE", "Film", "Series", "Source", "film"]
+
+RATE = Fraction(25)
+"""Frames a second of pictures, where nobody says another."""
+
+
+class Series:
+    """Numbered pictures as a clip; use it as a context. A number that is missing leaves its time to the frame before.
+
+    Attributes:
+        name, width, height, rotation, matrix, colours, aspect, fields, base, rate, notes, repeated: as in `Clip`.
+        files: the pictures, by number.
+        deep: whether they have 16 bits a sample.
+    """
+
+    live = False
+    rotation = 0
+    matrix = None
+    aspect = None
+    fields = 1
+
+    def __init__(self, row: Pattern, span: Span, rate: Fraction = RATE) -> None:
+        self.name, self.span, self.rate, self.base = str(row), span, rate, 1 / rate
+        self.files = row.found()
+        if not self.files:
+            raise InputError(f"{row}: no such frames")
+        self.notes: list[str] = []
+        self.repeated = 0
+        self._begin = min(self.files)
+        self._first = read_picture(self.files[self._begin])
+        self.width, self.height, self.deep = self._first.width, self._first.height, self._first.depth == 16
+        self.colours = Colours(1, 1, 1, 1)
+        if missing := gaps(self.files, row):
+            more = f" and {len(missing) - 3} more gaps" if len(missing) > 3 else ""
+            self.notes.append(f"{', '.join(missing[:3])}{more} missing: the frame before stays in their place")
+
+    def __enter__(self) -> Series:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    @property
+    def codec(self) -> str:
+        """What the frames become as a clip where nobody says more: HEVC plays with ten bits, H.264 hardly anywhere."""
+        return "hevc" if self.deep else "h264"
+
+    @property
+    def pixel_format(self) -> str:
+        """FFmpeg's name of the pictures' samples."""
+        if self._first.alpha is not None:
+            return "rgba64le" if self.deep else "rgba"
+        return "rgb48le" if self.deep else "rgb24"
+
+    @property
+    def seconds(self) -> float:
+        """How long the part to enhance is."""
+        numbers = self._numbers()
+        return float((numbers[-1] + 1 - numbers[0]) * self.base) if numbers else 0.0
+
+    @property
+    def count(self) -> int:
+        """How many frames there are to come."""
+        return len(self._numbers())
+
+    def decoded(self, after: int | None = None) -> Iterator[Frame]:
+        """The frames of the part, in order.
+
+        Args:
+            after: the timestamp, as in `Frame`, behind which to go on.
+
+        Raises:
+            InputError: there is none, or they differ in size.
+        """
+        shift = self._begin + self.span.shift(self.base)
+        before: Photo | None = None
+        for number in self._numbers():
+            if after is not None and number - shift <= after:
+                continue
+            photo = self._read(number, before)
+            yield Frame(photo.pixels, number - shift, 1, photo is before, number, photo)
+            before = photo
+        if before is None and after is None:
+            raise InputError(f"{self.name}: no frame from {self.span.start:g} s on; the frames end before")
+        if self.repeated:
+            self.notes.append(f"{self.repeated} damaged frames could not be read: the frame before is shown again")
+
+    def _numbers(self) -> list[int]:
+        begin, end = self.span.bounds(self._begin * self.base)
+        return [each for each in self.files if each * self.base >= begin and (end is None or each * self.base < end)]
+
+    def _read(self, number: int, before: Photo | None) -> Photo:
+        path = self.files[number]
+        try:
+            photo = self._first if number == self._begin else read_picture(path)
+        except InputError:
+            if before is None:
+                raise
+            self.repeated += 1
+            return before
+        if (photo.width, photo.height) != (self.width, self.height):
+            raise InputError(
+                f"{path}: is {photo.width}x{photo.height}, the frames before are {self.width}x{self.height}: "
+                "all frames have one size"
+            )
+        return photo
+
+
+Film: TypeAlias = Clip | Series
+"""What frames come from."""
+
+Source: TypeAlias = Path | Pattern | Address | Any
+"""A file, a row of pictures, an address, or a binary file object."""
+
+
+def film(source: Source, span: Span | None = None, rate: Fraction | None = None) -> Film:
+    """Open a clip or a row of pictures.
+
+    Args:
+        source: what to read.
+        span: the part that is wanted.
+        rate: frames a second of pictures; None is `RATE`.
+
+    Raises:
+        InputError: there is none, or nothing that can be read.
+    """
+    if isinstance(source, Pattern):
+        return Series(source, span or Span(), rate or RATE)
+    return opened(source, str(source) if isinstance(source, Path | Address) else "standard input", span)
