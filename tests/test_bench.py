@@ -315,25 +315,25 @@ def test_without_reference_nothing_is_best(tmp_path: Path) -> None:
     notes = report.notes(result)
     assert notes[0].startswith("DICM: 3 pictures, 36x24") and any("no row is best" in line for line in notes)
     assert report.stated(result) is None and not verify.claims(result)
-    document = json.loads(report.as_json(result))
-    assert not document["dataset"]["paired"] and not any(row["best"] or row["against_best"] for row in document["rows"])
-    assert "no row is best" in report.as_markdown(result)
+    (told,) = json.loads(report.as_json([result]))["sets"]
+    assert not told["paired"] and not any(row["best"] or row["against_best"] for row in told["rows"])
+    assert "no row is best" in report.as_markdown([result])
 
 
 def test_more_metrics(eight: sets.DataSet) -> None:
     """As columns, in JSON, and where a picture is too small as no number; what is not here is said, not made up."""
-    result = run.measure(eight, methods.baselines(), more=["delta-e", "ms-ssim", "lpips"])
+    result = run.measure(eight, methods.baselines(), more=["delta-e", "ms-ssim", "lpips"], offline=True)
     shown = report.measured(result)
     assert shown.columns[2:7] == ("PSNR", "GT-mean PSNR*", "SSIM", "MS-SSIM", "dE 2000")
     assert {row[5] for row in shown.rows} == {"-"} and all(float(row[6]) > 0 for row in shown.rows)
     notes = report.notes(result)
     assert any(line.startswith("LPIPS: not available") for line in notes)
     assert any("CIEDE2000" in line for line in notes)
-    document = json.loads(report.as_json(result))
-    assert document["rows"][0]["ms_ssim"] is None and document["rows"][0]["pictures"][0]["delta_e"] > 0
-    assert document["missing"] and "MS-SSIM" in document["definitions"]
+    (told,) = json.loads(report.as_json([result]))["sets"]
+    assert told["rows"][0]["ms_ssim"] is None and told["rows"][0]["pictures"][0]["delta_e"] > 0
+    assert told["missing"] and "MS-SSIM" in told["definitions"]
     gallery = page.Gallery(methods.baselines())
-    assert "null" in page.as_html(result, gallery) and ",," in export.as_csv(result)
+    assert "null" in page.as_html([result], [gallery]) and ",," in export.as_csv([result])
 
 
 def test_what_is_there_is_checked(tmp_path: Path) -> None:
@@ -376,7 +376,7 @@ def test_tables(eight: sets.DataSet) -> None:
     told = report.stated(result)
     assert told and [row[0] for row in told.rows] == ["frlie"] and all(row[1] == published.MARK for row in told.rows)
     assert report.stated(measured(eight, None, "sice")) is None
-    text = report.as_markdown(result)
+    text = report.as_markdown([result])
     assert sets.OVERLAP in text and report.REMARK in text
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert lines[1].count("---") == len(shown.columns) and lines[2].startswith("| frlie.official |")
@@ -390,13 +390,14 @@ def test_published_figures_of_all_papers() -> None:
 
 def test_json(eight: sets.DataSet) -> None:
     result = measured(eight, checkpoint(psnr=1.0))
-    document = json.loads(report.as_json(result))
-    assert document["schema"] == report.SCHEMA and document["dataset"]["pixels_sha256"] == result.pixels
+    document = json.loads(report.as_json([result]))
+    (told,) = document["sets"]
+    assert document["schema"] == report.SCHEMA and told["pixels_sha256"] == result.pixels
     assert {"numpy", "torch", "python", "processor", "lowlight"} <= document["environment"].keys()
-    first = document["rows"][0]
+    first = told["rows"][0]
     assert first["best"] and first["network"]["weights_sha256"] == "a" * 64 and first["network"]["precision"] == "fp32"
     assert first["network"]["checkpoint"] == "frlie.official"
-    for row in document["rows"]:
+    for row in told["rows"]:
         assert len(row["pictures"]) == 8
         assert row["psnr"] == pytest.approx(np.mean([each["psnr"] for each in row["pictures"]]))
         assert row["best"] or row["against_best"]["low"] <= row["against_best"]["high"]
@@ -417,7 +418,7 @@ def test_verifying(eight: sets.DataSet) -> None:
         result = measured(eight, checkpoint(psnr=row.mean("psnr") + error, ssim=row.mean("ssim")))
         level, ssim = verify.claims(result)
         assert (level.figure, level.holds, ssim.holds) == ("psnr", holds, True)
-        assert "frlie.official psnr" in str(level)
+        assert "frlie.official on lol psnr" in str(level)
 
 
 def test_nothing_to_verify_is_not_verified(eight: sets.DataSet) -> None:
@@ -425,9 +426,9 @@ def test_nothing_to_verify_is_not_verified(eight: sets.DataSet) -> None:
         return [row.method for row in measured(eight, known).rows]
 
     dataset = sets.DataSet("lol", "LOL", eight.pairs)
-    verify.refuse_nothing(ready(checkpoint(psnr=1.0)), dataset)
+    verify.refuse_nothing(ready(checkpoint(psnr=1.0)), [dataset])
     for known, other in ((None, dataset), (checkpoint(psnr=1.0), sets.DataSet("sice", "SICE", eight.pairs))):
         with pytest.raises(UsageError, match="nothing to verify"):
-            verify.refuse_nothing(ready(known), other)
+            verify.refuse_nothing(ready(known), [other])
     with pytest.raises(UsageError, match="--limit"):
-        verify.refuse_nothing(ready(checkpoint(psnr=1.0)), sets.DataSet("lol", "LOL", eight.pairs, limited=True))
+        verify.refuse_nothing(ready(checkpoint(psnr=1.0)), [sets.DataSet("lol", "LOL", eight.pairs, limited=True)])

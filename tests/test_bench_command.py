@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import html
 import json
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +21,7 @@ from PIL import Image
 from lowlight_cli import networks
 from lowlight_cli.bench import sets
 from lowlight_cli.cli import app
+from lowlight_cli.enhancer import Enhancer
 from lowlight_cli.weights import catalog, files
 
 Run = Callable[..., tuple[int, str, str]]
@@ -67,8 +72,8 @@ def test_everything_that_ships(run: Run, tmp_path: Path) -> None:
     assert rows[0][2:5] == ["PSNR", "GT-mean PSNR*", "SSIM"]
     assert {"dgaf.tiny", "input", "LIME-like", "CLAHE (L)"} <= {row[0] for row in rows}
     assert f"# {sets.OVERLAP}" in out
-    document = json.loads(Path("all.json").read_text())
-    assert document["dataset"]["pairs"] == 3 and [p["stem"] for p in document["rows"][0]["pictures"]] == [
+    (document,) = json.loads(Path("all.json").read_text())["sets"]
+    assert document["pictures"] == 3 and [p["stem"] for p in document["rows"][0]["pictures"]] == [
         "1",
         "22",
         "111",
@@ -95,7 +100,7 @@ def test_verify(run: Run, tmp_path: Path) -> None:
     code, _, err = run("--verify")
     assert code == 2 and "nothing to verify" in err
     run("--json", "first.json", "-q")
-    measured = next(row for row in json.loads(Path("first.json").read_text())["rows"] if row["network"])
+    measured = next(row for row in json.loads(Path("first.json").read_text())["sets"][0]["rows"] if row["network"])
     table = tmp_path / "package" / "weights.toml"
     block = table.read_text()
     for error, wanted in ((0.03, 0), (0.07, 1)):
@@ -106,7 +111,7 @@ def test_verify(run: Run, tmp_path: Path) -> None:
         catalog.read.cache_clear()
         code, _, err = run("--verify")
         assert code == wanted
-        assert ("1 of 2 figures in weights.toml differ here: dgaf.tiny psnr" in err) == bool(wanted)
+        assert ("1 of 2 figures in weights.toml differ here: dgaf.tiny on lol psnr" in err) == bool(wanted)
         assert "ssim" in err and "holds" in err
 
 
@@ -155,3 +160,104 @@ def test_every_form_of_a_result(run: Run) -> None:
     assert len(Path("all.csv").read_text().splitlines()) == 1 + 3 * 10
     assert "dgaf.tiny" in Path("all.tex").read_text()
     assert all(f"wrote all.{kind}" in err for kind in ("csv", "tex", "html"))
+
+
+# ------------------------------------------------------------------------------------------------------- several sets
+
+
+def dicm(folder: Path, count: int = 2) -> None:
+    """DICM's pictures beside eval15."""
+    random = np.random.default_rng(1)
+    (folder / "data" / "dicm").mkdir(parents=True)
+    for stem in range(count):
+        picture = random.integers(0, 60, (30, 28, 3), np.uint8)
+        Image.fromarray(picture).save(folder / "data" / "dicm" / f"{stem}.png")
+
+
+def test_several_sets_in_one_command(run: Run, tmp_path: Path) -> None:
+    """A table each, every checkpoint in both, and one file of each kind with both."""
+    dicm(tmp_path)
+    files = (
+        "--json",
+        "all.json",
+        "--csv",
+        "all.csv",
+        "--markdown",
+        "all.md",
+        "--latex",
+        "all.tex",
+        "--report",
+        "all.html",
+    )
+    code, out, _ = run("-d", "lol", "-d", "dicm", *files, "--metric", "niqe-own")
+    assert code == 0
+    first, second = out.split("# === ")[1:]
+    assert first.startswith("LOL v1 eval15\n") and second.startswith("DICM\n")
+    assert all(any(line.startswith("dgaf.tiny\t") for line in part.splitlines()) for part in (first, second))
+    lol, dark = json.loads(Path("all.json").read_text())["sets"]
+    assert (lol["name"], lol["pictures"], dark["name"], dark["pictures"]) == ("lol", 3, "dicm", 2)
+    assert {row["method"] for row in dark["rows"]} == {row["method"] for row in lol["rows"]}
+    assert lol["rows"][0]["psnr"] and "psnr" not in dark["rows"][0] and dark["rows"][0]["luma"]
+    rows = list(csv.DictReader(Path("all.csv").read_text().splitlines()))
+    assert {(row["set"], row["psnr"] == "") for row in rows} == {("lol", False), ("dicm", True)}
+    assert [line for line in Path("all.md").read_text().splitlines() if line.startswith("#")] == [
+        "## LOL v1 eval15", "## DICM",
+    ]  # fmt: skip
+    assert Path("all.tex").read_text().count("\\begin{table}") == 2
+    assert "DICM: means over pictures" in Path("all.html").read_text("utf-8")
+
+
+def test_results_of_another_program_on_several_sets(run: Run, tmp_path: Path) -> None:
+    dicm(tmp_path)
+    shutil.copytree(tmp_path / "data" / "lol" / "eval15" / "high", tmp_path / "theirs" / "lol")
+    words = ("-d", "lol", "-d", "dicm", "-m", "dgaf", "--external", "theirs=theirs")
+    code, _, err = run(*words)
+    assert code == 3 and "dicm: no such folder" in err
+    shutil.copytree(tmp_path / "data" / "dicm", tmp_path / "theirs" / "dicm")
+    code, out, _ = run(*words)
+    assert code == 0 and out.count("theirs\texternal\t") == 2 and "theirs\texternal\t100.00" in out
+
+
+def test_the_same_json_twice(run: Run) -> None:
+    """All but the time it took, and when."""
+    found = []
+    for name in ("one.json", "two.json"):
+        assert run("-m", "dgaf", "--precision", "fp32", "--json", name, "--metric", "fsim")[0] == 0
+        text = re.sub(r'"(seconds|measured)": [^\n]*', r'"\1"', Path(name).read_text())
+        found.append(text)
+    assert found[0] == found[1]
+
+
+def test_what_was_measured_is_not_measured_again(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--resume: the same figures out of the file, until a picture, the weights or the metrics are others."""
+    asked: list[tuple[int, ...]] = []
+    enhance = Enhancer.enhance_picture
+
+    def counted(self: Enhancer, picture: Any) -> Any:
+        asked.append(picture.shape)
+        return enhance(self, picture)
+
+    monkeypatch.setattr(Enhancer, "enhance_picture", counted)
+    words = ("-m", "dgaf", "--resume", "before.jsonl", "--json")
+    assert run(*words, "one.json")[0] == 0 and len(asked) == 4  # three pictures and one to warm up
+    assert run(*words, "two.json")[0] == 0 and len(asked) == 4
+    one, two = (re.sub('"measured": [^\n]*', "", Path(name).read_text()) for name in ("one.json", "two.json"))
+    assert one == two  # seconds too
+
+    lines = Path("before.jsonl").read_text().splitlines(keepends=True)
+    cut = next(number for number, line in enumerate(lines) if "psnr" in line)
+    Path("before.jsonl").write_text("".join(lines[:cut]) + lines[cut][:40])  # as where the power failed
+    assert run(*words, "three.json")[0] == 0 and len(asked) == 8
+    assert run(*words, "three.json")[0] == 0 and len(asked) == 8
+    assert run(*words, "four.json", "--metric", "fsim")[0] == 0 and len(asked) == 12
+    assert run(*words, "four.json")[0] == 0 and len(asked) == 12  # what is there of more metrics will do
+
+    picture = tmp_path / "data" / "lol" / "eval15" / "low" / "22.png"
+    Image.fromarray(np.asarray(Image.open(picture)) ^ 1).save(picture)
+    assert run(*words, "five.json")[0] == 0 and len(asked) == 14
+
+
+def test_a_file_that_is_no_journal_is_left_alone(run: Run) -> None:
+    Path("notes.txt").write_text("my notes\n")
+    code, out, err = run("-m", "dgaf", "--resume", "notes.txt")
+    assert (code, out) == (3, "") and "not what a bench left" in err and Path("notes.txt").read_text() == "my notes\n"

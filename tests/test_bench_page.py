@@ -51,7 +51,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[run.Result, page.Gal
 
 @pytest.fixture(scope="module")
 def text(made: tuple[run.Result, page.Gallery]) -> str:
-    return page.as_html(*made)
+    return page.as_html([made[0]], [made[1]])
 
 
 class Parts(HTMLParser):
@@ -82,7 +82,7 @@ def test_names_cannot_break_out(text: str) -> None:
 def test_the_data_are_those_of_the_result(text: str, made: tuple[run.Result, page.Gallery]) -> None:
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
     assert found
-    data = json.loads(found[1])
+    (data,) = json.loads(found[1])
     result = made[0]
     assert data["values"]["psnr"]["bad"] == next(r for r in result.rows if r.method.name == "bad").values("psnr")
     assert [method["name"] for method in data["methods"]] == [row.method.name for row in result.rows]
@@ -169,6 +169,36 @@ def test_in_a_browser(tmp_path: Path, text: str, made: tuple[run.Result, page.Ga
     assert set(out["sizes"]) == {"data:image/jpeg;base64"}
 
 
+SETS = """{
+const out = {};
+const seen = () => [[...$("metric").options].map(o => o.text), document.querySelectorAll("#pictures h3").length,
+  $("every").tBodies[0].rows.length, document.querySelectorAll("#scatter circle").length];
+out.sections = [...document.querySelectorAll("section h2")].map(h => h.textContent);
+out.choice = [...$("set").options].map(o => o.text); out.hidden = $("set").parentElement.hidden;
+out.first = seen(); $("set").value = "1"; $("set").dispatchEvent(new Event("change")); out.second = seen();
+document.body.textContent = JSON.stringify(out);
+}"""
+
+
+@browser
+def test_another_set_in_a_browser(tmp_path: Path, made: tuple[run.Result, page.Gallery]) -> None:
+    """A section each; charts, tables and pictures are those of the set that is chosen."""
+    for stem in ("x", "y"):
+        Image.new("RGB", (240, 30), (9, 8, 7)).save(tmp_path / f"{stem}.png")
+    dark = sets.find(str(tmp_path), tmp_path)
+    methods_ = [methods.Method("good", "network", lambda _, low: low * 3), *methods.baselines()]
+    gallery = page.Gallery(methods_)
+    result = run.measure(dark, methods_, on_picture=gallery)
+    text = page.as_html([made[0], result], [made[1], gallery])
+    dom = in_chromium(tmp_path, text, "--dump-dom", script=SETS)
+    found = re.search(r"<body>(\{.*\})\s*</body>", dom, re.DOTALL)
+    assert found, dom[:2000]
+    out = json.loads(html.unescape(found[1]))
+    assert out["sections"] == out["choice"] == [made[0].dataset.title, dark.title] and not out["hidden"]
+    assert out["first"] == [["PSNR", "GT-mean PSNR*", "SSIM"], 4, 4, 4]
+    assert out["second"] == [["luma", "whitened", "colour shift"], 2, 2, 2]
+
+
 @browser
 @pytest.mark.parametrize(("scheme", "dark"), [("1", False), ("0", True)])
 def test_light_and_dark(tmp_path: Path, text: str, scheme: str, dark: bool) -> None:
@@ -185,7 +215,7 @@ def test_light_and_dark(tmp_path: Path, text: str, scheme: str, dark: bool) -> N
 
 def test_csv(made: tuple[run.Result, page.Gallery]) -> None:
     result = made[0]
-    rows = list(csv.DictReader(io.StringIO(export.as_csv(result))))
+    rows = list(csv.DictReader(io.StringIO(export.as_csv([result]))))
     assert len(rows) == 4 * len(result.rows)
     mean = np.mean([float(row["psnr"]) for row in rows if row["method"] == "bad"])
     assert mean == pytest.approx(next(row.mean("psnr") for row in result.rows if row.method.name == "bad"))
@@ -193,7 +223,7 @@ def test_csv(made: tuple[run.Result, page.Gallery]) -> None:
 
 
 def test_latex(made: tuple[run.Result, page.Gallery]) -> None:
-    lines = export.as_latex(made[0]).splitlines()
+    lines = export.as_latex([made[0]]).splitlines()
     body = lines[lines.index("\\midrule") + 1 : lines.index("\\bottomrule")]
     assert len(body) == len(made[0].rows) and {line.count("&") for line in body} == {6}
     assert all(line.endswith(r"\\") for line in body)

@@ -166,7 +166,7 @@ def test_cards_and_weights_agree(checkpoint: Checkpoint) -> None:
         assert (MODELS / "images" / picture).is_file(), picture
     front = yaml.safe_load(page.read_text("utf-8").split("---\n")[1])
     values = [each["value"] for result in front["model-index"][0]["results"] for each in result["metrics"]]
-    assert values == [value for m in checkpoint.metrics for value in (m.psnr, m.psnr_gt_mean, m.ssim) if value]
+    assert values == [value for m in checkpoint.metrics for value in (m.psnr, m.psnr_gt_mean, m.ssim, m.niqe) if value]
     if legs:
         assert (MODELS / "curves" / f"{checkpoint.name}.svg").read_text("utf-8") == curve.drawn(checkpoint.name, legs)
 

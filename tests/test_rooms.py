@@ -69,7 +69,7 @@ def test_typer_only_in_cli() -> None:
 def test_nothing_is_printed_outside_report() -> None:
     assert places(r"^\s*print\(") == set()
     assert places(r"\bsys\.(stdout|stderr|stdin)\b") <= {
-        "cli/app.py", "cli/report.py", "cli/enhance.py", "cli/bench.py", "cli/clips.py", "pictures/quiet.py"
+        "cli/app.py", "cli/report.py", "cli/enhance.py", "cli/measuring.py", "cli/clips.py", "pictures/quiet.py"
     }  # fmt: skip
 
 

@@ -339,6 +339,22 @@ def test_the_card(shipped: catalog.Checkpoint) -> None:
     assert f"--weights hf://{REPO}/{FILE}@REVISION" in body and "nights \\| ours" in body
 
 
+def test_a_card_of_what_has_no_reference(shipped: catalog.Checkpoint) -> None:
+    """Its columns stand where there are such figures; our own fit never under the name of NIQE."""
+    dark = (
+        catalog.Metric(protocol="ours", dataset="dicm", luma=0.4361, niqe_own=4.531),
+        catalog.Metric(protocol="ours", dataset="lime", niqe=3.75),
+    )
+    measured = shipped.model_copy(update={"metrics": (*shipped.metrics, *dark)})
+    assert "NIQE" not in publish.card(REPO, [shipped])
+    text = publish.card(REPO, [measured])
+    assert "| PSNR | PSNR GT-mean | SSIM | mean luma | NIQE | NIQE (own fit) |" in text
+    assert "| dicm | ours |  |  |  | 0.436 |  | 4.53 |" in text
+    (index,) = yaml.safe_load(text.split("---\n")[1])["model-index"]
+    named = {result["dataset"]["name"]: result["metrics"] for result in index["results"]}
+    assert "dicm" not in named and [(each["type"], each["value"]) for each in named["lime"]] == [("niqe", 3.75)]
+
+
 def test_the_sets_that_a_card_names(shipped: catalog.Checkpoint) -> None:
     data = "LOL v1: 463 training pairs (our485; 12 scenes held out, never used); 147 photographs; 101 pairs of SICE"
     front = yaml.safe_load(publish.card(REPO, [shipped.model_copy(update={"training_data": data})]).split("---\n")[1])

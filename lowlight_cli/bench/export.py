@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Sequence
 from typing import Final
 
 from lowlight_cli.bench.report import Table, measured, notes
@@ -18,25 +19,29 @@ SPECIAL: Final = {
 }  # fmt: skip
 
 
-def as_csv(result: Result) -> str:
-    """A line a method and picture, nothing rounded: method, kind, picture, the metrics by their keys, seconds."""
+def as_csv(results: Sequence[Result]) -> str:
+    """A line a set, method and picture, nothing rounded; the metrics by their keys, empty where a set has it not."""
     held = io.StringIO()
-    written = csv.writer(held, lineterminator="\n")
-    keys = [metric.key for metric in result.metrics]
-    written.writerow(["method", "kind", "picture", *keys, "seconds"])
-    for row in result.rows:
-        for score in row.scores:
-            values = ["" if math.isnan(score.values[key]) else score.values[key] for key in keys]
-            seconds = "" if score.seconds is None else score.seconds
-            written.writerow([row.method.name, row.method.kind, score.stem, *values, seconds])
+    keys = list(dict.fromkeys(metric.key for result in results for metric in result.metrics))
+    written = csv.DictWriter(held, ["set", "method", "kind", "picture", *keys, "seconds"], "", lineterminator="\n")
+    written.writeheader()
+    for result in results:
+        for row in result.rows:
+            for score in row.scores:
+                told = {"set": result.dataset.name, "method": row.method.name, "kind": row.method.kind}
+                values = {key: "" if math.isnan(value) else value for key, value in score.values.items()}
+                written.writerow({**told, "picture": score.stem, **values, "seconds": score.seconds})
     return held.getvalue()
 
 
-def as_latex(result: Result) -> str:
-    """A `tabular` with the rules of booktabs, ties marked, and under it what must be read with it."""
+def as_latex(results: Sequence[Result]) -> str:
+    """A `tabular` a set with the rules of booktabs, ties marked, and under it what must be read with it."""
+    return "% needs \\usepackage{booktabs}\n" + "\n".join(map(_latex, results))
+
+
+def _latex(result: Result) -> str:
     table = measured(result)
     lines = [
-        "% needs \\usepackage{booktabs}",
         "\\begin{table}",
         f"\\caption{{{_plain(result.dataset.title)}}}",
         f"\\begin{{tabular}}{{ll{'r' * (len(table.columns) - 2)}}}",

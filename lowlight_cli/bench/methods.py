@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,7 @@ class Method:
         make: enhances a pair's low picture, (H, W, 3) in [0, 1]; the pair itself tells which one it is.
         timed: whether its time is told.
         loaded: what ran, where it is a network.
+        identity: what its result on a pair depends on beside the pair's pixels; without it results are not kept.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Method:
     make: Callable[[Pair, Picture], Picture]
     timed: bool = True
     loaded: Loaded | None = None
+    identity: Callable[[Pair], str] | None = None
 
 
 def choose(models: Sequence[str], weights: Sequence[str]) -> list[Choice]:
@@ -94,20 +97,26 @@ def network(choice: Choice, enhancer: Enhancer) -> Method:
     checkpoint = resolved.checkpoint
     loaded = Loaded(choice.network, checkpoint, resolved.sha256, engine.name, engine.device, engine.precision)
     name = checkpoint.name if checkpoint else f"{choice.network} ({choice.weights})"
-    return Method(name, "network", lambda _, low: enhancer.enhance_picture(low), loaded=loaded)
+    ran = " ".join((choice.network, resolved.sha256, engine.name, engine.device, engine.precision))
+    return Method(name, "network", lambda _, low: enhancer.enhance_picture(low), loaded=loaded, identity=lambda _: ran)
 
 
 def baselines() -> list[Method]:
     """Every classical method."""
 
     def method(name: str, function: Callable[[Picture], Picture]) -> Method:
-        return Method(name, "baseline", lambda _, low: function(low))
+        return Method(name, "baseline", lambda _, low: function(low), identity=lambda _: f"baseline {name}")
 
     return [method(name, function) for name, function in BASELINES.items()]
 
 
-def external(text: str, dataset: DataSet) -> Method:
+def external(text: str, dataset: DataSet, alone: bool = True) -> Method:
     """`NAME=DIR`: what another program made of the low pictures, matched by stem.
+
+    Args:
+        text: as it was typed.
+        dataset: of which the pictures are.
+        alone: whether this is the only set; else the results are in a folder of its name in DIR.
 
     Raises:
         UsageError: not of that form, or a name that a baseline has.
@@ -118,9 +127,10 @@ def external(text: str, dataset: DataSet) -> Method:
         raise UsageError(f"--external {text!r}: write NAME=DIR")
     if name in BASELINES:
         raise UsageError(f"--external {text!r}: a baseline has this name; choose another")
-    files = by_stem(Path(folder).expanduser())
+    place = Path(folder).expanduser() / ("" if alone else dataset.name)
+    files = by_stem(place)
     if missing := [pair.stem for pair in dataset.pairs if pair.stem not in files]:
-        raise InputError(f"{folder}: {len(missing)} of {len(dataset.pairs)} results are missing, first {missing[0]}")
+        raise InputError(f"{place}: {len(missing)} of {len(dataset.pairs)} results are missing, first {missing[0]}")
 
     def make(pair: Pair, low: Picture) -> Picture:
         made = read(files[pair.stem]).pixels
@@ -129,4 +139,7 @@ def external(text: str, dataset: DataSet) -> Method:
             raise InputError(f"{files[pair.stem]} is {size}, its pair {wanted}: results are compared at full size")
         return made
 
-    return Method(name, "external", make, timed=False)
+    def identity(pair: Pair) -> str:
+        return f"file {hashlib.sha256(files[pair.stem].read_bytes()).hexdigest()}"
+
+    return Method(name, "external", make, timed=False, identity=identity)

@@ -13,7 +13,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -72,24 +72,40 @@ class Gallery:
             del self.pictures[best], self._worst[best]
 
 
-def as_html(result: Result, gallery: Gallery) -> str:
-    """The page."""
-    told = stated(result)
+def as_html(results: Sequence[Result], galleries: Sequence[Gallery]) -> str:
+    """The page; a gallery for each result."""
     facts = {name: str(value) for name, value in environment().items() if value is not None}
+    title = ", ".join(result.dataset.title for result in results)
     parts = {
-        "TITLE": html.escape(f"lowlight bench: {result.dataset.title}"),
-        "MEASURED": _table(measured(result), "Means over pictures"),
-        "NOTES": "".join(f"<li>{html.escape(line)}</li>" for line in notes(result)),
-        "STATED": f"<h2>As published</h2><p>{html.escape(REMARK)}</p>{_table(told, 'As published')}" if told else "",
+        "TITLE": html.escape(f"lowlight bench: {title}"),
+        "MEASURED": "".join(map(_measured, results)),
+        "SETS": "".join(
+            f'<option value="{number}">{html.escape(result.dataset.title)}</option>'
+            for number, result in enumerate(results)
+        ),
+        "ALONE": "hidden" if len(results) == 1 else "",
         "MACHINE": "".join(
             f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in facts.items()
         ),
-        "DATA": _data(result, gallery),
+        "DATA": _data(results, galleries),
     }
     text = TEMPLATE.read_text("utf-8")
     for name, part in parts.items():
         text = text.replace(f"%{name}%", part)
     return text
+
+
+def _measured(result: Result) -> str:
+    """The section of a set: what was measured, what must be read with it, what papers state."""
+    told = stated(result)
+    lines = "".join(f"<li>{html.escape(line)}</li>" for line in notes(result))
+    title = html.escape(result.dataset.title)
+    return (
+        f"<section><h2>{title}</h2>{_table(measured(result), f'{result.dataset.title}: means over pictures')}"
+        f'<p class="pale">A heading sorts by its column.</p><ul>{lines}</ul>'
+        + (f"<h3>As published</h3><p>{html.escape(REMARK)}</p>{_table(told, 'As published')}" if told else "")
+        + "</section>"
+    )
 
 
 def _table(table: Table, caption: str) -> str:
@@ -105,9 +121,15 @@ def _table(table: Table, caption: str) -> str:
     )
 
 
-def _data(result: Result, gallery: Gallery) -> str:
+def _data(results: Sequence[Result], galleries: Sequence[Gallery]) -> str:
     """What the page's script reads, as JSON that no markup can end."""
-    document = {
+    sets = [_set(result, gallery) for result, gallery in zip(results, galleries, strict=True)]
+    text = json.dumps(sets, ensure_ascii=False, allow_nan=False)
+    return text.replace("<", "\\u003c").replace("%", "\\u0025")
+
+
+def _set(result: Result, gallery: Gallery) -> dict[str, Any]:
+    return {
         "metrics": [
             {"key": metric.key, "title": metric.title, "digits": metric.digits, "higher": metric.higher}
             for metric in result.metrics
@@ -129,8 +151,6 @@ def _data(result: Result, gallery: Gallery) -> str:
             for stem, pictures in gallery.pictures.items()
         },
     }
-    text = json.dumps(document, ensure_ascii=False, allow_nan=False)
-    return text.replace("<", "\\u003c").replace("%", "\\u0025")
 
 
 def _jpeg(picture: Picture) -> bytes:

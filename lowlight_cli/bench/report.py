@@ -18,7 +18,7 @@ import lowlight_cli
 from lowlight_cli.bench.intervals import Interval, paired
 from lowlight_cli.bench.published import MARK, published
 from lowlight_cli.bench.run import Result, Row
-from lowlight_cli.bench.sets import SETS, DataSet
+from lowlight_cli.bench.sets import SETS
 from lowlight_cli.metrics.table import METRICS
 
 __all__ = [
@@ -31,16 +31,20 @@ __all__ = [
     "checked",
     "compared",
     "environment",
+    "means",
     "measured",
     "notes",
     "stated",
 ]
 
-SCHEMA: Final = "lowlight-bench-1"
+SCHEMA: Final = "lowlight-bench-2"
 """Of the JSON; it changes when a field changes its meaning or goes away."""
 
 PROTOCOL: Final = "lowlight bench: full resolution, 8 bits"
 """How figures in weights.toml were measured."""
+
+FIGURES: Final = ("psnr", "psnr_gt_mean", "ssim", "luma", "niqe", "niqe_own")
+"""What weights.toml has of those that were measured."""
 
 REMARK: Final = f"What the papers state, {MARK}, each on its own split: none of it compares with the rows above."
 
@@ -125,40 +129,48 @@ def checked(result: Result) -> list[str]:
     return lines
 
 
-def as_markdown(result: Result) -> str:
-    """Table, notes and published figures, ready for a README."""
-    parts = [_markdown_table(measured(result)), *(f"- {line}" for line in notes(result)), ""]
-    if told := stated(result):
-        parts += [f"{REMARK}", "", _markdown_table(told)]
+def as_markdown(results: Sequence[Result]) -> str:
+    """Table, notes and published figures of each set, ready for a README; a heading each where there are several."""
+    parts = list[str]()
+    for result in results:
+        if len(results) > 1:
+            parts += [f"## {result.dataset.title}", ""]
+        parts += [_markdown_table(measured(result)), *(f"- {line}" for line in notes(result)), ""]
+        if told := stated(result):
+            parts += [f"{REMARK}", "", _markdown_table(told)]
     return "\n".join(parts).rstrip() + "\n"
 
 
-def as_json(result: Result) -> str:
-    """Everything, picture by picture, nothing rounded."""
+def as_json(results: Sequence[Result]) -> str:
+    """Everything, set by set and picture by picture, nothing rounded."""
     document = {
         "schema": SCHEMA,
-        "dataset": {
-            "name": result.dataset.name,
-            "title": result.dataset.title,
-            "pairs": len(result.dataset.pairs),
-            "limited": result.dataset.limited,
-            "paired": result.dataset.paired,
-            "pixels_sha256": result.pixels,
-            "notes": result.dataset.notes,
-        },
-        "definitions": result.definitions,
-        "missing": result.missing,
         "environment": environment(),
-        "rows": [_row(result, row, interval) for row, interval in compared(result)],
+        "sets": [_set(result) for result in results],
         "published": [{"mark": MARK, **figure.model_dump()} for figure in published()],
     }
     return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def as_toml(row: Row, dataset: DataSet) -> str:
-    """A row as an item of `metrics` in weights.toml, which `--verify` finds again."""
-    levels = ", ".join(f"{key} = {row.mean(key):.{METRICS[key].digits}f}" for key in ("psnr", "psnr_gt_mean", "ssim"))
-    return f'{{ protocol = "{PROTOCOL}", dataset = "{dataset.name}", {levels} }}'
+def _set(result: Result) -> dict[str, Any]:
+    return {
+        "name": result.dataset.name,
+        "title": result.dataset.title,
+        "pictures": len(result.dataset.pairs),
+        "limited": result.dataset.limited,
+        "paired": result.dataset.paired,
+        "pixels_sha256": result.pixels,
+        "notes": [*checked(result), *result.dataset.notes],
+        "definitions": result.definitions,
+        "missing": result.missing,
+        "rows": [_row(result, row, interval) for row, interval in compared(result)],
+    }
+
+
+def as_toml(dataset: str, means: Mapping[str, float | None]) -> str:
+    """An item of `metrics` in weights.toml, which `--verify` finds again; of `means`, by metric, what it has."""
+    levels = [f"{key} = {mean:.{METRICS[key].digits}f}" for key in FIGURES if (mean := means.get(key)) is not None]
+    return f'{{ protocol = "{PROTOCOL}", dataset = "{dataset}", {", ".join(levels)} }}'
 
 
 def environment() -> dict[str, Any]:
@@ -176,6 +188,11 @@ def environment() -> dict[str, Any]:
         found["threads"] = torch.get_num_threads()
         found["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return found
+
+
+def means(row: Row) -> dict[str, float | None]:
+    """Of every metric of a row; None where it is no number."""
+    return _finite({key: row.mean(key) for key in row.scores[0].values})
 
 
 def compared(result: Result) -> list[tuple[Row, Interval | None]]:
@@ -199,7 +216,7 @@ def _row(result: Result, row: Row, interval: Interval | None) -> dict[str, Any]:
     return {
         "method": row.method.name,
         "kind": row.method.kind,
-        **_finite({metric.key: row.mean(metric.key) for metric in result.metrics}),
+        **means(row),
         "seconds": row.seconds,
         "best": result.ranked and row is result.rows[0],
         "against_best": None if interval is None else {**asdict(interval), "tie": interval.tie},

@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from lowlight_cli.bench.journal import Journal, key
 from lowlight_cli.bench.methods import Method
 from lowlight_cli.bench.sets import DataSet, read_pair
 from lowlight_cli.errors import UsageError
@@ -112,6 +113,8 @@ def measure(
     on_done: Callable[[float], None] | None = None,
     on_picture: Seen | None = None,
     more: Sequence[str] = (),
+    offline: bool = False,
+    journal: Journal | None = None,
 ) -> Result:
     """Measure `methods` on `dataset`.
 
@@ -121,34 +124,44 @@ def measure(
         on_done: called with 1 after each picture of each method.
         on_picture: shown each result with its scores.
         more: metrics beside those that are always measured, as `metrics.table.chosen` takes them.
+        offline: whether what a metric needs may not be fetched.
+        journal: what was measured before; what it knows is not made again, unless `on_picture` wants to see it.
 
     Raises:
         UsageError: two methods share a name; no such metric.
         InputError: a picture cannot be read, or sizes differ.
+        OutputError: the journal cannot be written.
         ResourceError: the memory does not suffice.
     """
     names = Counter(method.name for method in methods)
     if twice := [name for name, count in names.items() if count > 1]:
         raise UsageError(f"two rows would be called {twice[0]!r}: name each once")
-    metrics, missing = chosen(more, dataset.paired)
+    metrics, missing = chosen(more, dataset.paired, offline)
     scores: list[list[Score]] = [[] for _ in methods]
-    digest, looked = hashlib.sha256(), list[Looked]()
-    for number, pair in enumerate(dataset.pairs):
+    digest, looked, warm = hashlib.sha256(), list[Looked](), set[str]()
+    for pair in dataset.pairs:
         low, high = read_pair(pair)
         seen = b"".join(_bytes(picture) for picture in (low, high) if picture is not None)
         digest.update(seen)
         looked.append(Looked(low.shape[1], low.shape[0], hashlib.sha256(seen).hexdigest()))
         for method, kept in zip(methods, scores, strict=True):
-            if number == 0 and method.timed:
-                method.make(pair, low)
-            start = time.perf_counter()
-            made = method.make(pair, low)
-            seconds = time.perf_counter() - start if method.timed else None
-            rounded = (np.rint(made * 255) / 255).astype(np.float32)  # as a file of 8 bits would hold it
-            values = {metric.key: metric.measure(rounded, low if high is None else high) for metric in metrics}
-            kept.append(Score(pair.stem, values, seconds))
-            if on_picture:
-                on_picture(method, kept[-1], low, rounded, high)
+            known = key(method.identity(pair), looked[-1].pixels) if journal and method.identity else ""
+            if journal and known and not on_picture and (before := journal.find(known, metrics)):
+                kept.append(Score(pair.stem, *before))
+            else:
+                if method.timed and method.name not in warm:
+                    method.make(pair, low)
+                    warm.add(method.name)
+                start = time.perf_counter()
+                made = method.make(pair, low)
+                seconds = time.perf_counter() - start if method.timed else None
+                rounded = (np.rint(made * 255) / 255).astype(np.float32)  # as a file of 8 bits would hold it
+                values = {metric.key: metric.measure(rounded, low if high is None else high) for metric in metrics}
+                kept.append(Score(pair.stem, values, seconds))
+                if journal and known:
+                    journal.keep(known, metrics, values, seconds)
+                if on_picture:
+                    on_picture(method, kept[-1], low, rounded, high)
             if on_done:
                 on_done(1)
     rows = [Row(method, tuple(kept)) for method, kept in zip(methods, scores, strict=True)]

@@ -14,8 +14,10 @@ from lowlight_cli.weights.catalog import Metric
 
 __all__ = ["TOLERANCE", "Claim", "claims", "refuse_nothing", "stated"]
 
-TOLERANCE: Final = {"psnr": 0.05, "psnr_gt_mean": 0.05, "ssim": 0.002}
-"""By how much a figure may differ, dB and share: half precision and another processor stay far below."""
+TOLERANCE: Final = {
+    "psnr": 0.05, "psnr_gt_mean": 0.05, "ssim": 0.002, "luma": 0.002, "niqe": 0.05, "niqe_own": 0.05,
+}  # fmt: skip
+"""By how much a figure may differ: half precision and another processor stay far below."""
 
 
 @dataclass(frozen=True)
@@ -42,24 +44,28 @@ def stated(method: Method, dataset: DataSet) -> list[Metric]:
     return [metric for metric in checkpoint.metrics if same(metric.dataset, dataset.name)] if checkpoint else []
 
 
-def refuse_nothing(methods: Iterable[Method], dataset: DataSet) -> None:
-    """Raise before the work where there is nothing to verify, which must not pass for verified.
+def refuse_nothing(methods: Iterable[Method], datasets: Iterable[DataSet]) -> None:
+    """Raise before the work where a set has nothing to verify, which must not pass for verified.
 
     Raises:
-        UsageError: the set is limited, or no figure in weights.toml is of these methods and this set.
+        UsageError: a set is limited, or no figure in weights.toml is of these methods and one of these sets.
     """
-    if dataset.limited:
-        raise UsageError("--verify wants the whole data set: drop --limit")
-    if not any(stated(method, dataset) for method in methods):
-        raise UsageError(f"nothing to verify: weights.toml states no figure on {dataset.name} for the models measured")
+    ready = list(methods)
+    for dataset in datasets:
+        if dataset.limited:
+            raise UsageError("--verify wants the whole data set: drop --limit")
+        if not any(stated(method, dataset) for method in ready):
+            raise UsageError(
+                f"nothing to verify: weights.toml states no figure on {dataset.name} for the models measured"
+            )
 
 
 def claims(result: Result) -> list[Claim]:
     """Every figure of weights.toml that this result can speak about."""
     return [
-        Claim(row.method.name, figure, value, row.mean(figure))
+        Claim(f"{row.method.name} on {result.dataset.name}", figure, value, row.mean(figure))
         for row in result.rows
         for metric in stated(row.method, result.dataset)
         for figure in TOLERANCE
-        if (value := getattr(metric, figure)) is not None
+        if figure in row.scores[0].values and (value := getattr(metric, figure)) is not None
     ]

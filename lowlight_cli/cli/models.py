@@ -57,9 +57,9 @@ def _row(descriptor: Descriptor, checkpoints: list[Checkpoint]) -> tuple[str, ..
 
 
 def _figures(checkpoint: Checkpoint) -> list[str]:
-    """`eval15 22.10 / 25.30, 0.830` for each metric of a checkpoint."""
+    """`eval15 22.10 / 25.30, 0.830` for each set with references that a checkpoint was measured on."""
     told = []
-    for metric in checkpoint.metrics:
+    for metric in (each for each in checkpoint.metrics if each.psnr is not None):
         levels = " / ".join(f"{value:.2f}" for value in (metric.psnr, metric.psnr_gt_mean) if value is not None)
         ssim = [f"{metric.ssim:.3f}"] if metric.ssim is not None else []
         told.append(f"{metric.dataset} {', '.join(filter(None, [levels, *ssim]))}")

@@ -7,6 +7,7 @@ that want no reference take the dark picture in its place.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,12 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowlight_cli.errors import UsageError
+from lowlight_cli.metrics import brisque, niqe, perceptual
 from lowlight_cli.metrics.alone import colour_shift, luma, whitened
 from lowlight_cli.metrics.colour import delta_e, luma_error
+from lowlight_cli.metrics.fsim import fsim
 from lowlight_cli.metrics.psnr import gt_mean, psnr
 from lowlight_cli.metrics.ssim import ms_ssim, ssim, ssim_matlab
 
-__all__ = ["CEILING", "METRICS", "PLAIN", "WITHOUT", "Metric", "chosen"]
+__all__ = ["CEILING", "METRICS", "PLAIN", "Metric", "check", "chosen"]
 
 Picture = NDArray[np.float32]
 
@@ -41,7 +44,7 @@ class Metric:
         digits: behind the point.
         higher: whether more is better; None where the number only describes.
         reference: whether it compares with one.
-        package: what it imports that the extra `metrics` installs.
+        lacking: why it cannot be measured here, or nothing; it is told whether fetching is forbidden.
     """
 
     key: str
@@ -51,7 +54,17 @@ class Metric:
     digits: int = 2
     higher: bool | None = True
     reference: bool = True
-    package: str = ""
+    lacking: Callable[[bool], str] = lambda _: ""
+
+    @property
+    def version(self) -> str:
+        """Changes when the definition does: values of two versions are two things."""
+        return f"{self.key}-{hashlib.sha256(self.meaning.encode()).hexdigest()[:8]}"
+
+
+def _extra(package: str) -> Callable[[bool], str]:
+    """What lacks where a package of the extra `metrics` is not installed."""
+    return lambda _: "" if importlib.util.find_spec(package) else "pip install 'lowlight-cli[metrics]'"
 
 
 def _level(x: Picture, y: Picture) -> float:
@@ -105,12 +118,29 @@ METRICS: Final[dict[str, Metric]] = {
             4,
         ),
         Metric(
+            "fsim",
+            "FSIM",
+            "Zhang et al. 2011, of the luminance of YIQ, with the numbers of FeatureSIM.m; pictures are averaged down "
+            "to about 256 pixels on their shorter side first, as there",
+            fsim,
+            4,
+        ),
+        Metric(
+            "lpips",
+            "LPIPS",
+            "Zhang et al. 2018, version 0.1 on AlexNet, at full resolution (torchmetrics, with torchvision's backbone)",
+            perceptual.lpips,
+            4,
+            False,
+            lacking=perceptual.lacking,
+        ),
+        Metric(
             "delta_e",
             "dE 2000",
             "mean CIEDE2000 over pixels, from sRGB by CIELAB under D65 (scikit-image)",
             delta_e,
             higher=False,
-            package="skimage",
+            lacking=_extra("skimage"),
         ),
         Metric(
             "luma_error",
@@ -150,6 +180,38 @@ METRICS: Final[dict[str, Metric]] = {
             None,
             False,
         ),
+        Metric(
+            "niqe",
+            "NIQE",
+            "Mittal et al. 2013, blocks of 96 pixels of Y of YCbCr, with the authors' model of good photographs as the "
+            "package basicsr carries it; how natural the statistics are, not whether colours are right",
+            lambda x, _: niqe.niqe(x),
+            2,
+            False,
+            False,
+            lambda _: "" if niqe.published_model() else niqe.HINT,
+        ),
+        Metric(
+            "niqe_own",
+            "NIQE (own fit)",
+            "as NIQE, with a model of our own (docs/fit_niqe.py, of 147 well-lit photographs): it "
+            "does not compare with published figures",
+            lambda x, _: niqe.niqe_own(x),
+            2,
+            False,
+            False,
+        ),
+        Metric(
+            "brisque",
+            "BRISQUE",
+            "Mittal et al. 2012, with the authors' model as the package brisque carries it, learnt from opinions on "
+            "photographs that were compressed, blurred or made noisy",
+            lambda x, _: brisque.brisque(x),
+            2,
+            False,
+            False,
+            lambda _: "" if brisque.published_model() else brisque.HINT,
+        ),
     )
 }
 """Key to metric."""
@@ -157,42 +219,45 @@ METRICS: Final[dict[str, Metric]] = {
 PLAIN: Final = ("psnr", "psnr_gt_mean", "ssim", "luma", "whitened", "colour_shift")
 """What is always measured, and what weights.toml has."""
 
-WITHOUT: Final = {
-    "lpips": "not part of this version; its backbone's weights would have to be fetched",
-    "fsim": "not part of this version",
-    "niqe": "not part of this version; no well-kept package under a free licence carries its fitted model",
-    "brisque": "not part of this version; its fitted model would have to be fetched",
-}
-"""What people ask for and is not here, with the reason: never a stand-in."""
 
-
-def chosen(names: Sequence[str], paired: bool) -> tuple[tuple[Metric, ...], tuple[str, ...]]:
+def chosen(names: Sequence[str], paired: bool, offline: bool = False) -> tuple[tuple[Metric, ...], tuple[str, ...]]:
     """The metrics to measure, in the table's order, and a line for each that was asked for and is not available.
 
     Args:
         names: keys beside those that are always measured, with - or _; `all` is every one.
         paired: whether there are references.
+        offline: whether what a metric needs may not be fetched.
 
     Raises:
         UsageError: no such metric.
     """
     wanted = {name.lower().replace("-", "_") for name in names}
-    if "all" in wanted:
-        wanted = wanted - {"all"} | METRICS.keys() | WITHOUT.keys()
-    if unknown := wanted - METRICS.keys() - WITHOUT.keys():
-        first = sorted(unknown)[0]
-        near = difflib.get_close_matches(first, [*METRICS, *WITHOUT], n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join([*METRICS, *WITHOUT])}, all"
-        raise UsageError(f"no metric {first!r}: {hint}")
-    lines = [f"{name.upper()}: not available: {WITHOUT[name]}" for name in WITHOUT if name in wanted]
-    kept = []
+    every = "all" in wanted
+    check(names)
+    kept, lines = list[Metric](), list[str]()
     for metric in METRICS.values():
-        if metric.reference != paired:
-            if metric.key in wanted and metric.key not in PLAIN and "all" not in names:
-                lines.append(f"{metric.title}: not available: it wants a reference")
-        elif metric.key in wanted or metric.key in PLAIN:
-            if metric.package and importlib.util.find_spec(metric.package) is None:
-                lines.append(f"{metric.title}: not available: pip install 'lowlight-cli[metrics]'")
+        plain = metric.key in PLAIN
+        if plain and metric.reference == paired:
+            kept.append(metric)
+        elif not plain and (every or metric.key in wanted):
+            if metric.reference and not paired:
+                lines += [f"{metric.title}: not available: it wants a reference"] * (not every)
+            elif why := metric.lacking(offline):
+                lines.append(f"{metric.title}: not available: {why}")
             else:
                 kept.append(metric)
     return tuple(kept), tuple(lines)
+
+
+def check(names: Sequence[str]) -> None:
+    """Raise where a name is no metric.
+
+    Raises:
+        UsageError: no such metric; the nearest is named.
+    """
+    for name in names:
+        key = name.lower().replace("-", "_")
+        if key not in METRICS and key != "all":
+            near = difflib.get_close_matches(key, METRICS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(METRICS)}, all"
+            raise UsageError(f"no metric {key!r}: {hint}")

@@ -18,6 +18,12 @@ HUB_LICENCES: Final = (
 )  # fmt: skip
 """The hub's names of the licences that weights of ours can have; another one is `other` with its name."""
 
+COLUMNS: Final = (
+    ("PSNR", "psnr", 2, True), ("PSNR GT-mean", "psnr_gt_mean", 2, True), ("SSIM", "ssim", 4, True),
+    ("mean luma", "luma", 3, False), ("NIQE", "niqe", 2, False), ("NIQE (own fit)", "niqe_own", 2, False),
+)  # fmt: skip
+"""Of what was measured: title, field, digits, and whether it stands there without a figure too."""
+
 EXPOSED: Final = (
     "`exposed` input: the program multiplies the picture by one gain in linear light before the network sees it.\n"
 )
@@ -70,12 +76,13 @@ def files(checkpoints: Sequence[Checkpoint]) -> str:
 
 def measured(checkpoints: Sequence[Checkpoint]) -> str:
     """What we measured, as a table; its head alone where we have not."""
+    figures = [(c, m) for c in checkpoints for m in c.metrics]
+    columns = [column for column in COLUMNS if column[3] or any(getattr(m, column[1]) is not None for _, m in figures)]
     rows = [
-        (c.name, m.dataset, m.protocol, _number(m.psnr), _number(m.psnr_gt_mean), _number(m.ssim, 4))
-        for c in checkpoints
-        for m in c.metrics
+        (c.name, m.dataset, m.protocol, *(_number(getattr(m, key), digits) for _, key, digits, _ in columns))
+        for c, m in figures
     ]
-    return table(("weights", "pictures", "protocol", "PSNR", "PSNR GT-mean", "SSIM"), rows)
+    return table(("weights", "pictures", "protocol", *(title for title, *_ in columns)), rows)
 
 
 def published(checkpoints: Sequence[Checkpoint]) -> str:
@@ -112,15 +119,16 @@ def _index(checkpoint: Checkpoint) -> dict[str, Any]:
             {
                 "task": {"type": "image-to-image", "name": "Low-light enhancement"},
                 "dataset": {"name": metric.dataset, "type": _slug(metric.dataset)},
-                "metrics": _results(metric),
+                "metrics": levels,
             }
             for metric in checkpoint.metrics
+            if (levels := _results(metric))
         ],
     }
 
 
 def _results(metric: Metric) -> list[dict[str, Any]]:
-    values = {"PSNR": metric.psnr, "PSNR GT-mean": metric.psnr_gt_mean, "SSIM": metric.ssim}
+    values = {title: getattr(metric, key) for title, key, *_ in COLUMNS if key not in ("luma", "niqe_own")}
     return [
         {"type": name.split()[0].lower(), "name": f"{name} ({metric.protocol})", "value": value}
         for name, value in values.items()

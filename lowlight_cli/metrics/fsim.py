@@ -1,0 +1,126 @@
+"""Feature similarity: where two pictures have the same features, by phase congruency and gradients of luminance.
+
+Zhang, Zhang, Mou, Zhang: FSIM, a feature similarity index for image quality assessment, TIP 2011, with the numbers of
+its authors' FeatureSIM.m. Phase congruency: Kovesi 1999, log-Gabor filters at four scales and four orientations.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["fsim"]
+
+Picture = NDArray[np.floating]
+Planes = NDArray[np.float64]
+
+SCALES: Final = 4
+TURNS: Final = 4
+SHORTEST: Final = 6
+"""Wavelength of the finest filter in pixels; each scale doubles it."""
+BANDWIDTH: Final = 0.55
+SPREAD: Final = math.pi / TURNS / 1.2
+"""Standard deviation of a filter over orientations."""
+CUTOFF: Final = 0.45
+NOISE: Final = 2.0
+"""Standard deviations above the noise's mean energy below which nothing counts."""
+T1: Final = 0.85
+T2: Final = 160.0
+SIDE: Final = 256
+"""Pictures are averaged down until their shorter side is about this long."""
+TINY: Final = 1e-4
+
+
+def fsim(x: Picture, y: Picture) -> float:
+    """Similarity of two pictures (H, W, 3) in [0, 1], of the luminance of YIQ; 1 for equal ones.
+
+    Example:
+        >>> picture = np.random.default_rng(0).random((40, 50, 3))
+        >>> round(fsim(picture, picture), 6)
+        1.0
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if x.shape != y.shape:
+        raise ValueError(f"two pictures of one shape are wanted, got {x.shape} and {y.shape}")
+    a, b = (_reduced(255 * (picture.astype(np.float64) @ (0.299, 0.587, 0.114))) for picture in (x, y))
+    phase_a, phase_b = _congruency(a), _congruency(b)
+    slope_a, slope_b = _gradient(a), _gradient(b)
+    same = _similarity(phase_a, phase_b, T1) * _similarity(slope_a, slope_b, T2)
+    weight = np.maximum(phase_a, phase_b)
+    return float((same * weight).sum() / max(float(weight.sum()), TINY)) if weight.any() else 1.0
+
+
+def _reduced(plane: Planes) -> Planes:
+    """Means of blocks; rows and columns that fill none are left out."""
+    factor = max(1, round(min(plane.shape) / SIDE))
+    height, width = (side // factor for side in plane.shape)
+    blocks = plane[: height * factor, : width * factor].reshape(height, factor, width, factor)
+    return np.asarray(blocks.mean((1, 3)), np.float64)
+
+
+def _similarity(a: Planes, b: Planes, constant: float) -> Planes:
+    return (2 * a * b + constant) / (a**2 + b**2 + constant)
+
+
+def _gradient(plane: Planes) -> Planes:
+    """Magnitude by Scharr's filters, nothing beyond the border."""
+    kernel = np.array([[3, 0, -3], [10, 0, -10], [3, 0, -3]]) / 16
+    across, down = (cv2.filter2D(plane, -1, each, borderType=cv2.BORDER_CONSTANT) for each in (kernel, kernel.T.copy()))
+    return np.hypot(across, down)
+
+
+def _congruency(plane: Planes) -> Planes:
+    """How far all scales agree on the phase, over orientations; 0 to 1."""
+    filters, power, cross = _filters(*plane.shape)
+    spectrum = np.fft.fft2(plane)
+    energies, amplitudes = np.zeros(plane.shape), np.zeros(plane.shape)
+    for turn in range(TURNS):
+        responses = np.fft.ifft2(spectrum * filters[turn])
+        total = responses.sum(0)
+        mean = total / (np.abs(total) + TINY)
+        along = responses * mean.conj()  # its real part: in phase with the mean; its imaginary one: across
+        energy = (along.real - np.abs(along.imag)).sum(0)
+        # of noise alone, the squared amplitude at the finest scale is distributed like chi-squared of two
+        noise = np.median(np.abs(responses[0]) ** 2) / math.log(2) / (filters[turn, 0] ** 2).sum()
+        tau = math.sqrt(noise * (power[turn] + 2 * cross[turn]))
+        floor = tau * (math.sqrt(math.pi / 2) + NOISE * math.sqrt(2 - math.pi / 2)) / 1.7
+        energies += np.maximum(energy - floor, 0)
+        amplitudes += np.abs(responses).sum(0)
+    return energies / (amplitudes + TINY)
+
+
+@functools.lru_cache(maxsize=4)
+def _filters(height: int, width: int) -> tuple[Planes, list[float], list[float]]:
+    """Filters (turns, scales, H, W) over frequencies, and for each turn the sums by which noise is judged."""
+    v, u = np.meshgrid(_frequencies(height), _frequencies(width), indexing="ij")
+    radius, angle = np.hypot(u, v), np.arctan2(-v, u)
+    low = 1 / (1 + (radius / CUTOFF) ** 30)
+    radius[0, 0] = 1
+    bands = []
+    for scale in range(SCALES):
+        band = np.exp(-(np.log(radius * SHORTEST * 2**scale) ** 2) / (2 * math.log(BANDWIDTH) ** 2)) * low
+        band[0, 0] = 0
+        bands.append(band)
+    fans = []
+    for turn in range(TURNS):
+        away = angle - turn * math.pi / TURNS
+        fans.append(np.exp(-(np.arctan2(np.sin(away), np.cos(away)) ** 2) / (2 * SPREAD**2)))
+    filters = np.stack([np.stack([band * fan for band in bands]) for fan in fans])
+    waves = np.fft.ifft2(filters).real * math.sqrt(height * width)
+    power = [float((wave**2).sum()) for wave in waves]
+    cross = [float((wave.sum(0) ** 2).sum() - (wave**2).sum()) / 2 for wave in waves]
+    return filters, power, cross
+
+
+def _frequencies(size: int) -> Planes:
+    """Of -0.5 to 0.5 in the order of a Fourier transform; odd sizes reach both ends, as in the authors' code."""
+    half = size // 2
+    steps = np.arange(-half, half + 1) / (size - 1) if size % 2 else np.arange(-half, half) / size
+    return np.asarray(np.fft.ifftshift(steps), np.float64)

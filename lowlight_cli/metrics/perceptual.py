@@ -1,0 +1,67 @@
+"""LPIPS: how different two pictures look to a network that was trained to see. Less is better.
+
+Zhang, Isola, Efros, Shechtman, Wang: The unreasonable effectiveness of deep features as a perceptual metric, CVPR 2018.
+torchmetrics carries the weights of its layers; the network under them, AlexNet, is torchvision's, whose weights are
+fetched once.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lowlight_cli.errors import DeviceError
+
+__all__ = ["lacking", "lpips"]
+
+Picture = NDArray[np.floating]
+
+BACKBONE: Final = "torchvision's AlexNet (233 MB)"
+
+
+def lpips(x: Picture, y: Picture) -> float:
+    """Distance of two pictures (H, W, 3) in [0, 1], 32 pixels a side or more; 0 for equal ones.
+
+    Raises:
+        DeviceError: torchvision is not installed, or its weights are not to be had.
+    """
+    import torch
+
+    tensors = (torch.from_numpy(np.ascontiguousarray(each, np.float32)).permute(2, 0, 1)[None] for each in (x, y))
+    with torch.inference_mode():
+        return float(_network()(*tensors))
+
+
+def lacking(offline: bool) -> str:
+    """Why LPIPS cannot be had here; empty where it can. What has to be fetched is fetched now, unless `offline`."""
+    if not all(importlib.util.find_spec(name) for name in ("torchmetrics", "torchvision")):
+        return "pip install 'lowlight-cli[metrics]'"
+    try:
+        if offline and not _fetched().is_file():
+            return f"{BACKBONE} is not on this machine, and nothing may be fetched"
+        _network()
+    except (DeviceError, OSError, RuntimeError, AttributeError) as error:  # of torchvision that does not fit torch too
+        return f"{BACKBONE} is not to be had: {str(error).splitlines()[0] or type(error).__name__}"
+    return ""
+
+
+def _fetched() -> Path:
+    """Where torchvision keeps AlexNet's weights."""
+    import torch
+    from torchvision.models import AlexNet_Weights
+
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(AlexNet_Weights.IMAGENET1K_V1.url).name
+
+
+@functools.cache
+def _network() -> Any:
+    try:
+        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+    except ImportError as error:
+        raise DeviceError("LPIPS is not available: pip install 'lowlight-cli[metrics]'") from error
+    return LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True)
