@@ -323,9 +323,10 @@ def _refuse_unwritable(target: Path) -> None:
 
 
 def _light(picture: NDArray[np.float32]) -> Light:
-    black = float((picture <= 0.5 / 255).any(axis=2).mean())
-    white = float((picture >= 254.5 / 255).any(axis=2).mean())
-    return Light(mean_luma(picture), black, white)
+    red, green, blue = (picture[..., channel] for channel in range(3))  # any(axis=2) takes three times as long
+    black = np.count_nonzero(np.minimum(np.minimum(red, green), blue) <= np.float32(0.5 / 255))
+    white = np.count_nonzero(np.maximum(np.maximum(red, green), blue) >= np.float32(254.5 / 255))
+    return Light(mean_luma(picture), black / red.size, white / red.size)
 
 
 @contextlib.contextmanager

@@ -37,6 +37,11 @@ ENGINES: Final = {
 FASTEST: Final = {"bf16": ("openvino", "torch"), "fp32": ("openvino", "onnx", "torch")}
 """Engines on a CPU, the fastest first, by what they can compute in: docs/usage.md has why."""
 
+SOON: Final = ("onnx", "openvino", "torch")
+LIGHT: Final = 5.0
+"""In float32, and the multiply-adds at 384x384 in 1e9 below which this holds: a small picture is done before the engine
+that is faster later has got ready, and of so small a network it is no faster later either."""
+
 NEEDED: Final = {
     "openvino": ("openvino", "onnx", "onnxscript", "onnxruntime"),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
@@ -217,7 +222,7 @@ def choose(engine: str, network: str, weights: str, device: str, precision: str,
         return Choice("torch")
     if precision == "fp16" or (precision == "bf16" and not hardware.bf16()):
         return Choice("torch")  # it alone emulates what a CPU has not
-    for name in FASTEST["bf16" if half else "fp32"]:
+    for name in SOON if traits.gmacs < LIGHT and not half else FASTEST["bf16" if half else "fp32"]:
         if name == "torch":
             break
         if not known(network, name, weights) and pictures * traits.gmacs < PAYS:
