@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lowlight_cli.engines import Tiling, check_names, hardware, memory, tiling
+from lowlight_cli.engines import Tiling, check_names, hardware, heap, memory, tiling
 from lowlight_cli.engines.graphed import Graphed
 from lowlight_cli.errors import DeviceError, ResourceError
 from lowlight_cli.networks import build, descriptor, statistics
@@ -125,7 +125,9 @@ class TorchEngine:
     def free(self) -> int | None:
         """Bytes that the device, or the budget, has left; None where nobody knows."""
         if torch.device(self.device).type != "cuda":
-            return memory.left(self.tiling.memory)
+            heap.trim()  # what is kept of the picture before is not in use
+            left = memory.left(self.tiling.memory)
+            return int(left * heap.SHARE) if left is not None and heap.kept() else left
         used = torch.cuda.memory_allocated(self.device)
         free: int = torch.cuda.mem_get_info(self.device)[0] + torch.cuda.memory_reserved(self.device) - used
         return free if self.tiling.memory is None else min(free, max(0, self.tiling.memory - used))
@@ -148,6 +150,8 @@ def load(
     """See `engines.load`."""
     place = choose_device(device)
     chosen = choose_precision(precision, place, safe=descriptor(network).bf16)
+    if place == "cpu":
+        heap.keep()
     state, metadata = files.load(resolved.path, network)
     module = build(network)
     module.load_state_dict(state, strict=True)

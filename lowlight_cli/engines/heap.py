@@ -1,0 +1,58 @@
+"""Memory that PyTorch gives back on a CPU is kept for its next operation, instead of being asked for anew each time.
+
+The C library hands large blocks back to the system at once, and each page of the next one is then faulted in and
+cleared: at ten megapixels that is half of the time. Kept blocks do not fit into each other as well, which `SHARE` pays
+for. It is a setting of the whole process, so commands ask for it, and the Python API does not.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import sys
+from typing import Any, Final
+
+__all__ = ["SHARE", "allow", "keep", "kept", "trim"]
+
+SHARE: Final = 0.6
+"""Of the memory that is left, how much may be planned with: of `lw-drgn`'s 24 megapixels a third more was held than
+without."""
+
+_TRIM_THRESHOLD: Final = -1
+_MMAP_MAX: Final = -4
+"""Numbers of glibc's `mallopt`."""
+
+_state = {"allowed": False, "kept": False}
+
+
+def allow() -> None:
+    """This process is ours: `keep` may change its settings."""
+    _state["allowed"] = True
+
+
+def keep() -> None:
+    """Keep memory from now on, where that is allowed and the C library is glibc."""
+    if _state["allowed"] and (libc := _libc()) is not None:
+        _state["kept"] = bool(libc.mallopt(_MMAP_MAX, 0) and libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def kept() -> bool:
+    """Whether memory is kept."""
+    return _state["kept"]
+
+
+def trim() -> None:
+    """Give back what is kept and not in use."""
+    if kept() and (libc := _libc()) is not None:
+        libc.malloc_trim(0)
+
+
+@functools.cache
+def _libc() -> Any:
+    if sys.platform != "linux":
+        return None
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        return libc if hasattr(libc, "mallopt") and hasattr(libc, "gnu_get_libc_version") else None
+    except OSError:
+        return None

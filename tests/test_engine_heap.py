@@ -1,0 +1,47 @@
+"""Kept memory: large pictures take less time, the next picture finds the memory of the one before, budgets hold."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a setting of glibc")
+
+CODE = """
+import json, sys, time
+import numpy as np
+from lowlight_cli import engines
+from lowlight_cli.engines import Tiling, heap, memory
+from lowlight_cli.weights import fetch
+if sys.argv[1] == "kept":
+    heap.allow()
+engine = engines.load("dgaf", fetch.resolve("dgaf", sys.argv[2]), engine="torch", device="cpu", precision="fp32",
+                      tiling=Tiling(0))
+picture = np.full((1, 1600, 2000, 3), 0.1, np.float32)
+engine.run(picture)
+start = time.perf_counter()
+engine.run(picture)
+seconds = time.perf_counter() - start
+held = memory.resident()
+engine.free()
+print(json.dumps({"kept": heap.kept(), "seconds": seconds, "held": held, "left": memory.resident()}))
+"""
+
+
+def ran(how: str, weights: Path) -> dict[str, float]:
+    command = [sys.executable, "-c", CODE, how, str(weights)]
+    told: dict[str, float] = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+    return told
+
+
+def test_only_where_it_is_allowed_and_given_back_before_the_next_plan(dgaf_weights: Path) -> None:
+    plain, kept = ran("plain", dgaf_weights), ran("kept", dgaf_weights)
+    assert not plain["kept"]
+    if not kept["kept"]:
+        pytest.skip("no glibc here")
+    assert kept["held"] > plain["held"] + 50e6  # it is kept indeed
+    assert kept["left"] < plain["left"] + 100e6  # and what is not in use does not count as used
