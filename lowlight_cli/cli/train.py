@@ -102,6 +102,7 @@ def train(
     if not first():  # of torchrun's processes one speaks
         report.set_level(report.Level.QUIET)
     if run.device == "cpu":
+        heap.allow()
         heap.keep()
     with report.training(model) as show:
 
