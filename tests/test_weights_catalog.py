@@ -152,7 +152,7 @@ def test_a_block(tmp_path: Path) -> None:
         ('input = "exposed"', 'input = "raw"', "checkpoint.0.input"),
         ('licence = "MIT"', 'licence = ""', "checkpoint.0.licence"),
         ("psnr = 20.0", 'psnr = "good"', "checkpoint.0.metrics.0.psnr"),
-        ("psnr = 20.0", "niqe = 3.0", "checkpoint.0.metrics.0.niqe"),
+        ("psnr = 20.0", "sharpness = 3.0", "checkpoint.0.metrics.0.sharpness"),
         ("dgaf.night.safetensors", "../evil.safetensors", "checkpoint.0.file"),
         ("dgaf.night.safetensors", "dgaf.night.pth", "checkpoint.0.file"),
         ('file = "dgaf.night.safetensors"', "", "exactly one of file, url and sources"),
