@@ -18,7 +18,7 @@ import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from cards import curve, log
@@ -125,10 +125,14 @@ def _leg(leg: log.Leg, count: int) -> str:
     which = f"Leg {setting['leg']}, {setting['steps']:,} steps" if count > 1 else "Run"
     return (
         f"- {which}{begun}: {mixed}; {recipe['optimiser']}, rate {recipe['rate']:g} ({recipe['schedule']}), "
-        f"crops of {recipe['crop']} to {recipe['crop_end']} pixels, batches of {recipe['batch']} to "
-        f"{recipe['batch_end']}, moving average {recipe['ema']:g}; on "
+        f"crops of {_span(recipe, 'crop')} pixels, batches of {_span(recipe, 'batch')}, moving average {recipe['ema']:g}; on "
         f"{setting['hardware']}{', bf16' if setting['bf16'] else ''}.\n"
     )
+
+
+def _span(recipe: dict[str, Any], key: str) -> str:
+    """A number and what it becomes late in the run, where that is another."""
+    return f"{recipe[key]} to {recipe[f'{key}_end']}" if recipe[f"{key}_end"] else str(recipe[key])
 
 
 def more(checkpoint: Checkpoint, legs: list[log.Leg]) -> str:
