@@ -125,8 +125,8 @@ def _leg(leg: log.Leg, count: int) -> str:
     which = f"Leg {setting['leg']}, {setting['steps']:,} steps" if count > 1 else "Run"
     return (
         f"- {which}{begun}: {mixed}; {recipe['optimiser']}, rate {recipe['rate']:g} ({recipe['schedule']}), "
-        f"crops of {_span(recipe, 'crop')} pixels, batches of {_span(recipe, 'batch')}, moving average {recipe['ema']:g}; on "
-        f"{setting['hardware']}{', bf16' if setting['bf16'] else ''}.\n"
+        f"crops of {_span(recipe, 'crop')} pixels, batches of {_span(recipe, 'batch')}, moving average "
+        f"{recipe['ema']:g}; on {setting['hardware']}{', bf16' if setting['bf16'] else ''}.\n"
     )
 
 
