@@ -15,7 +15,8 @@ CODE = """
 import json, sys, time
 import numpy as np
 from lowlight_cli import engines
-from lowlight_cli.engines import Tiling, heap, memory
+from lowlight_cli import heap
+from lowlight_cli.engines import Tiling, memory
 from lowlight_cli.weights import fetch
 if sys.argv[1] == "kept":
     heap.allow()

@@ -27,6 +27,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import lowlight_cli
+from lowlight_cli import heap
 from lowlight_cli.cli import report
 from lowlight_cli.errors import LowlightError, ResourceError, UsageError
 
@@ -156,6 +157,7 @@ def main() -> None:
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup and a shell's & set it
             signal.signal(number, _stop)
     _mend_streams()
+    heap.allow()
     if "--debug" not in sys.argv:
         warnings.simplefilter("ignore")  # of libraries; ours are messages
         _part_stderr()

@@ -44,10 +44,8 @@ class Written:
 def loaded(choice: Choice, running: Running) -> Method:
     """A network, its weights fetched if they were asked for by name."""
     from lowlight_cli.bench.methods import network
-    from lowlight_cli.engines import heap
     from lowlight_cli.enhancer import Enhancer
 
-    heap.allow()
     with report.transfer(f"weights of {choice.network}") as moved:
         enhancer = Enhancer(
             choice.network, choice.weights, device=running.device, precision=running.precision, engine=running.engine,
@@ -109,9 +107,7 @@ def speed(choices: Sequence[Choice], size: str, runs: int, running: Running, jso
     """Measure how fast models are, and show: the table, what it means, what reading and writing take."""
     from lowlight_cli import engines
     from lowlight_cli.bench import speed
-    from lowlight_cli.engines import heap
 
-    heap.allow()
     engines.check_names(running.engine, running.device, running.precision)
     with report.progress("speed", len(choices)) as advance:
         result = speed.measure(

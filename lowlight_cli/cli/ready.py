@@ -24,10 +24,8 @@ def ready(given: Mapping[str, Any]) -> Iterator[Enhancer]:
     Raises:
         UsageError: no such model, engine or device, or a number out of its range.
     """
-    from lowlight_cli.engines import heap
     from lowlight_cli.enhancer import Enhancer
 
-    heap.allow()
     with report.transfer(f"weights of {given['model']}") as moved:
         yield Enhancer(
             given["model"],

@@ -66,7 +66,7 @@ def train(
     """
     from platformdirs import user_cache_path
 
-    from lowlight_cli.engines import heap
+    from lowlight_cli import heap
     from lowlight_cli.engines.pytorch import choose_device
     from lowlight_cli.networks import descriptor
     from lowlight_cli.training import data as sources
@@ -102,7 +102,6 @@ def train(
     if not first():  # of torchrun's processes one speaks
         report.set_level(report.Level.QUIET)
     if run.device == "cpu":
-        heap.allow()
         heap.keep()
     with report.training(model) as show:
 

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lowlight_cli.engines import Tiling, check_names, hardware, heap, memory, tiling
+from lowlight_cli import heap
+from lowlight_cli.engines import Tiling, check_names, hardware, memory, tiling
 from lowlight_cli.engines.graphed import Graphed
 from lowlight_cli.errors import DeviceError, ResourceError
 from lowlight_cli.networks import build, descriptor, statistics

@@ -7,7 +7,6 @@ for. It is a setting of the whole process, so commands ask for it, and the Pytho
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import sys
 from typing import Any, Final
@@ -50,6 +49,8 @@ def trim() -> None:
 def _libc() -> Any:
     if sys.platform != "linux":
         return None
+    import ctypes
+
     try:
         libc = ctypes.CDLL("libc.so.6")
         return libc if hasattr(libc, "mallopt") and hasattr(libc, "gnu_get_libc_version") else None
