@@ -107,11 +107,11 @@ def test_two_processes_take_the_steps_of_one(
 ) -> None:
     """FRLIE has batch norms. After one step Adam's first moments are a tenth of the gradient.
 
-    Norms of each part alone are 0.3 away. Rounding, as processors have it, is 1e-5 to 2e-3 away in gradients: the loss
-    has a corner at equal pictures. What is measured on the way in is not behind that corner.
+    One process with the crops in another order is 1e-5 away, as rounding has it; norms of each part alone, 0.3. The seed
+    is one where no activation lies so near a ReLU's corner that rounding alone decides: that would be 2e-3.
     """
     monkeypatch.setenv("LOWLIGHT_CACHE", str(pairs / "cache"))
-    settings = ("-m", "frlie", "--steps", "1")
+    settings = ("-m", "frlie", "--steps", "1", "--seed", "2")
     done = torchrun(pairs, tmp_path / "two", *settings)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [str(tmp_path / "two" / "frlie.own.safetensors")]
@@ -120,9 +120,9 @@ def test_two_processes_take_the_steps_of_one(
     (one, _), (both, _) = state(tmp_path / "one"), state(tmp_path / "two")
     assert log(tmp_path / "one")[0]["loss"] == pytest.approx(log(tmp_path / "two")[0]["loss"], rel=1e-5)
     assert "exchange" in log(tmp_path / "two")[0]["times"] and "exchange" not in log(tmp_path / "one")[0]["times"]
-    for part, bound in (("exp_avg", 1e-2), ("running_mean", 1e-4), ("running_var", 1e-4)):
+    for part in ("exp_avg", "running_mean", "running_var"):
         keys = [key for key in one if key.endswith(part)]
-        assert keys and apart([one[key] for key in keys], [both[key] for key in keys]) < bound, part
+        assert keys and apart([one[key] for key in keys], [both[key] for key in keys]) < 1e-4, part
 
 
 def test_one_is_interrupted_and_both_end_after_the_same_step(
