@@ -63,6 +63,7 @@ def test_an_engine_that_fails_is_free_again(dgaf_weights: Path) -> None:
 @pytest.mark.parametrize("device", ["cuda:0,1", "cuda:2,0,1"])
 def test_names_of_several(device: str) -> None:
     check_names("auto", device, "auto")
+    assert engines.choose("auto", "dgaf", "0" * 64, device, "auto").engine == "torch"
 
 
 @pytest.mark.parametrize("device", ["cuda:", "cuda:0,", "cpu:0,1", "cuda,0", "mps:0,1"])

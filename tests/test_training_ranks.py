@@ -107,8 +107,8 @@ def test_two_processes_take_the_steps_of_one(
 ) -> None:
     """FRLIE has batch norms. After one step Adam's first moments are a tenth of the gradient.
 
-    One process with the crops in another order is 1e-5 away, as rounding has it; norms of each part alone, 0.3. The seed
-    is one where no activation lies so near a ReLU's corner that rounding alone decides: that would be 2e-3.
+    One process with the crops in another order is 1e-5 away, as rounding has it; norms of each part alone, 0.3. Of this
+    seed no activation lies so near a ReLU's corner that rounding alone decides: that would be 2e-3.
     """
     monkeypatch.setenv("LOWLIGHT_CACHE", str(pairs / "cache"))
     settings = ("-m", "frlie", "--steps", "1", "--seed", "2")

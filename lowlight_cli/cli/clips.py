@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lowlight_cli.cli import report
+from lowlight_cli.cli.ready import ran
 from lowlight_cli.errors import LowlightError, UsageError
 
 if TYPE_CHECKING:
@@ -176,13 +177,9 @@ def _fields(job: ClipJob | Job, status: str, enhancer: Enhancer) -> dict[str, An
 
 def _measured(made: Made, taken: float, enhancer: Enhancer) -> dict[str, Any]:
     """What a JSON line says of a clip that was made."""
-    engine, resolved = enhancer.load()
     fresh = made.frames - made.resumed
     fields: dict[str, Any] = {
-        "weights": resolved.sha256,
-        "engine": engine.name,
-        "device": engine.device,
-        "precision": engine.precision,
+        **ran(enhancer),
         "width": made.size[0],
         "height": made.size[1],
         "codec": made.codec,

@@ -12,7 +12,7 @@ import typer
 
 from lowlight_cli import DEFAULT_MODEL
 from lowlight_cli.cli import options, report
-from lowlight_cli.cli.ready import ready
+from lowlight_cli.cli.ready import ran, ready
 from lowlight_cli.errors import LowlightError, UsageError
 
 if TYPE_CHECKING:
@@ -236,13 +236,8 @@ def fields(outcome: Outcome, enhancer: Enhancer, seconds: Mapping[str, float]) -
     if outcome.error:
         fields["error"] = {"code": outcome.error.exit_code, "message": str(outcome.error)}
     if outcome.size:
-        engine, resolved = enhancer.load()
         fields |= {
-            "weights": resolved.sha256,
-            "engine": engine.name,
-            "provider": engine.provider,
-            "device": engine.device,
-            "precision": engine.precision,
+            **ran(enhancer),
             "width": outcome.size[0],
             "height": outcome.size[1],
             "tiles": outcome.tiles,

@@ -11,7 +11,7 @@ from lowlight_cli.cli import options, report
 if TYPE_CHECKING:
     from lowlight_cli.enhancer import Enhancer
 
-__all__ = ["ready"]
+__all__ = ["ran", "ready"]
 
 
 @contextlib.contextmanager
@@ -44,3 +44,15 @@ def ready(given: Mapping[str, Any]) -> Iterator[Enhancer]:
             on_message=report.note,
             on_progress=moved,
         )
+
+
+def ran(enhancer: Enhancer) -> dict[str, str]:
+    """What a JSON line says of what ran: weights, by their sha256, and the engine."""
+    engine, resolved = enhancer.load()
+    return {
+        "weights": resolved.sha256,
+        "engine": engine.name,
+        "provider": engine.provider,
+        "device": engine.device,
+        "precision": engine.precision,
+    }

@@ -34,13 +34,15 @@ ENGINES: Final = {
 }
 """Engine to the module that has its `load`; importing it says where a package is missing."""
 
-FASTEST: Final = {"bf16": ("openvino", "torch"), "fp32": ("openvino", "onnx", "torch")}
-"""Engines on a CPU, the fastest first, by what they can compute in: docs/usage.md has why."""
+FASTEST: Final = {
+    "bf16": ("openvino", "torch"),
+    "fp32": ("openvino", "onnx", "torch"),
+    "light fp32": ("onnx", "openvino", "torch"),
+}
+"""Engines on a CPU, the fastest first, by what they compute in: docs/usage.md has why."""
 
-SOON: Final = ("onnx", "openvino", "torch")
 LIGHT: Final = 5.0
-"""In float32, and the multiply-adds at 384x384 in 1e9 below which this holds: a small picture is done before the engine
-that is faster later has got ready, and of so small a network it is no faster later either."""
+"""Below so many multiply-adds at 384x384, in 1e9, a network is light: ONNX Runtime is ready sooner, and as fast."""
 
 NEEDED: Final = {
     "openvino": ("openvino", "onnx", "onnxscript", "onnxruntime"),
@@ -183,13 +185,11 @@ def load(
     if isinstance(engine, str):
         check_names(engine, device, precision)
         engine = choose(engine, network, resolved.sha256, device, precision)
-    kind, _, numbers = device.partition(":")
-    places = [f"{kind}:{number}" for number in dict.fromkeys(numbers.split(","))] if "," in numbers else [device]
     loaded: list[Engine] = [
         prepare(engine.engine).load(
             network, resolved, device=place, precision=precision, tiling=tiling or Tiling(), why=engine.why
         )
-        for place in places
+        for place in _places(device)
     ]
     if len(loaded) == 1:
         return loaded[0]
@@ -222,7 +222,8 @@ def choose(engine: str, network: str, weights: str, device: str, precision: str,
         return Choice("torch")
     if precision == "fp16" or (precision == "bf16" and not hardware.bf16()):
         return Choice("torch")  # it alone emulates what a CPU has not
-    for name in SOON if traits.gmacs < LIGHT and not half else FASTEST["bf16" if half else "fp32"]:
+    kind = "bf16" if half else "light fp32" if traits.gmacs < LIGHT else "fp32"
+    for name in FASTEST[kind]:
         if name == "torch":
             break
         if not known(network, name, weights) and pictures * traits.gmacs < PAYS:
@@ -230,6 +231,12 @@ def choose(engine: str, network: str, weights: str, device: str, precision: str,
         if hardware.installed(*NEEDED[name]):
             return Choice(name, f"{name} is the fastest here")
     return Choice("torch")
+
+
+def _places(device: str) -> list[str]:
+    """`cuda:0,1` as `cuda:0` and `cuda:1`; any other device as it is."""
+    kind, _, numbers = device.partition(":")
+    return [f"{kind}:{number}" if number else kind for number in dict.fromkeys(numbers.split(","))]
 
 
 def known(network: str, engine: str, weights: str) -> bool:
@@ -249,7 +256,7 @@ def check_names(engine: str, device: str, precision: str) -> None:
     """
     if engine != "auto" and engine not in ENGINES:
         raise UsageError(f"unknown engine {engine!r}: there are auto, {', '.join(ENGINES)}")
-    if not re.fullmatch(r"auto|cpu|mps|(cuda|tensorrt)(:\d+)?|cuda(:\d+(,\d+)+)", device):
+    if not re.fullmatch(r"auto|cpu|mps|(cuda|tensorrt)(:\d+)?|cuda:\d+(,\d+)+", device):
         raise UsageError(f"unknown device {device!r}: there are auto, cpu, cuda, cuda:N, cuda:N,M, mps, tensorrt")
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision {precision!r}: there are {', '.join(PRECISIONS)}")

@@ -167,10 +167,10 @@ def compiled(graph: Path | bytes, precision: str) -> openvino.CompiledModel:
 
 
 def _kept(graph: Path, precision: str) -> openvino.CompiledModel:
-    """As `compiled`, which is done once for a machine: it takes longer than a small picture."""
+    """As `compiled`, but compiled once on a machine: that takes longer than a small picture."""
     settings = _settings(precision)
-    machine = " ".join((openvino.get_version(), str(_core().get_property("CPU", "FULL_DEVICE_NAME")), str(settings)))
-    machine += str(_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    processor = [_core().get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
+    machine = f"{openvino.get_version()} {processor} {settings}"
     if data := graphs.compiled(graph, machine):
         with contextlib.suppress(RuntimeError):
             return _computing_in(_core().import_model(data, "CPU", settings), precision)
@@ -180,6 +180,7 @@ def _kept(graph: Path, precision: str) -> openvino.CompiledModel:
 
 
 def _settings(precision: str) -> dict[str, object]:
+    """What OpenVINO is told."""
     settings: dict[str, object] = {"INFERENCE_PRECISION_HINT": HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
     if (threads := os.environ.get("OMP_NUM_THREADS", "")).isdecimal():  # as torch and ONNX Runtime heed it
         settings["INFERENCE_NUM_THREADS"] = int(threads)
@@ -187,6 +188,7 @@ def _settings(precision: str) -> dict[str, object]:
 
 
 def _computing_in(made: openvino.CompiledModel, precision: str) -> openvino.CompiledModel:
+    """The same, once it was seen that it computes in what it was told."""
     taken = made.get_property("INFERENCE_PRECISION_HINT").to_string()
     if taken != HINTS[precision]:
         raise DeviceError(f"OpenVINO computes in {taken}, not in {precision}: use --engine torch")
