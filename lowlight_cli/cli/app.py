@@ -140,8 +140,9 @@ def run(args: Sequence[str]) -> int:
         # Not standalone: typer would frame its errors and choose their codes.
         code = typer.main.get_command(app).main(args=given, prog_name="lowlight", standalone_mode=False)
         sys.stdout.flush()
-    except (report.ReaderGone, BrokenPipeError):
-        return _broken_pipe()
+    except (report.ReaderGone, BrokenPipeError):  # whoever read our stdout has enough: end quietly
+        report.let_go()
+        return BROKEN_PIPE
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except Exception as error:
@@ -217,10 +218,3 @@ def _known(error: Exception) -> LowlightError | None:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         return ResourceError("the disk is full") if full else LowlightError(str(error))
     return None
-
-
-def _broken_pipe() -> int:
-    """Whoever read our stdout has enough: end quietly, and keep the interpreter from flushing into nothing."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return BROKEN_PIPE

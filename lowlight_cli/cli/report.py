@@ -108,13 +108,23 @@ def raw(content: bytes) -> None:
 
     Raises:
         ReaderGone: nobody does.
+        OSError: the disk behind it is full.
     """
     try:
         sys.stdout.flush()
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
-    except BrokenPipeError as error:
-        raise ReaderGone from error
+    except OSError as error:
+        let_go()
+        if isinstance(error, BrokenPipeError):
+            raise ReaderGone from error
+        raise
+
+
+def let_go() -> None:
+    """What is left for stdout leads nowhere from now on: the interpreter's own last flush would fail, and say so."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def data(line: str) -> None:
