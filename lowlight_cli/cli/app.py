@@ -11,6 +11,7 @@ import difflib
 import errno
 import gc
 import importlib
+import inspect
 import io
 import itertools
 import os
@@ -69,6 +70,14 @@ class Command(TyperCommand):
 class Commands(TyperGroup):
     """The commands of `COMMANDS`, each imported when it is needed."""
 
+    listing = False
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """The help of the program: of each command only the first line, so that no option need be looked at."""
+        self.listing = True
+        super().format_help(ctx, formatter)
+        self.listing = False
+
     def list_commands(self, ctx: Any) -> list[str]:
         """Every name, in the order of the table."""
         return list(COMMANDS)
@@ -79,6 +88,9 @@ class Commands(TyperGroup):
             return None
         module, _, attribute = COMMANDS[cmd_name].partition(":")
         found = getattr(importlib.import_module(f"lowlight_cli.cli.{module}"), attribute)
+        if self.listing:
+            about = found.registered_callback.callback if isinstance(found, typer.Typer) else found
+            return TyperCommand(cmd_name, help=inspect.getdoc(about))
         alone = typer.Typer(add_completion=False)
         if isinstance(found, typer.Typer):
             alone.add_typer(found, name=cmd_name)
