@@ -89,8 +89,8 @@ class Commands(TyperGroup):
         module, _, attribute = COMMANDS[cmd_name].partition(":")
         found = getattr(importlib.import_module(f"lowlight_cli.cli.{module}"), attribute)
         if self.listing:
-            about = found.registered_callback.callback if isinstance(found, typer.Typer) else found
-            return TyperCommand(cmd_name, help=inspect.getdoc(about))
+            several = isinstance(found, typer.Typer) and found.registered_callback
+            return TyperCommand(cmd_name, help=inspect.getdoc(several.callback if several else found))
         alone = typer.Typer(add_completion=False)
         if isinstance(found, typer.Typer):
             alone.add_typer(found, name=cmd_name)

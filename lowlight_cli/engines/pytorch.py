@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from lowlight_cli import heap
 from lowlight_cli.engines import Tiling, check_names, hardware, memory, tiling
@@ -159,7 +162,7 @@ def load(
     state, metadata = files.load(resolved.path, network)
     module = build(network)
     module.load_state_dict(state, strict=True)
-    module = module.eval().requires_grad_(False)
+    module = _folded(module.eval()).requires_grad_(False)
     try:
         module = module.to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
     except torch.OutOfMemoryError as error:
@@ -170,6 +173,17 @@ def load(
     if precision == "auto" and place == "cpu" and chosen == "bf16":
         reasons.append("the CPU has bf16")
     return TorchEngine(network, place, chosen, ", ".join(reasons), metadata, module, tiling or Tiling())
+
+
+def _folded(module: Network) -> Network:
+    """Each batch norm into the convolution before it: the same picture in fewer passes over it."""
+    for part in module.modules():
+        if not isinstance(part, nn.Sequential):
+            continue
+        for at, (first, second) in enumerate(itertools.pairwise(part)):
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                part[at], part[at + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
+    return module
 
 
 def devices() -> list[str]:

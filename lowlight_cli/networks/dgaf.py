@@ -88,7 +88,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Refine the features."""
-        refined: Tensor = x + self.second(F.relu(self.first(x)))
+        refined: Tensor = x + self.second(F.relu(self.first(x), inplace=True))
         return refined
 
 

@@ -174,7 +174,7 @@ class RCAB(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to the same shape."""
-        refined: Tensor = x + self.attention(self.second(F.relu(self.first(x))))
+        refined: Tensor = self.attention(self.second(F.relu(self.first(x), inplace=True)), x)
         return refined
 
 

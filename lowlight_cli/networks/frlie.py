@@ -149,7 +149,7 @@ class _Context(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         narrow = self.conv0(x)
         wide = torch.cat([conv(narrow) for conv in (self.conv1, self.conv2, self.conv3, self.conv4)], 1)
-        fused: Tensor = self.fusion(F.leaky_relu(wide, 0.2))
+        fused: Tensor = self.fusion(F.leaky_relu(wide, 0.2, inplace=True))
         return fused + x
 
 
@@ -157,7 +157,9 @@ class _Residual(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.res = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1), nn.LeakyReLU(0.2), nn.Conv2d(width, width, 3, padding=1)
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Conv2d(width, width, 3, padding=1),
         )
 
     def forward(self, x: Tensor) -> Tensor:

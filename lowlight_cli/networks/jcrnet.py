@@ -99,8 +99,12 @@ class AttentionBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Add to (N, C, H, W) what attention lets through."""
-        y: Tensor = x + self.body(x)
-        return y
+        *convolutions, attention = self.body
+        y = x
+        for layer in convolutions:
+            y = layer(y)
+        added: Tensor = attention(y, x)
+        return added
 
 
 class HalfInstanceNorm(nn.Module):

@@ -66,7 +66,8 @@ def float32_at_least(x: Tensor) -> Tensor:
 class ChannelAttention(nn.Module):
     """Squeeze and excitation: scale each channel by a gate computed from all channels' means.
 
-    (N, C, H, W) to the same shape. SENet, Hu et al. 2018; used as in RCAN, Zhang et al. 2018.
+    (N, C, H, W) to the same shape. SENet, Hu et al. 2018; used as in RCAN, Zhang et al. 2018, where what comes out is
+    added to a block's input: given as `base`, that takes no pass over the picture of its own.
     """
 
     def __init__(self, channels: int, hidden: int, *, bias: bool = True) -> None:
@@ -78,8 +79,7 @@ class ChannelAttention(nn.Module):
             nn.Sigmoid(),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Scale (N, C, H, W)."""
-        means = whole(lambda: x.mean((2, 3), keepdim=True))
-        scaled: Tensor = x * self.gate(means)
-        return scaled
+    def forward(self, x: Tensor, base: Tensor | None = None) -> Tensor:
+        """Scale (N, C, H, W), and add it to `base`, of the same shape, where that is given."""
+        gate: Tensor = self.gate(whole(lambda: x.mean((2, 3), keepdim=True)))
+        return x * gate if base is None else torch.addcmul(base, x, gate)
