@@ -14,7 +14,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from scipy.signal import convolve2d
-from skimage.color import rgb2gray
+from skimage.color import deltaE_ciede2000, rgb2gray, rgb2lab
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torchmetrics.functional.image import peak_signal_noise_ratio as peak
 from torchmetrics.functional.image import structural_similarity_index_measure as similarity
@@ -24,10 +24,12 @@ from lowlight_cli.exposure import to_linear, to_srgb
 from lowlight_cli.metrics import gt_mean, psnr, ssim, table
 from lowlight_cli.metrics.alone import colour_shift, luma, whitened
 from lowlight_cli.metrics.colour import delta_e, luma_error
+from lowlight_cli.metrics.fsim import fsim
+from lowlight_cli.metrics.once import sharing
 from lowlight_cli.metrics.ssim import ms_ssim, ssim_matlab
 
 Picture = NDArray[np.float32]
-SIZES = [(11, 11), (11, 40), (32, 48), (61, 37)]
+SIZES = [(11, 11), (11, 40), (32, 48), (61, 37), (139, 11), (75, 523)]
 
 
 def pair(size: tuple[int, int], kind: str) -> tuple[Picture, Picture]:
@@ -44,10 +46,11 @@ def pair(size: tuple[int, int], kind: str) -> tuple[Picture, Picture]:
 @pytest.mark.parametrize("kind", ["noise", "slope", "dark", "flat"])
 def test_as_scikit_image(size: tuple[int, int], kind: str) -> None:
     made, high = pair(size, kind)
+    x, y = made.astype(np.float64), high.astype(np.float64)  # of single precision, scikit-image computes in that
     wanted = structural_similarity(
-        made, high, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, channel_axis=-1, data_range=1
+        x, y, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, channel_axis=-1, data_range=1
     )
-    assert ssim(made, high) == pytest.approx(wanted, abs=1e-6)
+    assert ssim(made, high) == pytest.approx(wanted, abs=1e-9)
     assert psnr(made, high) == pytest.approx(peak_signal_noise_ratio(high, made, data_range=1), abs=1e-6)
 
 
@@ -113,6 +116,7 @@ def test_shapes_are_not_broadcast() -> None:
         "metrics.fsim",
         "metrics.niqe",
         "metrics.brisque",
+        "metrics.once",
         "bench.intervals",
         "bench.tasks",
     ],
@@ -223,6 +227,23 @@ def test_delta_e() -> None:
     assert delta_e(high, high) == 0
 
 
+@pytest.mark.parametrize("kind", ["any", "near", "grey and any", "dark", "one hue"])
+def test_delta_e_as_scikit_image(kind: str) -> None:
+    """At more pixels than are worked on at a time; greys have no hue, and in the dark CIELAB is linear."""
+    random = np.random.default_rng(0)
+    a, b = random.integers(0, 256, (2, 101, 120, 3))
+    a, b = {
+        "any": (a, b),
+        "near": (a, np.clip(a + b % 5 - 2, 0, 255)),
+        "grey and any": (a[..., :1].repeat(3, 2), b),
+        "dark": (a // 20, b // 20),
+        "one hue": (a, a // 2),
+    }[kind]
+    x, y = ((each / 255).astype(np.float32) for each in (a, b))
+    labs = (rgb2lab(each.astype(np.float64)) for each in (x, y))
+    assert delta_e(x, y) == pytest.approx(deltaE_ciede2000(*labs).mean(), abs=1e-9)
+
+
 def test_luma_error() -> None:
     made, high = noisy((16, 18), 2, 0.15)
     wanted = abs(rgb2gray(made).mean() - rgb2gray(high).mean())
@@ -256,6 +277,45 @@ def test_choosing() -> None:
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    kept, missing = table.chosen(["delta-e"], True)
-    assert "delta_e" not in {metric.key for metric in kept}
-    assert missing == ("dE 2000: not available: pip install 'lowlight-cli[metrics]'",)
+    kept, missing = table.chosen(["delta-e", "lpips"], True)
+    assert {"delta_e", "lpips"} & {metric.key for metric in kept} == {"delta_e"}
+    assert missing == ("LPIPS: not available: pip install 'lowlight-cli[metrics]'",)
+
+
+# --------------------------------------------------------------------------------------------- computed once, together
+
+
+def test_sharing_changes_no_value() -> None:
+    """Several results beside one reference, each with what was computed for the others still there or forgotten."""
+    _, high = noisy((200, 196), 1, 0)
+    made = [noisy((200, 196), 1, amount)[0] for amount in (0.02, 0.1, 0.2)]
+    metrics = [metric for metric in table.METRICS.values() if not metric.lacking(True)]
+    alone = [{metric.key: metric.measure(each, high) for metric in metrics} for each in made]
+    assert len({values["fsim"] for values in alone}) == 3
+    with sharing(high) as forget:
+        for each, values in zip(made, alone, strict=True):
+            assert {metric.key: metric.measure(each, high) for metric in metrics} == values
+            forget()
+    assert {metric.key: metric.measure(made[0], high) for metric in metrics} == alone[0]
+
+
+def test_what_is_of_the_reference_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    module = importlib.import_module("lowlight_cli.metrics.fsim")
+    congruency = module._congruency
+    monkeypatch.setattr(module, "_congruency", lambda plane: asked.append(1) or congruency(plane))
+    made, high = noisy((40, 40), 1, 0.1)
+    with sharing(high) as forget:
+        for number in range(5):
+            fsim(made + np.float32(number / 100), high)
+            forget()
+    assert len(asked) == 6
+    fsim(made, high)
+    assert len(asked) == 8  # nothing is kept beyond
+
+
+def test_a_picture_may_change_where_nothing_is_shared() -> None:
+    made, high = noisy((40, 40), 1, 0.1)
+    before = ssim(made, high)
+    made[:20] = 0
+    assert ssim(made, high) < before - 0.1

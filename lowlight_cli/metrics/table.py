@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -60,11 +59,6 @@ class Metric:
     def version(self) -> str:
         """Changes when the definition does: values of two versions are two things."""
         return f"{self.key}-{hashlib.sha256(self.meaning.encode()).hexdigest()[:8]}"
-
-
-def _extra(package: str) -> Callable[[bool], str]:
-    """What lacks where a package of the extra `metrics` is not installed."""
-    return lambda _: "" if importlib.util.find_spec(package) else "pip install 'lowlight-cli[metrics]'"
 
 
 def _level(x: Picture, y: Picture) -> float:
@@ -137,10 +131,9 @@ METRICS: Final[dict[str, Metric]] = {
         Metric(
             "delta_e",
             "dE 2000",
-            "mean CIEDE2000 over pixels, from sRGB by CIELAB under D65 (scikit-image)",
+            "mean CIEDE2000 (Sharma, Wu, Dalal 2005) over pixels, from sRGB by CIELAB under D65",
             delta_e,
             higher=False,
-            lacking=_extra("skimage"),
         ),
         Metric(
             "luma_error",
