@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lowlight_cli.bench import baselines, export, intervals, methods, page, published, report, run, sets, verify
+from lowlight_cli.bench.journal import Journal
 from lowlight_cli.bench.lookup import lookup
 from lowlight_cli.errors import InputError, UsageError, WeightsError
 from lowlight_cli.metrics import table
+from lowlight_cli.pictures import read
 from lowlight_cli.training import data
 from lowlight_cli.weights.catalog import Checkpoint, Metric, find
 
@@ -221,6 +223,27 @@ def test_look_up(tmp_path: Path) -> None:
     assert lookup(sets.find(str(tmp_path / "lol" / "our485"), tmp_path)) is None
     (tmp_path / "lol" / "our485").rename(tmp_path / "elsewhere")
     assert lookup(dataset) is None
+
+
+def test_what_was_looked_up_is_not_looked_up_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of pictures need not be decoded for a figure that is known; it is another once one of them is."""
+    pairs(tmp_path / "lol" / "our485", range(3))
+    pairs(tmp_path / "lol" / "eval15", range(9, 11))
+    dataset = sets.find("lol", tmp_path)
+
+    def measured() -> run.Row:
+        memory = lookup(dataset)
+        assert memory
+        return run.measure(dataset, [memory], journal=Journal(tmp_path / "before.jsonl")).rows[0]
+
+    asked: list[Path] = []
+    monkeypatch.setattr("lowlight_cli.bench.lookup.read", lambda path: asked.append(path) or read(path))
+    first = measured()
+    count = len(asked)
+    assert count > 3 and measured().scores == first.scores and len(asked) == count
+    save(tmp_path / "lol" / "our485" / "high" / "1.png", picture(7))
+    measured()
+    assert len(asked) == 2 * count
 
 
 def test_lime_keeps_edges() -> None:
