@@ -299,6 +299,23 @@ def test_external_results(eight: sets.DataSet, tmp_path: Path) -> None:
             methods.external(text, eight)
 
 
+def test_external_results_are_named_as_the_low_pictures(tmp_path: Path) -> None:
+    """Also where their names say that they are low ones, and where they lie in folders of their own."""
+    folder = tmp_path / "LOL-v2" / "Real_captured" / "Test"
+    for stem in (690, 691):
+        save(folder / "Low" / f"low00{stem}.png", picture(stem, 0.12))
+        save(folder / "Normal" / f"normal00{stem}.png", picture(stem))
+        save(tmp_path / "theirs" / f"low00{stem}.png", picture(stem))
+        save(tmp_path / "exdark" / "Boat" / f"{stem}.png", picture(stem, 0.12))
+        save(tmp_path / "others" / "Boat" / f"{stem}.jpg", picture(stem))
+    dataset = sets.find("lol-v2-real", tmp_path)
+    (row,) = run.measure(dataset, [methods.external(f"peer={tmp_path / 'theirs'}", dataset)]).rows
+    assert row.mean("psnr") == table.CEILING
+    dark = sets.find("exdark", tmp_path)
+    (row,) = run.measure(dark, [methods.external(f"peer={tmp_path / 'others'}", dark)]).rows
+    assert len(row.scores) == 2 and row.mean("luma") > 0.3
+
+
 def test_choosing() -> None:
     assert all(find(each.network, each.weights).file for each in methods.choose([], []))
     default = find("frlie").tag
@@ -352,6 +369,8 @@ def test_more_metrics(eight: sets.DataSet) -> None:
     notes = report.notes(result)
     assert any(line.startswith("LPIPS: not available") for line in notes)
     assert any("CIEDE2000" in line for line in notes)
+    assert "MS-SSIM: no number for 8 of 8 pairs, which its mean leaves out" in notes
+    assert not any(line.startswith("dE 2000: no number") for line in notes)
     (told,) = json.loads(report.as_json([result]))["sets"]
     assert told["rows"][0]["ms_ssim"] is None and told["rows"][0]["pictures"][0]["delta_e"] > 0
     assert told["missing"] and "MS-SSIM" in told["definitions"]
@@ -401,6 +420,7 @@ def test_tables(eight: sets.DataSet) -> None:
     assert report.stated(measured(eight, None, "sice")) is None
     text = report.as_markdown([result])
     assert sets.OVERLAP in text and report.REMARK in text
+    assert "\n- \\* sees the reference" in text  # else a list in the list
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert lines[1].count("---") == len(shown.columns) and lines[2].startswith("| frlie.official |")
 
