@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lowlight_cli.bench import baselines, export, intervals, methods, page, published, report, run, sets, verify
+from lowlight_cli.bench.journal import Journal
 from lowlight_cli.bench.lookup import lookup
 from lowlight_cli.errors import InputError, UsageError, WeightsError
 from lowlight_cli.metrics import table
+from lowlight_cli.pictures import read
 from lowlight_cli.training import data
 from lowlight_cli.weights.catalog import Checkpoint, Metric, find
 
@@ -223,6 +225,27 @@ def test_look_up(tmp_path: Path) -> None:
     assert lookup(dataset) is None
 
 
+def test_what_was_looked_up_is_not_looked_up_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of pictures need not be decoded for a figure that is known; it is another once one of them is."""
+    pairs(tmp_path / "lol" / "our485", range(3))
+    pairs(tmp_path / "lol" / "eval15", range(9, 11))
+    dataset = sets.find("lol", tmp_path)
+
+    def measured() -> run.Row:
+        memory = lookup(dataset)
+        assert memory
+        return run.measure(dataset, [memory], journal=Journal(tmp_path / "before.jsonl")).rows[0]
+
+    asked: list[Path] = []
+    monkeypatch.setattr("lowlight_cli.bench.lookup.read", lambda path: asked.append(path) or read(path))
+    first = measured()
+    count = len(asked)
+    assert count > 3 and measured().scores == first.scores and len(asked) == count
+    save(tmp_path / "lol" / "our485" / "high" / "1.png", picture(7))
+    measured()
+    assert len(asked) == 2 * count
+
+
 def test_lime_keeps_edges() -> None:
     low = np.full((80, 80, 3), 0.02, np.float32)
     low[:, 40:] = 0.2
@@ -274,6 +297,23 @@ def test_external_results(eight: sets.DataSet, tmp_path: Path) -> None:
     for text in ("peer", "=x", "peer=", f"input={tmp_path / 'theirs'}"):
         with pytest.raises(UsageError):
             methods.external(text, eight)
+
+
+def test_external_results_are_named_as_the_low_pictures(tmp_path: Path) -> None:
+    """Also where their names say that they are low ones, and where they lie in folders of their own."""
+    folder = tmp_path / "LOL-v2" / "Real_captured" / "Test"
+    for stem in (690, 691):
+        save(folder / "Low" / f"low00{stem}.png", picture(stem, 0.12))
+        save(folder / "Normal" / f"normal00{stem}.png", picture(stem))
+        save(tmp_path / "theirs" / f"low00{stem}.png", picture(stem))
+        save(tmp_path / "exdark" / "Boat" / f"{stem}.png", picture(stem, 0.12))
+        save(tmp_path / "others" / "Boat" / f"{stem}.jpg", picture(stem))
+    dataset = sets.find("lol-v2-real", tmp_path)
+    (row,) = run.measure(dataset, [methods.external(f"peer={tmp_path / 'theirs'}", dataset)]).rows
+    assert row.mean("psnr") == table.CEILING
+    dark = sets.find("exdark", tmp_path)
+    (row,) = run.measure(dark, [methods.external(f"peer={tmp_path / 'others'}", dark)]).rows
+    assert len(row.scores) == 2 and row.mean("luma") > 0.3
 
 
 def test_choosing() -> None:
@@ -329,6 +369,8 @@ def test_more_metrics(eight: sets.DataSet) -> None:
     notes = report.notes(result)
     assert any(line.startswith("LPIPS: not available") for line in notes)
     assert any("CIEDE2000" in line for line in notes)
+    assert "MS-SSIM: no number for 8 of 8 pairs, which its mean leaves out" in notes
+    assert not any(line.startswith("dE 2000: no number") for line in notes)
     (told,) = json.loads(report.as_json([result]))["sets"]
     assert told["rows"][0]["ms_ssim"] is None and told["rows"][0]["pictures"][0]["delta_e"] > 0
     assert told["missing"] and "MS-SSIM" in told["definitions"]
@@ -378,6 +420,7 @@ def test_tables(eight: sets.DataSet) -> None:
     assert report.stated(measured(eight, None, "sice")) is None
     text = report.as_markdown([result])
     assert sets.OVERLAP in text and report.REMARK in text
+    assert "\n- \\* sees the reference" in text  # else a list in the list
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert lines[1].count("---") == len(shown.columns) and lines[2].startswith("| frlie.official |")
 

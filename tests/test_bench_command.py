@@ -222,7 +222,7 @@ def test_the_same_json_twice(run: Run) -> None:
     """All but the time it took, and when."""
     found = []
     for name in ("one.json", "two.json"):
-        assert run("-m", "dgaf", "--precision", "fp32", "--json", name, "--metric", "fsim")[0] == 0
+        assert run("-m", "dgaf", "--precision", "fp32", "--json", name, "--metric", "all", "--offline")[0] == 0
         text = re.sub(r'"(seconds|measured)": [^\n]*', r'"\1"', Path(name).read_text())
         found.append(text)
     assert found[0] == found[1]
@@ -255,6 +255,11 @@ def test_what_was_measured_is_not_measured_again(run: Run, tmp_path: Path, monke
     picture = tmp_path / "data" / "lol" / "eval15" / "low" / "22.png"
     Image.fromarray(np.asarray(Image.open(picture)) ^ 1).save(picture)
     assert run(*words, "five.json")[0] == 0 and len(asked) == 14
+
+    # a page shows pictures: these are made, with the figures that are there
+    assert run(*words, "six.json", "--report", "all.html")[0] == 0 and len(asked) == 17
+    five, six = (re.sub('"measured": [^\n]*', "", Path(name).read_text()) for name in ("five.json", "six.json"))
+    assert five == six and Path("all.html").read_text("utf-8").count('"dgaf.tiny": "/9j/') == 3
 
 
 def test_a_file_that_is_no_journal_is_left_alone(run: Run) -> None:

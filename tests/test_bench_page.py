@@ -223,7 +223,10 @@ def test_csv(made: tuple[run.Result, page.Gallery]) -> None:
 
 
 def test_latex(made: tuple[run.Result, page.Gallery]) -> None:
-    lines = export.as_latex([made[0]]).splitlines()
+    text = export.as_latex([made[0]])
+    assert not re.search(r"\\\\\s*[*\[]", text)  # what TeX would take for a part of the line's end
+    assert "{*} sees the reference" in text and r"good \textless{}/script" in text
+    lines = text.splitlines()
     body = lines[lines.index("\\midrule") + 1 : lines.index("\\bottomrule")]
     assert len(body) == len(made[0].rows) and {line.count("&") for line in body} == {6}
     assert all(line.endswith(r"\\") for line in body)

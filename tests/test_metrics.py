@@ -24,10 +24,12 @@ from lowlight_cli.exposure import to_linear, to_srgb
 from lowlight_cli.metrics import gt_mean, psnr, ssim, table
 from lowlight_cli.metrics.alone import colour_shift, luma, whitened
 from lowlight_cli.metrics.colour import delta_e, luma_error
+from lowlight_cli.metrics.fsim import fsim
+from lowlight_cli.metrics.once import sharing
 from lowlight_cli.metrics.ssim import ms_ssim, ssim_matlab
 
 Picture = NDArray[np.float32]
-SIZES = [(11, 11), (11, 40), (32, 48), (61, 37)]
+SIZES = [(11, 11), (11, 40), (32, 48), (61, 37), (139, 11), (75, 523)]
 
 
 def pair(size: tuple[int, int], kind: str) -> tuple[Picture, Picture]:
@@ -44,10 +46,11 @@ def pair(size: tuple[int, int], kind: str) -> tuple[Picture, Picture]:
 @pytest.mark.parametrize("kind", ["noise", "slope", "dark", "flat"])
 def test_as_scikit_image(size: tuple[int, int], kind: str) -> None:
     made, high = pair(size, kind)
+    x, y = made.astype(np.float64), high.astype(np.float64)  # of single precision, scikit-image computes in that
     wanted = structural_similarity(
-        made, high, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, channel_axis=-1, data_range=1
+        x, y, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, channel_axis=-1, data_range=1
     )
-    assert ssim(made, high) == pytest.approx(wanted, abs=1e-6)
+    assert ssim(made, high) == pytest.approx(wanted, abs=1e-9)
     assert psnr(made, high) == pytest.approx(peak_signal_noise_ratio(high, made, data_range=1), abs=1e-6)
 
 
@@ -113,6 +116,7 @@ def test_shapes_are_not_broadcast() -> None:
         "metrics.fsim",
         "metrics.niqe",
         "metrics.brisque",
+        "metrics.once",
         "bench.intervals",
         "bench.tasks",
     ],
@@ -259,3 +263,42 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     kept, missing = table.chosen(["delta-e"], True)
     assert "delta_e" not in {metric.key for metric in kept}
     assert missing == ("dE 2000: not available: pip install 'lowlight-cli[metrics]'",)
+
+
+# --------------------------------------------------------------------------------------------- computed once, together
+
+
+def test_sharing_changes_no_value() -> None:
+    """Several results beside one reference, each with what was computed for the others still there or forgotten."""
+    _, high = noisy((200, 196), 1, 0)
+    made = [noisy((200, 196), 1, amount)[0] for amount in (0.02, 0.1, 0.2)]
+    metrics = [metric for metric in table.METRICS.values() if not metric.lacking(True)]
+    alone = [{metric.key: metric.measure(each, high) for metric in metrics} for each in made]
+    assert len({values["fsim"] for values in alone}) == 3
+    with sharing(high) as forget:
+        for each, values in zip(made, alone, strict=True):
+            assert {metric.key: metric.measure(each, high) for metric in metrics} == values
+            forget()
+    assert {metric.key: metric.measure(made[0], high) for metric in metrics} == alone[0]
+
+
+def test_what_is_of_the_reference_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    module = importlib.import_module("lowlight_cli.metrics.fsim")
+    congruency = module._congruency
+    monkeypatch.setattr(module, "_congruency", lambda plane: asked.append(1) or congruency(plane))
+    made, high = noisy((40, 40), 1, 0.1)
+    with sharing(high) as forget:
+        for number in range(5):
+            fsim(made + np.float32(number / 100), high)
+            forget()
+    assert len(asked) == 6
+    fsim(made, high)
+    assert len(asked) == 8  # nothing is kept beyond
+
+
+def test_a_picture_may_change_where_nothing_is_shared() -> None:
+    made, high = noisy((40, 40), 1, 0.1)
+    before = ssim(made, high)
+    made[:20] = 0
+    assert ssim(made, high) < before - 0.1

@@ -15,6 +15,8 @@ __all__ = ["as_csv", "as_latex"]
 
 SPECIAL: Final = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    "*": "{*}", "[": "{[}",  # behind the end of a line they would be part of it
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }  # fmt: skip
 

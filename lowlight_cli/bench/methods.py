@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowlight_cli.bench.baselines import BASELINES
-from lowlight_cli.bench.sets import DataSet, Pair, by_stem
+from lowlight_cli.bench.sets import DataSet, Pair, results
 from lowlight_cli.errors import InputError, UsageError
 from lowlight_cli.networks import descriptor
 from lowlight_cli.pictures import read
@@ -111,7 +111,7 @@ def baselines() -> list[Method]:
 
 
 def external(text: str, dataset: DataSet, alone: bool = True) -> Method:
-    """`NAME=DIR`: what another program made of the low pictures, matched by stem.
+    """`NAME=DIR`: what another program made of the low pictures, named as they are, whatever the suffix.
 
     Args:
         text: as it was typed.
@@ -128,7 +128,7 @@ def external(text: str, dataset: DataSet, alone: bool = True) -> Method:
     if name in BASELINES:
         raise UsageError(f"--external {text!r}: a baseline has this name; choose another")
     place = Path(folder).expanduser() / ("" if alone else dataset.name)
-    files = by_stem(place)
+    files = results(place, dataset)
     if missing := [pair.stem for pair in dataset.pairs if pair.stem not in files]:
         raise InputError(f"{place}: {len(missing)} of {len(dataset.pairs)} results are missing, first {missing[0]}")
 

@@ -40,7 +40,7 @@ REFERENCE: Final = "reference"
 
 
 class Gallery:
-    """Keeps what a page shows while the measurement runs: `run.measure` takes it as `on_picture`.
+    """Keeps what a page shows while the measurement runs: a `run.Viewer`.
 
     Args:
         methods: those whose results are shown; of baselines only where there is nothing else.
@@ -54,10 +54,12 @@ class Gallery:
         self._most = most
         self._worst: dict[str, float] = {}
 
+    def wants(self, method: Method) -> bool:
+        """Whether its results are shown."""
+        return method.name in self.names
+
     def __call__(self, method: Method, score: Score, low: Picture, made: Picture, high: Picture | None) -> None:
         """Keep a result, and let the pair go on which all do best where there are too many."""
-        if method.name not in self.names:
-            return
         kept = self.pictures.setdefault(score.stem, {})
         if not kept:
             kept[INPUT] = _jpeg(low)

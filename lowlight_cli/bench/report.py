@@ -7,6 +7,7 @@ import json
 import math
 import os
 import platform
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -94,6 +95,10 @@ def notes(result: Result) -> list[str]:
     lines += dataset.notes
     lines += result.missing
     lines += [f"{name}: {meaning}" for name, meaning in result.definitions.items()]
+    for metric in result.metrics:
+        by_picture = zip(*(row.values(metric.key) for row in result.rows), strict=True)
+        if lost := sum(any(map(math.isnan, values)) for values in by_picture):
+            lines.append(f"{metric.title}: no number for {lost} of {count} {what}s, which its mean leaves out")
     if result.ranked:
         lines.append(
             "* sees the reference. A tie is a difference from the best row that a paired bootstrap does not tell from 0"
@@ -135,7 +140,7 @@ def as_markdown(results: Sequence[Result]) -> str:
     for result in results:
         if len(results) > 1:
             parts += [f"## {result.dataset.title}", ""]
-        parts += [_markdown_table(measured(result)), *(f"- {line}" for line in notes(result)), ""]
+        parts += [_markdown_table(measured(result)), *(f"- {_markdown(line)}" for line in notes(result)), ""]
         if told := stated(result):
             parts += [f"{REMARK}", "", _markdown_table(told)]
     return "\n".join(parts).rstrip() + "\n"
@@ -239,9 +244,14 @@ def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
     return {key: None if math.isnan(value) else value for key, value in values.items()}
 
 
+def _markdown(text: str) -> str:
+    """Text as Markdown shows it."""
+    return re.sub(r"([\\*|<`])", r"\\\1", text)
+
+
 def _markdown_table(table: Table) -> str:
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        return "| " + " | ".join(map(_markdown, cells)) + " |"
 
     return "\n".join([line(table.columns), line(["---"] * len(table.columns)), *map(line, table.rows), ""])
 

@@ -12,18 +12,19 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lowlight_cli.bench.journal import Journal, key
 from lowlight_cli.bench.methods import Method
-from lowlight_cli.bench.sets import DataSet, read_pair
+from lowlight_cli.bench.sets import DataSet, Pair, read_pair
 from lowlight_cli.errors import UsageError
+from lowlight_cli.metrics.once import sharing
 from lowlight_cli.metrics.table import Metric, chosen
 
-__all__ = ["Looked", "Result", "Row", "Score", "Seen", "measure"]
+__all__ = ["Looked", "Result", "Row", "Score", "Viewer", "measure"]
 
 Picture = NDArray[np.float32]
 
@@ -63,8 +64,14 @@ class Row:
         return float(np.median(times)) if times else None
 
 
-Seen = Callable[[Method, Score, Picture, Picture, Picture | None], None]
-"""Takes a method, its score on a pair, and the pair's low picture, the result and the reference, (H, W, 3) each."""
+class Viewer(Protocol):
+    """Is shown results."""
+
+    def wants(self, method: Method) -> bool:
+        """Whether a method's results are of interest."""
+
+    def __call__(self, method: Method, score: Score, low: Picture, made: Picture, high: Picture | None) -> None:
+        """See the score on a pair, and the pair's low picture, the result and the reference, (H, W, 3) each."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +118,7 @@ def measure(
     dataset: DataSet,
     methods: Sequence[Method],
     on_done: Callable[[float], None] | None = None,
-    on_picture: Seen | None = None,
+    on_picture: Viewer | None = None,
     more: Sequence[str] = (),
     offline: bool = False,
     journal: Journal | None = None,
@@ -122,10 +129,10 @@ def measure(
         dataset: of `sets.find`.
         methods: at least one.
         on_done: called with 1 after each picture of each method.
-        on_picture: shown each result with its scores.
+        on_picture: shown each result that it wants, with its scores.
         more: metrics beside those that are always measured, as `metrics.table.chosen` takes them.
         offline: whether what a metric needs may not be fetched.
-        journal: what was measured before; what it knows is not made again, unless `on_picture` wants to see it.
+        journal: what was measured before; what it knows is not measured again, nor made where nobody wants to see it.
 
     Raises:
         UsageError: two methods share a name; no such metric.
@@ -141,34 +148,43 @@ def measure(
     digest, looked, warm = hashlib.sha256(), list[Looked](), set[str]()
     for pair in dataset.pairs:
         low, high = read_pair(pair)
+        reference = low if high is None else high
         seen = b"".join(_bytes(picture) for picture in (low, high) if picture is not None)
         digest.update(seen)
         looked.append(Looked(low.shape[1], low.shape[0], hashlib.sha256(seen).hexdigest()))
-        for method, kept in zip(methods, scores, strict=True):
-            known = key(method.identity(pair), looked[-1].pixels) if journal and method.identity else ""
-            if journal and known and not on_picture and (before := journal.find(known, metrics)):
-                kept.append(Score(pair.stem, *before))
-            else:
-                if method.timed and method.name not in warm:
-                    method.make(pair, low)
-                    warm.add(method.name)
-                start = time.perf_counter()
-                made = method.make(pair, low)
-                seconds = time.perf_counter() - start if method.timed else None
-                rounded = (np.rint(made * 255) / 255).astype(np.float32)  # as a file of 8 bits would hold it
-                values = {metric.key: metric.measure(rounded, low if high is None else high) for metric in metrics}
-                kept.append(Score(pair.stem, values, seconds))
-                if journal and known:
-                    journal.keep(known, metrics, values, seconds)
-                if on_picture:
-                    on_picture(method, kept[-1], low, rounded, high)
-            if on_done:
-                on_done(1)
+        with sharing(reference) as forget:
+            for method, kept in zip(methods, scores, strict=True):
+                known = key(method.identity(pair), looked[-1].pixels) if journal and method.identity else ""
+                found = journal.find(known, metrics) if journal and known else None
+                viewer = on_picture if on_picture and on_picture.wants(method) else None
+                if found is None or viewer:
+                    if found is None and method.timed and method.name not in warm:
+                        method.make(pair, low)
+                        warm.add(method.name)
+                    made, seconds = _made(method, pair, low)
+                if found is None:
+                    found = {metric.key: metric.measure(made, reference) for metric in metrics}, seconds
+                    forget()
+                    if journal and known:
+                        journal.keep(known, metrics, *found)
+                kept.append(Score(pair.stem, *found))
+                if viewer:
+                    viewer(method, kept[-1], low, made, high)
+                if on_done:
+                    on_done(1)
     rows = [Row(method, tuple(kept)) for method, kept in zip(methods, scores, strict=True)]
     first = metrics[0]
     if first.higher is not None:
         rows.sort(key=lambda row: -row.mean(first.key) if first.higher else row.mean(first.key))
     return Result(dataset, tuple(rows), digest.hexdigest(), metrics, tuple(looked), missing)
+
+
+def _made(method: Method, pair: Pair, low: Picture) -> tuple[Picture, float | None]:
+    """What a method makes of a pair, rounded as a file of 8 bits would hold it, and the seconds that it took."""
+    start = time.perf_counter()
+    made = method.make(pair, low)
+    seconds = time.perf_counter() - start if method.timed else None
+    return (np.rint(made * 255) / 255).astype(np.float32), seconds
 
 
 def _bytes(picture: Picture) -> bytes:

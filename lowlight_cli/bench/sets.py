@@ -26,7 +26,7 @@ from lowlight_cli.errors import InputError, UsageError
 from lowlight_cli.metrics.ssim import SMALLEST
 from lowlight_cli.pictures import FORMATS, read, suffixes
 
-__all__ = ["OVERLAP", "SETS", "DataSet", "Pair", "by_stem", "find", "read_pair", "same"]
+__all__ = ["OVERLAP", "SETS", "DataSet", "Pair", "by_stem", "find", "read_pair", "results", "same"]
 
 Picture = NDArray[np.float32]
 
@@ -134,6 +134,18 @@ def by_stem(folder: Path) -> dict[str, Path]:
                 raise InputError(f"{folder}: {found[file.stem].name} and {file.name} share a stem; remove one of them")
             found[file.stem] = file
     return found
+
+
+def results(folder: Path, dataset: DataSet) -> dict[str, Path]:
+    """What another program made of a set, by the stems of its pairs: named and laid out as the low pictures.
+
+    Raises:
+        InputError: there is no such folder, or two pictures share a stem.
+    """
+    if not dataset.paired:
+        return {pair.stem: pair.low for pair in _alone(folder)}
+    files = by_stem(folder)
+    return {_bare(stem): file for stem, file in files.items()} | files
 
 
 def _place(name: str, known: Known, root: Path) -> Path:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowlight_cli.exposure import to_linear
+from lowlight_cli.metrics.once import once
 
 __all__ = ["colour_shift", "luma", "whitened"]
 
@@ -18,6 +19,7 @@ WHITE: Final = 253.5 / 255
 COLOURED: Final = 16.5 / 255
 
 
+@once
 def luma(x: Picture) -> float:
     """Mean luma of (H, W, 3) in [0, 1].
 

@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from lowlight_cli.errors import DeviceError
 from lowlight_cli.metrics.alone import luma
+from lowlight_cli.metrics.once import once
 
 __all__ = ["delta_e", "luma_error"]
 
 Picture = NDArray[np.float32]
 
-BAND: Final = 1 << 18
+BAND: Final = 1 << 16
 """So many pixels at a time: the formula has many terms, in double precision."""
 
 
@@ -32,11 +33,7 @@ def delta_e(x: Picture, y: Picture) -> float:
     if x.shape != y.shape:
         raise ValueError(f"two pictures of one shape are wanted, got {x.shape} and {y.shape}")
     difference: Any = color.deltaE_ciede2000
-    rows = max(1, BAND // x.shape[1])
-    total = 0.0
-    for top in range(0, x.shape[0], rows):
-        a, b = (color.rgb2lab(picture[top : top + rows].astype(np.float64)) for picture in (x, y))
-        total += float(difference(a, b).sum())
+    total = sum(float(difference(one, two).sum()) for one, two in zip(_lab(x), _lab(y), strict=True))
     return float(total / (x.shape[0] * x.shape[1]))
 
 
@@ -48,3 +45,12 @@ def luma_error(x: Picture, y: Picture) -> float:
         0.25
     """
     return abs(luma(x) - luma(y))
+
+
+@once
+def _lab(picture: Picture) -> list[NDArray[np.float64]]:
+    """CIELAB, band by band."""
+    from skimage.color import rgb2lab
+
+    rows = max(1, BAND // picture.shape[1])
+    return [rgb2lab(picture[top : top + rows].astype(np.float64)) for top in range(0, picture.shape[0], rows)]

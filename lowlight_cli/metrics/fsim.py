@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lowlight_cli.metrics.once import once
+
 __all__ = ["fsim"]
 
 Picture = NDArray[np.floating]
@@ -49,12 +51,17 @@ def fsim(x: Picture, y: Picture) -> float:
     """
     if x.shape != y.shape:
         raise ValueError(f"two pictures of one shape are wanted, got {x.shape} and {y.shape}")
-    a, b = (_reduced(255 * (picture.astype(np.float64) @ (0.299, 0.587, 0.114))) for picture in (x, y))
-    phase_a, phase_b = _congruency(a), _congruency(b)
-    slope_a, slope_b = _gradient(a), _gradient(b)
+    (phase_a, slope_a), (phase_b, slope_b) = _features(x), _features(y)
     same = _similarity(phase_a, phase_b, T1) * _similarity(slope_a, slope_b, T2)
     weight = np.maximum(phase_a, phase_b)
     return float((same * weight).sum() / max(float(weight.sum()), TINY)) if weight.any() else 1.0
+
+
+@once
+def _features(picture: Picture) -> tuple[Planes, Planes]:
+    """Phase congruency and gradients of the reduced luminance."""
+    plane = _reduced(255 * (picture.astype(np.float64) @ (0.299, 0.587, 0.114)))
+    return _congruency(plane), _gradient(plane)
 
 
 def _reduced(plane: Planes) -> Planes:
@@ -82,7 +89,8 @@ def _congruency(plane: Planes) -> Planes:
     spectrum = np.fft.fft2(plane)
     energies, amplitudes = np.zeros(plane.shape), np.zeros(plane.shape)
     for turn in range(TURNS):
-        responses = np.fft.ifft2(spectrum * filters[turn])
+        # plane by plane: a third of the time that all at once take
+        responses = np.stack([np.fft.ifft2(spectrum * each) for each in filters[turn]])
         total = responses.sum(0)
         mean = total / (np.abs(total) + TINY)
         along = responses * mean.conj()  # its real part: in phase with the mean; its imaginary one: across

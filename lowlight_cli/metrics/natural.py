@@ -52,15 +52,18 @@ def symmetric(values: Plane) -> tuple[float, float]:
 
 def asymmetric(values: Plane) -> tuple[float, float, float]:
     """An asymmetric one: exponent, and deviations to the left and to the right; no numbers where a side is empty."""
-    sides = values[values < 0], values[values > 0]
-    left, right = (math.sqrt((side**2).mean()) if side.size else 0.0 for side in sides)
+    squares = values * values
+    sides = values < 0, values > 0
+    left, right = (math.sqrt(float((squares * side).sum()) / max(int(side.sum()), 1)) for side in sides)
     if not left or not right:
         return 1.0, math.nan, math.nan
     ratio = left / right
-    wanted = float(np.abs(values).mean()) ** 2 / float((values**2).mean())
+    wanted = float(np.abs(values).mean()) ** 2 / float(squares.mean())
     wanted *= (ratio**3 + 1) * (ratio + 1) / (ratio**2 + 1) ** 2
     alphas, moments = _exponents()
-    return float(alphas[np.argmin((moments - wanted) ** 2)]), left, right
+    above = min(max(int(np.searchsorted(moments, wanted)), 1), len(moments) - 1)  # moments only grow
+    nearest = above if moments[above] - wanted < wanted - moments[above - 1] else above - 1
+    return float(alphas[nearest]), left, right
 
 
 def spread(alpha: float) -> float:

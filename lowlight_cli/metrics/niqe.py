@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from lowlight_cli.errors import DeviceError
 from lowlight_cli.metrics import natural
+from lowlight_cli.metrics.once import once
 
 __all__ = ["HINT", "OWN", "Model", "distance", "features", "fit", "niqe", "niqe_own", "published_model"]
 
@@ -70,7 +71,7 @@ def distance(x: Picture, model: Model) -> float:
         >>> round(distance(noise, fit([noise])), 6), distance(noise[:100, :100], fit([noise]))
         (0.0, nan)
     """
-    found = features(x)
+    found = _every(x)
     if len(found) < 2:
         return math.nan
     away = found.mean(0) - model.mean
@@ -113,6 +114,11 @@ def features(x: Picture, sharpest: float = 0.0) -> NDArray[np.float64]:
     sharpness = _blocks(deviation, rows, columns).mean((1, 2))
     kept = np.isfinite(found).all(1) & (sharpness >= sharpest * sharpness.max())
     return np.asarray(found[kept], np.float64)
+
+
+@once
+def _every(x: Picture) -> NDArray[np.float64]:
+    return features(x)
 
 
 def published_model() -> Path | None:

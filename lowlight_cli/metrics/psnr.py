@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from lowlight_cli.metrics.once import once
+
 __all__ = ["gt_mean", "psnr"]
 
 Picture = NDArray[np.floating]
@@ -23,10 +25,14 @@ def psnr(x: Picture, y: Picture) -> float:
     """
     if x.shape != y.shape:
         raise ValueError(f"two pictures of one shape are wanted, got {x.shape} and {y.shape}")
-    error = float(np.mean((x.astype(np.float64) - y.astype(np.float64)) ** 2))
+    difference = x.astype(np.float64)
+    difference -= y
+    difference *= difference
+    error = float(difference.mean())
     return float("inf") if error == 0 else -10 * float(np.log10(error))
 
 
+@once
 def gt_mean(x: Picture, y: Picture) -> NDArray[np.float32]:
     """`x` scaled so that its mean grey equals that of the reference `y`, clipped to [0, 1].
 

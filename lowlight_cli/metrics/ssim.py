@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from lowlight_cli.metrics.once import once
 
 __all__ = ["SMALLEST", "ms_ssim", "ssim", "ssim_matlab"]
 
@@ -19,6 +22,8 @@ SMALLEST: Final = 2 * RADIUS + 1
 """Width of the window, and of the smallest picture, in pixels."""
 SCALES: Final = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of the five scales, finest first (Wang et al. 2003, section 3.2)."""
+PART: Final = (64, 256)
+"""Rows and columns worked on at a time: what is needed in between stays in the processor's cache."""
 GREY: Final = np.array([0.298936021293775, 0.587043074451121, 0.114020904255103])
 """Weights of Matlab's rgb2gray."""
 
@@ -39,8 +44,7 @@ def ssim(x: Picture, y: Picture) -> float:
         ValueError: the shapes differ, or a side is shorter than the window.
     """
     _check(x, y)
-    luminance, structure = _maps(x.astype(np.float64), y.astype(np.float64))
-    return float((luminance * structure).mean())
+    return _means(x, y)[0]
 
 
 def ssim_matlab(x: Picture, y: Picture) -> float:
@@ -52,8 +56,7 @@ def ssim_matlab(x: Picture, y: Picture) -> float:
         1.0
     """
     _check(x, y)
-    luminance, structure = _maps(*(np.rint((picture * 255) @ GREY) / 255 for picture in (x, y)))
-    return float((luminance * structure).mean())
+    return _means(_grey(x), _grey(y))[0]
 
 
 def ms_ssim(x: Picture, y: Picture) -> float:
@@ -71,14 +74,12 @@ def ms_ssim(x: Picture, y: Picture) -> float:
     _check(x, y)
     if min(x.shape[:2]) >> (len(SCALES) - 1) < SMALLEST:
         return math.nan
-    a, b = x.astype(np.float64), y.astype(np.float64)
-    whole = 1.0
+    product = 1.0
     for number, exponent in enumerate(SCALES):
-        luminance, structure = _maps(a, b)
-        kept = luminance * structure if number == len(SCALES) - 1 else structure
-        whole *= max(float(kept.mean()), 0.0) ** exponent
-        a, b = _halved(a), _halved(b)
-    return whole
+        whole, structure = _means(x, y)
+        product *= max(whole if number == len(SCALES) - 1 else structure, 0.0) ** exponent
+        x, y = _halved(x), _halved(y)
+    return product
 
 
 def _check(x: Picture, y: Picture) -> None:
@@ -88,25 +89,44 @@ def _check(x: Picture, y: Picture) -> None:
         raise ValueError(f"SSIM's window is {SMALLEST} pixels wide, the picture {x.shape[1]}x{x.shape[0]}")
 
 
-def _maps(a: Planes, b: Planes) -> tuple[Planes, Planes]:
-    """Similarity of luminance, and of contrast and structure, where the window lies inside."""
+@once
+def _means(x: Picture, y: Picture) -> tuple[float, float]:
+    """Means of the map of similarity, and of its part of contrast and structure, where the window lies inside."""
+    whole = structure = 0.0
+    height, width = (side - 2 * RADIUS for side in x.shape[:2])
+    for top, left in itertools.product(range(0, height, PART[0]), range(0, width, PART[1])):
+        part = np.s_[top : top + PART[0] + 2 * RADIUS, left : left + PART[1] + 2 * RADIUS]
+        first, second = _sums(x[part].astype(np.float64), y[part].astype(np.float64))
+        whole, structure = whole + first, structure + second
+    count = x[RADIUS:-RADIUS, RADIUS:-RADIUS].size
+    return whole / count, structure / count
 
-    def blur(picture: Planes) -> Planes:
-        return np.asarray(
-            cv2.GaussianBlur(picture, (SMALLEST, SMALLEST), 1.5, borderType=cv2.BORDER_REFLECT), np.float64
-        )
+
+def _sums(a: Planes, b: Planes) -> tuple[float, float]:
+    """The same of a part, as sums."""
+
+    def blur(values: Planes) -> Planes:
+        blurred = cv2.GaussianBlur(values, (SMALLEST, SMALLEST), 1.5)
+        return np.asarray(blurred[RADIUS:-RADIUS, RADIUS:-RADIUS], np.float64)
 
     mean_a, mean_b = blur(a), blur(b)
-    var_a, var_b, cov = blur(a * a) - mean_a**2, blur(b * b) - mean_b**2, blur(a * b) - mean_a * mean_b
+    # the covariance is the mean product less the product of means; the two variances are only ever wanted as a sum
+    product, squares = mean_a * mean_b, mean_a**2 + mean_b**2
+    covariance, variances = blur(a * b) - product, blur(a * a + b * b) - squares
     c1, c2 = 0.01**2, 0.03**2
-    inside = (slice(RADIUS, -RADIUS), slice(RADIUS, -RADIUS))
-    luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
-    structure = (2 * cov + c2) / (var_a + var_b + c2)
-    return luminance[inside], structure[inside]
+    structure = (2 * covariance + c2) / (variances + c2)
+    luminance = (2 * product + c1) / (squares + c1)
+    return float((luminance * structure).sum()), float(structure.sum())
 
 
-def _halved(picture: Planes) -> Planes:
+@once
+def _grey(picture: Picture) -> Planes:
+    """Grey levels of 8 bits, in [0, 1]."""
+    return np.asarray(np.rint((picture * 255) @ GREY) / 255, np.float64)
+
+
+def _halved(picture: Picture) -> Planes:
     """Means of 2x2; an odd last row or column is left out."""
     height, width = picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2
-    even = picture[:height, :width]
+    even = picture[:height, :width].astype(np.float64)
     return (even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]) / 4
