@@ -1,8 +1,8 @@
 """Enhancer: one picture through exposure, engine and look; what the API and every command call.
 
-    picture = exposed, where the checkpoint wants that     one gain for the whole of it
-    bright  = engine.run(picture)
-    final   = look.finish(picture as it came, bright)
+    gain    = exposure.auto_gain(picture)      where the checkpoint wants that: one for the whole of it
+    bright  = engine.run(picture, gain)        exposed by it, whole or tile by tile
+    final   = look.finish(picture, bright)
 
 The file is not called `enhance`, so that `lowlight_cli.enhance` is the function and nothing else.
 """
@@ -23,7 +23,7 @@ from PIL import Image
 
 import lowlight_cli
 from lowlight_cli import arrays, engines
-from lowlight_cli.exposure import apply_gain, auto_gain
+from lowlight_cli.exposure import auto_gain
 from lowlight_cli.look import Exposure, Look, exposing_gain, finish, left_alone
 from lowlight_cli.networks import descriptor
 from lowlight_cli.steady import Steady
@@ -206,20 +206,18 @@ class Enhancer:
     def _brightened(self, picture: Picture, on_tiles: Callable[[int], None] | None, steady: Steady | None) -> Picture:
         engine, _ = self.load()
         look = self.settings.look
-        exposed = picture
-        if engine.metadata.get("input") == "exposed":
-            exposed = apply_gain(picture, _settled(steady, "input", auto_gain(picture)))
+        wanted = engine.metadata.get("input") == "exposed"
+        gain = _settled(steady, "input", auto_gain(picture)) if wanted else 1.0
         if self.settings.self_ensemble:
-            bright = _ensemble(engine, exposed, on_tiles, steady)
+            bright = _ensemble(engine, picture, gain, on_tiles, steady)
         else:
-            bright = _run(engine, exposed, on_tiles, steady)
-        del exposed  # as large as the picture, and not needed by what follows
+            bright = _run(engine, picture, gain, on_tiles, steady)
         if steady is None:
             return finish(picture, bright, look)
-        gain = exposing_gain(picture, bright, look.exposure)
+        after = exposing_gain(picture, bright, look.exposure)
         if look.exposure is not None:
-            gain = _settled(steady, "exposure", gain)
-        return finish(picture, bright, replace(look, gate=None), gain)
+            after = _settled(steady, "exposure", after)
+        return finish(picture, bright, replace(look, gate=None), after)
 
     def __reduce__(self) -> tuple[Callable[[Settings], Enhancer], tuple[Settings]]:
         """Its settings travel to other processes; weights are loaded there anew."""
@@ -292,25 +290,32 @@ def _remade(settings: Settings) -> Enhancer:
 
 
 def _run(
-    engine: Engine, picture: Picture, on_tiles: Callable[[int], None] | None, steady: Steady | None, view: str = ""
+    engine: Engine,
+    picture: Picture,
+    gain: float,
+    on_tiles: Callable[[int], None] | None,
+    steady: Steady | None,
+    view: str = "",
 ) -> Picture:
     batch = np.require(picture, np.float32, ["C", "W"])[None]
     if steady is not None and isinstance(engine, engines.SteadyEngine):
-        lit: Picture = engine.run_steadily(batch, lambda at, value: steady.settle(f"{view}{at}", value), on_tiles)[0]
+        lit: Picture = engine.run_steadily(
+            batch, lambda at, value: steady.settle(f"{view}{at}", value), on_tiles, gain
+        )[0]
     else:
-        lit = engine.run(batch, on_tiles)[0]
+        lit = engine.run(batch, on_tiles, gain)[0]
     return lit
 
 
 def _ensemble(
-    engine: Engine, picture: Picture, on_tiles: Callable[[int], None] | None, steady: Steady | None
+    engine: Engine, picture: Picture, gain: float, on_tiles: Callable[[int], None] | None, steady: Steady | None
 ) -> Picture:
     """The mean over the eight flips and quarter turns of a picture, each result turned back."""
     mean = np.zeros_like(picture)
     for turns in range(4):
         for flip in (1, -1):
             turned = np.rot90(picture, turns)[:, ::flip]
-            lit = _run(engine, turned, on_tiles, steady, view=f"{turns}{flip:+d}/")
+            lit = _run(engine, turned, gain, on_tiles, steady, view=f"{turns}{flip:+d}/")
             mean += np.rot90(lit[:, ::flip], -turns)
     mean /= 8
     return mean

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LARGEST_GAIN", "TARGET", "apply_gain", "auto_gain", "thumbnail", "to_linear", "to_srgb"]
+__all__ = ["BAND", "LARGEST_GAIN", "TARGET", "apply_gain", "auto_gain", "thumbnail", "to_linear", "to_srgb"]
 
 Picture = NDArray[np.float32]
 

@@ -11,7 +11,7 @@ import functools
 import sys
 from typing import Any, Final
 
-__all__ = ["SHARE", "allow", "keep", "kept", "trim"]
+__all__ = ["SHARE", "allow", "drop", "keep", "kept", "trim"]
 
 SHARE: Final = 0.5
 """Of the memory that is left, how much may be planned with: at 0.6, 24 megapixels by `frlie` took 99 % of a budget."""
@@ -32,6 +32,15 @@ def keep() -> None:
     """Keep memory from now on, where that is allowed and the C library is glibc."""
     if _state["allowed"] and (libc := _libc()) is not None:
         _state["kept"] = bool(libc.mallopt(_MMAP_MAX, 0) and libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def drop() -> None:
+    """Keep no memory any more, and give back what is kept: as a process begins."""
+    if kept() and (libc := _libc()) is not None:
+        libc.mallopt(_MMAP_MAX, 65_536)
+        libc.mallopt(_TRIM_THRESHOLD, 128 * 1024)
+        libc.malloc_trim(0)
+        _state["kept"] = False
 
 
 def kept() -> bool:

@@ -29,7 +29,14 @@ engine.run(picture)
 seconds = time.perf_counter() - start
 held = memory.resident()
 engine.free()
-print(json.dumps({"kept": heap.kept(), "seconds": seconds, "held": held, "left": memory.resident()}))
+left = memory.resident()
+memory.available = lambda: 3_000_000_000
+shares = engine.free(), engine.free(1_000_000_000)
+kept = heap.kept()
+memory.available = lambda: memory.RESERVE + 512 * 512 * 1000
+little = engine.free()
+print(json.dumps({"kept": kept, "seconds": seconds, "held": held, "left": left, "most": shares[0], "rest": shares[1],
+                  "little": little, "still": heap.kept()}))
 """
 
 
@@ -46,3 +53,13 @@ def test_only_where_it_is_allowed_and_given_back_before_the_next_plan(dgaf_weigh
         pytest.skip("no glibc here")
     assert kept["held"] > plain["held"] + 50e6  # it is kept indeed
     assert kept["left"] < plain["left"] + 100e6  # and what is not in use does not count as used
+    # A share of what is left once the result has its place, not a share less the result.
+    assert (kept["most"], kept["rest"]) == (1.5e9, 1e9)
+    assert (plain["most"], plain["rest"]) == (3e9, 2e9)
+
+
+def test_where_a_share_has_no_room_for_tiles_nothing_is_kept(dgaf_weights: Path) -> None:
+    kept = ran("kept", dgaf_weights)
+    if not kept["kept"]:
+        pytest.skip("no glibc here")
+    assert kept["little"] > 512 * 512 * 1000 and not kept["still"]

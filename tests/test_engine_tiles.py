@@ -1,6 +1,7 @@
 """The engine cuts what does not fit, and begins again with smaller tiles when the memory gives out."""
 
 import dataclasses
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from lowlight_cli import engines
 from lowlight_cli.engines import memory, pytorch
 from lowlight_cli.errors import ResourceError, UsageError
+from lowlight_cli.exposure import apply_gain
 from lowlight_cli.networks import build
 from lowlight_cli.weights import files
 from lowlight_cli.weights.fetch import resolve
@@ -92,6 +94,32 @@ def test_tiles_of_a_given_side(engine: engines.Engine, picture: np.ndarray) -> N
     assert told == [6, 1]
     tiled(engine, engines.Tiling(side=720)).run(picture[None], told.append)
     assert told == [6, 1, 1]
+
+
+@pytest.mark.parametrize("side", [None, 384])
+def test_a_gain_is_as_if_the_picture_came_exposed(
+    engine: engines.Engine, picture: np.ndarray, side: int | None
+) -> None:
+    """In tiles too, where the exposed picture is never there whole: neither are its statistics other ones."""
+    ready = tiled(engine, engines.Tiling(side=side))
+    picture = picture[:400, :720]
+    wanted = ready.run(apply_gain(picture, 3.0)[None])
+    assert np.abs(ready.run(picture[None], gain=3.0) - wanted).max() * 255 < 0.01
+
+
+def test_what_tiles_need_beside_the_network(
+    engine: engines.Engine, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The result, whole, but no exposed picture."""
+    monkeypatch.setattr(pytorch.TorchEngine, "replay", lambda self, measured, batch: batch)  # the network's own aside
+    large = np.tile(picture, (8, 6, 1))[None]
+    told: list[int] = []
+    tracemalloc.start()
+    tiled(engine, engines.Tiling(side=1024)).run(large, told.append, gain=3.0)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert told[-1] > 4
+    assert large.nbytes < most < 1.5 * large.nbytes
 
 
 def test_a_budget_counts_what_the_process_holds(

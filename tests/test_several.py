@@ -30,7 +30,7 @@ class Meeting:
     def __getattr__(self, name: str) -> object:
         return getattr(self.engine, name)
 
-    def run(self, batch: NDArray[np.float32], on_tiles: object = None) -> NDArray[np.float32]:
+    def run(self, batch: NDArray[np.float32], on_tiles: object = None, gain: float = 1.0) -> NDArray[np.float32]:
         self.seen.append(batch.shape[2])
         self.barrier.wait(timeout=20)
         return self.engine.run(batch)

@@ -187,8 +187,8 @@ def test_an_engine_that_cannot_settle(enhancer: Callable[..., Enhancer]) -> None
 
         name, device, precision, why, metadata = "plain", "cpu", "fp32", "", engine.metadata
 
-        def run(self, batch: Picture, on_tiles: Callable[[int], None] | None = None) -> Picture:
-            return engine.run(batch, on_tiles)
+        def run(self, batch: Picture, on_tiles: Callable[[int], None] | None = None, gain: float = 1.0) -> Picture:
+            return engine.run(batch, on_tiles, gain)
 
     ready._loaded = Plain(), resolved
     frames = list(sensed([scene()] * 20))

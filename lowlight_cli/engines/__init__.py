@@ -120,12 +120,16 @@ class Engine(Protocol):
     @property
     def metadata(self) -> Mapping[str, str]: ...  # noqa: D102
 
-    def run(self, batch: NDArray[np.float32], on_tiles: Callable[[int], None] | None = None) -> NDArray[np.float32]:
+    def run(
+        self, batch: NDArray[np.float32], on_tiles: Callable[[int], None] | None = None, gain: float = 1.0
+    ) -> NDArray[np.float32]:
         """Enhance (N, H, W, 3) sRGB-encoded RGB in [0, 1], float32, to the same shape, clamped to [0, 1].
 
         Args:
             batch: pictures.
             on_tiles: told, at each attempt, into how many tiles a picture is cut; 1 is whole.
+            gain: what the network sees is exposed by this first (`exposure.apply_gain`), tile by tile where there are
+                tiles: no second picture of that size is held.
 
         Raises:
             ResourceError: the device has not the memory.
@@ -145,6 +149,7 @@ class SteadyEngine(Engine, Protocol):
         batch: NDArray[np.float32],
         settle: Callable[[int, NDArray[np.float32]], NDArray[np.float32]],
         on_tiles: Callable[[int], None] | None = None,
+        gain: float = 1.0,
     ) -> NDArray[np.float32]:
         """As `run`, with each measurement of the network replaced by what `settle` makes of it.
 
@@ -152,6 +157,7 @@ class SteadyEngine(Engine, Protocol):
             batch: one frame, (1, H, W, 3).
             settle: takes the position of a measurement in the forward pass and its value, gives one of its shape.
             on_tiles: as in `run`.
+            gain: as in `run`.
         """
         ...
 

@@ -60,13 +60,18 @@ def _per_pixel(network: str, precision: str, engine: str) -> int:
     return round(PER_PIXEL.get(network, UNKNOWN)[half] * ENGINES[engine][half])
 
 
-def left(budget: int | None) -> int | None:
-    """Bytes of main memory that may still be taken: what is free, within `budget` in all where there is one."""
+def left(budget: int | None, taken: int = 0) -> int | None:
+    """Bytes of main memory that may still be taken: what is free, within `budget` in all where there is one.
+
+    Args:
+        budget: bytes for the whole process; None is what the system has.
+        taken: bytes that something else is going to take first.
+    """
     free = available()
-    if budget is None:
-        return free
-    rest = max(0, budget - resident())
-    return rest if free is None else min(free, rest)
+    if budget is not None:
+        rest = budget - resident()
+        free = rest if free is None else min(free, rest)
+    return None if free is None else max(0, free - taken)
 
 
 def resident() -> int:

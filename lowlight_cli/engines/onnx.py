@@ -75,15 +75,21 @@ class OnnxEngine:
     tiling: Tiling = field(default_factory=Tiling)
     name: str = "onnx"
 
-    def run(self, batch: NDArray[np.float32], on_tiles: Callable[[int], None] | None = None) -> NDArray[np.float32]:
+    def run(
+        self, batch: NDArray[np.float32], on_tiles: Callable[[int], None] | None = None, gain: float = 1.0
+    ) -> NDArray[np.float32]:
         """Enhance (N, H, W, 3) in [0, 1], float32, to the same shape, clamped to [0, 1]; whole or in tiles."""
-        return tiling.run(self, batch, on_tiles)
+        return tiling.run(self, batch, on_tiles, gain)
 
     def run_steadily(
-        self, batch: NDArray[np.float32], settle: Settle, on_tiles: Callable[[int], None] | None = None
+        self,
+        batch: NDArray[np.float32],
+        settle: Settle,
+        on_tiles: Callable[[int], None] | None = None,
+        gain: float = 1.0,
     ) -> NDArray[np.float32]:
         """As `run`, with what the network measures of the whole picture settled over frames; see `SteadyEngine`."""
-        return tiling.run_steadily(self, batch, settle, on_tiles)
+        return tiling.run_steadily(self, batch, settle, on_tiles, gain)
 
     def forward(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """One pass through the network."""
@@ -99,9 +105,9 @@ class OnnxEngine:
         """Enhance a tile under what was measured."""
         return tiling.nhwc(self._run(self._parts[1], batch, measured)[0])
 
-    def free(self) -> int | None:
+    def free(self, taken: int = 0) -> int | None:
         """Bytes of main memory that are left; of a GPU the runtime does not tell, and running out is what counts."""
-        return memory.left(self.tiling.memory) if self.device == "cpu" else self.tiling.memory
+        return memory.left(self.tiling.memory, taken) if self.device == "cpu" else self.tiling.memory
 
     @functools.cached_property
     def _parts(self) -> tuple[onnxruntime.InferenceSession, onnxruntime.InferenceSession]:

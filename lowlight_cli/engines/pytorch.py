@@ -18,6 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from lowlight_cli import heap
 from lowlight_cli.engines import Tiling, check_names, hardware, memory, tiling
 from lowlight_cli.engines.graphed import Graphed
+from lowlight_cli.engines.tiling import SMALLEST_TILE
 from lowlight_cli.errors import DeviceError, ResourceError
 from lowlight_cli.networks import build, descriptor, statistics
 from lowlight_cli.weights import files
@@ -58,15 +59,18 @@ class TorchEngine:
     provider: str = "eager"
     _again: Again = field(default_factory=Again, repr=False)
 
-    def run(self, batch: NDArray[np.float32], on_tiles: Callable[[int], None] | None = None) -> NDArray[np.float32]:
+    def run(
+        self, batch: NDArray[np.float32], on_tiles: Callable[[int], None] | None = None, gain: float = 1.0
+    ) -> NDArray[np.float32]:
         """Enhance (N, H, W, 3) in [0, 1], float32, to the same shape, clamped to [0, 1]; whole or in tiles."""
-        return tiling.run(self, batch, on_tiles)
+        return tiling.run(self, batch, on_tiles, gain)
 
     def run_steadily(
         self,
         batch: NDArray[np.float32],
         settle: Callable[[int, NDArray[np.float32]], NDArray[np.float32]],
         on_tiles: Callable[[int], None] | None = None,
+        gain: float = 1.0,
     ) -> NDArray[np.float32]:
         """As `run`, with what the network measures of the whole picture settled over frames; see `SteadyEngine`."""
 
@@ -74,7 +78,7 @@ class TorchEngine:
             return torch.from_numpy(settle(position, value.float().cpu().numpy())).to(value)
 
         with statistics.settling(settled):
-            return self.run(batch, on_tiles)
+            return self.run(batch, on_tiles, gain)
 
     def forward(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """One pass through the network."""
@@ -129,12 +133,18 @@ class TorchEngine:
         with statistics.replaying(measured):
             return self.forward(batch)
 
-    def free(self) -> int | None:
-        """Bytes that the device, or the budget, has left; None where nobody knows."""
+    def free(self, taken: int = 0) -> int | None:
+        """Bytes that the device, or the budget, has left for passes; see `tiling.Passes`."""
         if torch.device(self.device).type != "cuda":
             heap.trim()  # what is kept of the picture before is not in use
-            left = memory.left(self.tiling.memory)
-            return int(left * heap.SHARE) if left is not None and heap.kept() else left
+            left = memory.left(self.tiling.memory, taken)
+            if left is None or not heap.kept():
+                return left
+            share = int(left * heap.SHARE)
+            if memory.affordable(self.network, self.precision, share) >= SMALLEST_TILE**2:
+                return share
+            heap.drop()  # slower, but it fits
+            return left
         used = torch.cuda.memory_allocated(self.device)
         free: int = torch.cuda.mem_get_info(self.device)[0] + torch.cuda.memory_reserved(self.device) - used
         return free if self.tiling.memory is None else min(free, max(0, self.tiling.memory - used))

@@ -33,11 +33,13 @@ class Several:
     count: int
     _free: SimpleQueue[Engine] = field(repr=False)
 
-    def run(self, batch: NDArray[np.float32], on_tiles: Callable[[int], None] | None = None) -> NDArray[np.float32]:
+    def run(
+        self, batch: NDArray[np.float32], on_tiles: Callable[[int], None] | None = None, gain: float = 1.0
+    ) -> NDArray[np.float32]:
         """As of one engine; waits for one that is free."""
         engine = self._free.get()
         try:
-            return engine.run(batch, on_tiles)
+            return engine.run(batch, on_tiles, gain)
         finally:
             self._free.put(engine)
 

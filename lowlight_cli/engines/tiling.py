@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from lowlight_cli import tiles
 from lowlight_cli.engines import Tiling, memory
 from lowlight_cli.errors import ResourceError
+from lowlight_cli.exposure import BAND, apply_gain
 from lowlight_cli.networks import descriptor
 
 __all__ = [
@@ -77,12 +78,12 @@ class Passes(Protocol):
         """Enhance one tile under what was measured."""
         ...
 
-    def free(self) -> int | None:
-        """Bytes that the device has left for this process; None where nobody knows."""
+    def free(self, taken: int = 0) -> int | None:
+        """Bytes that the device has left for passes, once so many of main memory are taken; None if nobody knows."""
         ...
 
 
-def run(engine: Passes, batch: Batch, on_tiles: Callable[[int], None] | None = None) -> Batch:
+def run(engine: Passes, batch: Batch, on_tiles: Callable[[int], None] | None = None, gain: float = 1.0) -> Batch:
     """Enhance (N, H, W, 3) as `engines.Engine.run` says.
 
     What does not fit into the free memory whole runs in tiles; what runs out of memory all the same begins again with
@@ -93,7 +94,7 @@ def run(engine: Passes, batch: Batch, on_tiles: Callable[[int], None] | None = N
     """
     _, height, width, _ = batch.shape
     side, told = engine.tiling.side, on_tiles or (lambda _: None)
-    free = engine.free()
+    free = engine.free(batch.nbytes if gain != 1 else 0)
     pixels, area = memory.affordable(engine.network, engine.precision, free, engine.name), batch.size // 3
     if side == 0 and area > pixels:
         needed = memory.needed(engine.network, engine.precision, area, engine.name)
@@ -104,19 +105,19 @@ def run(engine: Passes, batch: Batch, on_tiles: Callable[[int], None] | None = N
     if area <= pixels and max(height, width) <= (side or max(height, width)):
         told(1)
         try:
-            return engine.forward(batch)
+            return engine.forward(_exposed(batch, gain))
         except ResourceError:
             if side == 0:
                 raise
         pixels = height * width // 2
-    elif free is not None:  # the result is whole, whatever the tiles are
-        pixels = memory.affordable(engine.network, engine.precision, free - batch.nbytes, engine.name)
+    else:  # the result is whole, whatever the tiles are
+        pixels = memory.affordable(engine.network, engine.precision, engine.free(batch.nbytes), engine.name)
     longest = side or LARGEST_TILE
     while pixels >= min(SMALLEST_TILE, longest) ** 2:
         with contextlib.suppress(ResourceError):
             bright = np.empty_like(batch)
             for picture, result in zip(batch, bright, strict=True):
-                _in_tiles(engine, picture, result, pixels, min(math.isqrt(pixels), longest), told)
+                _in_tiles(engine, picture, result, pixels, min(math.isqrt(pixels), longest), told, gain)
             return bright
         pixels //= 2
     raise ResourceError(
@@ -124,10 +125,16 @@ def run(engine: Passes, batch: Batch, on_tiles: Callable[[int], None] | None = N
     )
 
 
-def run_steadily(engine: Passes, batch: Batch, settle: Settle, on_tiles: Callable[[int], None] | None = None) -> Batch:
+def run_steadily(
+    engine: Passes,
+    batch: Batch,
+    settle: Settle,
+    on_tiles: Callable[[int], None] | None = None,
+    gain: float = 1.0,
+) -> Batch:
     """As `run`, for engines whose measurements are arrays by name: each is replaced by what `settle` makes of it."""
     steadied: Passes = engine if descriptor(engine.network).radius is not None else _Steadied(engine, settle)
-    return run(steadied, batch, on_tiles)
+    return run(steadied, batch, on_tiles, gain)
 
 
 @dataclass(frozen=True)
@@ -167,19 +174,23 @@ class _Steadied:
     def replay(self, measured: Any, batch: Batch) -> Batch:
         return self.engine.replay(measured, batch)
 
-    def free(self) -> int | None:
-        return self.engine.free()
+    def free(self, taken: int = 0) -> int | None:
+        return self.engine.free(taken)
 
 
 def _in_tiles(
-    engine: Passes, picture: Batch, result: Batch, pixels: int, side: int, told: Callable[[int], None]
+    engine: Passes,
+    picture: Batch,
+    result: Batch,
+    pixels: int,
+    side: int,
+    told: Callable[[int], None],
+    gain: float,
 ) -> None:
     """Fill `result` from `picture`, (H, W, 3), tile by tile, under the statistics of a reduced copy.
 
     Exact for networks without statistics of the whole picture; for the others as exact as the reduced copy.
     """
-    import cv2  # a tenth of a second that most pictures need not spend
-
     traits = descriptor(engine.network)
     height, width, _ = picture.shape
     overlap = OVERLAP if traits.radius is None else traits.radius
@@ -187,13 +198,29 @@ def _in_tiles(
     told(len(cut))
     if traits.radius is not None:
         for tile in cut:
-            tile.keep(engine.forward(tile.cut(picture)[None])[0], result)
+            tile.keep(engine.forward(apply_gain(tile.cut(picture), gain)[None])[0], result)
         return
-    small_height, small_width = tiles.reduced_size(height, width, min(pixels, max(side * side, REDUCED)))
-    small = cv2.resize(picture, (small_width, small_height), interpolation=cv2.INTER_AREA)
-    measured = engine.measure(np.asarray(small, np.float32)[None])
+    size = tiles.reduced_size(height, width, min(pixels, max(side * side, REDUCED)))
+    measured = engine.measure(_reduced(picture, size, gain)[None])
     for tile in cut:
-        tile.keep(engine.replay(measured, tile.cut(picture)[None])[0], result)
+        tile.keep(engine.replay(measured, apply_gain(tile.cut(picture), gain)[None])[0], result)
+
+
+def _reduced(picture: Batch, size: tuple[int, int], gain: float) -> Batch:
+    """The exposed picture at (height, width) `size`: columns first, band by band, so that it is never there whole."""
+    import cv2  # a tenth of a second that most pictures need not spend
+
+    height, width = size
+    rows = max(1, BAND // picture.shape[1])
+    bands = (apply_gain(picture[top : top + rows], gain) for top in range(0, picture.shape[0], rows))
+    narrow = [cv2.resize(band, (width, len(band)), interpolation=cv2.INTER_AREA) for band in bands]
+    small = cv2.resize(np.concatenate(narrow), (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.float32)
+
+
+def _exposed(batch: Batch, gain: float) -> Batch:
+    """Each picture exposed; the batch itself by a gain of 1."""
+    return batch if gain == 1 else np.stack([apply_gain(picture, gain) for picture in batch])
 
 
 def _remedy(engine: Passes) -> str:
