@@ -1,5 +1,7 @@
 """One gain for the whole picture: reaches its target, loses nothing, leaves bright pictures alone."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -65,3 +67,13 @@ def test_the_thumbnail_counts_every_pixel(picture: np.ndarray) -> None:
     if height % 8 == 0 and width % 8 == 0:
         assert small.mean() == pytest.approx(float(picture.mean(dtype=np.float64)), abs=1e-5)
     assert picture.min() - 1e-6 <= small.min() <= small.max() <= picture.max() + 1e-6
+
+
+def test_no_copy_of_a_large_picture_is_made() -> None:
+    """100 megapixels would be 2.4 GB in double precision."""
+    picture = np.full((2000, 3000, 3), 0.1, np.float32)
+    tracemalloc.start()
+    auto_gain(picture)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 0.2 * picture.nbytes
