@@ -10,7 +10,7 @@ from typing import Final
 __all__ = ["affordable", "available", "left", "needed", "resident"]
 
 PER_PIXEL: Final = {
-    "dgaf": (150, 160),
+    "dgaf": (240, 250),
     "neid": (450, 290),
     "lw-drgn": (630, 450),
     "frlie": (700, 760),
