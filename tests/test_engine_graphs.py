@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import shutil
 import subprocess
@@ -236,6 +237,20 @@ def test_a_kept_graph_needs_no_torch(
     assert done.stdout.splitlines()[-1] == "False False"
     assert f'"engine": "{engine}"' in done.stdout and '"provider": "CPU' in done.stdout
     assert Path("photo_lit.jpg").exists()
+
+
+@pytest.mark.parametrize("engine", RUNTIMES)
+def test_runtimes_tell_nobody(tmp_path: Path, engine: str) -> None:
+    """Both call home when they load, under a number that they keep in the user's folder: neither here."""
+    pytest.importorskip({"onnx": "onnxruntime"}.get(engine, engine))
+    ask = "import socket\nsocket.getaddrinfo = lambda *_, **__: print('asked for an address')\n"
+    code = ask + f"from lowlight_cli.engines import prepare\nprepare({engine!r}).attempt('cpu')\n"
+    silencing = ("CI", "TF_BUILD", "JENKINS_URL", "ORT_DISABLE_TELEMETRY")
+    outside = {name: value for name, value in os.environ.items() if name not in silencing}
+    home = {name: str(tmp_path) for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "LOCALAPPDATA")}
+    told = subprocess.check_output([sys.executable, "-c", code], env={**outside, **home}, text=True)
+    assert told == ""
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 # ------------------------------------------------------------------------------------------------------------- tiles
