@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from lowlight_cli.errors import OutputError, ResourceError
+from lowlight_cli.errors import OutputError, ResourceError, UsageError
 from lowlight_cli.pictures import avif, colour, metadata, png, tiff, xmp
 from lowlight_cli.pictures.formats import FORMATS, KINDS, Kind, format_of
 from lowlight_cli.pictures.photo import Codes, Jpeg, Photo, Pixels, bands
@@ -58,9 +58,13 @@ def encode(
 
     Raises:
         OutputError: the format cannot hold the picture.
-        UsageError: no such format.
+        UsageError: no such format, or a number out of its range.
         ResourceError: there is not enough memory.
     """
+    if quality is not None and not 1 <= quality <= 100:
+        raise UsageError(f"quality {quality} is out of range; choose 1 to 100")
+    if depth not in ("keep", 8, 16):
+        raise UsageError(f"depth {depth} is out of range; choose keep, 8 or 16")
     kind = KINDS[photo.format if format == "keep" else format_of(format)]
     _check(photo, kind.name, depth)
     deep = kind.deep and (photo.depth if depth == "keep" else depth) == 16
