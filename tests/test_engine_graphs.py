@@ -424,6 +424,23 @@ def test_auto(
     assert bool(choice.why) == (asked["engine"] == "auto" and chosen != "torch")
 
 
+def test_where_nothing_can_be_kept(
+    lowlight: Callable[..., Ran], photo: Path, monkeypatch: pytest.MonkeyPatch, resolved: Callable[[str], Resolved]
+) -> None:
+    """In a container without a home: many pictures go by torch, and an engine that is named says so at once."""
+    from lowlight_cli.engines import export
+
+    Path("file").write_bytes(b"")
+    monkeypatch.setenv("LOWLIGHT_CACHE", str(Path("file/cache").absolute()))
+    monkeypatch.setattr(hardware, "gpu", lambda: False)
+    monkeypatch.setattr(export, "exported", lambda *_: pytest.fail("exported for nothing"))
+    assert engines.choose("auto", "dgaf", "1" * 64, "auto", "fp32", pictures=10**6).engine == "torch"
+    for words in (("enhance", photo, "--engine", "onnx"), ("export", "-m", "dgaf")):
+        ran = lowlight(*words)
+        assert (ran.code, len(ran.lines)) == (4, 1)
+        assert "set LOWLIGHT_CACHE" in ran.err
+
+
 def test_a_gpu_is_torch_s(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LOWLIGHT_CACHE", str(tmp_path))
     graphs.keep(b"graph", "dgaf", "1" * 64)
