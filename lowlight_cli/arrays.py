@@ -104,7 +104,8 @@ def _from_pil(image: Image.Image) -> tuple[Picture, Callable[[Picture], Image.Im
     elif image.mode in ("I", "F"):
         raise InputError(f"a PIL image of mode {image.mode} does not say what its white is: give an array")
     else:
-        clear = image.mode in ("PA", "La", "RGBa") or "transparency" in image.info
+        image = image.convert("LA") if image.mode == "La" else image  # the only one that Pillow makes of it
+        clear = image.mode in ("PA", "RGBa") or "transparency" in image.info
         mode = ("RGBA" if clear else "RGB") if clear or image.mode not in KEPT_MODES else KEPT_MODES[image.mode]
         image = image.convert(mode)
         numbers = np.asarray(image)

@@ -11,7 +11,6 @@ import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -21,7 +20,7 @@ import lowlight_cli
 from lowlight_cli import engines
 from lowlight_cli.engines import hardware
 from lowlight_cli.errors import DeviceError, LowlightError, OutputError, WeightsError
-from lowlight_cli.weights import fetch
+from lowlight_cli.weights import disk, fetch
 from lowlight_cli.weights.catalog import Checkpoint, catalog
 
 if TYPE_CHECKING:
@@ -162,10 +161,7 @@ def _picture() -> NDArray[np.float32]:
 def _cache() -> Check:
     """Whether fetched weights can be kept."""
     folder = fetch.cache_folder()
-    there: Path = folder
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+    if disk.takes_files(folder):
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         return Check("cache", f"{folder} ({size / 1e6:.1f} MB)")
     return Check("cache", f"{folder} cannot be written to: set LOWLIGHT_CACHE", OutputError.exit_code)

@@ -24,9 +24,21 @@ from lowlight_cli.errors import LowlightError, OutputError, ResourceError
 from lowlight_cli.look import mean_luma
 from lowlight_cli.pictures import FORMATS, MAX_PIXELS, Photo, encode, place, read
 from lowlight_cli.sheets import beside
-from lowlight_cli.targets import PIPE, Job
+from lowlight_cli.targets import PIPE, Job, exists
 
-__all__ = ["Light", "Outcome", "Saving", "Work", "brightened", "enhance_files", "load", "opened", "saved"]
+__all__ = [
+    "Light",
+    "Outcome",
+    "Saving",
+    "Work",
+    "brightened",
+    "enhance_files",
+    "load",
+    "make_folder",
+    "opened",
+    "refuse_unwritable",
+    "saved",
+]
 
 
 @dataclass(frozen=True)
@@ -182,7 +194,7 @@ def opened(job: Job, data: bytes | None = None, *, max_pixels: int = MAX_PIXELS,
         else:
             work.photo = read(data, name=work.name, max_pixels=max_pixels)
         if job.target != PIPE:
-            _refuse_unwritable(job.target)
+            refuse_unwritable(job.target)
         work.size, work.notes = (work.photo.width, work.photo.height), work.photo.notes
         work.before = _light(work.photo.pixels) if measure else None
     return work
@@ -232,7 +244,7 @@ def saved(
             both = work.photo = work.original = None
             with _timed(work.seconds, "write"):
                 if job.target != PIPE:
-                    _make_folder(job.target)
+                    make_folder(job.target)
                     put(job.target, data)
     if work.error:
         return Outcome(job.source, job.target, work.seconds, work.error)
@@ -292,7 +304,8 @@ def _encoded(photo: Photo, target: Path, saving: Saving, maker: str, on_note: Ca
     )
 
 
-def _make_folder(target: Path) -> None:
+def make_folder(target: Path) -> None:
+    """Make the folder that a target is to lie in, where there is none. Raises OutputError where that cannot be."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -311,10 +324,10 @@ def _maker(enhancer: Enhancer) -> str:
     return f"lowlight {lowlight_cli.__version__}, {name}, sha256 {resolved.sha256}"
 
 
-def _refuse_unwritable(target: Path) -> None:
+def refuse_unwritable(target: Path) -> None:
     """Raise before the work is done where the target's folder, or the one that it would be made in, takes no files."""
     folder = target.parent
-    while not folder.exists() and folder != folder.parent:
+    while not exists(folder) and folder != folder.parent:
         folder = folder.parent
     if not folder.is_dir():
         raise OutputError(f"{target}: {folder} is a file, not a folder; choose another name")

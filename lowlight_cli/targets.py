@@ -14,6 +14,7 @@ A target that is one of the inputs, or that two inputs would share, is refused: 
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import stat
 import sys
@@ -25,7 +26,7 @@ from typing import Final
 
 from lowlight_cli.errors import InputError, OutputError, UsageError
 
-__all__ = ["EXIST", "PIPE", "Job", "Search", "beside", "landing", "plan", "same"]
+__all__ = ["EXIST", "PIPE", "Job", "Search", "beside", "exists", "is_dir", "landing", "plan", "same"]
 
 PIPE: Final = Path("-")
 """stdin as a source, stdout as a target."""
@@ -74,15 +75,15 @@ def plan(
         become: suffixes of further pictures, which are not written, to one of `formats` that their targets get.
         suffix: one of `formats`: targets are of its format; None keeps each input's.
         exist: one of `EXIST`.
-        search: what finds the pictures of a folder; None takes all but hidden ones, and follows no links to folders.
+        search: what finds the pictures of a folder; None where no input may be one.
 
     Raises:
         UsageError: inputs and output do not fit together, a target is an input, two inputs share a target.
-        InputError: a folder holds no picture.
+        InputError: a folder holds no picture, or cannot be read.
     """
     if not inputs:
         raise UsageError("nothing to do: name a picture, a folder, or - for stdin")
-    wish = _Wish(output, len(inputs), formats, become, suffix, search or _pictures)
+    wish = _Wish(output, len(inputs), formats, become, suffix, search)
     pairs = [pair for each in inputs for pair in _pairs(each, wish)]
     _refuse_collisions(pairs)
     taken = {_key(target) for _, target in pairs}
@@ -98,7 +99,7 @@ class _Wish:
     formats: Mapping[str, str]
     become: Mapping[str, str]
     suffix: str | None
-    search: Search
+    search: Search | None
 
     def named(self, path: Path) -> Path:
         """`path` with the suffix of the format that is wanted, unless it has one already."""
@@ -115,7 +116,7 @@ class _Wish:
 
     def is_picture(self, output: Path) -> bool:
         """Whether `-o` reads as the name of one picture."""
-        return output.suffix.lower() in self.formats and not _is_dir(output)
+        return output.suffix.lower() in self.formats and not is_dir(output)
 
 
 def _pairs(source: Path, wish: _Wish) -> Iterator[tuple[Path, Path]]:
@@ -123,9 +124,11 @@ def _pairs(source: Path, wish: _Wish) -> Iterator[tuple[Path, Path]]:
     output, alone = wish.output, wish.inputs == 1
     if source == PIPE or output == PIPE:
         yield _piped(source, wish)
-    elif _is_dir(source):
+    elif is_dir(source):
         if output is not None and wish.is_picture(output):
             raise UsageError(f"{source} is a folder, but -o {output} names one picture: name a folder")
+        if wish.search is None:
+            raise UsageError(f"{source} is a folder: name a file")
         root = beside(source) if output is None else output if alone else output / source.resolve().name
         found = False
         for file in wish.search(source, wish.searched, root):
@@ -149,7 +152,7 @@ def _piped(source: Path, wish: _Wish) -> tuple[Path, Path]:
     if wish.inputs > 1:
         raise UsageError("- is one picture: give it as the only input and the only output")
     if output is None or output == PIPE:
-        if source != PIPE and _is_dir(source):
+        if source != PIPE and is_dir(source):
             raise UsageError(f"{source} is a folder and stdout takes one picture: name a folder with -o")
         return source, PIPE
     if _is_folder(output):
@@ -159,7 +162,7 @@ def _piped(source: Path, wish: _Wish) -> tuple[Path, Path]:
 
 def _is_folder(output: Path) -> bool:
     """Whether `-o` means a folder for one picture: it is one, or a name without a suffix."""
-    return _is_dir(output) or not output.suffix
+    return is_dir(output) or not output.suffix
 
 
 def _checked(output: Path, wish: _Wish) -> Path:
@@ -188,16 +191,6 @@ def beside(folder: Path) -> Path:
     if not there.name:
         raise UsageError(f"{there} has no folder beside it: name one with -o")
     return there.with_name(f"{there.name}_lit")
-
-
-def _pictures(folder: Path, suffixes: Collection[str], skip: Path) -> Iterator[Path]:
-    """The pictures below `folder`, sorted, without hidden ones and without what lies in `skip`."""
-    avoid = _key(skip)
-    for where, folders, files in os.walk(folder):
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and _key(Path(where, f)) != avoid)
-        for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in suffixes:
-                yield Path(where, name)
 
 
 def _refuse_collisions(pairs: Sequence[tuple[Path, Path]]) -> None:
@@ -237,20 +230,34 @@ def _status(path: Path) -> os.stat_result | None:
         return None
 
 
-def _exists(path: Path) -> bool:
+def exists(path: Path) -> bool:
+    """Whether there is such a file or folder; what cannot be looked at is as good as none, and no error."""
     return _status(path) is not None
 
 
-def _is_dir(path: Path) -> bool:
+def is_dir(path: Path) -> bool:
+    """Whether it is a folder, or a link to one; as `exists`."""
     status = _status(path)
     return status is not None and stat.S_ISDIR(status.st_mode)
 
 
 def _settle(source: Path, target: Path, exist: str, taken: set[str]) -> Job:
     """The job of one pair, given what exists."""
-    if source != PIPE and not _exists(source):
-        return Job(source, target, error=InputError(f"{source}: no such file or folder"))
+    if source != PIPE and not exists(source):
+        return Job(source, target, error=InputError(_why_not(source)))
     return Job(source, target) if target == PIPE else Job(source, *landing(target, exist, taken))
+
+
+def _why_not(source: Path) -> str:
+    """What to say of an input that is not to be found."""
+    try:
+        source.stat()
+    except PermissionError as error:
+        return f"{source}: cannot be read ({error.strerror}); check the permissions of its folder"
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return f"{source}: {error.strerror}; check its spelling"
+    return f"{source}: no such file or folder"
 
 
 def landing(target: Path, exist: str, taken: set[str]) -> tuple[Path, bool, OutputError | None]:
@@ -264,9 +271,9 @@ def landing(target: Path, exist: str, taken: set[str]) -> tuple[Path, bool, Outp
     Returns:
         The target, whether it exists and shall stay, and why it cannot be written: as in `Job`.
     """
-    if not _exists(target):
+    if not exists(target):
         return target, False, None
-    if _is_dir(target):
+    if is_dir(target):
         return target, False, OutputError(f"{target} is a folder: give another name with -o")
     if exist == "number":
         return _numbered(target, taken), False, None
@@ -280,7 +287,7 @@ def _numbered(target: Path, taken: set[str]) -> Path:
     number = 2
     while True:
         candidate = target.with_name(f"{target.stem}_{number}{target.suffix}")
-        if not _exists(candidate) and _key(candidate) not in taken:
+        if not exists(candidate) and _key(candidate) not in taken:
             taken.add(_key(candidate))
             return candidate
         number += 1

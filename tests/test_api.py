@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import os
 import subprocess
 import sys
 import threading
@@ -102,7 +103,7 @@ def test_views_and_foreign_byte_order(enhancer: Enhancer) -> None:
     ("mode", "back"),
     [
         ("L", "L"), ("LA", "LA"), ("RGB", "RGB"), ("RGBA", "RGBA"), ("I;16", "I;16"), ("1", "L"), ("P", "RGB"),
-        ("PA", "RGBA"), ("CMYK", "RGB"), ("YCbCr", "RGB"), ("HSV", "RGB"), ("RGBX", "RGB"),
+        ("PA", "RGBA"), ("La", "LA"), ("CMYK", "RGB"), ("YCbCr", "RGB"), ("HSV", "RGB"), ("RGBX", "RGB"),
     ],
 )  # fmt: skip
 def test_pil_images(enhancer: Enhancer, mode: str, back: str) -> None:
@@ -111,6 +112,8 @@ def test_pil_images(enhancer: Enhancer, mode: str, back: str) -> None:
         image = Image.fromarray(dark_array()[..., 0].astype(np.uint16) * 257)
     elif mode == "PA":
         image = image.convert("P").convert("PA")
+    elif mode == "La":
+        image = image.convert("LA").convert("La")
     else:
         image = image.convert(mode)
     image.info["icc_profile"] = b"profile"
@@ -186,6 +189,28 @@ def test_threads_share_an_enhancer(dgaf_weights: Path, monkeypatch: pytest.Monke
     for index in range(6):
         for image, lit in zip(images[index::6], results[index], strict=True):
             assert np.array_equal(lit, alone.enhance(image))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are started anew there")
+def test_a_forked_process_goes_on(dgaf_weights: Path) -> None:
+    """A pool of processes, once its parent has brightened a picture: torch's threads are not forked."""
+    code = (
+        "import sys, torch, numpy, multiprocessing\nfrom lowlight_cli import Enhancer\ntorch.set_num_threads(2)\n"
+        "enhancer = Enhancer(weights=sys.argv[1], engine='torch', precision='fp32')\n"
+        "dark = numpy.full((96, 128, 3), 9, numpy.uint8)\nlit = enhancer.enhance(dark)\n"
+        "with multiprocessing.get_context('fork').Pool(1) as pool:\n"
+        "    other = pool.map_async(enhancer.enhance, [dark]).get(timeout=30)[0]\n"
+        "assert abs(lit.astype(int) - other).max() <= 1\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    subprocess.run([sys.executable, "-c", code, str(dgaf_weights)], check=True, timeout=120, env=environment)
+
+
+def test_what_cannot_be_written(tmp_path: Path, photo: Path) -> None:
+    for slip in ({"quality": 900}, {"quality": 0}, {"depth": 12}):
+        with pytest.raises(UsageError, match="out of range"):
+            write(tmp_path / "a.jpg", read(photo), **slip)  # type: ignore[arg-type]
+    assert not (tmp_path / "a.jpg").exists()
 
 
 def test_same_again(enhancer: Enhancer) -> None:

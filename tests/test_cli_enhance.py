@@ -151,6 +151,43 @@ def test_folder_inside_itself_is_not_done_twice(folder: Path, lowlight: Lowlight
     assert lowlight("enhance", ".", "-o", "out", "--exist", "skip").out == ""
 
 
+@pytest.mark.skipif(os.name != "posix", reason="pipes have no names there")
+def test_a_folder_s_pipes_are_passed_and_its_links_followed(folder: Path, lowlight: Lowlight) -> None:
+    """As `batch` does: reading a pipe that nobody writes to would never end."""
+    saved("days/a.jpg"), saved("more/b.jpg", 1)
+    os.mkfifo("days/pipe.jpg")
+    Path("days/link").symlink_to(Path("more").absolute())
+    ran = lowlight("enhance", "days", "-o", "out", "--dry-run")
+    assert ran.out.splitlines() == ["days/a.jpg -> out/a.jpg", "days/link/b.jpg -> out/link/b.jpg"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are others there")
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (("enhance", "shut"), "folder shut cannot be read"),
+        (("batch", "shut", "-o", "out"), "folder shut cannot be read"),
+        (("enhance", "shut/a.jpg"), "shut/a.jpg: cannot be read"),
+        (("enhance", "shut/a.mp4"), "shut/a.mp4: cannot be read"),
+        (("video", "shut/a.mp4"), "shut/a.mp4: cannot be read"),
+        (("enhance", "closed.jpg"), "closed.jpg: cannot be read"),
+        (("compare", "closed.jpg"), "closed.jpg: cannot be read"),
+        (("video", f"{'long' * 70}.mp4"), "long.mp4: File name too long"),
+    ],
+)
+def test_what_may_not_be_read_is_an_input(folder: Path, lowlight: Lowlight, args: tuple[str, ...], told: str) -> None:
+    saved("shut/a.jpg"), saved("closed.jpg")
+    Path("closed.jpg").chmod(0)
+    Path("shut").chmod(0)
+    if os.access("shut", os.R_OK) and "long" not in told:
+        Path("shut").chmod(0o700)
+        pytest.skip("this user may read everything")
+    ran = lowlight(*args)
+    Path("shut").chmod(0o700)
+    assert (ran.code, len(ran.lines)) == (3, 1)
+    assert told in ran.err
+
+
 def test_several_inputs(folder: Path, lowlight: Lowlight) -> None:
     saved("a.jpg"), saved("b.png", 1), saved("days/c.jpg", 2)
     assert lowlight("enhance", "a.jpg", "b.png").out.splitlines() == ["a_lit.jpg", "b_lit.png"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import shutil
 import subprocess
@@ -238,6 +239,20 @@ def test_a_kept_graph_needs_no_torch(
     assert Path("photo_lit.jpg").exists()
 
 
+@pytest.mark.parametrize("engine", RUNTIMES)
+def test_runtimes_tell_nobody(tmp_path: Path, engine: str) -> None:
+    """Both call home when they load, under a number that they keep in the user's folder: neither here."""
+    pytest.importorskip({"onnx": "onnxruntime"}.get(engine, engine))
+    ask = "import socket\nsocket.getaddrinfo = lambda *_, **__: print('asked for an address')\n"
+    code = ask + f"from lowlight_cli.engines import prepare\nprepare({engine!r}).attempt('cpu')\n"
+    silencing = ("CI", "TF_BUILD", "JENKINS_URL", "ORT_DISABLE_TELEMETRY")
+    outside = {name: value for name, value in os.environ.items() if name not in silencing}
+    home = {name: str(tmp_path) for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "LOCALAPPDATA")}
+    told = subprocess.check_output([sys.executable, "-c", code], env={**outside, **home}, text=True)
+    assert told == ""
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
 # ------------------------------------------------------------------------------------------------------------- tiles
 
 
@@ -407,6 +422,23 @@ def test_auto(
     choice = engines.choose(network="dgaf", weights="1" * 64, **asked)
     assert choice.engine == chosen
     assert bool(choice.why) == (asked["engine"] == "auto" and chosen != "torch")
+
+
+def test_where_nothing_can_be_kept(
+    lowlight: Callable[..., Ran], photo: Path, monkeypatch: pytest.MonkeyPatch, resolved: Callable[[str], Resolved]
+) -> None:
+    """In a container without a home: many pictures go by torch, and an engine that is named says so at once."""
+    from lowlight_cli.engines import export
+
+    Path("file").write_bytes(b"")
+    monkeypatch.setenv("LOWLIGHT_CACHE", str(Path("file/cache").absolute()))
+    monkeypatch.setattr(hardware, "gpu", lambda: False)
+    monkeypatch.setattr(export, "exported", lambda *_: pytest.fail("exported for nothing"))
+    assert engines.choose("auto", "dgaf", "1" * 64, "auto", "fp32", pictures=10**6).engine == "torch"
+    for words in (("enhance", photo, "--engine", "onnx"), ("export", "-m", "dgaf")):
+        ran = lowlight(*words)
+        assert (ran.code, len(ran.lines)) == (4, 1)
+        assert "set LOWLIGHT_CACHE" in ran.err
 
 
 def test_a_gpu_is_torch_s(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lowlight_cli.errors import InputError, OutputError, UsageError
+from lowlight_cli.folders.search import chosen
 from lowlight_cli.pictures import FORMATS
 from lowlight_cli.targets import EXIST, PIPE, Job, plan
 
@@ -20,7 +21,9 @@ def made(*names: str) -> None:
 
 
 def planned(inputs: list[str], output: str | None = None, **options: str | None) -> list[tuple[str, str]]:
-    jobs = plan([Path(i) for i in inputs], None if output is None else Path(output), formats=FORMATS, **options)  # type: ignore[arg-type]
+    jobs = plan(
+        [Path(i) for i in inputs], None if output is None else Path(output), formats=FORMATS, search=chosen(), **options
+    )  # type: ignore[arg-type]
     return [(job.source.as_posix(), job.target.as_posix()) for job in jobs]
 
 
@@ -96,7 +99,7 @@ def test_folder_without_pictures(folder: Path) -> None:
 
 
 def jobs(*inputs: str, exist: str = "error") -> list[Job]:
-    return plan([Path(i) for i in inputs], None, formats=FORMATS, exist=exist)
+    return plan([Path(i) for i in inputs], None, formats=FORMATS, exist=exist, search=chosen())
 
 
 def test_what_exists(folder: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures_kit import opened, saved, seen, smooth
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
 from lowlight_cli.pictures import encode, metadata, read, xmp
 
@@ -222,9 +222,32 @@ def test_bmp_takes_no_metadata():
     photo = replace(read(saved(smooth(), "JPEG", exif=b"Exif\0\0" + camera_exif())), xmp=XMP)
     notes: list[str] = []
     data = encode(photo, format="bmp", provenance="us", on_note=notes.append)
-    assert notes == ["BMP holds no metadata, not kept: EXIF, XMP"]
+    assert notes == ["not kept in BMP: EXIF, XMP"]
     assert b"Camera" not in data
     assert np.array_equal(seen(data), np.asarray(opened(data)))
+
+
+def test_words_that_only_some_formats_hold_are_told() -> None:
+    """Texts of a PNG, a JPEG's comment and IPTC: kept in their own kind, elsewhere left out with a word."""
+    iptc = b"Photoshop 3.0\x00" + b"8BIM\x04\x04\0\0\0\0\0\x0c" + b"\x1c\x02\x50\0\x07Someone"
+    segment = b"\xff\xed" + (len(iptc) + 2).to_bytes(2, "big") + iptc
+    photo = read(saved(smooth(), "JPEG", comment=b"by hand", extra=segment))
+    words = PngImagePlugin.PngInfo()
+    words.add_text("Title", "Night")
+    other = read(saved(smooth(), "PNG", pnginfo=words))
+    for kind in KINDS:
+        for each, own, lost in ((photo, "jpeg", "comment, IPTC"), (other, "png", "texts")):
+            notes: list[str] = []
+            data = encode(each, format=kind, on_note=notes.append)
+            if kind == own:
+                assert notes == []
+                back = read(data)
+                assert (back.text, back.jpeg) == (each.text, each.jpeg)
+            else:
+                assert [note.partition(": ")[2] for note in notes] == [lost]
+            stripped: list[str] = []
+            encode(each, format=kind, strip_metadata=True, on_note=stripped.append)
+            assert stripped == []
 
 
 def long_exif(maker: int, text: int = 10) -> bytes:

@@ -155,8 +155,15 @@ def test_compare_as_json(photo: Path, lowlight: Command, shipped: list[str]) -> 
     events = [json.loads(line) for line in ran.out.splitlines()]
     assert [event["event"] for event in events] == ["model", "model", "sheet"]
     assert {event["name"] for event in events[:2]} == {f"{name}.seeded" for name in shipped}
-    assert (events[2]["width"], events[2]["height"]) == (32, 23)
+    assert (events[2]["status"], events[2]["width"], events[2]["height"]) == ("done", 32, 23)
     assert read(Path("sheet.png")).format == "png"
+    again = json.loads(lowlight("compare", photo, "-o", "sheet.png", "--exist", "skip", "--json").out)
+    assert (again["event"], again["output"], again["status"]) == ("sheet", "sheet.png", "skipped")
+
+
+def test_compare_makes_its_folder(photo: Path, lowlight: Command, shipped: list[str]) -> None:
+    assert lowlight("compare", photo, "-o", "new/sheet.png").code == 0
+    assert Path("new/sheet.png").exists()
 
 
 def test_compare_without_weights(photo: Path, lowlight: Command, monkeypatch: pytest.MonkeyPatch) -> None:

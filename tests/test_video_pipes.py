@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable
 from fractions import Fraction
@@ -80,6 +81,32 @@ def test_preview(folder: Path, lowlight: Lowlight) -> None:
     assert pixels[:, half:].mean() > pixels[:, :half].mean() + 10
     assert sorted(each.name for each in folder.iterdir()) == ["clip.mp4", "clip_lit.jpg"]
     assert lowlight("video", "-", "--preview", "3", "-o", "sheet.jpg").code == 2
+
+
+def test_preview_writes_pictures_alone(folder: Path, lowlight: Lowlight) -> None:
+    """Never over the clip or a frame of it, whatever `--exist` says; folders are made, as elsewhere."""
+    clip = kit.write(Path("clip.mp4"), kit.pictures(3))
+    before = clip.read_bytes()
+    for name in ("clip.mp4", "other.mp4", "sheet.xyz"):
+        ran = lowlight("video", clip, "--preview", "1", "-o", name, "--exist", "overwrite")
+        assert (ran.code, len(ran.lines)) == (2, 1)
+        assert f"-o {name} names none" in ran.err
+    assert clip.read_bytes() == before
+    assert sorted(each.name for each in folder.iterdir()) == ["clip.mp4"]
+    assert lowlight("video", clip, "--preview", "1", "-o", "new/sheet.png").out == f"{Path('new/sheet.png')}\n"
+    assert lowlight("video", clip, "--preview", "1", "-o", "new").out == f"{Path('new/clip_lit.jpg')}\n"
+    assert lowlight("video", clip, "-o", "frames/%05d.png", "--strength", "0").code == 0
+    frame = Path("frames/00002.png").read_bytes()
+    ran = lowlight("video", "frames", "--preview", "1", "-o", "frames/00002.png", "--exist", "overwrite")
+    assert (ran.code, "is one of the frames" in ran.err) == (2, True)
+    assert Path("frames/00002.png").read_bytes() == frame
+
+
+def test_preview_as_json(folder: Path, lowlight: Lowlight) -> None:
+    ran = lowlight("video", kit.write(Path("clip.mp4"), kit.pictures(3)), "--preview", "1", "--json")
+    event, summary = (json.loads(line) for line in ran.out.splitlines())
+    assert (event["event"], event["output"], event["status"]) == ("clip", "clip_lit.jpg", "done")
+    assert (summary["event"], summary["done"]) == ("summary", 1)
 
 
 def test_side_by_side(folder: Path, lowlight: Lowlight) -> None:

@@ -381,6 +381,20 @@ def test_enhance_takes_clips(folder: Path, lowlight: Lowlight) -> None:
     assert lowlight("enhance", clip, "photo.jpg").code == 2
 
 
+def test_options_that_clips_have_not(folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is left to believe that a clip's place is gone; what is set once for all pictures does no harm."""
+    clip = made("h264.mp4")
+    for words in (("--format", "png"), ("--quality", "80"), ("--strip-gps",)):
+        ran = lowlight("enhance", clip, *words)
+        assert (ran.code, len(ran.lines)) == (2, 1)
+        assert f"{words[0]} is for pictures" in ran.err
+    monkeypatch.setenv("LOWLIGHT_FORMAT", "png")
+    assert lowlight("enhance", clip, "--dry-run").out == "h264.mp4 -> h264_lit.mp4\n"
+    monkeypatch.setenv("LOWLIGHT_STRIP_GPS", "1")
+    ran = lowlight("enhance", clip)
+    assert (ran.code, "LOWLIGHT_STRIP_GPS is for pictures" in ran.err) == (2, True)
+
+
 def test_batch_of_clips(folder: Path, lowlight: Lowlight) -> None:
     """One that fails does not stop the others."""
     made("a.mp4", shown=list(kit.pictures(2)))

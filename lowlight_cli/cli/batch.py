@@ -33,12 +33,15 @@ EVERY: Final = 30.0
 def batch(
     context: typer.Context,
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Pictures, and folders with pictures.", show_default=False)
+        Path, typer.Argument(
+            metavar="FOLDER", readable=False, help="Pictures, and folders with pictures.", show_default=False
+        ),
     ],
     output: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--output", metavar="OUT", show_default="FOLDER_lit/", help="A folder; the tree is mirrored in it."
+            "-o", "--output", metavar="OUT", readable=False, show_default="FOLDER_lit/",
+            help="A folder; the tree is mirrored in it.",
         ),
     ] = None,
     resume: Annotated[

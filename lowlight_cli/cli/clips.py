@@ -51,6 +51,10 @@ def make_clips(
             if preview:
                 _preview(enhancer, job, preview, making)
                 done += 1
+                if json:
+                    report.event("clip", _fields(job, "done", enhancer))
+                else:
+                    report.data(str(job.target))
                 continue
             made, taken = _make(enhancer, job, making, json)
         except LowlightError as error:
@@ -71,6 +75,7 @@ def make_clips(
 
 def _preview(enhancer: Enhancer, job: ClipJob | Job, count: int, making: Making) -> None:
     """A sheet of frames with their results."""
+    from lowlight_cli.files import make_folder, refuse_unwritable
     from lowlight_cli.pictures import Photo, write
     from lowlight_cli.targets import PIPE
     from lowlight_cli.video.addresses import Address
@@ -79,8 +84,10 @@ def _preview(enhancer: Enhancer, job: ClipJob | Job, count: int, making: Making)
     if PIPE in (job.source, job.target) or (isinstance(job.source, Address) and not job.source.stored):
         raise UsageError("--preview looks at several places of a file, and writes one: - is none, nor what plays live")
     target = Path(str(job.target))
-    write(target, Photo(preview(enhancer, job.source, count, making), name=target.name))
-    report.path(target)
+    refuse_unwritable(target)
+    sheet = preview(enhancer, job.source, count, making)
+    make_folder(target)
+    write(target, Photo(sheet, name=target.name))
 
 
 def _make(enhancer: Enhancer, job: ClipJob | Job, making: Making, json: bool) -> tuple[Made, float]:

@@ -18,10 +18,13 @@ SHAPE: Final = 1.4
 
 
 def compare(
-    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="A picture.", show_default=False)],
+    photo: Annotated[Path, typer.Argument(metavar="PHOTO", readable=False, help="A picture.", show_default=False)],
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="SHEET", show_default="photo_compare.jpg", help="The file to write."),
+        typer.Option(
+            "-o", "--output", metavar="SHEET", readable=False, show_default="photo_compare.jpg",
+            help="The file to write.",
+        ),
     ] = None,
     side: Annotated[
         int | None,
@@ -42,6 +45,7 @@ def compare(
 
     The sheet has the picture as it is first. Prints the path of the sheet.
     """
+    from lowlight_cli.files import make_folder, refuse_unwritable
     from lowlight_cli.pictures import FORMATS, Photo, read, write
     from lowlight_cli.sheets import each_model, labelled, reduced, shipped
     from lowlight_cli.targets import plan
@@ -52,10 +56,13 @@ def compare(
         raise job.error
     if job.skip:
         report.note(f"{job.target} exists: skipped")
+        if json:
+            report.event("sheet", {"input": str(photo), "output": str(job.target), "status": "skipped"})
         return
     checkpoints, missing = shipped()
     if not checkpoints:
         raise WeightsError("no weights are shipped with this installation: there is nothing to compare")
+    refuse_unwritable(job.target)
     picture = reduced(read(photo).pixels, side or 1024)
     height, width, _ = picture.shape
     shown = [(f"{photo.name}, {width}x{height}", picture)]
@@ -67,10 +74,12 @@ def compare(
                 report.event("model", {"name": each.name, "seconds": round(each.seconds, 4)})
             advance(1)
     columns = max(1, round(math.sqrt(len(shown) * SHAPE * height / width)))
+    make_folder(job.target)
     write(job.target, Photo(labelled(shown, columns), name=job.target.name), format="keep")
     if missing:
         report.note(f"left out, no weights are shipped: {', '.join(missing)}")
     if json:
-        report.event("sheet", {"input": str(photo), "output": str(job.target), "width": width, "height": height})
+        made = {"status": "done", "width": width, "height": height}
+        report.event("sheet", {"input": str(photo), "output": str(job.target), **made})
     else:
         report.path(job.target)

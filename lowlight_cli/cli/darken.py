@@ -41,7 +41,9 @@ def _range(text: str) -> tuple[float, float]:
 
 
 def darken(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Well-lit photographs, in subfolders too.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", readable=False, help="Well-lit photographs, in subfolders too.")
+    ],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="OUT", help="Gets low/, high/ and manifest.jsonl.")
     ],

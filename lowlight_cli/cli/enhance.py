@@ -27,6 +27,11 @@ __all__ = ["DEPTHS", "STAGES", "enhance", "exit_code", "fields", "summary", "tel
 STAGES: Final = ("import", "weights", "read", "run", "write")
 """What the time of a file is made of; the first two only once."""
 
+PICTURES_ALONE: Final = (
+    "format", "quality", "bit_depth", "strip_metadata", "strip_gps", "no_provenance", "max_pixels",
+)  # fmt: skip
+"""Options that mean nothing to clips."""
+
 DEPTHS: Final[dict[options.BitDepthChoice, Literal["keep", 8, 16]]] = {
     options.BitDepthChoice.keep: "keep",
     options.BitDepthChoice.eight: 8,
@@ -92,16 +97,18 @@ def enhance(
     """  # noqa: D301  # the backspace keeps typer from filling the lines
     start = time.perf_counter()
     from lowlight_cli.files import Saving, enhance_files
+    from lowlight_cli.folders.search import chosen
     from lowlight_cli.pictures import FORMATS, READ_ONLY, suffix_of
     from lowlight_cli.targets import plan
     from lowlight_cli.video.formats import CONTAINERS, need_av
 
     if clips := _clips(inputs):
+        _refuse_for_clips(context)
         need_av()
     imported = time.perf_counter() - start
-    suffix = None if format == "keep" else suffix_of(format)
-    formats = CONTAINERS if clips else FORMATS
-    jobs = plan(inputs, output, formats=formats, become=READ_ONLY, suffix=suffix, exist=exist.value)
+    suffix = None if format == "keep" or clips else suffix_of(format)
+    formats, become = (CONTAINERS, {}) if clips else (FORMATS, READ_ONLY)
+    jobs = plan(inputs, output, formats=formats, become=become, suffix=suffix, exist=exist.value, search=chosen())
     saving = Saving(
         format=format,
         quality=quality,
@@ -134,12 +141,27 @@ def _clips(inputs: Sequence[Path]) -> bool:
     Raises:
         UsageError: some are, and some are not.
     """
+    from lowlight_cli.targets import is_dir
     from lowlight_cli.video.formats import is_clip
 
-    clips = [path for path in inputs if is_clip(path) and not path.is_dir()]
+    clips = [path for path in inputs if is_clip(path) and not is_dir(path)]
     if clips and len(clips) < len(inputs):
         raise UsageError(f"{clips[0]} is a clip, and others are not: enhance clips apart from pictures")
     return bool(clips)
+
+
+def _refuse_for_clips(context: typer.Context) -> None:
+    """Refuse what was asked for and clips have not; where it is set once for all, only what keeps something secret.
+
+    Raises:
+        UsageError: an option that is for pictures alone.
+    """
+    for name in PICTURES_ALONE:
+        source = context.get_parameter_source(name)
+        typed = source is not None and source.name == "COMMANDLINE"
+        if typed or (name in ("strip_metadata", "strip_gps") and context.params[name]):
+            where = f"--{name.replace('_', '-')}" if typed else f"LOWLIGHT_{name.upper()}"
+            raise UsageError(f"{where} is for pictures, a clip's tags are copied: leave it out for clips")
 
 
 def _pipes(jobs: Sequence[Job], json: bool) -> bytes | None:

@@ -82,6 +82,8 @@ def export(
     from lowlight_cli.engines import graphs
     from lowlight_cli.weights import disk, fetch
 
+    if output is None:
+        graphs.refuse_unwritable()
     precision = "fp16" if fp16 else "int8" if int8 else "fp32"
     with report.transfer(f"weights of {model}") as moved:
         resolved = fetch.resolve(model, weights, offline=offline, on_message=report.note, on_progress=moved)

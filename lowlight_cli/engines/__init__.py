@@ -232,11 +232,19 @@ def choose(engine: str, network: str, weights: str, device: str, precision: str,
     for name in FASTEST[kind]:
         if name == "torch":
             break
-        if not known(network, name, weights) and pictures * traits.gmacs < PAYS:
+        if not known(network, name, weights) and not (pictures * traits.gmacs >= PAYS and _keeps()):
             continue
         if hardware.installed(*NEEDED[name]):
             return Choice(name, f"{name} is the fastest here")
     return Choice("torch")
+
+
+def _keeps() -> bool:
+    """Whether a graph that is made can be kept: without a home of its own, as in a container, it cannot."""
+    from lowlight_cli.engines import graphs
+    from lowlight_cli.weights import disk
+
+    return disk.takes_files(graphs.folder())
 
 
 def _places(device: str) -> list[str]:

@@ -83,7 +83,8 @@ class Exported:
 
 
 def kept(network: str, resolved: Resolved, precision: str = "fp32") -> Path:
-    """Export, compare, and keep the graph where engines look for it. Raises as `exported`."""
+    """Export, compare, and keep the graph where engines look for it. Raises as `exported` and `graphs.keep`."""
+    graphs.refuse_unwritable()
     return graphs.keep(exported(network, resolved, precision).data, network, resolved.sha256, precision)
 
 

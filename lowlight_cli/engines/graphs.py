@@ -16,7 +16,19 @@ from lowlight_cli import networks
 from lowlight_cli.errors import OutputError, ResourceError
 from lowlight_cli.weights import disk, fetch
 
-__all__ = ["FORMAT", "IR_VERSION", "clear", "compiled", "find", "folder", "keep", "keep_compiled", "parts", "smallest"]
+__all__ = [
+    "FORMAT",
+    "IR_VERSION",
+    "clear",
+    "compiled",
+    "find",
+    "folder",
+    "keep",
+    "keep_compiled",
+    "parts",
+    "refuse_unwritable",
+    "smallest",
+]
 
 FORMAT: Final = "lowlight-graph-1"
 
@@ -27,6 +39,12 @@ IR_VERSION: Final = 10
 def folder() -> Path:
     """Where graphs are kept; it need not exist."""
     return fetch.cache_folder().with_name("graphs")
+
+
+def refuse_unwritable() -> None:
+    """Say that no graph can be kept, before the work of making one. Raises OutputError."""
+    if not disk.takes_files(folder()):
+        raise OutputError(f"no graph can be kept in {folder()}: set LOWLIGHT_CACHE to a folder that can be written to")
 
 
 def find(network: str, weights: str, precision: str = "fp32") -> Path | None:

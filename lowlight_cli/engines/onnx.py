@@ -21,6 +21,9 @@ from lowlight_cli.engines.tiling import Settle
 from lowlight_cli.errors import DeviceError, WeightsError
 from lowlight_cli.weights import disk
 
+# From 1.29 on, its wheels send what they run and where to their maker, unless this is set before they load.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 try:
     import onnxruntime
 except ImportError as error:

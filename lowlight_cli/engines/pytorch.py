@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
@@ -169,6 +171,7 @@ def load(
     chosen = choose_precision(precision, place, safe=descriptor(network).bf16)
     if place == "cpu" and network not in UNKEPT:
         heap.keep()
+    _outlive_forks()
     state, metadata = files.load(resolved.path, network)
     module = build(network)
     module.load_state_dict(state, strict=True)
@@ -183,6 +186,13 @@ def load(
     if precision == "auto" and place == "cpu" and chosen == "bf16":
         reasons.append("the CPU has bf16")
     return TorchEngine(network, place, chosen, ", ".join(reasons), metadata, module, tiling or Tiling())
+
+
+@functools.cache
+def _outlive_forks() -> None:
+    """Let forked processes compute on one thread: the others are not forked, and would be waited for without end."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 def _folded(module: Network) -> Network:

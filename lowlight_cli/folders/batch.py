@@ -33,7 +33,7 @@ from lowlight_cli.files import Outcome, Saving, Work, brightened, load, opened, 
 from lowlight_cli.folders.manifest import NAME, Entry, Manifest, Record, records
 from lowlight_cli.folders.overlap import overlapped
 from lowlight_cli.pictures import FORMATS, MAX_PIXELS, READ_ONLY, place, suffix_of
-from lowlight_cli.targets import PIPE, Job, Search, beside, plan, same
+from lowlight_cli.targets import PIPE, Job, Search, beside, exists, is_dir, plan, same
 
 __all__ = ["Batch", "Stages", "Task", "enhance_folder", "output_folder", "part", "planned", "settings_hash"]
 
@@ -81,7 +81,7 @@ def output_folder(folder: Path, output: Path | None) -> Path:
     if not S_ISDIR(mode):
         raise UsageError(f"{folder} is not a folder: use `lowlight enhance {folder}`")
     root = beside(folder) if output is None else output
-    if root == PIPE or (root.suffix.lower() in FORMATS and not root.is_dir()):
+    if root == PIPE or (root.suffix.lower() in FORMATS and not is_dir(root)):
         raise UsageError(f"-o {root} is the name of one picture: name a folder")
     if same(folder, root):
         raise UsageError(f"-o {root} is the folder itself: name another one")
@@ -108,7 +108,7 @@ def planned(folder: Path, root: Path, search: Search, *, format: str, exist: str
         raise UsageError("--resume and --exist number exclude each other: a resumed batch keeps the names that it gave")
     suffix = None if format == "keep" else suffix_of(format)
     jobs = plan([folder], root, formats=FORMATS, become=READ_ONLY, suffix=suffix, exist=exist, search=search)
-    if not resume and exist == "error" and (root / NAME).exists() and any(_exists(job) for job in jobs):
+    if not resume and exist == "error" and exists(root / NAME) and any(_exists(job) for job in jobs):
         raise OutputError(f"{root} has results of an earlier batch: add --resume, or --exist skip, overwrite or number")
     return Batch(folder, root, tuple(jobs), records(root) if resume else {})
 

@@ -96,7 +96,9 @@ def _walk(folder: Path, exclude: Sequence[str], skip: Path) -> Iterator[Path]:
 
 
 def _refuse(error: OSError) -> NoReturn:
-    raise InputError(f"folder {error.filename} cannot be read ({error.strerror}): --exclude leaves it out") from error
+    raise InputError(
+        f"folder {error.filename} cannot be read ({error.strerror}): `lowlight batch --exclude` leaves it out"
+    ) from error
 
 
 def _wanted(path: Path, folder: Path, exclude: Sequence[str]) -> bool:

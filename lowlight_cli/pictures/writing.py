@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from lowlight_cli.errors import OutputError, ResourceError
+from lowlight_cli.errors import OutputError, ResourceError, UsageError
 from lowlight_cli.pictures import avif, colour, metadata, png, tiff, xmp
 from lowlight_cli.pictures.formats import FORMATS, KINDS, Kind, format_of
 from lowlight_cli.pictures.photo import Codes, Jpeg, Photo, Pixels, bands
@@ -58,13 +58,21 @@ def encode(
 
     Raises:
         OutputError: the format cannot hold the picture.
-        UsageError: no such format.
+        UsageError: no such format, or a number out of its range.
         ResourceError: there is not enough memory.
     """
+    if quality is not None and not 1 <= quality <= 100:
+        raise UsageError(f"quality {quality} is out of range; choose 1 to 100")
+    if depth not in ("keep", 8, 16):
+        raise UsageError(f"depth {depth} is out of range; choose keep, 8 or 16")
     kind = KINDS[photo.format if format == "keep" else format_of(format)]
     _check(photo, kind.name, depth)
     deep = kind.deep and (photo.depth if depth == "keep" else depth) == 16
     try:
+        kept, notes = _held(_kept(photo, strip_metadata, strip_gps, None), kind)
+        if on_note:
+            for note in notes:
+                on_note(note)
         if kind.name == "tiff":
             pages = [photo, *photo.rest]
             order = next((page.exif[:2] for page in pages if page.exif), b"II")
@@ -78,10 +86,6 @@ def encode(
                 ),
                 order,
             )
-        kept, notes = _held(_kept(photo, strip_metadata, strip_gps, None), kind)
-        if on_note:
-            for note in notes:
-                on_note(note)
         kept = _proven(kept, provenance)
         if kind.name == "avif" and photo.depth == 16 and depth == "keep":
             level = _QUALITY["avif"] if quality is None else quality
@@ -218,11 +222,24 @@ def _proven(photo: Photo, provenance: str | None) -> Photo:
     return replace(photo, xmp=xmp.with_provenance(photo.xmp, provenance)) if provenance else photo
 
 
+def _lost(photo: Photo, kind: Kind) -> list[str]:
+    """What a format has no place for, by name."""
+    made = photo.jpeg or Jpeg(tables=())
+    iptc = b"8BIM\x04\x04" in made.segments  # else it is Photoshop's own: guides, a preview
+    parts = (
+        ("EXIF", photo.exif, kind.name != "bmp"),
+        ("XMP", photo.xmp, kind.name != "bmp"),
+        ("texts", photo.text, kind.name == "png"),
+        ("comment", made.comment, kind.name == "jpeg"),
+        ("IPTC", iptc, kind.name == "jpeg"),
+    )
+    return [name for name, part, held in parts if part and not held]
+
+
 def _held(photo: Photo, kind: Kind) -> tuple[Photo, list[str]]:
     """The photo with that part of its metadata which a format can hold, and a line on each that it cannot."""
-    notes = []
-    if kind.name == "bmp" and (lost := [name for name, part in (("EXIF", photo.exif), ("XMP", photo.xmp)) if part]):
-        notes.append(f"BMP holds no metadata, not kept: {', '.join(lost)}")
+    lost = _lost(photo, kind)
+    notes = [f"not kept in {kind.title}: {', '.join(lost)}"] if lost else []
     if kind.name == "jpeg" and photo.exif and len(photo.exif) > _LONGEST_EXIF:
         less = metadata.without_maker_note(photo.exif)
         fits = len(less) <= _LONGEST_EXIF

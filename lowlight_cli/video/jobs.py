@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lowlight_cli.errors import InputError, OutputError, UsageError
 from lowlight_cli.pictures.formats import FORMATS, READ_ONLY, suffixes
-from lowlight_cli.targets import PIPE, Job, beside, landing, plan
+from lowlight_cli.targets import PIPE, Job, beside, exists, is_dir, landing, plan, same
 from lowlight_cli.video.addresses import Address, address
 from lowlight_cli.video.formats import CONTAINERS
 from lowlight_cli.video.numbered import Pattern, in_folder, pattern
@@ -51,15 +51,13 @@ def clip_job(
     """
     source = _source(clip, options or {})
     if sheet:
-        name = source.folder.name if isinstance(source, Pattern) else source.name
-        output = output or _beside(source).with_name(f"{Path(name).stem or 'frames'}_lit.jpg")
-        return ClipJob(source, *landing(output, exist, set()))
+        return ClipJob(source, *landing(_sheet(source, output), exist, set()))
     target = pattern(output) if output else None
     if target:
         return _into_pictures(source, target, exist, resume)
     if isinstance(source, Path):
         return plan([source], output, formats=CONTAINERS, exist=exist)[0]
-    if isinstance(source, Pattern) and (output is None or output.is_dir() or not output.suffix) and output != PIPE:
+    if isinstance(source, Pattern) and (output is None or is_dir(output) or not output.suffix) and output != PIPE:
         suffix = READ_ONLY.get(source.suffix)
         after = source.after if suffix is None else str(Path(source.after).with_suffix(suffix))
         folder = beside(source.folder) if output is None else output
@@ -80,7 +78,28 @@ def _source(clip: str, options: Mapping[str, str]) -> Path | Pattern | Address:
     if found := address(clip, options):
         return found
     path = Path(clip)
-    return in_folder(path, suffixes()) if path.is_dir() else pattern(path) or path
+    return in_folder(path, suffixes()) if is_dir(path) else pattern(path) or path
+
+
+def _sheet(source: Path | Pattern | Address, output: Path | None) -> Path:
+    """Where `--preview` writes its picture.
+
+    Raises:
+        UsageError: `-o` is no name of a picture, or of one of the frames.
+    """
+    name = source.folder.name if isinstance(source, Pattern) else source.name
+    named = f"{Path(name).stem or 'frames'}_lit.jpg"
+    if output is None:
+        return _beside(source).with_name(named)
+    if output == PIPE:
+        return output
+    if is_dir(output) or not output.suffix:
+        return output / named
+    if output.suffix.lower() not in FORMATS:
+        raise UsageError(f"--preview writes a picture, and -o {output} names none: there are {', '.join(FORMATS)}")
+    if isinstance(source, Pattern) and any(same(output, frame) for frame in source.found().values()):
+        raise UsageError(f"output {output} is one of the frames: give another name or folder with -o")
+    return output
 
 
 def _beside(source: Path | Pattern | Address) -> Path:
@@ -95,9 +114,9 @@ def _into_pictures(source: Path | Pattern | Address, target: Pattern, exist: str
         raise UsageError("--exist number is not for frames: choose another folder with -o")
     if isinstance(source, Pattern) and (source.folder.resolve(), source.name) == (target.folder.resolve(), target.name):
         raise UsageError(f"output {target} is its own input: give another name or folder with -o")
-    if source != PIPE and isinstance(source, Path) and not source.exists():
+    if source != PIPE and isinstance(source, Path) and not exists(source):
         return ClipJob(source, target, error=InputError(f"{source}: no such file or folder"))
-    there = target.found() if target.folder.is_dir() else {}
+    there = target.found() if is_dir(target.folder) else {}
     if not there or exist == "overwrite" or resume:
         return ClipJob(source, target)
     if exist == "skip":

@@ -15,6 +15,7 @@ import numpy as np
 from lowlight_cli.enhancer import Enhancer
 from lowlight_cli.errors import OutputError
 from lowlight_cli.pictures import Photo, encode, format_of, place
+from lowlight_cli.targets import is_dir
 from lowlight_cli.video.colour import depth, upright
 from lowlight_cli.video.making import Course, Lit, Made, Making, Tally
 from lowlight_cli.video.numbered import Pattern
@@ -60,7 +61,7 @@ def enhance_to_pictures(
         smoothing, known = Smoothing(making.temporal), mark.found() if making.resume else None
         if known:
             smoothing.restore(known["state"])
-        elif making.resume and target.folder.is_dir() and target.found():
+        elif making.resume and is_dir(target.folder) and target.found():
             raise OutputError(f"{target}: what is there is of another job: choose another place, or --exist overwrite")
         done = resumed = known["frames"] if known else 0
         with _writing(target):

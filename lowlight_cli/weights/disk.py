@@ -119,6 +119,13 @@ def replaced(target: Path) -> Iterator[Path]:
         raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
 
 
+def takes_files(folder: Path) -> bool:
+    """Whether files can be put into a folder, which need not exist yet."""
+    while not os.path.exists(folder) and folder != folder.parent:  # noqa: PTH110  # Path.exists raises where it may not look
+        folder = folder.parent
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+
+
 def settle(part: Path, target: Path) -> Path:
     """Give the finished file `part` its final name, safely on the disk first; the name is the result."""
     with part.open("rb+") as file:
