@@ -37,7 +37,7 @@ SURE: Final = np.array([2.5, 3.0, 3.0], np.float32)
 WIDE: Final = (16, 8)
 """Pixels over which the surroundings reach: the blocks of H.264, and two of most others."""
 
-FLAT: Final = (0.06, 0.2)
+FLAT: Final = (0.05, 0.15)
 """Codes from pixel to pixel, on average, up to which a place is flat, and from which it is not: there is texture."""
 
 NEAR: Final = 9
