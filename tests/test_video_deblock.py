@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +21,7 @@ Picture = NDArray[np.float32]
 Lowlight = Callable[..., Ran]
 
 HEIGHT, WIDTH = 96, 160
+SAME = ("--precision", "fp32", "--codec", "ffv1")
 
 
 def night() -> Picture:
@@ -44,7 +46,7 @@ def coded(folder: Path) -> list[Picture]:
 
 def test_the_sky_is_nearer_to_what_it_was(coded: list[Picture]) -> None:
     """Its slope comes back, frames differ by less, and nothing is shifted."""
-    deblock = Deblock()
+    deblock = Deblock(True)
     made = [deblock.frame(picture) for picture in coded]
     sky = np.ones((HEIGHT, WIDTH), bool)
     sky[32:52, 52:72] = False
@@ -61,31 +63,92 @@ def test_the_sky_is_nearer_to_what_it_was(coded: list[Picture]) -> None:
 
 
 def test_lamps_have_no_halo_and_bright_frames_are_the_same(coded: list[Picture]) -> None:
-    deblock = Deblock()
+    deblock = Deblock(True)
     made = [deblock.frame(picture) for picture in coded][-1]
     assert np.array_equal(made[41:43, 61:63], coded[-1][41:43, 61:63])
     around = np.s_[36:39, 56:68]
     assert made[around].mean() * 255 < coded[-1][around].mean() * 255 + 0.5
     bright = np.clip(coded[0] + 0.4, 0, 1)
-    assert Deblock().frame(bright) is bright
+    assert Deblock(True).frame(bright) is bright
 
 
 def test_a_cut_leaves_nothing_behind() -> None:
     """What differs by more than a few codes is light: the frame before does not show through."""
     one, other = (np.full((HEIGHT, WIDTH, 3), level / 255, np.float32) for level in (4, 14))
-    deblock = Deblock()
+    deblock = Deblock(True)
     deblock.frame(one)
     assert np.abs(deblock.frame(other) - other).max() * 255 < 0.01
-    assert np.array_equal(deblock.frame(other[:40]), Deblock().frame(other[:40]))
+    assert np.array_equal(deblock.frame(other[:40]), Deblock(True).frame(other[:40]))
 
 
 def test_as_an_option(folder: Path, lowlight: Lowlight, coded: list[Picture]) -> None:
-    """Blocks come and go from frame to frame: in the result they do so by less."""
-    for words, name in (((), "plain.mkv"), (("--deblock",), "even.mkv")):
-        ran = lowlight("video", "night.mkv", "-o", name, "--precision", "fp32", "--codec", "ffv1", *words)
+    """Blocks come and go from frame to frame: in the result they do so by less, unless that is not wanted."""
+    results = []
+    for word in ("--no-deblock", "--deblock", ""):
+        ran = lowlight("video", "night.mkv", "-o", f"lit{word}.mkv", *SAME, *word.split())
         assert ran.code == 0, ran.err
-    change = [
-        np.abs(np.diff(np.stack(kit.shown(Path(name))).astype(float), axis=0)).mean()
-        for name in ("plain.mkv", "even.mkv")
-    ]
+        assert ("blocks in the dark evened out by 100%" in ran.err) == (word != "--no-deblock"), ran.err
+        results.append(np.stack(kit.shown(Path(f"lit{word}.mkv"))).astype(float))
+    plain, even, by_itself = results
+    change = [np.abs(np.diff(each, axis=0)).mean() for each in (plain, even)]
     assert change[1] < 0.6 * change[0], change
+    assert np.array_equal(even, by_itself)
+
+
+def test_a_preview_shows_it(folder: Path, lowlight: Lowlight, coded: list[Picture]) -> None:
+    for word in ("--deblock", "--no-deblock"):
+        assert lowlight("video", "night.mkv", "--preview", "1", "-o", f"{word[2:]}.png", word).code == 0
+    assert Path("deblock.png").read_bytes() != Path("no-deblock.png").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["noise", "texture", "slope", "black", "small"])
+def test_clean_clips_stay_as_they_are(folder: Path, lowlight: Lowlight, kind: str) -> None:
+    """Without blocks there is nothing to even out: not noise, not fine texture, not the bands of eight bits."""
+    random, shown = np.random.default_rng(1), []
+    texture = random.normal(0, 0.7, (HEIGHT, WIDTH + 12, 3))
+    for number in range(6):
+        picture = night() * 255
+        if kind == "noise":
+            picture += random.normal(0, 2, picture.shape)
+        elif kind == "texture":
+            picture += texture[:, number : number + WIDTH]
+        elif kind == "black":
+            picture[:] = 0
+        elif kind == "small":
+            picture = picture[:6, :6]
+        shown.append(np.rint(np.clip(picture, 0, 255)).astype(np.uint8))
+    kit.write(Path("clean.mkv"), shown, codec="ffv1", pixels="yuv444p", base=Fraction(1, 1000),
+              ticks=[40 * number for number in range(6)], colours=(1, 1, 1, 1))  # fmt: skip
+    ran = lowlight("video", "clean.mkv", "-o", "lit.mkv", *SAME, "--json")
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out.splitlines()[0])["deblocked"] == 0
+    assert lowlight("video", "clean.mkv", "-o", "plain.mkv", *SAME, "--no-deblock").code == 0
+    assert np.array_equal(kit.shown(Path("lit.mkv")), kit.shown(Path("plain.mkv")))
+
+
+def test_it_comes_and_goes_slowly(coded: list[Picture]) -> None:
+    """From a shot with blocks to one without and back: over a second each, never from one frame to the next."""
+    noise = np.random.default_rng(2)
+    clean = [np.clip(night() + noise.normal(0, 2 / 255, (HEIGHT, WIDTH, 3)), 0, 1).astype(np.float32) for _ in range(8)]
+    deblock, changed = Deblock(), []
+    for number in range(240):
+        part = coded if number // 80 != 1 else clean
+        picture = part[number % len(part)]
+        before = deblock.share * number
+        deblock.frame(picture)
+        changed.append(deblock.share * (number + 1) - before)
+    assert changed[0] == changed[79] == changed[239] == 1
+    assert changed[159] == 0
+    assert np.abs(np.diff(changed)).max() < 0.05
+
+
+def test_it_goes_on_where_it_was(coded: list[Picture]) -> None:
+    """A run that goes on knows what was seen before; a single frame may show no blocks."""
+    first, second = Deblock(), Deblock()
+    for picture in coded:
+        first.frame(picture)
+    second.restore(json.loads(json.dumps(first.state(), default=np.ndarray.tolist)))
+    flat = np.full((HEIGHT, WIDTH, 3), 4 / 255, np.float32)
+    first.frame(flat)
+    second.frame(flat)
+    assert second.share == 1

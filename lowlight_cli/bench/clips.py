@@ -96,7 +96,7 @@ def measure_clip(
     for name, enhancer in enhancers:
         enhancer.load()
         for mode, even in (*((mode, False) for mode in MODES), ("on", True)):
-            smoothing, deblock = Smoothing(mode), Deblock() if even else None
+            smoothing, deblock = Smoothing(mode), Deblock(True) if even else None
 
             def enhance(picture: Picture, steady: Steady, ready: Enhancer = enhancer, mode: str = mode) -> Picture:
                 return ready.enhance_picture(picture) if mode == "off" else ready.enhance_frame(picture, steady)

@@ -166,8 +166,9 @@ def _tell(job: ClipJob | Job, made: Made, taken: float, enhancer: Enhancer, json
     name = resolved.checkpoint.name if resolved.checkpoint else f"{enhancer.settings.model} ({resolved.path})"
     fresh = made.frames - made.resumed
     rate = fresh / max(taken, 1e-3)
+    even = f"blocks in the dark evened out by {made.deblocked:.0%}, " if made.deblocked >= 0.005 else ""
     report.note(
-        f"{made.frames} frames lit with {name} on {engine.device} in {engine.precision}, {taken:.2f} s, "
+        f"{made.frames} frames lit with {name} on {engine.device} in {engine.precision}, {even}{taken:.2f} s, "
         f"{rate:.2f} frames/s, {rate / made.rate:.2f} x real time"
     )
 
@@ -195,6 +196,7 @@ def _measured(made: Made, taken: float, enhancer: Enhancer) -> dict[str, Any]:
         "resumed": made.resumed,
         "repeated": made.repeated,
         "cuts": made.cuts,
+        "deblocked": round(made.deblocked, 4),
         "seconds": {stage: round(value, 4) for stage, value in made.seconds.items()},
         "frames_per_second": round(fresh / max(taken, 1e-3), 3),
         "real_time": round(fresh / max(taken, 1e-3) / made.rate, 4),

@@ -74,12 +74,13 @@ def video(
         ),
     ] = "on",
     deblock: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--deblock", envvar="LOWLIGHT_DEBLOCK", show_envvar=False, rich_help_panel=VIDEO,
+            "--deblock/--no-deblock", envvar="LOWLIGHT_DEBLOCK", show_envvar=False, rich_help_panel=VIDEO,
+            show_default="where the clip shows blocks",
             help="First even out what the codec left as blocks in the dark, which the network would make visible.",
         ),
-    ] = False,
+    ] = None,
     start: Annotated[
         float | None,
         typer.Option(

@@ -29,7 +29,7 @@ class Making:
     Attributes:
         span: which part of it.
         temporal: a mode of `temporal.MODES`.
-        deblock: even out the codec's blocks in the dark first.
+        deblock: whether to even out the codec's blocks in the dark first; None is as far as the clip shows some.
         encoding: how the video is written.
         compare: write the frames beside their results, with labels.
         resume: go on with what an earlier run left.
@@ -39,7 +39,7 @@ class Making:
 
     span: Span = field(default_factory=Span)
     temporal: str = "on"
-    deblock: bool = False
+    deblock: bool | None = None
     encoding: Encoding = field(default_factory=Encoding)
     compare: bool = False
     resume: bool = False
@@ -82,6 +82,7 @@ class Made:
         resumed: how many of them an earlier run had made.
         repeated: how many stand for damaged ones.
         cuts: how many were found.
+        deblocked: how much of the codec's blocks was evened out, mean over the frames that were made now, 0 to 1.
         size: width and height of the frames as written.
         codec: FFmpeg's name of the encoder.
         pixel_format: FFmpeg's name.
@@ -97,6 +98,7 @@ class Made:
     resumed: int
     repeated: int
     cuts: int
+    deblocked: float
     size: tuple[int, int]
     codec: str
     pixel_format: str

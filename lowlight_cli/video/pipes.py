@@ -15,6 +15,7 @@ from lowlight_cli.enhancer import Enhancer
 from lowlight_cli.errors import OutputError
 from lowlight_cli.sheets import labelled, reduced
 from lowlight_cli.video.colour import upright
+from lowlight_cli.video.deblock import Deblock
 from lowlight_cli.video.encode import Encoder, planned
 from lowlight_cli.video.formats import Encoding
 from lowlight_cli.video.making import Course, Made, Making, Tally
@@ -55,11 +56,12 @@ def enhance_to_pipe(
     with film(source, making.span, making.rate) as clip:
         plan = planned(clip, Y4M, Encoding("rawvideo"), wide=making.compare)
         notes = prepared(enhancer, clip, making)
-        smoothing, encoder, done = Smoothing(making.temporal), Encoder(plan), 0
+        smoothing, deblock = Smoothing(making.temporal), Deblock(making.deblock)
+        encoder, done = Encoder(plan), 0
         out = av.open(sink, "w", format=Y4M, options={"strict": "-1"})  # more than 8 bits are beyond the first standard
         video: Any = out.add_stream(plan.name, rate=plan.rate)
         plan.configure(video)
-        frames = results(enhancer, clip, making, smoothing, tally, told)
+        frames = results(enhancer, clip, smoothing, deblock, tally, told)
         try:
             with contextlib.closing(frames):
                 for lit in frames:
@@ -79,8 +81,9 @@ def enhance_to_pipe(
         except (av.error.FFmpegError, OSError) as error:
             raise OutputError(f"the stream cannot be written ({getattr(error, 'strerror', None) or error})") from error
         return Made(
-            done, 0, clip.repeated, smoothing.cuts, (plan.width, plan.height), plan.name, plan.pixel_format,
-            float(clip.rate), tally.seconds, tally.luma, tally.jitter, (*notes, *plan.notes, *clip.notes),
+            done, 0, clip.repeated, smoothing.cuts, deblock.share, (plan.width, plan.height), plan.name,
+            plan.pixel_format, float(clip.rate), tally.seconds, tally.luma, tally.jitter,
+            (*notes, *plan.notes, *clip.notes),
         )  # fmt: skip
 
 
@@ -98,7 +101,8 @@ def preview(enhancer: Enhancer, source: Source, count: int, making: Making) -> N
         moment = span.start + length * (number + 0.5) / count
         with film(source, Span(moment if length else 0.0), making.rate) as clip:
             picture = next(clip.decoded()).picture
-            for what, each in (("", picture), (", lit", enhancer.enhance_picture(picture))):
+            lit = enhancer.enhance_picture(Deblock(making.deblock).frame(picture))
+            for what, each in (("", picture), (", lit", lit)):
                 small = np.ascontiguousarray(reduced(np.ascontiguousarray(upright(each, clip.rotation)), SIDE))
                 shown.append((f"{moment:.2f} s{what}", small))
     return labelled(shown, 2 if count < 4 else 4)

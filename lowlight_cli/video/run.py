@@ -80,12 +80,14 @@ def enhance_clip(
         job = identity(enhancer, source, wish) | {"plan": repr(plan)}
         if parts.begin(job, resume=wish.resume):
             notes.append("what an earlier run left is of another job or clip: begun anew")
-        smoothing, resumed = Smoothing(wish.temporal), sum(len(part.frames) for part in parts.done)
+        smoothing, deblock = Smoothing(wish.temporal), Deblock(wish.deblock)
+        resumed = sum(len(part.frames) for part in parts.done)
         if parts.done:
             smoothing.restore(parts.done[-1].state)
+            deblock.restore(parts.done[-1].state)
         tally = Tally(wish.measure)
         try:
-            _encode(enhancer, clip, plan, parts, smoothing, wish, tally, told, resumed)
+            _encode(enhancer, clip, plan, parts, smoothing, deblock, wish, tally, told, resumed)
         except (KeyboardInterrupt, SystemExit) as stop:
             ends = clip.live and isinstance(stop, KeyboardInterrupt)
             if parts.done and not ends:
@@ -100,7 +102,7 @@ def enhance_clip(
             notes += assemble(file, index, parts, plan, wish.span, target)
         parts.drop()
         return Made(
-            sum(len(part.frames) for part in parts.done), resumed, clip.repeated, smoothing.cuts,
+            sum(len(part.frames) for part in parts.done), resumed, clip.repeated, smoothing.cuts, deblock.share,
             (plan.width, plan.height), plan.name, plan.pixel_format, float(clip.rate), tally.seconds, tally.luma,
             tally.jitter, tuple(notes),
         )  # fmt: skip
@@ -126,8 +128,8 @@ def enhanced(
     clip: Film,
     frames: Iterator[Frame],
     smoothing: Smoothing,
+    deblock: Deblock,
     tally: Tally | None = None,
-    deblock: Deblock | None = None,
 ) -> Iterator[Lit]:
     """The frames with their results, in order."""
     look, alone, shots = enhancer.settings.look, False, -1
@@ -146,19 +148,18 @@ def enhanced(
     for frame in frames:
         with tally.timed("run") if tally else contextlib.nullcontext():
             if before is None or frame.picture is not before.frame.picture:
-                picture = deblock.frame(frame.picture) if deblock else frame.picture
-                lit = smoothing.frame(picture, float(frame.pts * clip.base), enhance)
+                lit = smoothing.frame(deblock.frame(frame.picture), float(frame.pts * clip.base), enhance)
             else:
                 lit = before.picture
-        before = Lit(frame, lit, smoothing.state())
+        before = Lit(frame, lit, smoothing.state() | deblock.state())
         yield before
 
 
 def results(
     enhancer: Enhancer,
     clip: Film,
-    wish: Making,
     smoothing: Smoothing,
+    deblock: Deblock,
     tally: Tally,
     told: Callable[[Course], None],
     after: int | None = None,
@@ -169,15 +170,15 @@ def results(
     Args:
         enhancer: what brightens.
         clip: what is read.
-        wish: how.
         smoothing: its state is that after `after`.
+        deblock: its too.
         tally: what it all took.
         told: of each frame that is done.
         after: the timestamp behind which to go on.
         resumed: how many frames are done already.
     """
     frames = ahead(_read(clip, after, tally), WAITING)
-    lit = ahead(enhanced(enhancer, clip, frames, smoothing, tally, Deblock() if wish.deblock else None), WAITING)
+    lit = ahead(enhanced(enhancer, clip, frames, smoothing, deblock, tally), WAITING)
     with contextlib.closing(lit):
         for done, each in enumerate(lit, resumed + 1):
             yield each
@@ -234,6 +235,7 @@ def _encode(
     plan: Plan,
     parts: Parts,
     smoothing: Smoothing,
+    deblock: Deblock,
     wish: Making,
     tally: Tally,
     told: Callable[[Course], None],
@@ -241,7 +243,7 @@ def _encode(
 ) -> None:
     """All frames that the parts do not have yet; interrupted, what is in the encoder still becomes a part."""
     encoder, inside = Encoder(plan), 0
-    state: Mapping[str, Any] = smoothing.state()
+    state: Mapping[str, Any] = smoothing.state() | deblock.state()
 
     def close() -> None:
         for packed in encoder.flush():
@@ -249,7 +251,7 @@ def _encode(
         parts.close(state)
 
     after = parts.done[-1].last if parts.done else None
-    frames = results(enhancer, clip, wish, smoothing, tally, told, after, resumed)
+    frames = results(enhancer, clip, smoothing, deblock, tally, told, after, resumed)
     try:
         with contextlib.closing(frames):
             for lit in frames:

@@ -17,6 +17,7 @@ from lowlight_cli.errors import OutputError
 from lowlight_cli.pictures import Photo, encode, format_of, place
 from lowlight_cli.targets import is_dir
 from lowlight_cli.video.colour import depth, upright
+from lowlight_cli.video.deblock import Deblock
 from lowlight_cli.video.making import Course, Lit, Made, Making, Tally
 from lowlight_cli.video.numbered import Pattern
 from lowlight_cli.video.run import compared, identity, prepared, results
@@ -58,16 +59,19 @@ def enhance_to_pictures(
     with film(source, making.span, making.rate) as clip:
         notes = prepared(enhancer, clip, making)
         mark = _Mark(target, identity(enhancer, source, making))
-        smoothing, known = Smoothing(making.temporal), mark.found() if making.resume else None
+        smoothing, deblock = Smoothing(making.temporal), Deblock(making.deblock)
+        known = mark.found() if making.resume else None
         if known:
             smoothing.restore(known["state"])
+            deblock.restore(known["state"])
         elif making.resume and is_dir(target.folder) and target.found():
             raise OutputError(f"{target}: what is there is of another job: choose another place, or --exist overwrite")
         done = resumed = known["frames"] if known else 0
         with _writing(target):
             target.folder.mkdir(parents=True, exist_ok=True)
         width, height, deep = clip.width, clip.height, False
-        frames = results(enhancer, clip, making, smoothing, tally, told, known["pts"] if known else None, resumed)
+        after = known["pts"] if known else None
+        frames = results(enhancer, clip, smoothing, deblock, tally, told, after, resumed)
         try:
             with contextlib.closing(frames):
                 for lit in frames:
@@ -83,7 +87,7 @@ def enhance_to_pictures(
             raise
         mark.drop()
         return Made(
-            done, resumed, clip.repeated, smoothing.cuts, (width, height), format_of(target.suffix),
+            done, resumed, clip.repeated, smoothing.cuts, deblock.share, (width, height), format_of(target.suffix),
             "rgb48" if deep else "rgb24", float(clip.rate), tally.seconds, tally.luma, tally.jitter,
             (*notes, *clip.notes),
         )  # fmt: skip
