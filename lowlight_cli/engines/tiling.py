@@ -23,8 +23,8 @@ from lowlight_cli.exposure import BAND, apply_gain
 from lowlight_cli.networks import descriptor
 
 __all__ = [
-    "LARGEST_TILE", "OVERLAP", "REDUCED", "SMALLEST_TILE", "Passes", "Settle", "nchw", "nhwc", "run", "run_steadily",
-    "translated",
+    "LARGEST_TILE", "OVERLAP", "REDUCED", "SMALLEST_TILE", "Passes", "Settle", "nchw", "nhwc", "overlap", "run",
+    "run_steadily", "translated",
 ]  # fmt: skip
 
 Batch = NDArray[np.float32]
@@ -193,8 +193,7 @@ def _in_tiles(
     """
     traits = descriptor(engine.network)
     height, width, _ = picture.shape
-    overlap = OVERLAP if traits.radius is None else traits.radius
-    cut = tiles.plan(height, width, side, overlap, traits.stride)
+    cut = tiles.plan(height, width, side, overlap(engine.network), traits.stride)
     told(len(cut))
     if traits.radius is not None:
         for tile in cut:
@@ -204,6 +203,12 @@ def _in_tiles(
     measured = engine.measure(_reduced(picture, size, gain)[None])
     for tile in cut:
         tile.keep(engine.replay(measured, apply_gain(tile.cut(picture), gain)[None])[0], result)
+
+
+def overlap(network: str) -> int:
+    """Pixels that a tile of `network` is seen with on each side."""
+    radius = descriptor(network).radius
+    return OVERLAP if radius is None else radius
 
 
 def _reduced(picture: Batch, size: tuple[int, int], gain: float) -> Batch:
