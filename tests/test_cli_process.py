@@ -31,17 +31,24 @@ def pictures(folder: Path, count: int, size: tuple[int, int] = (240, 320)) -> li
     return paths
 
 
-def cpu_seconds(*args: str) -> float:
+def cpu_seconds(*command: str) -> float:
     """Processor time of a fresh process: what the clock would say were nothing else running."""
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}  # as users run it
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(program(args), check=True, capture_output=True, env=env)
+    subprocess.run(command, check=True, capture_output=True, env=env)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
-def test_help_is_fast() -> None:
-    assert any(cpu_seconds("--help") < 0.3 for _ in range(10))  # the processor is shared: the best counts
+def test_help_costs_little_more_than_typers_own(tmp_path: Path) -> None:
+    """0.3 s are a machine's; what holds on each: eleven commands take less than half of what one alone does."""
+    alone = tmp_path / "alone.py"
+    alone.write_text("import typer\n\napp = typer.Typer()\n\n\n@app.command()\ndef one() -> None:\n    pass\n\n\napp()\n")
+    bare, ours = [], []
+    for _ in range(8):  # in turn, and the best of each: the processor is shared
+        bare.append(cpu_seconds(sys.executable, str(alone), "--help"))
+        ours.append(cpu_seconds(*program(["--help"])))
+    assert min(ours) < 1.5 * min(bare)
 
 
 def test_help_begins_with_examples(process: Process) -> None:
