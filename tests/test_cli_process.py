@@ -43,7 +43,7 @@ def cpu_seconds(*command: str) -> float:
 def test_help_costs_little_more_than_typers_own(tmp_path: Path) -> None:
     """0.3 s are a machine's; what holds on each: eleven commands take less than half of what one alone does."""
     alone = tmp_path / "alone.py"
-    alone.write_text("import typer\n\napp = typer.Typer()\n\n\n@app.command()\ndef one() -> None:\n    pass\n\n\napp()\n")
+    alone.write_text("import typer\napp = typer.Typer()\n@app.command()\ndef one() -> None:\n    pass\napp()\n")
     bare, ours = [], []
     for _ in range(8):  # in turn, and the best of each: the processor is shared
         bare.append(cpu_seconds(sys.executable, str(alone), "--help"))
