@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 import shutil
@@ -473,7 +474,11 @@ def test_export_writes_one_file(
     assert sorted(path.name for path in folder.iterdir()) == ["own.onnx"]
     again = lowlight("export", "-o", "own.onnx")
     assert again.code == 4 and "--exist overwrite" in again.err
-    assert lowlight("export", "-o", "own.onnx", "--exist", "skip").code == 0
+    told = json.loads(lowlight("export", "-o", "own.onnx", "--exist", "skip", "--json").out)
+    assert (told["event"], told["status"], told["output"]) == ("exported", "skipped", "own.onnx")
+    told = json.loads(lowlight("export", "-o", "own.onnx", "--exist", "overwrite", "--json").out)
+    assert (told["status"], told["precision"], told["bytes"]) == ("done", "fp32", Path("own.onnx").stat().st_size)
+    assert told["difference"]["largest"] < 1
 
 
 def test_eight_bits_are_kept_to_their_bounds(lowlight: Callable[..., Ran], folder: Path) -> None:

@@ -187,5 +187,10 @@ def test_the_command_trains_by_a_papers_recipe(
     _, metadata = files.load(capsys.readouterr().out.strip(), "neid")
     assert metadata["recipe"] == "neid paper" and metadata["input"] == "as-is"
     assert json.loads((run.output / "command" / "run.json").read_text())["recipe"]["weights"]["delta"] == 0.1
+    words[words.index("-o") + 1] += "-again"
+    assert command([*words, "--recipe", "paper", "--json", "--tag", "again"]) == 0
+    *measured, trained = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [each["event"] for each in measured] == ["measured"] and measured[0]["step"] == 1
+    assert trained["event"] == "trained" and trained["output"].endswith("neid.again.safetensors")
     assert command([*words, "--recipe", "worst"]) == 2
     assert "neid has best and paper" in capsys.readouterr().err

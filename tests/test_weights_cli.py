@@ -141,6 +141,11 @@ def test_pull_and_rm(run: Run, here: Path, server: Hub, ours: bytes) -> None:
     assert run("pull")[0] == run("rm")[0] == run("pull", "dgaf", "--all")[0] == 2
     code, _, err = run("pull", address[:-1], "--model", "dgaf")
     assert code == 5 and "sha256=HEX" in err
+    pulled = json.loads(run("pull", address, "--model", "dgaf", "--json")[1])
+    assert (pulled["event"], pulled["name"], Path(pulled["path"]).read_bytes()) == ("pulled", address, ours)
+    gone = json.loads(run("rm", "dgaf.far", "--json")[1])
+    assert (gone["event"], gone["name"], gone["path"]) == ("deleted", "dgaf.far", pulled["path"])
+    assert json.loads(run("rm", "dgaf.far", "--json")[1])["path"] is None
     run("pull", address, "--model", "dgaf")
     code, _, err = run("rm", "--all")
     assert code == 0 and "0.8 MB" in err and not (here / "cache" / "weights").exists()
@@ -155,9 +160,10 @@ def test_convert(run: Run, here: Path, ours: bytes) -> None:
     assert files.load("b.safetensors", "dgaf")[1]["input"] == "exposed"
     command = ("convert", "a.pth", "-m", "dgaf", "-o", "b.safetensors")
     assert run(*command)[0] == 4
-    assert run(*command, "--exist", "skip")[0] == 0
+    skipped = json.loads(run(*command, "--exist", "skip", "--json")[1])
+    assert (skipped["event"], skipped["status"]) == ("converted", "skipped")
     assert files.load("b.safetensors", "dgaf")[1]["tag"] == "x"
-    assert run(*command, "--exist", "overwrite")[0] == 0
+    assert json.loads(run(*command, "--exist", "overwrite", "--json")[1])["output"] == "b.safetensors"
     assert files.load("b.safetensors", "dgaf")[1]["tag"] == "converted"
     assert run("convert", "a.pth", "-m", "dgaf", "-o", "b.pth")[0] == 2
     assert run("convert", "b.safetensors", "-m", "dgaf", "-o", "b.safetensors", "--exist", "overwrite")[0] == 2
@@ -181,6 +187,8 @@ def test_push(run: Run, here: Path, server: Hub, ours: bytes, monkeypatch: pytes
     assert out == f"hf://me/lowlight/dgaf.night.safetensors@{revision}\n"
     assert content["dgaf.night.safetensors"] == ours and content["README.md"].startswith(b"---\n")
     assert err.startswith("publishing dgaf.night") and "published as" in err
+    pushed = json.loads(run("push", "me/lowlight", "--json")[1])
+    assert (pushed["event"], pushed["name"], pushed["address"]) == ("pushed", "dgaf.night", out.strip())
     assert run("push", "me/lowlight", "dgaf.far")[0] == 5
     assert run("push", "lowlight")[0] == 2
 

@@ -51,6 +51,7 @@ def export(
     ] = None,
     exist: Annotated[ExistChoice, typer.Option(help="What to do where the file exists.")] = ExistChoice.error,
     offline: options.Offline = False,
+    json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     debug: options.Debug = False,
@@ -77,6 +78,8 @@ def export(
         if exist is ExistChoice.error:
             raise OutputError(f"{output} exists; --exist overwrite replaces it, --exist skip leaves it")
         report.note(f"{output} exists: skipped")
+        if json:
+            report.event("exported", {"status": "skipped", "output": output})
         return
     from lowlight_cli.engines import export as exporting
     from lowlight_cli.engines import graphs
@@ -93,8 +96,13 @@ def export(
     else:
         with disk.replaced(output) as part:
             part.write_bytes(made.data)
-    report.path(output)
     off = made.difference
+    if json:
+        told = {"status": "done", "output": output, "model": model, "weights": resolved.sha256, "precision": precision}
+        levels = {"largest": off.largest, "mean": off.mean, "sizes": off.tried}
+        report.event("exported", {**told, "bytes": len(made.data), "difference": levels})
+    else:
+        report.path(output)
     report.note(
         f"{precision}, {len(made.data) / 1e6:.1f} MB; from torch's fp32 at {off.tried} sizes: {off.largest:.4f} grey "
         f"levels at most, {off.mean:.4f} on average"

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from lowlight_cli.cli import report
-from lowlight_cli.cli.options import Debug, Quiet, Verbose
+from lowlight_cli.cli.options import Debug, Json, Quiet, Verbose
 from lowlight_cli.errors import UsageError
 
 __all__ = ["train"]
@@ -55,6 +55,7 @@ def train(
     compile_: Annotated[
         bool, typer.Option("--compile", help="Fuse each step first (torch.compile): a minute lost, a GPU faster then.")
     ] = False,
+    json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     debug: Debug = False,
@@ -73,6 +74,7 @@ def train(
     from lowlight_cli.training import loop
     from lowlight_cli.training import recipe as recipes
     from lowlight_cli.training.ranks import first
+    from lowlight_cli.weights.disk import sha256
     from lowlight_cli.weights.fetch import resolve
 
     if precision not in ("bf16", "fp32"):
@@ -109,10 +111,14 @@ def train(
             if progress.note:
                 report.warning(progress.note)
             show(progress)
+            if json and first():
+                report.event("measured", progress.fields())
 
         path = loop.train(run, seen, report.warning)
     report.note(f"trained; try `lowlight enhance PHOTO -m {model} -w {path}`")
-    if first():
+    if first() and json:
+        report.event("trained", {"output": path, "model": model, "sha256": sha256(path)})
+    elif first():
         report.path(path)
 
 

@@ -166,6 +166,7 @@ def pull(
         str | None, typer.Option("-m", "--model", metavar="MODEL", help="For an address: which network it is for.")
     ] = None,
     offline: Offline = False,
+    json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     debug: Debug = False,
@@ -190,7 +191,10 @@ def pull(
     for network, name in wanted:
         with report.transfer(name) as moved:
             got = fetch.resolve(network, name, offline=offline, on_progress=moved, on_message=report.note)
-        report.path(got.path)
+        if json:
+            report.event("pulled", {"name": name, "path": got.path, "sha256": got.sha256})
+        else:
+            report.path(got.path)
 
 
 @app.command("rm")
@@ -199,6 +203,7 @@ def remove(
     all_: Annotated[
         bool, typer.Option("--all", help="Everything in lowlight's own cache: weights and graphs.")
     ] = False,
+    json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     debug: Debug = False,
@@ -213,9 +218,14 @@ def remove(
     if all_:
         size = fetch.clear() + graphs.clear()
         report.note(f"deleted {size / 1e6:.1f} MB in {fetch.cache_folder()} and {graphs.folder()}")
+        if json:
+            for folder in (fetch.cache_folder(), graphs.folder()):
+                report.event("deleted", {"name": None, "path": folder})
         return
     for checkpoint in [named(name) for name in names or ()]:
         gone = fetch.remove(checkpoint)
+        if json:
+            report.event("deleted", {"name": checkpoint.name, "path": gone})
         report.note(f"deleted {gone}" if gone else f"{checkpoint.name}: nothing to delete")
 
 
@@ -234,12 +244,13 @@ def convert(
     licence: Annotated[str, typer.Option(help="The licence of the weights.")] = "unknown",
     data: Annotated[str, typer.Option(help="What they were trained on.")] = "unknown",
     exist: Annotated[ReplaceChoice, typer.Option(help="Where OUTPUT exists.")] = ReplaceChoice.error,
+    json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Turn foreign weights into safetensors. Pickles are read without running code that they hold."""
-    from lowlight_cli.weights import files
+    from lowlight_cli.weights import disk, files
 
     if output.suffix != ".safetensors":
         raise UsageError(f"{output}: the name must end in .safetensors")
@@ -249,10 +260,15 @@ def convert(
         if exist is ReplaceChoice.error:
             raise OutputError(f"{output} exists: choose --exist skip or overwrite")
         report.note(f"{output} exists: skipped")
+        if json:
+            report.event("converted", {"status": "skipped", "output": output})
         return
     about = {"tag": tag, "input": input_.value, "licence": licence, "data": data}
     files.convert(sources, model, output, about)
-    report.path(output)
+    if json:
+        report.event("converted", {"status": "done", "output": output, "sha256": disk.sha256(output)})
+    else:
+        report.path(output)
 
 
 @app.command()
@@ -262,6 +278,7 @@ def push(
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     message: Annotated[str, typer.Option(help="Of the commit.")] = f"Weights of lowlight-cli {__version__}",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the model card; send nothing.")] = False,
+    json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     debug: Debug = False,
@@ -275,8 +292,11 @@ def push(
         return
     pushed = publish.push(repo, checkpoints, private=private, message=message, on_message=report.note)
     report.note(f"published as {pushed.url} at {pushed.revision}")
-    for address in pushed.addresses.values():
-        report.data(address)
+    for name, address in pushed.addresses.items():
+        if json:
+            report.event("pushed", {"name": name, "address": address, "revision": pushed.revision})
+        else:
+            report.data(address)
 
 
 # ----------------------------------------------------------------------------------------------------------- inside

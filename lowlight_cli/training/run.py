@@ -91,9 +91,13 @@ class Progress:
     note: str = ""
     times: Mapping[str, float] = field(default_factory=dict)
 
+    def fields(self) -> dict[str, Any]:
+        """The measurement for JSON, which has no word for what is no number: None."""
+        return _finite(dataclasses.asdict(self))
+
     def line(self) -> str:
-        """The measurement as one line of JSON, which has no word for what is no number: null."""
-        return json.dumps(_finite(dataclasses.asdict(self)))
+        """The measurement as one line of JSON."""
+        return json.dumps(self.fields())
 
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:
