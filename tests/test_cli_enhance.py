@@ -167,6 +167,7 @@ def test_a_folder_s_pipes_are_passed_and_its_links_followed(folder: Path, lowlig
     [
         (("enhance", "shut"), "folder shut cannot be read"),
         (("batch", "shut", "-o", "out"), "folder shut cannot be read"),
+        (("darken", "shut", "-o", "dark"), "folder shut cannot be read"),
         (("enhance", "shut/a.jpg"), "shut/a.jpg: cannot be read"),
         (("enhance", "shut/a.mp4"), "shut/a.mp4: cannot be read"),
         (("video", "shut/a.mp4"), "shut/a.mp4: cannot be read"),

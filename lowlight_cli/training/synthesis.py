@@ -17,7 +17,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import cv2
 import numpy as np
@@ -229,7 +229,7 @@ def _photographs(folder: Path, output: Path) -> dict[str, Path]:
     if folder.resolve() == avoid:
         raise UsageError(f"{output} is the folder of the photographs: give another one with -o")
     found: dict[str, Path] = {}
-    for where, folders, files in os.walk(folder):
+    for where, folders, files in os.walk(folder, onerror=_refuse):
         here = Path(where)
         folders[:] = [each for each in folders if not each.startswith(".") and (here / each).resolve() != avoid]
         for each in files:
@@ -243,6 +243,10 @@ def _photographs(folder: Path, output: Path) -> dict[str, Path]:
     if not found:
         raise InputError(f"no picture in folder {folder}: looked for {', '.join(sorted(FORMATS))}")
     return dict(sorted(found.items()))
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise InputError(f"folder {error.filename} cannot be read ({error.strerror}): change its rights") from error
 
 
 def _reduced(photo: Photo, side: int | None) -> Bytes:
