@@ -128,6 +128,16 @@ def test_every_level_reaches_the_picture() -> None:
     assert all(deep.grad is not None and deep.grad.abs().max() > 0 for deep in kept)
 
 
+@torch.no_grad()
+def test_upsampling_and_fusing_at_once_is_equation_13() -> None:
+    network = MultiResolutionFusion(residual=False).double()
+    nn.init.normal_(network.get_parameter("up.0.bias"))
+    nn.init.normal_(network.get_parameter("fuse.bias"))
+    deep = [torch.rand(2, width, 24 >> i, 32 >> i, dtype=torch.float64) for i, width in enumerate((40, 40, 88))]
+    apart = network.fuse(torch.cat([deep[0], *(up(x) for up, x in zip(network.up, deep[1:], strict=True))], 1))
+    torch.testing.assert_close(network._upsample_and_fuse(*deep), apart)
+
+
 def test_the_pyramid_keeps_flat_pictures_and_drops_what_would_alias() -> None:
     flat = torch.full((2, 3, 18, 16), 0.3)
     assert torch.allclose(gaussian_half(flat), torch.full((2, 3, 9, 8), 0.3))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 
 import pytest
 import torch
 import torch.nn.functional as F
 from counting import count
-from torch import Tensor
+from torch import Tensor, nn
 
 from lowlight_cli import exposure
 from lowlight_cli.errors import UsageError, WeightsError
 from lowlight_cli.networks import NETWORKS, build, descriptor
+from lowlight_cli.networks.fusing import fused
 from lowlight_cli.networks.layers import Network, pad
 from lowlight_cli.weights import fetch, files
 
@@ -53,6 +55,28 @@ def test_every_height_and_width_comes_back(name: str) -> None:
         y = run(name, photograph(height, width))
         assert y.shape == (1, 3, height, width)
         assert y.isfinite().all(), (height, width)
+
+
+@every
+def test_fused_for_inference_it_gives_the_same_picture(name: str) -> None:
+    """Also with norms and slopes that training has moved."""
+    whole = build(name).eval()
+    torch.manual_seed(3)
+    for module in whole.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.1, 0.1)  # type: ignore[arg-type]
+            nn.init.uniform_(module.running_var, 0.5, 2)  # type: ignore[arg-type]
+            nn.init.uniform_(module.weight, 0.5, 2)
+            nn.init.uniform_(module.bias, -0.1, 0.1)
+        elif isinstance(module, nn.PReLU):
+            nn.init.uniform_(module.weight, -0.5, 0.5)
+    x = photograph(48, 64, batch=2)
+    with torch.inference_mode():
+        wanted = whole(x)
+        found = fused(copy.deepcopy(whole))
+        torch.testing.assert_close(found(x), wanted, atol=1e-4, rtol=1e-3)
+    kinds = {type(module) for module in found.modules()}
+    assert not kinds & {nn.BatchNorm2d, nn.PReLU}
 
 
 @every

@@ -9,6 +9,7 @@ whole picture keeps a name in the graph (`statistic_00`, ...), so that `graphs.p
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -171,12 +172,14 @@ def _loaded(network: str, resolved: Resolved) -> tuple[Network, dict[str, str]]:
 
 def _model(network: str, module: Network) -> ModelProto:
     """The graph in float32."""
+    from lowlight_cli.networks.fusing import fused
+
     with installed():
         import onnx
         import onnxscript  # noqa: F401  # the exporter's own, imported here so that its lack is told
     traits = descriptor(network)
     model = onnx.helper.make_model(
-        framed(_traced(module, traits), traits, thumbnail=module.wants_thumbnail),
+        framed(_traced(fused(copy.deepcopy(module)), traits), traits, thumbnail=module.wants_thumbnail),
         opset_imports=[onnx.helper.make_opsetid("", OPSET)],
         ir_version=graphs.IR_VERSION,
         producer_name="lowlight",
@@ -213,7 +216,7 @@ def _named(name: str) -> bool:
 
 
 def _traced(network: Network, traits: Descriptor) -> GraphProto:
-    """The network alone: `padded` (and `thumbnail`) to `bright` and its statistics; batch norms folded."""
+    """The network alone: `padded` (and `thumbnail`) to `bright` and its statistics."""
     import torch
     from torch import nn
 

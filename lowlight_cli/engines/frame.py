@@ -141,6 +141,27 @@ TAPS: Final = ", ".join(
 """Keys' cubic with a = -0.5, stretched by two, at the eight pixels that a new one is made of."""
 
 
+TWICE: Final = """
+twice (float[N, 3, H, W] small) => (float[N, 3, P, Q] large) {{
+    around = Constant <value_ints = [0, 0, 2, 2, 0, 0, 2, 2]> ()
+    rows = Constant <value = float[6, 1, 5, 1] {{{taps}, {taps}, {taps}}}> ()
+    columns = Constant <value = float[12, 1, 1, 5] {{{taps}, {taps}, {taps}, {taps}, {taps}, {taps}}}> ()
+    wide = Pad <mode = "edge"> (small, around)
+    higher = Conv <group = 3> (wide, rows)
+    phases = Conv <group = 6> (higher, columns)
+    large = DepthToSpace <blocksize = 2, mode = "CRD"> (phases)
+}}
+"""
+"""torch's bicubic to twice the size, as convolutions: ONNX Runtime's own takes a third of the whole network's time."""
+
+PHASES: Final = ", ".join(
+    str(((1.25 * x - 2.25) * x * x + 1 if x <= 1 else ((-0.75 * x + 3.75) * x - 6) * x + 3) if x < 2 else 0.0)
+    for at in (-0.25, 0.25)
+    for x in (abs(tap - at) for tap in range(-2, 3))
+)
+"""Keys' cubic with a = -0.75 for the new pixels on either side of an old one, each at the five old ones around that."""
+
+
 def framed(core: GraphProto, traits: Descriptor, *, thumbnail: bool) -> GraphProto:
     """The network between padding and cropping: `input` to `output`, (N, 3, H, W), any N, H, W from 1 on, in [0, 1].
 
@@ -169,12 +190,13 @@ def framed(core: GraphProto, traits: Descriptor, *, thumbnail: bool) -> GraphPro
         shares = SMALL.format(cells=THUMBNAIL, rows=SHARES.format(**rows), columns=SHARES.format(**columns))
         nodes += parser.parse_graph(shares).node
     for node in core.node:
-        nodes += _half(node) if any(each.name == "antialias" and each.i for each in node.attribute) else [node]
+        nodes += _convolved(node) if node.op_type == "Resize" else [node]
     nodes += parser.parse_graph(BACK).node
     for number, node in enumerate(nodes):
         node.name = f"{node.op_type}_{number}"
         del node.metadata_props[:]  # where in torch's sources each came from
         node.doc_string = ""
+    used = {name for node in nodes for name in node.input}
     measured = [each for each in core.output if each.name != "bright"]
     for each in measured:
         each.type.tensor_type.shape.dim[0].dim_param = "N"
@@ -184,18 +206,25 @@ def framed(core: GraphProto, traits: Descriptor, *, thumbnail: bool) -> GraphPro
         traits.name,
         [helper.make_tensor_value_info("input", TensorProto.FLOAT, picture)],
         [helper.make_tensor_value_info("output", TensorProto.FLOAT, picture)],
-        initializer=core.initializer,
+        initializer=[each for each in core.initializer if each.name in used],
         value_info=measured,
     )
 
 
-def _half(resize: NodeProto) -> list[NodeProto]:
-    """The nodes that stand for one `Resize` with antialiasing."""
+def _convolved(resize: NodeProto) -> list[NodeProto]:
+    """The nodes that stand for one `Resize`: bicubic to half, or to twice the size; itself where it is another."""
     from onnx import parser
 
-    given = {"large": resize.input[0], "small": resize.output[0]}
-    nodes = list(parser.parse_graph(HALF.format(taps=TAPS)).node)
+    said = {each.name: each.s or each.i for each in resize.attribute}
+    if said["mode"] != b"cubic":
+        return [resize]
+    if said["antialias"]:
+        kind, text, ends = "half", HALF.format(taps=TAPS), ("large", "small")
+    else:
+        kind, text, ends = "twice", TWICE.format(taps=PHASES), ("small", "large")
+    given = dict(zip(ends, (resize.input[0], resize.output[0]), strict=True))
+    nodes = list(parser.parse_graph(text).node)
     for node in nodes:
         for names in (node.input, node.output):
-            names[:] = [given.get(name, f"half_{name}") for name in names]
+            names[:] = [given.get(name, f"{kind}_{name}") for name in names]
     return nodes

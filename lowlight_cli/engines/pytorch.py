@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,14 +13,13 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from lowlight_cli import heap
 from lowlight_cli.engines import Tiling, check_names, hardware, memory, tiling
 from lowlight_cli.engines.graphed import Graphed
 from lowlight_cli.errors import DeviceError, ResourceError
 from lowlight_cli.networks import build, descriptor, statistics
+from lowlight_cli.networks.fusing import fused
 from lowlight_cli.weights import files
 
 if TYPE_CHECKING:
@@ -179,7 +177,7 @@ def load(
     state, metadata = files.load(resolved.path, network)
     module = build(network)
     module.load_state_dict(state, strict=True)
-    module = _folded(module.eval()).requires_grad_(False)
+    module = fused(module.eval()).requires_grad_(False)
     try:
         module = module.to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
     except torch.OutOfMemoryError as error:
@@ -197,17 +195,6 @@ def _outlive_forks() -> None:
     """Let forked processes compute on one thread: the others are not forked, and would be waited for without end."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
-
-
-def _folded(module: Network) -> Network:
-    """Each batch norm into the convolution before it: the same picture in fewer passes over it."""
-    for part in module.modules():
-        if not isinstance(part, nn.Sequential):
-            continue
-        for at, (first, second) in enumerate(itertools.pairwise(part)):
-            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
-                part[at], part[at + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
-    return module
 
 
 def devices() -> list[str]:

@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lowlight_cli.networks.layers import ChannelAttention, Network, pad
+from lowlight_cli.networks.layers import ChannelAttention, Network, full_precision, pad
 
 __all__ = [
     "DRGN", "RCAB", "DenseBranch", "LightDRGN", "MultiResolutionFusion", "degradation", "gaussian_half",
@@ -117,9 +117,20 @@ class MultiResolutionFusion(nn.Module):
         first = [project(picture) for project, picture in zip(self.initial, pyramid, strict=True)]
         shared = [exchange(first) for exchange in self.exchange]
         deep = [group(features) for group, features in zip(self.groups, shared, strict=True)]
-        upsampled = [up(features) for up, features in zip(self.up, deep[1:], strict=True)]
-        picture: Tensor = self.reconstruct(self.fuse(torch.cat([deep[0], *upsampled], 1)))
+        picture: Tensor = self.reconstruct(self._upsample_and_fuse(*deep))
         return x + picture if self.residual else picture
+
+    def _upsample_and_fuse(self, full: Tensor, *lower: Tensor) -> Tensor:
+        """`fuse` over `full` and what `up` makes of each `lower`: two linear steps, taken as one.
+
+        No level is upsampled to features of its own, and none are concatenated at full resolution.
+        """
+        weight, *weights = torch.split(self.fuse.weight, WIDTHS[0], 1)
+        fused = F.conv2d(full, weight, self.fuse.bias)
+        for up, features, weight in zip(self.up, lower, weights, strict=True):
+            assert isinstance(up, Upsample)
+            fused += up.mixed(features, weight[..., 0, 0])
+        return fused
 
 
 class MultiScaleRepresentation(nn.Module):
@@ -187,11 +198,19 @@ class Upsample(nn.ConvTranspose2d):
 
     def __init__(self, inputs: int, outputs: int, scale: int) -> None:
         super().__init__(inputs, outputs, scale + 2, stride=scale, padding=1)
+        self.scale = scale
+
+    def mixed(self, x: Tensor, mix: Tensor) -> Tensor:
+        """As called, the channels then mixed by a matrix (P, C'): (N, C, H, W) to (N, P, scale H, scale W)."""
+        assert self.bias is not None
+        with full_precision(x):
+            weight, bias = torch.einsum("iohw,po->iphw", self.weight, mix), mix @ self.bias
+        return F.conv_transpose2d(x, weight, bias, self.scale, padding=1)
 
     @torch.no_grad()
     def start(self) -> None:
         """Mix channels at random, keeping their variance, and interpolate with a box of `scale` smoothed by 3."""
-        scale = self.stride[0]
+        scale = self.scale
         taps = torch.tensor([min(i + 1, scale, 3, scale + 2 - i) / min(scale, 3) for i in range(scale + 2)])
         taps = taps * (scale / taps.sum())
         mix = torch.randn(self.in_channels, self.out_channels, 1, 1) / self.in_channels**0.5

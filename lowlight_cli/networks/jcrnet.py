@@ -21,6 +21,7 @@ import math
 from typing import Final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lowlight_cli.networks.layers import ChannelAttention, Network, float32_at_least, pad
@@ -228,7 +229,7 @@ class NormalisedPair(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Refine (N, 128, H, W)."""
-        return torch.relu(x + self.body(x))
+        return F.relu(x + self.body(x), inplace=True)
 
 
 def convolve_normalise(channels: int) -> list[nn.Module]:
