@@ -23,6 +23,7 @@ from PIL import Image
 
 import lowlight_cli
 from lowlight_cli import arrays, engines
+from lowlight_cli.engines.several import Several
 from lowlight_cli.exposure import auto_gain
 from lowlight_cli.look import Exposure, Look, exposing_gain, finish, left_alone
 from lowlight_cli.networks import descriptor
@@ -144,7 +145,7 @@ class Enhancer:
         self._on_message = on_message
         self._on_progress = on_progress
         self._lock = threading.Lock()
-        self._pictures = 1
+        self._pictures, self._at_once = 1, 1
         self._chosen: tuple[Resolved, engines.Choice] | None = None
         self._loaded: tuple[Engine, Resolved] | None = None
 
@@ -228,9 +229,22 @@ class Enhancer:
         """Whether `load` has been through."""
         return self._loaded is not None
 
-    def expect(self, pictures: int) -> None:
-        """Say before `load` how many pictures are to come: engine `auto` exports a graph where that pays."""
-        self._pictures = pictures
+    def expect(self, pictures: int, at_once: int = 1) -> None:
+        """Say before `load` what is to come.
+
+        Args:
+            pictures: how many; engine `auto` exports a graph where that pays.
+            at_once: how many threads shall brighten at the same time, where it is a CPU that does.
+        """
+        self._pictures, self._at_once = pictures, at_once
+
+    @property
+    def at_once(self) -> int:
+        """How many threads keep the device busy, or the devices: one a GPU, on a CPU what `expect` was told."""
+        engine, _ = self.load()
+        if isinstance(engine, Several):
+            return engine.count
+        return self._at_once if engine.device == "cpu" else 1
 
     def choose(self) -> engines.Choice:
         """Find the weights, and settle which engine runs them; neither is loaded yet.
@@ -258,7 +272,7 @@ class Enhancer:
                     engine=choice,
                     device=wish.device,
                     precision=wish.precision,
-                    tiling=wish.tiling,
+                    tiling=replace(wish.tiling, at_once=self._at_once),
                 )
                 self._loaded = engine, resolved
             return self._loaded

@@ -14,6 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: more threads only
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -49,15 +50,15 @@ def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch, shelf: Path) -> Itera
         if name.startswith(("LOWLIGHT_", "HF_")) or name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("LOWLIGHT_CACHE", str(shelf))
+    threads = torch.get_num_threads()  # a batch takes its part of them, for its process
     yield
+    torch.set_num_threads(threads)
     report.set_level(report.Level.NORMAL)
 
 
 @pytest.fixture(scope="session")
 def seeded(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """A function that makes a checkpoint of a network with its initial weights, always the same."""
-    import torch
-
     from lowlight_cli.networks import build
     from lowlight_cli.weights import files
 

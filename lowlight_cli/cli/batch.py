@@ -165,9 +165,9 @@ def batch(
                 jobs = [replace(job, skip=True, error=None) if found.recorded(job) else job for job in found.jobs]
                 code = tell_plan(jobs, json)
             else:
-                enhancer.expect(len(found.jobs))
                 limit = int(max_pixels)
                 if ray:
+                    enhancer.expect(len(found.jobs))
                     outcomes = enhance_on_cluster(enhancer, found, saving, ray, max_pixels=limit)
                 else:
                     outcomes = enhance_folder(enhancer, found, saving, max_pixels=limit)

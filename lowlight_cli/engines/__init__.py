@@ -61,12 +61,14 @@ SMALLEST_SIDE: Final = 384
 
 @dataclass(frozen=True)
 class Tiling:
-    """When and how a large picture is cut.
+    """When and how a large picture is cut, and how many pictures a CPU is to take at once.
 
     Attributes:
         side: what a tile may measure, with its overlap; 0 never cuts; None cuts what does not fit, as large as fits.
         memory: bytes that may be used in all, the program and its pictures included; on a GPU, of the GPU's memory.
             None is what is free.
+        at_once: on a CPU, how many threads call `run` at the same time: each has its part of the memory and of the
+            cores, so that many small pictures take less time, and a single one more.
 
     Raises:
         UsageError: a number that makes no sense.
@@ -74,6 +76,7 @@ class Tiling:
 
     side: int | None = None
     memory: int | None = None
+    at_once: int = 1
 
     def __post_init__(self) -> None:
         if self.side and self.side < SMALLEST_SIDE:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-__all__ = ["bf16", "gpu", "installed"]
+__all__ = ["bf16", "cores", "gpu", "installed"]
 
 
 def bf16() -> bool | None:
@@ -18,6 +19,15 @@ def bf16() -> bool | None:
     except OSError:
         return None
     return "avx512_bf16" in words or "amx_bf16" in words
+
+
+def cores() -> int:
+    """How many of the CPU's cores this process may use; OMP_NUM_THREADS is heeded, as the runtimes do."""
+    if (threads := os.environ.get("OMP_NUM_THREADS", "")).isdecimal() and int(threads):
+        return int(threads)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def gpu() -> bool:

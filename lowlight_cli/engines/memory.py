@@ -60,18 +60,19 @@ def _per_pixel(network: str, precision: str, engine: str) -> int:
     return round(PER_PIXEL.get(network, UNKNOWN)[half] * ENGINES[engine][half])
 
 
-def left(budget: int | None, taken: int = 0) -> int | None:
+def left(budget: int | None, taken: int = 0, at_once: int = 1) -> int | None:
     """Bytes of main memory that may still be taken: what is free, within `budget` in all where there is one.
 
     Args:
         budget: bytes for the whole process; None is what the system has.
         taken: bytes that something else is going to take first.
+        at_once: among how many it is shared.
     """
     free = available()
     if budget is not None:
         rest = budget - resident()
         free = rest if free is None else min(free, rest)
-    return None if free is None else max(0, free - taken)
+    return None if free is None else max(0, free // at_once - taken)
 
 
 def resident() -> int:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lowlight_cli.engines import Tiling, graphs, memory, tiling
+from lowlight_cli.engines import Tiling, graphs, hardware, memory, tiling
 from lowlight_cli.engines.tiling import Settle
 from lowlight_cli.errors import DeviceError, WeightsError
 from lowlight_cli.weights import disk
@@ -110,13 +110,16 @@ class OnnxEngine:
 
     def free(self, taken: int = 0) -> int | None:
         """Bytes of main memory that are left; of a GPU the runtime does not tell, and running out is what counts."""
-        return memory.left(self.tiling.memory, taken) if self.device == "cpu" else self.tiling.memory
+        if self.device != "cpu":
+            return self.tiling.memory
+        return memory.left(self.tiling.memory, taken, self.tiling.at_once)
 
     @functools.cached_property
     def _parts(self) -> tuple[onnxruntime.InferenceSession, onnxruntime.InferenceSession]:
         """What measures and what replays, made when the first picture is cut."""
         measure, replay = graphs.parts(self.path)
-        return session(measure, self.device), session(replay, self.device)
+        at_once = self.tiling.at_once
+        return session(measure, self.device, at_once), session(replay, self.device, at_once)
 
     def _run(
         self, graph: onnxruntime.InferenceSession, batch: NDArray[np.float32], more: Mapping[str, NDArray[np.float32]]
@@ -147,7 +150,8 @@ def load(
         from lowlight_cli.engines import export
 
         path = export.kept(network, resolved, chosen)
-    whole = session(path, place)
+    wish = tiling or Tiling()
+    whole = session(path, place, wish.at_once)
     metadata = whole.get_modelmeta().custom_metadata_map
     return OnnxEngine(
         network,
@@ -158,7 +162,7 @@ def load(
         whole.get_providers()[0],
         path,
         whole,
-        tiling or Tiling(),
+        wish,
     )
 
 
@@ -260,8 +264,8 @@ def quantised(model: ModelProto, inputs: Sequence[NDArray[np.float32]]) -> Model
         log.setLevel(level)
 
 
-def session(graph: Path | bytes, device: str = "cpu") -> onnxruntime.InferenceSession:
-    """A graph, ready on `device`: `cpu`, `cuda[:N]` or `tensorrt[:N]`.
+def session(graph: Path | bytes, device: str = "cpu", at_once: int = 1) -> onnxruntime.InferenceSession:
+    """A graph, ready on `device`: `cpu`, `cuda[:N]` or `tensorrt[:N]`; on a CPU for so many calls at once.
 
     Raises:
         DeviceError: the device is not to be had; what the runtime would have taken in its place is never used.
@@ -279,6 +283,8 @@ def session(graph: Path | bytes, device: str = "cpu") -> onnxruntime.InferenceSe
     options.log_severity_level = FATAL
     if threads := os.environ.get("OMP_NUM_THREADS", ""):  # as torch and OpenVINO heed it
         options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0
+    if at_once > 1:  # each call is one of the caller's threads, with what it has of the cores beside it
+        options.intra_op_num_threads = max(1, hardware.cores() // at_once)
     places: Sequence[tuple[str, dict[str, Any]]] = [(wanted, {})]
     if kind != "cpu":
         onnxruntime.preload_dlls()

@@ -86,13 +86,14 @@ class OpenVinoEngine:
 
     def free(self, taken: int = 0) -> int | None:
         """Bytes of main memory, or of the budget, that are left; None where nobody knows."""
-        return memory.left(self.tiling.memory, taken)
+        return memory.left(self.tiling.memory, taken, self.tiling.at_once)
 
     @functools.cached_property
     def _parts(self) -> tuple[openvino.CompiledModel, openvino.CompiledModel]:
         """What measures and what replays, made when the first picture is cut."""
         measure, replay = graphs.parts(self.path)
-        return compiled(measure, self.precision), compiled(replay, self.precision)
+        at_once = self.tiling.at_once
+        return compiled(measure, self.precision, at_once), compiled(replay, self.precision, at_once)
 
     def _run(
         self, graph: openvino.CompiledModel, batch: NDArray[np.float32], more: Mapping[str, NDArray[np.float32]]
@@ -127,8 +128,9 @@ def load(
     if precision == "auto" and chosen == "bf16":
         reasons.append("the CPU has bf16")
     metadata = disk.inspect(resolved.path).metadata
-    whole = _kept(path, chosen)
-    return OpenVinoEngine(network, "cpu", chosen, ", ".join(reasons), metadata, path, whole, tiling or Tiling())
+    wish = tiling or Tiling()
+    whole = _kept(path, chosen, wish.at_once)
+    return OpenVinoEngine(network, "cpu", chosen, ", ".join(reasons), metadata, path, whole, wish)
 
 
 def devices() -> list[str]:
@@ -161,8 +163,8 @@ def choose_precision(wanted: str, *, safe: bool) -> str:
     return wanted
 
 
-def compiled(graph: Path | bytes, precision: str) -> openvino.CompiledModel:
-    """A graph, ready on the CPU.
+def compiled(graph: Path | bytes, precision: str, at_once: int = 1) -> openvino.CompiledModel:
+    """A graph, ready on the CPU for so many requests at once.
 
     Raises:
         DeviceError: the runtime would compute in something else.
@@ -170,28 +172,30 @@ def compiled(graph: Path | bytes, precision: str) -> openvino.CompiledModel:
     """
     try:
         read = _core().read_model(graph) if isinstance(graph, bytes) else _core().read_model(str(graph))
-        made = _core().compile_model(read, "CPU", _settings(precision))
+        made = _core().compile_model(read, "CPU", _settings(precision, at_once))
     except RuntimeError as error:
         raise WeightsError(f"OpenVINO cannot read the graph: {disk.first_line(error)}") from error
     return _computing_in(made, precision)
 
 
-def _kept(graph: Path, precision: str) -> openvino.CompiledModel:
+def _kept(graph: Path, precision: str, at_once: int) -> openvino.CompiledModel:
     """As `compiled`, but compiled once on a machine: that takes longer than a small picture."""
-    settings = _settings(precision)
+    settings = _settings(precision, at_once)
     processor = [_core().get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
     machine = f"{openvino.get_version()} {processor} {settings}"
     if data := graphs.compiled(graph, machine):
         with contextlib.suppress(RuntimeError):
             return _computing_in(_core().import_model(data, "CPU", settings), precision)
-    made = compiled(graph, precision)
+    made = compiled(graph, precision, at_once)
     graphs.keep_compiled(made.export_model().getvalue(), graph, machine)
     return made
 
 
-def _settings(precision: str) -> dict[str, object]:
+def _settings(precision: str, at_once: int) -> dict[str, object]:
     """What OpenVINO is told."""
     settings: dict[str, object] = {"INFERENCE_PRECISION_HINT": HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
+    if at_once > 1:
+        settings["NUM_STREAMS"] = at_once
     if (threads := os.environ.get("OMP_NUM_THREADS", "")).isdecimal():  # as torch and ONNX Runtime heed it
         settings["INFERENCE_NUM_THREADS"] = int(threads)
     return settings

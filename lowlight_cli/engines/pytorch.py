@@ -140,7 +140,7 @@ class TorchEngine:
         """Bytes that the device, or the budget, has left for passes; see `tiling.Passes`."""
         if torch.device(self.device).type != "cuda":
             heap.trim()  # what is kept of the picture before is not in use
-            left = memory.left(self.tiling.memory, taken)
+            left = memory.left(self.tiling.memory, taken, self.tiling.at_once)
             if left is None or not heap.kept():
                 return left
             share = int(left * heap.SHARE)
@@ -171,8 +171,12 @@ def load(
     """See `engines.load`."""
     place = choose_device(device)
     chosen = choose_precision(precision, place, safe=descriptor(network).bf16)
-    if place == "cpu" and network not in UNKEPT:
-        heap.keep()
+    wish = tiling or Tiling()
+    if place == "cpu":
+        if network not in UNKEPT:
+            heap.keep()
+        if wish.at_once > 1:
+            torch.set_num_threads(max(1, torch.get_num_threads() // wish.at_once))
     _outlive_forks()
     state, metadata = files.load(resolved.path, network)
     module = build(network)
@@ -187,7 +191,7 @@ def load(
         reasons.append("no GPU found")
     if precision == "auto" and place == "cpu" and chosen == "bf16":
         reasons.append("the CPU has bf16")
-    return TorchEngine(network, place, chosen, ", ".join(reasons), metadata, module, tiling or Tiling())
+    return TorchEngine(network, place, chosen, ", ".join(reasons), metadata, module, wish)
 
 
 @functools.cache

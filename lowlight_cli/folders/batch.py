@@ -1,7 +1,7 @@
 """A folder of pictures to a folder of lit ones: overlapped, recorded line by line, and resumable.
 
     read     hash, look into the manifest, decode      threads
-    run      the network                               the caller's thread, or one a GPU where there are several
+    run      the network                               the caller's thread, or several: see `pace`
     save     encode, hash, record, give its name       threads
 
 Between the stages at most a few pictures wait. A picture that fails is an outcome, and the others go on; only where the
@@ -26,12 +26,12 @@ from typing import Final
 from PIL import Image
 
 import lowlight_cli
-from lowlight_cli.engines.several import Several
 from lowlight_cli.enhancer import Enhancer
 from lowlight_cli.errors import InputError, LowlightError, OutputError, ResourceError, UsageError
 from lowlight_cli.files import Outcome, Saving, Work, brightened, load, opened, saved
 from lowlight_cli.folders.manifest import NAME, Entry, Manifest, Record, records
 from lowlight_cli.folders.overlap import overlapped
+from lowlight_cli.folders.pace import at_once
 from lowlight_cli.pictures import FORMATS, MAX_PIXELS, READ_ONLY, place, suffix_of
 from lowlight_cli.targets import PIPE, Job, Search, beside, exists, is_dir, plan, same
 
@@ -133,6 +133,9 @@ def enhance_folder(
         WeightsError, DeviceError: weights or a device that are not to be had.
         OutputError, ResourceError: the manifest cannot be written.
     """
+    if not enhancer.loaded:
+        coming = [job.source for job in batch.jobs if not job.skip]
+        enhancer.expect(len(coming), at_once(enhancer.settings, coming))
     load(enhancer, {})
     Image.init()  # what Pillow would do at the first picture, and two threads at once do wrong
     with Manifest(batch.root) as manifest:
@@ -148,7 +151,7 @@ def enhance_folder(
 
 def _lit(stages: Stages, read: Iterator[Task]) -> Generator[Task, None, None]:
     """What was read, through the network."""
-    yield from map(stages.run, read) if stages.engines == 1 else overlapped(stages.run, read, stages.engines)
+    yield from map(stages.run, read) if stages.at_once == 1 else overlapped(stages.run, read, stages.at_once)
 
 
 def settings_hash(enhancer: Enhancer, saving: Saving) -> str:
@@ -192,7 +195,7 @@ class Stages:
         """
         engine, resolved = enhancer.load()
         self.device = engine.device
-        self.engines = engine.count if isinstance(engine, Several) else 1
+        self.at_once = enhancer.at_once
         self._weights, self._settings = resolved.sha256, settings_hash(enhancer, saving)
         self._batch, self._enhancer, self._saving, self._max_pixels = batch, enhancer, saving, max_pixels
         self._record, self._named = record, named
