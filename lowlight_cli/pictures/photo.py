@@ -96,6 +96,6 @@ class Photo:
 
 
 def bands(height: int, width: int) -> Iterator[slice]:
-    """Slices of rows, about a million pixels each: work in float never needs a second whole picture."""
-    rows = max(1, 2**20 // max(width, 1))
+    """Slices of rows, some hundred thousand pixels each: work in float stays in the processor's cache."""
+    rows = max(1, 2**17 // max(width, 1))
     return (slice(top, min(top + rows, height)) for top in range(0, height, rows))

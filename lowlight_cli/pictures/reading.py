@@ -198,7 +198,7 @@ def _pixels(colours: Codes, profile: colour.Profile | None) -> Pixels:
     for rows in bands(height, width):
         band = colours[rows] if colours.ndim == 3 else colours[rows, :, None]
         if profile is None:
-            pixels[rows] = colour.scaled(band)
+            np.divide(band, np.float32(colour.top(band)), out=pixels[rows], dtype=np.float32)
         else:
             pixels[rows] = profile.forward(np.broadcast_to(band, (*band.shape[:2], 3)))
     return pixels

@@ -258,7 +258,8 @@ def _samples(photo: Photo, depth: int, *, with_profile: bool) -> Codes:
     result = np.empty((photo.height, photo.width, colours + (photo.alpha is not None)), kind)
     profile = colour.profile_of(photo.icc, grey=photo.grey) if photo.icc and with_profile else None
     for rows in bands(photo.height, photo.width):
-        values = _values(photo, rows, profile) * np.float32(largest)
+        values = _values(photo, rows, profile)
+        values *= np.float32(largest)
         if photo.depth > depth:
             result[rows, :, :colours] = np.minimum(np.floor(values + _dither(rows, photo.width)), largest)
         else:
