@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from html import escape
 from typing import Final
-from xml.sax.saxutils import quoteattr
 
 __all__ = ["tidy", "with_provenance", "without_gps"]
 
@@ -46,14 +46,14 @@ def with_provenance(xmp: bytes | None, text: str) -> bytes:
     def add(packet: str) -> str:
         packet = _OURS.sub("", packet)
         about = re.search(r"rdf:about\s*=\s*(\"[^\"]*\"|'[^']*')", packet)
-        parts = [f"<rdf:Description rdf:about={about[1] if about else quoteattr('')}"]
-        parts.append(f'xmlns:lowlight="urn:lowlight-cli:1" lowlight:Provenance={quoteattr(text)}')
+        parts = [f"<rdf:Description rdf:about={about[1]}" if about else '<rdf:Description rdf:about=""']
+        parts.append(f'xmlns:lowlight="urn:lowlight-cli:1" lowlight:Provenance="{escape(text)}"')
         if "CreatorTool" not in packet:
-            parts.append(f'xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:CreatorTool={quoteattr(text)}')
+            parts.append(f'xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:CreatorTool="{escape(text)}"')
         if "DigitalSourceType" not in packet:
             parts.append('xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"')
             kind = "http://cv.iptc.org/newscodes/digitalsourcetype/algorithmicallyEnhanced"
-            parts.append(f"Iptc4xmpExt:DigitalSourceType={quoteattr(kind)}")
+            parts.append(f'Iptc4xmpExt:DigitalSourceType="{kind}"')
         head, end, tail = packet.rpartition("</rdf:RDF>")
         return head + " ".join(parts) + "/>" + end + tail if end else packet
 
