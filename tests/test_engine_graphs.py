@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lowlight_cli import engines
-from lowlight_cli.engines import Tiling, graphs, hardware
+from lowlight_cli.engines import Tiling, graphs, hardware, memory
 from lowlight_cli.errors import DeviceError, ResourceError, WeightsError
 from lowlight_cli.networks import NETWORKS, build
 from lowlight_cli.weights import disk, files
@@ -112,6 +112,17 @@ def test_what_a_clip_holds_steady(load: Callable[..., Any], engine: str) -> None
     asked: list[int] = []
     load(engine, "frlie").run_steadily(frame, lambda at, value: asked.append(at) or value)
     assert asked == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs the memory of a process as Linux tells it")
+@pytest.mark.parametrize("engine", RUNTIMES)
+def test_what_is_held_for_the_next_picture_can_be_given_back(load: Callable[..., Any], engine: str) -> None:
+    ready, large = load(engine), pictures(1, 1300, 1700)
+    first = ready.run(large)
+    held = memory.resident()
+    ready.release()
+    assert memory.resident() < held - 100e6
+    assert np.abs(ready.run(large) - first).max() * 255 < 0.1
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lowlight_cli import engines
-from lowlight_cli.engines import memory, pytorch
+from lowlight_cli.engines import memory, pytorch, tiling
 from lowlight_cli.errors import ResourceError, UsageError
 from lowlight_cli.exposure import apply_gain
 from lowlight_cli.networks import build
@@ -163,3 +163,65 @@ def test_tilings_without_sense(wrong: dict[str, int]) -> None:
 
 def test_what_this_process_holds() -> None:
     assert 2**24 < memory.resident() < 2**36
+
+
+@dataclasses.dataclass
+class Holding:
+    """An engine of which each pass holds memory until it is told to give it back."""
+
+    room: int
+    calls: list[str] = dataclasses.field(default_factory=list)
+    tiling: engines.Tiling = dataclasses.field(default_factory=engines.Tiling)
+    name: str = "torch"
+    network: str = "dgaf"
+    precision: str = "fp32"
+    device: str = "cpu"
+    held: int = 0
+
+    def free(self, taken: int = 0) -> int:
+        return self.room - self.held - taken
+
+    def release(self) -> None:
+        self.calls.append("release")
+        self.held = 0
+
+    def passed(self, call: str, batch: np.ndarray) -> np.ndarray:
+        needed = batch.shape[1] * batch.shape[2] * memory.PER_PIXEL["dgaf"][0]
+        assert needed <= self.room - self.held
+        self.calls.append(call)
+        self.held = needed
+        return batch
+
+    def forward(self, batch: np.ndarray) -> np.ndarray:
+        self.held = 0  # what this graph holds it uses again
+        return self.passed("forward", batch)
+
+    def measure(self, batch: np.ndarray) -> None:
+        self.passed("measure", batch)
+
+    def replay(self, measured: object, batch: np.ndarray) -> np.ndarray:
+        self.held *= self.calls[-1] != "replay"
+        return self.passed("replay", batch)
+
+
+def test_what_an_engine_holds_is_given_back_where_the_next_picture_would_not_fit(picture: np.ndarray) -> None:
+    """Pictures of one size are all whole, or all in as many tiles, however much the one before has left behind."""
+    needed = memory.needed("dgaf", "fp32", picture.size // 3)
+    plenty, enough = Holding(3 * needed), Holding(needed + 10**6)
+    told: list[int] = []
+    for engine in (plenty, enough):
+        for _ in range(3):
+            assert np.array_equal(tiling.run(engine, picture[None], told.append)[0], picture)
+    assert told == [1] * 6
+    assert plenty.calls == ["forward"] * 3
+    assert enough.calls == ["forward", *["release", "forward"] * 2]
+
+
+def test_what_has_measured_gives_its_memory_to_the_tiles(picture: np.ndarray) -> None:
+    engine = Holding(memory.needed("dgaf", "fp32", picture.size // 3) - 10**6)
+    told: list[int] = []
+    for _ in range(2):
+        engine.calls.clear()
+        assert np.array_equal(tiling.run(engine, picture[None], told.append)[0], picture)
+        assert engine.calls == ["release", "measure", "release", *["replay"] * told[-1]]
+    assert told[0] == told[1] > 1

@@ -59,6 +59,9 @@ PROVIDERS: Final = {
 NARROW: Final = 32
 """Channels below which a convolution is not worth eight bits."""
 
+SIDE: Final = 16
+"""Pixels of the smallest picture that a graph need not pad."""
+
 FATAL: Final = 4
 """Of the runtime's levels of log: it tells on stderr what it raises too."""
 
@@ -113,6 +116,20 @@ class OnnxEngine:
         if self.device != "cpu":
             return self.tiling.memory
         return memory.left(self.tiling.memory, taken, self.tiling.at_once)
+
+    def release(self) -> None:
+        """Give back what the graphs hold for the next picture: the runtime does so only at the end of a run."""
+        if self.device != "cpu":
+            return
+        shrinking = onnxruntime.RunOptions()
+        shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        least = np.zeros((1, 3, SIDE, SIDE), np.float32)
+        self.whole.run(None, {"input": least}, shrinking)
+        if parts := self.__dict__.get("_parts"):  # they may not have been made
+            measure, replay = parts
+            names = [output.name for output in measure.get_outputs()]
+            measured = dict(zip(names, measure.run(None, {"input": least}, shrinking), strict=True))
+            replay.run(None, {"input": least, **measured}, shrinking)
 
     @functools.cached_property
     def _parts(self) -> tuple[onnxruntime.InferenceSession, onnxruntime.InferenceSession]:

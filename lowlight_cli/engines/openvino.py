@@ -88,6 +88,13 @@ class OpenVinoEngine:
         """Bytes of main memory, or of the budget, that are left; None where nobody knows."""
         return memory.left(self.tiling.memory, taken, self.tiling.at_once)
 
+    def release(self) -> None:
+        """Give back what the graphs hold for the next picture; not while another one is in them."""
+        parts = self.__dict__.get("_parts", ())  # they may not have been made
+        for graph in (self.whole, *parts):
+            with contextlib.suppress(RuntimeError):
+                graph.release_memory()
+
     @functools.cached_property
     def _parts(self) -> tuple[openvino.CompiledModel, openvino.CompiledModel]:
         """What measures and what replays, made when the first picture is cut."""

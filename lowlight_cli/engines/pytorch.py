@@ -153,6 +153,9 @@ class TorchEngine:
         free: int = torch.cuda.mem_get_info(self.device)[0] + torch.cuda.memory_reserved(self.device) - used
         return free if self.tiling.memory is None else min(free, max(0, self.tiling.memory - used))
 
+    def release(self) -> None:
+        """Nothing: `free` has given back what was kept on a CPU, and counts as free what is kept on a GPU."""
+
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
         if self.precision == "fp32":
             return contextlib.nullcontext()

@@ -82,6 +82,10 @@ class Passes(Protocol):
         """Bytes that the device has left for passes, once so many of main memory are taken; None if nobody knows."""
         ...
 
+    def release(self) -> None:
+        """Give back what is held of earlier passes: it costs time, so only where memory is short."""
+        ...
+
 
 def run(engine: Passes, batch: Batch, on_tiles: Callable[[int], None] | None = None, gain: float = 1.0) -> Batch:
     """Enhance (N, H, W, 3) as `engines.Engine.run` says.
@@ -96,6 +100,10 @@ def run(engine: Passes, batch: Batch, on_tiles: Callable[[int], None] | None = N
     side, told = engine.tiling.side, on_tiles or (lambda _: None)
     free = engine.free(batch.nbytes if gain != 1 else 0)
     pixels, area = memory.affordable(engine.network, engine.precision, free, engine.name), batch.size // 3
+    if area > pixels:
+        engine.release()
+        free = engine.free(batch.nbytes if gain != 1 else 0)
+        pixels = memory.affordable(engine.network, engine.precision, free, engine.name)
     if side == 0 and area > pixels:
         needed = memory.needed(engine.network, engine.precision, area, engine.name)
         raise ResourceError(
@@ -109,6 +117,7 @@ def run(engine: Passes, batch: Batch, on_tiles: Callable[[int], None] | None = N
         except ResourceError:
             if side == 0:
                 raise
+        engine.release()
         pixels = height * width // 2
     else:  # the result is whole, whatever the tiles are
         pixels = memory.affordable(engine.network, engine.precision, engine.free(batch.nbytes), engine.name)
@@ -177,6 +186,9 @@ class _Steadied:
     def free(self, taken: int = 0) -> int | None:
         return self.engine.free(taken)
 
+    def release(self) -> None:
+        self.engine.release()
+
 
 def _in_tiles(
     engine: Passes,
@@ -201,6 +213,7 @@ def _in_tiles(
         return
     size = tiles.reduced_size(height, width, min(pixels, max(side * side, REDUCED)))
     measured = engine.measure(_reduced(picture, size, gain)[None])
+    engine.release()  # what measured has had its turn
     for tile in cut:
         tile.keep(engine.replay(measured, apply_gain(tile.cut(picture), gain)[None])[0], result)
 
