@@ -37,6 +37,7 @@ def test_one_a_core_where_they_are_small(folder: Path) -> None:
     assert pace.at_once(Settings("jcrnet"), small) == 6
     assert pace.at_once(Settings("dgaf"), [*small, large]) == 1
     assert pace.at_once(Settings("jcrnet"), [made("a.png", 1200, 800)]) == 1
+    assert pace.at_once(Settings("jcrnet", self_ensemble=True), small) == 1  # eight passes are as much as a large one
     assert pace.at_once(Settings("dgaf"), []) == 1
 
 

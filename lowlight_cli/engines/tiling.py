@@ -98,17 +98,15 @@ def run(engine: Passes, batch: Batch, on_tiles: Callable[[int], None] | None = N
     """
     _, height, width, _ = batch.shape
     side, told = engine.tiling.side, on_tiles or (lambda _: None)
-    free = engine.free(batch.nbytes if gain != 1 else 0)
-    pixels, area = memory.affordable(engine.network, engine.precision, free, engine.name), batch.size // 3
-    if area > pixels:
+    area, exposed = batch.size // 3, batch.nbytes if gain != 1 else 0
+    if area > (pixels := _fitting(engine, exposed)):
         engine.release()
-        free = engine.free(batch.nbytes if gain != 1 else 0)
-        pixels = memory.affordable(engine.network, engine.precision, free, engine.name)
+        pixels = _fitting(engine, exposed)
     if side == 0 and area > pixels:
         needed = memory.needed(engine.network, engine.precision, area, engine.name)
         raise ResourceError(
             f"{engine.network} needs {needed / 1e9:.1f} GB for {width}x{height} whole, "
-            f"{(free or 0) / 1e9:.1f} GB are left: leave out --tile off, or {_remedy(engine)}"
+            f"{(engine.free(exposed) or 0) / 1e9:.1f} GB are left: leave out --tile off, or {_remedy(engine)}"
         )
     if area <= pixels and max(height, width) <= (side or max(height, width)):
         told(1)
@@ -120,7 +118,7 @@ def run(engine: Passes, batch: Batch, on_tiles: Callable[[int], None] | None = N
         engine.release()
         pixels = height * width // 2
     else:  # the result is whole, whatever the tiles are
-        pixels = memory.affordable(engine.network, engine.precision, engine.free(batch.nbytes), engine.name)
+        pixels = _fitting(engine, batch.nbytes)
     longest = side or LARGEST_TILE
     while pixels >= min(SMALLEST_TILE, longest) ** 2:
         with contextlib.suppress(ResourceError):
@@ -132,6 +130,11 @@ def run(engine: Passes, batch: Batch, on_tiles: Callable[[int], None] | None = N
     raise ResourceError(
         f"{engine.device} has too little memory left for {engine.network}, even in tiles: {_remedy(engine)}"
     )
+
+
+def _fitting(engine: Passes, taken: int) -> int:
+    """Pixels that fit at once into what is left when so many bytes are taken."""
+    return memory.affordable(engine.network, engine.precision, engine.free(taken), engine.name)
 
 
 def run_steadily(

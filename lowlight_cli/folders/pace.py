@@ -43,7 +43,8 @@ def at_once(settings: Settings, pictures: Sequence[Path]) -> int:
         pictures: all that are to come.
     """
     pixels = max(map(_pixels, pictures[:: max(1, len(pictures) // SAMPLE)]), default=0)
-    if pixels * descriptor(settings.model).gmacs > LARGEST * 384**2:
+    passes = 8 if settings.self_ensemble else 1
+    if passes * pixels * descriptor(settings.model).gmacs > LARGEST * 384**2:
         return 1
     cores, left = hardware.cores(), memory.left(settings.tiling.memory)
     # Twice: a picture has copies outside of the network, and others may be larger than those that were looked at.
