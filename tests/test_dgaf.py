@@ -1,10 +1,11 @@
 """What only DGAF's Enlightening network has: one gain for the whole picture."""
 
 import numpy as np
+import pytest
 import torch
 
 from lowlight_cli.exposure import to_linear as to_linear_array
-from lowlight_cli.networks.dgaf import DGAF, Exposure, to_linear, to_srgb
+from lowlight_cli.networks.dgaf import DGAF, Exposure, expose, headroom, to_linear, to_srgb
 
 
 def test_transfer_functions_agree_with_the_array_ones() -> None:
@@ -46,3 +47,30 @@ def test_lamps_stay_white_and_warm_and_never_pass_white() -> None:
         exposed = DGAF().eval().training_outputs(picture)["exposed"]
     red, green, blue = exposed[0, :, 32, 32].tolist()
     assert exposed.max() <= 1 and red >= green >= blue > 0.95
+
+
+@pytest.mark.parametrize("gain", [0.7, 1.0, 8.0, 60.0])
+def test_without_a_gradient_the_curve_is_read_from_a_table(gain: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for every value of 16 bits, and so of 8; between them half a step off, times a slope.
+
+    That is the gain in the dark, and about 3 near white where the gain is below 1.
+    """
+    network = DGAF().eval()
+    monkeypatch.setattr(network.exposure, "forward", lambda small: torch.full((len(small), 1, 1, 1), gain))
+    levels = torch.linspace(0, 1, 2**16, dtype=torch.float64).float().reshape(1, 1, 256, 256).repeat(2, 3, 1, 1)
+    levels[1] = levels[1].flip(-1)
+    between = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) ** 3
+    for picture, most in ((levels, 2e-6), (between, max(gain, 4) / 2**17)):
+        exact = expose(headroom(picture), torch.tensor(gain))
+        with torch.inference_mode():
+            assert (network.training_outputs(picture)["exposed"] - exact).abs().max() < most
+        assert torch.equal(network.training_outputs(picture)["exposed"], exact)
+
+
+def test_training_sees_through_the_curve(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, picture = DGAF(), torch.full((1, 3, 32, 32), 0.2, requires_grad=True)
+    monkeypatch.setattr(network.exposure, "forward", lambda small: torch.full((1, 1, 1, 1), 4.0))
+    network.training_outputs(picture)["exposed"].sum().backward()
+    below, above = expose(headroom(torch.tensor([0.199, 0.201])), torch.tensor(4.0))
+    assert picture.grad is not None
+    assert torch.allclose(picture.grad, ((above - below) / 0.002).expand_as(picture), rtol=0.01)

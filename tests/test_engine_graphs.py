@@ -20,6 +20,7 @@ from conftest import Ran, dark_array, environment
 from numpy.typing import NDArray
 from PIL import Image
 
+import lowlight_cli
 from lowlight_cli import engines
 from lowlight_cli.engines import Tiling, graphs, hardware, memory
 from lowlight_cli.errors import DeviceError, ResourceError, WeightsError
@@ -178,6 +179,24 @@ def test_what_a_graph_says_of_itself(resolved: Callable[[str], Resolved]) -> Non
         assert each.name == name
         assert [d.dim_param or d.dim_value for d in each.type.tensor_type.shape.dim] == ["N", 3, "H", "W"]
     assert not any(each.external_data for each in model.graph.initializer)  # one file
+
+
+@pytest.mark.parametrize(
+    "source", ["networks/dgaf.py", "networks/layers.py", "networks/fusing.py", "engines/export.py", "engines/frame.py"]
+)
+def test_other_code_is_another_graph(source: str, tmp_path: Path) -> None:
+    """A graph that an earlier version kept is not taken for what this one would make."""
+    package = Path(lowlight_cli.__file__).parent
+    shutil.copytree(package, tmp_path / "lowlight_cli", ignore=shutil.ignore_patterns("checkpoints", "__pycache__"))
+    ask = "from lowlight_cli.engines import graphs; print(graphs._stem('dgaf', '0' * 64, 'fp32'))"
+
+    def stem() -> str:
+        return subprocess.check_output([sys.executable, "-c", ask], text=True, cwd=tmp_path)
+
+    before = stem()
+    with (tmp_path / "lowlight_cli" / source).open("a") as file:
+        file.write("# another version\n")
+    assert stem() != before
 
 
 def test_what_differs_is_refused(resolved: Callable[[str], Resolved]) -> None:

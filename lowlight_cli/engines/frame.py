@@ -101,10 +101,10 @@ back (float[N, 3, H, W] input, float[N, 3, P, Q] bright) => (float[N, 3, H, W] o
     cut = Shape <start = 2> (input)
     corner = Constant <value_ints = [0, 0]> ()
     axes = Constant <value_ints = [2, 3]> ()
-    cropped = Slice (bright, corner, cut, axes)
     black = Constant <value = float {0.0}> ()
     white = Constant <value = float {1.0}> ()
-    output = Clip (cropped, black, white)
+    clamped = Clip (bright, black, white)
+    output = Slice (clamped, corner, cut, axes)
 }
 """
 

@@ -155,8 +155,8 @@ def _code(network: str) -> str:
     """A hash over the sources that decide what a graph computes."""
     room, here = Path(networks.__file__).parent, Path(__file__).parent
     module = networks.descriptor(network).factory.partition(":")[0]
-    sources = (room / f"{module}.py", room / "layers.py", room / "statistics.py", here / "export.py")
+    common = (room / "layers.py", room / "statistics.py", room / "fusing.py", here / "export.py", here / "frame.py")
     digest = hashlib.sha256()
-    for source in sources:
+    for source in (room / f"{module}.py", *common):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:12]

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from lowlight_cli.networks.layers import Network, float32_at_least, full_precision, pad
 from lowlight_cli.networks.statistics import whole
 
-__all__ = ["DGAF", "Darkening", "Exposure", "to_linear", "to_srgb"]
+__all__ = ["DGAF", "Darkening", "Exposure", "expose", "headroom", "to_linear", "to_srgb"]
 
 STRIDE: Final = 4
 THUMBNAIL: Final = 64
@@ -32,16 +32,34 @@ KEY: Final = 0.13
 """Log-average of linear light of a well exposed picture: where the gain starts before anything is learnt."""
 WHITE: Final = 0.9999
 """Where the logarithm of what is left to white stops; a fiftieth of a grey level below 1."""
+LEVELS: Final = 2**16
+"""Of the table that exposed values are read from: what files hold, of 8 or 16 bits, lies on one of them."""
 
 
 def to_linear(srgb: Tensor) -> Tensor:
     """Linear light of sRGB-encoded values (IEC 61966-2-1); any shape, [0, 1]."""
-    return torch.where(srgb <= 0.04045, srgb / 12.92, ((srgb.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4)
+    return torch.where(srgb <= 0.04045, srgb / 12.92, _power((srgb.clamp(min=0.04045) + 0.055) / 1.055, 2.4))
 
 
 def to_srgb(linear: Tensor) -> Tensor:
     """SRGB encoding of linear light (IEC 61966-2-1); any shape, [0, 1]."""
-    return torch.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055)
+    curved = 1.055 * _power(linear.clamp(min=0.0031308), 1 / 2.4) - 0.055
+    return torch.where(linear <= 0.0031308, linear * 12.92, curved)
+
+
+def _power(x: Tensor, exponent: float) -> Tensor:
+    """A positive number to a power. Runtimes take powers one by one, but exponentials and logarithms by the vector."""
+    return torch.exp(exponent * torch.log(x))
+
+
+def headroom(srgb: Tensor) -> Tensor:
+    """The logarithm of what linear light leaves to white, of sRGB-encoded values in [0, 1]; any shape."""
+    return torch.log1p(-to_linear(srgb).clamp(0.0, WHITE))
+
+
+def expose(room: Tensor, gain: Tensor) -> Tensor:
+    """The curve 1 - (1 - x)^g on linear light, sRGB-encoded: from `headroom`, and a positive gain."""
+    return to_srgb(-torch.expm1(gain * room))
 
 
 class Exposure(nn.Module):
@@ -100,6 +118,8 @@ class DGAF(Network):
     def __init__(self) -> None:
         super().__init__()
         self.exposure = Exposure()
+        self.levels: Tensor
+        self.register_buffer("levels", headroom(torch.linspace(0, 1, LEVELS)), persistent=False)
         self.stem = nn.Conv2d(6, 24, 3, 2, 1)
         self.down = nn.Conv2d(24, 48, 3, 2, 1)
         self.blocks = nn.Sequential(*(ResidualBlock(48) for _ in range(8)))
@@ -122,13 +142,26 @@ class DGAF(Network):
             thumbnail = F.interpolate(x, size=(THUMBNAIL, THUMBNAIL), mode="area")
         x = pad(x, STRIDE)
         gain = whole(lambda: self.exposure(thumbnail).to(x.dtype))
-        exposed = to_srgb(-torch.expm1(gain * torch.log1p(-to_linear(x).clamp(0.0, WHITE))))
+        exposed = expose(headroom(x), gain) if torch.is_grad_enabled() else self._expose_by_table(x, gain)
         half = F.relu(self.stem(torch.cat((x, exposed), 1)))
         deep = self.blocks(F.relu(self.down(half)))
         merged = F.relu(F.pixel_shuffle(self.up(deep), 2) + half)
-        slope, residual = F.pixel_shuffle(self.last(F.relu(self.merge(merged))), 2).chunk(2, 1)
-        output = exposed * (1 + slope) + residual
+        refined = F.relu(self.merge(merged))
+        output = exposed * (1 + self._half_of_last(refined, 0)) + self._half_of_last(refined, 12)
         return {"output": output[..., :height, :width], "exposed": exposed[..., :height, :width]}
+
+    def _expose_by_table(self, x: Tensor, gain: Tensor) -> Tensor:
+        """As `expose`, of the nearest level: without powers and logarithms for each pixel, and without a gradient."""
+        table = expose(self.levels, gain.reshape(-1, 1)).flatten()
+        row = torch.arange(x.shape[0], dtype=torch.int32, device=x.device).reshape(-1, 1, 1, 1) * LEVELS
+        nearest = (x.clamp(0, 1) * (LEVELS - 1) + 0.5).int() + row
+        return table.index_select(0, nearest.flatten()).reshape(x.shape)
+
+    def _half_of_last(self, refined: Tensor, first: int) -> Tensor:
+        """Twelve channels of `last` as three of full size: both halves at once would have to be cut apart again."""
+        assert self.last.bias is not None
+        weight, bias = self.last.weight[first : first + 12], self.last.bias[first : first + 12]
+        return F.pixel_shuffle(F.conv2d(refined, weight, bias, padding=1), 2)
 
 
 class Darkening(nn.Sequential):

@@ -125,11 +125,11 @@ class MultiResolutionFusion(nn.Module):
 
         No level is upsampled to features of its own, and none are concatenated at full resolution.
         """
-        weight, *weights = torch.split(self.fuse.weight, WIDTHS[0], 1)
-        fused = F.conv2d(full, weight, self.fuse.bias)
-        for up, features, weight in zip(self.up, lower, weights, strict=True):
+        width = WIDTHS[0]
+        fused = F.conv2d(full, self.fuse.weight[:, :width], self.fuse.bias)
+        for level, (up, features) in enumerate(zip(self.up, lower, strict=True), start=1):
             assert isinstance(up, Upsample)
-            fused += up.mixed(features, weight[..., 0, 0])
+            fused += up.mixed(features, self.fuse.weight[:, level * width : (level + 1) * width, 0, 0])
         return fused
 
 
