@@ -1,7 +1,8 @@
 """How fast networks are here: engines and precisions side by side in one run, and what of the machine they use.
 
 Every row is warmed up, then all rows take turns, so that whatever else the machine does meets all of them. Work is that
-of the convolutions (multiply-adds); the peak is what torch reaches here on one convolution, in the same run.
+of the convolutions (multiply-adds); the peak is what torch reaches here on one convolution, which takes its turns, too:
+where others use a processor's matrix units, what these give can change threefold within a minute.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ DEFINITIONS: Final = {
     "spread": "between the quartiles",
     "times": "how many times as fast as eager torch in fp32 in the same run",
     "GMAC/s": "multiply-adds of the convolutions, by the network's budget, a second; twice that is FLOP/s",
-    "of peak": f"of what torch reaches here on one convolution of 3x3, {CHANNELS} to {CHANNELS} channels, in the same "
-    "precision",
+    "of peak": f"of what torch reaches on one convolution of 3x3, {CHANNELS} to {CHANNELS} channels, in the same "
+    "precision and the same turns",
     "GPU ms": "likewise, of a GPU with the picture lying there; GMAC/s and its share of the peak are then by this time",
     "MB": "the most that the process held during one picture, above what it held before",
 }
@@ -65,6 +66,8 @@ class Row:
         precision: likewise.
         seconds: of each picture.
         gmacs: multiply-adds of one picture, in 1e9.
+        peak: multiply-adds a second of one convolution in this precision, in 1e9, the median of those between the
+            pictures.
         bytes: peak of main memory; None where the system does not tell.
         on_gpu: seconds, median, with the picture lying there; None elsewhere.
     """
@@ -76,6 +79,7 @@ class Row:
     precision: str
     seconds: tuple[float, ...]
     gmacs: float
+    peak: float
     bytes: int | None
     on_gpu: float | None = None
 
@@ -103,7 +107,7 @@ class Speed:
     Attributes:
         size: width and height of the picture.
         rows: in the order of the wishes.
-        peaks: multiply-adds a second of one convolution, in 1e9, by precision.
+        peaks: the best `Row.peak` of each precision.
         decode: megapixels a second, reading a JPEG from memory.
         encode: the same, writing.
     """
@@ -170,21 +174,26 @@ def measure(
                 made.run(picture)
                 loaded.append(made)
         seconds: list[list[float]] = [[] for _ in loaded]
+        convolve = {each.precision: _convolution(each.precision, size, device) for each in loaded}
+        convolved: dict[str, list[float]] = {kind: [] for kind in convolve}
         for _ in range(runs):
             for each, kept in zip(loaded, seconds, strict=True):
                 start = time.perf_counter()
                 each.run(picture)
                 kept.append(time.perf_counter() - start)
+            for kind, convolution in convolve.items():
+                convolved[kind].append(convolution())
         work = descriptor(choice.network).gmacs * size[0] * size[1] / BUDGET
         for each, kept in zip(loaded, seconds, strict=True):
             place = each.name, each.provider, each.device, each.precision
-            rows.append(Row(name, *place, tuple(kept), work, _peak(each, picture), _on_gpu(each, picture, runs)))
+            peak = statistics.median(convolved[each.precision])
+            rows.append(
+                Row(name, *place, tuple(kept), work, peak, _memory(each, picture), _on_gpu(each, picture, runs))
+            )
         if on_done:
             on_done(1)
-    kinds = dict.fromkeys(row.precision for row in rows)
-    decode, encode_rate = _files(picture[0], runs)
-    peaks = {kind: _convolution(kind, size, runs, device) for kind in kinds}
-    return Speed(size, tuple(rows), peaks, decode, encode_rate)
+    peaks = {row.precision: max(each.peak for each in rows if each.precision == row.precision) for row in rows}
+    return Speed(size, tuple(rows), peaks, *_files(picture[0], runs))
 
 
 def table(speed: Speed) -> Table:
@@ -201,7 +210,7 @@ def table(speed: Speed) -> Table:
                 f"{row.spread * 1e3:.2g}",
                 f"{eager[row.name] / row.median:.2f}" if row.name in eager else "",
                 f"{row.rate:.0f}",
-                f"{row.rate / speed.peaks[row.precision]:.0%}",
+                f"{row.rate / row.peak:.0%}",
                 "" if row.on_gpu is None else f"{row.on_gpu * 1e3:.3g}",
                 "" if row.bytes is None else f"{row.bytes / 1e6:.0f}",
             )
@@ -243,8 +252,8 @@ def _picture(size: tuple[int, int]) -> Picture:
     return picture
 
 
-def _convolution(precision: str, size: tuple[int, int], runs: int, device: str) -> float:
-    """Multiply-adds a second, in 1e9, of one convolution in torch."""
+def _convolution(precision: str, size: tuple[int, int], device: str) -> Callable[[], float]:
+    """What convolves in torch when it is called, and gives multiply-adds a second, in 1e9."""
     import torch
     from torch.nn.functional import conv2d
 
@@ -254,17 +263,22 @@ def _convolution(precision: str, size: tuple[int, int], runs: int, device: str) 
     width, height = size
     x = torch.rand(1, CHANNELS, height, width).to(place, kind, memory_format=torch.channels_last)
     weight = torch.rand(CHANNELS, CHANNELS, 3, 3).to(place, kind, memory_format=torch.channels_last)
-    gpu, times = place.startswith("cuda"), []
+    gpu = place.startswith("cuda")
     several = 50 if gpu else 1  # a GPU is done before the next is asked for, unless they queue
-    with torch.inference_mode():
-        for _ in range(runs + 1):
+
+    @torch.inference_mode()
+    def convolve() -> float:
+        times = []
+        for _ in range(4):  # the first ones find no memory ready
             start = time.perf_counter()
             for _ in range(several):
                 conv2d(x, weight, padding=1)
             if gpu:
                 torch.cuda.synchronize()
             times.append((time.perf_counter() - start) / several)
-    return float(9 * CHANNELS**2 * width * height / min(times[1:]) / 1e9)
+        return float(9 * CHANNELS**2 * width * height / min(times) / 1e9)
+
+    return convolve
 
 
 def _files(picture: Picture, runs: int) -> tuple[float, float]:
@@ -293,7 +307,7 @@ def _on_gpu(engine: Engine, picture: Picture, runs: int) -> float | None:
     return statistics.median(seconds) if seconds else None
 
 
-def _peak(engine: Engine, picture: Picture) -> int | None:
+def _memory(engine: Engine, picture: Picture) -> int | None:
     """Bytes that a picture takes at most; Linux alone lets the mark of the highest be set back."""
     status = Path("/proc/self/status")
     gc.collect()
