@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,15 +25,22 @@ from lowlight_cli.bench.methods import Choice
 from lowlight_cli.bench.report import Table, environment
 from lowlight_cli.engines import Engine, Tiling, hardware
 from lowlight_cli.errors import DeviceError
-from lowlight_cli.networks import descriptor
+from lowlight_cli.networks import build, descriptor
 from lowlight_cli.pictures import Photo, encode, read
-from lowlight_cli.weights import fetch
+from lowlight_cli.weights import fetch, files
+
+if TYPE_CHECKING:
+    from lowlight_cli.networks.layers import Network
+    from lowlight_cli.weights.fetch import Resolved
 
 __all__ = ["DEFINITIONS", "SCHEMA", "Row", "Speed", "as_json", "measure", "table", "wishes"]
 
 Picture = NDArray[np.float32]
 
 SCHEMA: Final = "lowlight-speed-1"
+
+WARM: Final = 3.0
+"""Seconds of pictures before those that count, or one picture: past what a runtime waits with work for this size."""
 
 BUDGET: Final = 384 * 384
 """Pixels that a descriptor's multiply-adds are of; work grows with the pixels."""
@@ -42,9 +49,9 @@ CHANNELS: Final = 64
 """Of the convolution that is the peak: 3x3, as many out as in, at the size of the picture."""
 
 DEFINITIONS: Final = {
-    "ms": "milliseconds a picture, median, after one picture to warm up; without reading, writing and exposing",
+    "ms": "milliseconds a picture, median, after three seconds to warm up; without reading, writing and exposing",
     "spread": "between the quartiles",
-    "times": "how many times as fast as eager torch in fp32 in the same run",
+    "times": "how many times as fast as `eager` in the same run: the network in torch as it was built, fp32 and NCHW",
     "GMAC/s": "multiply-adds of the convolutions, by the network's budget, a second; twice that is FLOP/s",
     "of peak": f"of what torch reaches on one convolution of 3x3, {CHANNELS} to {CHANNELS} channels, in the same "
     "precision and the same turns",
@@ -120,7 +127,7 @@ class Speed:
 
 
 def wishes(engine: str, precision: str) -> list[tuple[str, str]]:
-    """Engines and precisions to measure, eager fp32 first; `auto` is all that are installed."""
+    """Engines and precisions to measure, torch in fp32 first; `auto` is all that are installed."""
     names = [name for name in engines.ENGINES if name == "torch" or hardware.installed(*engines.NEEDED[name])]
     named = names if engine == "auto" else list(dict.fromkeys(("torch", engine)))
     kinds = ("fp32", "bf16") if precision == "auto" else tuple(dict.fromkeys(("fp32", precision)))
@@ -159,7 +166,8 @@ def measure(
     for choice in choices:
         resolved = fetch.resolve(choice.network, choice.weights, offline=offline, on_message=on_message)
         name = resolved.checkpoint.name if resolved.checkpoint else f"{choice.network} ({choice.weights})"
-        loaded: list[Engine] = []
+        loaded: list[Engine | Eager] = [_eager(choice.network, resolved, device)]
+        _warm_up(loaded[0], picture)
         for engine, precision in pairs:
             if precision == "bf16" and engine != "onnx" and hardware.bf16() is False and device == "cpu":
                 continue  # emulated: slower than fp32, and no figure that anyone needs
@@ -171,7 +179,7 @@ def measure(
                 if on_message and precision == "fp32":
                     on_message(str(error))
             else:
-                made.run(picture)
+                _warm_up(made, picture)
                 loaded.append(made)
         seconds: list[list[float]] = [[] for _ in loaded]
         convolve = {each.precision: _convolution(each.precision, size, device) for each in loaded}
@@ -198,7 +206,7 @@ def measure(
 
 def table(speed: Speed) -> Table:
     """A row a network, engine and precision."""
-    eager = {row.name: row.median for row in speed.rows if (row.engine, row.precision) == ("torch", "fp32")}
+    eager = {row.name: row.median for row in speed.rows if row.engine == "eager"}
     lines = []
     for row in speed.rows:
         lines.append(
@@ -208,7 +216,7 @@ def table(speed: Speed) -> Table:
                 row.precision,
                 f"{row.median * 1e3:.3g}",
                 f"{row.spread * 1e3:.2g}",
-                f"{eager[row.name] / row.median:.2f}" if row.name in eager else "",
+                f"{eager[row.name] / row.median:.2f}",
                 f"{row.rate:.0f}",
                 f"{row.rate / row.peak:.0%}",
                 "" if row.on_gpu is None else f"{row.on_gpu * 1e3:.3g}",
@@ -250,6 +258,41 @@ def _picture(size: tuple[int, int]) -> Picture:
     noise = np.random.default_rng(0).normal(0, 0.02, (1, height, width, 3)).astype(np.float32)
     picture: Picture = np.clip(slope + noise, 0, 1)
     return picture
+
+
+@dataclass(frozen=True)
+class Eager:
+    """A network without an engine around it, as whoever has its code would call it: what others are compared with."""
+
+    module: Network
+    device: str
+    name: str = "eager"
+    provider: str = "torch"
+    precision: str = "fp32"
+
+    def run(self, batch: Picture) -> Picture:
+        """(N, H, W, 3) to the same."""
+        import torch
+
+        with torch.inference_mode():
+            given = torch.from_numpy(batch).permute(0, 3, 1, 2).contiguous().to(self.device)
+            bright: Picture = self.module(given).clamp(0, 1).cpu().permute(0, 2, 3, 1).contiguous().numpy()
+        return bright
+
+
+def _eager(network: str, resolved: Resolved, device: str) -> Eager:
+    from lowlight_cli.engines.pytorch import choose_device
+
+    module, place = build(network), choose_device(device)
+    module.load_state_dict(files.load(resolved.path, network)[0])
+    return Eager(module.eval().to(place), place)
+
+
+def _warm_up(engine: Engine | Eager, picture: Picture) -> None:
+    until = time.perf_counter() + WARM
+    engine.run(picture)
+    while time.perf_counter() < until:
+        engine.run(picture)
 
 
 def _convolution(precision: str, size: tuple[int, int], device: str) -> Callable[[], float]:
@@ -297,7 +340,7 @@ def _files(picture: Picture, runs: int) -> tuple[float, float]:
     return megapixels / statistics.median(reading), megapixels / statistics.median(writing)
 
 
-def _on_gpu(engine: Engine, picture: Picture, runs: int) -> float | None:
+def _on_gpu(engine: Engine | Eager, picture: Picture, runs: int) -> float | None:
     """Median seconds of a pass on a GPU, where the engine can tell them."""
     from lowlight_cli.engines.pytorch import TorchEngine
 
@@ -307,7 +350,7 @@ def _on_gpu(engine: Engine, picture: Picture, runs: int) -> float | None:
     return statistics.median(seconds) if seconds else None
 
 
-def _memory(engine: Engine, picture: Picture) -> int | None:
+def _memory(engine: Engine | Eager, picture: Picture) -> int | None:
     """Bytes that a picture takes at most; Linux alone lets the mark of the highest be set back."""
     status = Path("/proc/self/status")
     gc.collect()

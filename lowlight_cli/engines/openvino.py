@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import sys
+import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -35,10 +39,19 @@ except ImportError as error:
 if TYPE_CHECKING:
     from lowlight_cli.weights.fetch import Resolved
 
-__all__ = ["OpenVinoEngine", "attempt", "choose_precision", "compiled", "devices", "load"]
+__all__ = ["Graph", "OpenVinoEngine", "attempt", "choose_precision", "compiled", "devices", "load"]
 
 HINTS: Final = {"fp32": "f32", "bf16": "bf16"}
 """Precision to what the runtime calls it."""
+
+PATIENCE: Final = 2.0
+"""Seconds of passes at one size, after which it gets a graph of its own: that takes 0.2 to 0.8 s and saves a tenth."""
+
+SIZES: Final = 2
+"""How many have one of their own: pictures upright and lying."""
+
+Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+"""Names of inputs, and their shapes."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +64,6 @@ class OpenVinoEngine:
     why: str
     metadata: Mapping[str, str]
     path: Path = field(repr=False)
-    whole: openvino.CompiledModel = field(repr=False)
     tiling: Tiling = field(default_factory=Tiling)
     name: str = "openvino"
     provider: str = "CPU"
@@ -74,15 +86,17 @@ class OpenVinoEngine:
 
     def forward(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """One pass through the network."""
-        return tiling.nhwc(self._run(self.whole, batch, {})["output"])
+        if self._apart:
+            return self.replay(self.measure(batch), batch)
+        return tiling.nhwc(self._run(self._whole, batch, {})["output"])
 
     def measure(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """What the network measures of one whole picture, by name."""
-        return self._run(self._parts[0], batch, {})
+        return self._run(self._measure, batch, {})
 
     def replay(self, measured: Mapping[str, NDArray[np.float32]], batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Enhance a tile under what was measured."""
-        return tiling.nhwc(self._run(self._parts[1], batch, measured)["output"])
+        return tiling.nhwc(self._run(self._replay, batch, measured)["output"])
 
     def free(self, taken: int = 0) -> int | None:
         """Bytes of main memory, or of the budget, that are left; None where nobody knows."""
@@ -90,27 +104,40 @@ class OpenVinoEngine:
 
     def release(self) -> None:
         """Give back what the graphs hold for the next picture; not while another one is in them."""
-        parts = self.__dict__.get("_parts", ())  # they may not have been made
-        for graph in (self.whole, *parts):
-            with contextlib.suppress(RuntimeError):
-                graph.release_memory()
+        for name in ("_whole", "_measure", "_replay"):
+            if graph := self.__dict__.get(name):  # it may not have been made
+                graph.release()
+
+    def get_ready(self) -> None:
+        """Make what the first picture needs."""
+        for graph in (self._measure, self._replay) if self._apart else (self._whole,):
+            assert graph
+
+    @property
+    def _apart(self) -> bool:
+        """Whether the exposure is computed before all else, and in float32: half a per cent of it is a grey level."""
+        return self.precision != "fp32" and descriptor(self.network).thumbnail
 
     @functools.cached_property
-    def _parts(self) -> tuple[openvino.CompiledModel, openvino.CompiledModel]:
-        """What measures and what replays, made when the first picture is cut."""
-        measure, replay = graphs.parts(self.path)
-        at_once = self.tiling.at_once
-        return compiled(measure, self.precision, at_once), compiled(replay, self.precision, at_once)
+    def _whole(self) -> Graph:
+        return _graph(self.path, "whole", self.precision, self.tiling.at_once)
+
+    @functools.cached_property
+    def _measure(self) -> Graph:
+        precision = "fp32" if descriptor(self.network).thumbnail else self.precision
+        return _graph(self.path, "measure", precision, self.tiling.at_once)
+
+    @functools.cached_property
+    def _replay(self) -> Graph:
+        return _graph(self.path, "replay", self.precision, self.tiling.at_once)
 
     def _run(
-        self, graph: openvino.CompiledModel, batch: NDArray[np.float32], more: Mapping[str, NDArray[np.float32]]
+        self, graph: Graph, batch: NDArray[np.float32], more: Mapping[str, NDArray[np.float32]]
     ) -> dict[str, NDArray[np.float32]]:
-        """The graph's outputs by name. A request of its own for each call: several threads may run at once."""
+        """The graph's outputs by name."""
         _, height, width, _ = batch.shape
         with tiling.translated(self.network, self.device, f"{width}x{height}"):
-            request = graph.create_infer_request()
-            results = request.infer({"input": tiling.nchw(batch), **more}, share_inputs=True)
-            return {output.any_name: results[output] for output in graph.outputs}
+            return graph({"input": tiling.nchw(batch), **more})
 
 
 def load(
@@ -136,8 +163,9 @@ def load(
         reasons.append("the CPU has bf16")
     metadata = disk.inspect(resolved.path).metadata
     wish = tiling or Tiling()
-    whole = _kept(path, chosen, wish.at_once)
-    return OpenVinoEngine(network, "cpu", chosen, ", ".join(reasons), metadata, path, whole, wish)
+    engine = OpenVinoEngine(network, "cpu", chosen, ", ".join(reasons), metadata, path, wish)
+    engine.get_ready()
+    return engine
 
 
 def devices() -> list[str]:
@@ -170,8 +198,71 @@ def choose_precision(wanted: str, *, safe: bool) -> str:
     return wanted
 
 
-def compiled(graph: Path | bytes, precision: str, at_once: int = 1) -> openvino.CompiledModel:
-    """A graph, ready on the CPU for so many requests at once.
+class Graph:
+    """A graph for pictures of any size, and for a size that keeps coming one of its own, which is a tenth faster.
+
+    Several threads may call it at once.
+
+    Args:
+        source: gives a file or its content, with what is only known where it is needed.
+        precision: to compute in.
+        at_once: how many calls there may be at once.
+        general: what takes any size.
+    """
+
+    def __init__(
+        self, source: Callable[[], Path | bytes], precision: str, at_once: int, general: openvino.CompiledModel
+    ) -> None:
+        self.source, self.precision, self.at_once, self.general = source, precision, at_once, general
+        self.special: dict[Shapes, openvino.CompiledModel] = {}
+        self.seconds: defaultdict[Shapes, float] = defaultdict(float)
+        self.lock = Lock()
+
+    def __call__(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+        """Outputs by name. A request of its own for each call, so that none waits for another."""
+        shapes = tuple((name, value.shape) for name, value in inputs.items())
+        with self.lock:
+            graph = self._for(shapes)
+        start = time.perf_counter()
+        results = graph.create_infer_request().infer(dict(inputs), share_inputs=True, share_outputs=True)
+        with self.lock:
+            self.seconds[shapes] += time.perf_counter() - start
+        return {_name(output): results[output] for output in graph.outputs}
+
+    def release(self) -> None:
+        """Give back what is held for the next call; not while there is one."""
+        for graph in (self.general, *self.special.values()):
+            with contextlib.suppress(RuntimeError):
+                graph.release_memory()
+
+    def _for(self, shapes: Shapes) -> openvino.CompiledModel:
+        """What takes these shapes."""
+        if shapes in self.special or self.seconds[shapes] < PATIENCE:
+            return self.special.get(shapes, self.general)
+        if len(self.special) == SIZES:
+            oldest = next(iter(self.special))
+            del self.special[oldest]
+            self.seconds[oldest] = 0
+        try:
+            self.special[shapes] = compiled(self.source(), self.precision, self.at_once, shapes)
+        except WeightsError:  # for want of memory: the other one is as right
+            self.seconds[shapes] = -math.inf
+            return self.general
+        if self.at_once == 1:
+            self.release()  # of the general one
+        return self.special[shapes]
+
+
+def _name(output: openvino.ConstOutput) -> str:
+    """What `export` calls an output: one of its names, which are several where the last node has nothing to do."""
+    name: str = next(name for name in output.names if name.startswith(("output", "statistic_")))
+    return name
+
+
+def compiled(
+    graph: Path | bytes, precision: str, at_once: int = 1, shapes: Shapes | None = None
+) -> openvino.CompiledModel:
+    """A graph, ready on the CPU for so many requests at once, of any size or of these shapes alone.
 
     Raises:
         DeviceError: the runtime would compute in something else.
@@ -179,23 +270,30 @@ def compiled(graph: Path | bytes, precision: str, at_once: int = 1) -> openvino.
     """
     try:
         read = _core().read_model(graph) if isinstance(graph, bytes) else _core().read_model(str(graph))
+        if shapes:
+            read.reshape(dict(shapes))
         made = _core().compile_model(read, "CPU", _settings(precision, at_once))
     except RuntimeError as error:
         raise WeightsError(f"OpenVINO cannot read the graph: {disk.first_line(error)}") from error
     return _computing_in(made, precision)
 
 
-def _kept(graph: Path, precision: str, at_once: int) -> openvino.CompiledModel:
-    """As `compiled`, but compiled once on a machine: that takes longer than a small picture."""
+def _graph(path: Path, part: str, precision: str, at_once: int) -> Graph:
+    """A kept graph, whole or a part of it, compiled once on a machine: that takes longer than a small picture."""
+
+    def source() -> Path | bytes:
+        return path if part == "whole" else dict(zip(("measure", "replay"), graphs.parts(path), strict=True))[part]
+
     settings = _settings(precision, at_once)
     processor = [_core().get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
-    machine = f"{openvino.get_version()} {processor} {settings}"
-    if data := graphs.compiled(graph, machine):
+    machine = f"{openvino.get_version()} {processor} {settings} {part}"
+    if data := graphs.compiled(path, machine):
         with contextlib.suppress(RuntimeError):
-            return _computing_in(_core().import_model(data, "CPU", settings), precision)
-    made = compiled(graph, precision, at_once)
-    graphs.keep_compiled(made.export_model().getvalue(), graph, machine)
-    return made
+            made = _computing_in(_core().import_model(data, "CPU", settings), precision)
+            return Graph(source, precision, at_once, made)
+    made = compiled(source(), precision, at_once)
+    graphs.keep_compiled(made.export_model().getvalue(), path, machine)
+    return Graph(source, precision, at_once, made)
 
 
 def _settings(precision: str, at_once: int) -> dict[str, object]:

@@ -40,6 +40,7 @@ class Descriptor:
         bf16: whether bfloat16 stays within 0.5 grey levels (mean) of float32.
         good_at: one line for `lowlight models`.
         bad_at: one line for `lowlight models`.
+        thumbnail: whether all that it measures comes from a thumbnail, before it looks at the picture.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Descriptor:
     bf16: bool
     good_at: str
     bad_at: str
+    thumbnail: bool = False
 
 
 NETWORKS: dict[str, Descriptor] = {
@@ -149,6 +151,7 @@ NETWORKS: dict[str, Descriptor] = {
             True,
             "photographs of any kind, video; the fastest",
             "the deepest shadows stay grey",
+            thumbnail=True,
         ),
     )
 }
