@@ -11,7 +11,7 @@ import functools
 import sys
 from typing import Any, Final
 
-__all__ = ["SHARE", "allow", "drop", "keep", "kept", "trim"]
+__all__ = ["SHARE", "allow", "drop", "give_back", "keep", "kept", "trim"]
 
 SHARE: Final = 0.5
 """Of the memory that is left, how much may be planned with: at 0.6, 24 megapixels by `frlie` took 99 % of a budget."""
@@ -39,7 +39,7 @@ def drop() -> None:
     if kept() and (libc := _libc()) is not None:
         libc.mallopt(_MMAP_MAX, 65_536)
         libc.mallopt(_TRIM_THRESHOLD, 128 * 1024)
-        libc.malloc_trim(0)
+        give_back()
         _state["kept"] = False
 
 
@@ -50,7 +50,13 @@ def kept() -> bool:
 
 def trim() -> None:
     """Give back what is kept and not in use."""
-    if kept() and (libc := _libc()) is not None:
+    if kept():
+        give_back()
+
+
+def give_back() -> None:
+    """Give back what the C library holds and nobody uses, as it does even where it was not told to keep anything."""
+    if (libc := _libc()) is not None:
         libc.malloc_trim(0)
 
 

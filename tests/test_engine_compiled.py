@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import Ran
+from numpy.typing import NDArray
 
 from lowlight_cli import engines
-from lowlight_cli.engines import graphs
+from lowlight_cli.engines import Tiling, graphs, hardware
+from lowlight_cli.errors import WeightsError
 from lowlight_cli.weights import disk
 from lowlight_cli.weights.fetch import Resolved
 
@@ -21,6 +25,10 @@ pytest.importorskip("onnxscript")
 @pytest.fixture
 def weights(seeded: Callable[[str], Path]) -> Resolved:
     return Resolved(seeded("dgaf"), disk.sha256(seeded("dgaf")), None)
+
+
+def picture(height: int, width: int) -> NDArray[np.float32]:
+    return np.random.default_rng(height).random((1, height, width, 3), dtype=np.float32) * np.float32(0.2)
 
 
 def blobs() -> list[Path]:
@@ -56,3 +64,79 @@ def test_weights_rm_all_takes_them_too(lowlight: Callable[..., Ran]) -> None:
     graphs.keep_compiled(b"made", graphs.keep(b"graph", "dgaf", "1" * 64), "this machine")
     assert lowlight("weights", "rm", "--all").code == 0
     assert not list(graphs.folder().iterdir())
+
+
+# ------------------------------------------------------------------------------------- sizes that keep coming
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch, weights: Resolved) -> Callable[..., Any]:
+    """OpenVINO where each size has a graph of its own from its second picture on."""
+    from lowlight_cli.engines import openvino
+
+    monkeypatch.setattr(openvino, "PATIENCE", 1e-9)
+
+    def load(precision: str = "fp32", **options: Any) -> engines.Engine:
+        return engines.load("dgaf", weights, engine="openvino", precision=precision, **options)
+
+    return load
+
+
+def test_a_size_that_keeps_coming_looks_the_same(impatient: Callable[..., Any], weights: Resolved) -> None:
+    """In turn, upright and lying, padded or not, more sizes than are kept; whole, in tiles and steadied."""
+    sizes = ((32, 48), (48, 32), (45, 61), (400, 430))
+    for tiling in (Tiling(), Tiling(side=384)):
+        torch = engines.load("dgaf", weights, engine="torch", precision="fp32", tiling=tiling)
+        wanted = {size: torch.run(picture(*size)) for size in sizes}
+        engine = impatient(tiling=tiling)
+        for size in sizes * 3:
+            assert np.abs(engine.run(picture(*size)) - wanted[size]).max() * 255 < 0.1, size
+        brighter = [each.run_steadily(picture(32, 48), lambda at, value: value * 2) for each in (engine, torch)]
+        assert np.abs(brighter[0] - brighter[1]).max() * 255 < 0.1
+
+
+def test_a_size_that_keeps_coming_gets_its_graph_once(
+    impatient: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lowlight_cli.engines import openvino
+
+    made, compiled = [], openvino.compiled
+
+    def counted(*arguments: Any) -> Any:
+        made.append(arguments[3:])
+        return compiled(*arguments)
+
+    engine = impatient()
+    monkeypatch.setattr(openvino, "compiled", counted)
+    with ThreadPoolExecutor(4) as pool:
+        first, *others = pool.map(engine.run, [picture(32, 48)] * 12)
+    assert made == [((("input", (1, 3, 32, 48)),),)]
+    assert all(np.abs(other - first).max() * 255 < 0.01 for other in others)
+
+
+def test_where_it_cannot_be_made_the_general_one_goes_on(
+    impatient: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lowlight_cli.engines import openvino
+
+    engine, tried = impatient(), []
+
+    def fails(*arguments: Any) -> Any:
+        tried.append(arguments)
+        raise WeightsError("no memory for it")
+
+    monkeypatch.setattr(openvino, "compiled", fails)
+    first, *others = (engine.run(picture(32, 48)) for _ in range(4))
+    assert len(tried) == 1 and all(np.array_equal(first, other) for other in others)
+
+
+@pytest.mark.skipif(not hardware.bf16(), reason="the CPU has no bf16")
+def test_the_exposure_stays_in_float32(impatient: Callable[..., Any]) -> None:
+    """Half a per cent of the gain is a grey level, everywhere."""
+    half, full = impatient("bf16"), impatient("fp32")
+    for size in ((32, 48), (45, 61), (200, 300)):
+        (gain,), (exact,) = (each.measure(picture(*size)).values() for each in (half, full))
+        assert np.allclose(gain, exact, rtol=1e-5)
+        bright = half.run(picture(*size))
+        assert np.array_equal(bright, half.replay({"statistic_00": exact}, picture(*size)))
+        assert np.abs(half.run(picture(*size)) - bright).max() * 255 < 0.01  # by its own graph

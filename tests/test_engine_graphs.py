@@ -90,7 +90,8 @@ def without_training(network: str, weights: Resolved) -> None:
     model = graph_of(network, weights)
     kinds = Counter(node.op_type for node in model.graph.node)
     assert not kinds.keys() & {"BatchNormalization", "Dropout", "Identity"}
-    held = sum(int(np.prod(each.dims)) for each in model.graph.initializer)
+    trained = [each for each in model.graph.initializer if not each.name.endswith(".levels")]  # a table of dgaf's
+    held = sum(int(np.prod(each.dims)) for each in trained)
     assert held == pytest.approx(NETWORKS[network].parameters * 1e6, rel=0.03)
 
 
@@ -322,8 +323,12 @@ def test_memory_that_gives_out(load: Callable[..., Any], engine: str, monkeypatc
 
         create_infer_request = run
 
+    if engine == "onnx":
+        made = dataclasses.replace(made, whole=Exhausted())
+    else:
+        made._whole.general = Exhausted()
     with pytest.raises(ResourceError, match="cpu ran out of memory with dgaf on 50x33"):
-        dataclasses.replace(made, whole=Exhausted()).run(pictures(1, 33, 50))
+        made.run(pictures(1, 33, 50))
 
 
 # ----------------------------------------------------------------------------------------------- devices, precisions
