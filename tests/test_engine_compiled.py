@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event, Lock
 from typing import Any
 
 import numpy as np
@@ -128,6 +130,36 @@ def test_where_it_cannot_be_made_the_general_one_goes_on(
     monkeypatch.setattr(openvino, "compiled", fails)
     first, *others = (engine.run(picture(32, 48)) for _ in range(4))
     assert len(tried) == 1 and all(np.array_equal(first, other) for other in others)
+
+
+def test_the_first_call_is_made_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two first calls at once hung in one process of eight; later ones may be at once."""
+    from lowlight_cli.engines import openvino
+
+    now, most, lock = 0, [], Lock()
+
+    class Request:
+        outputs = ()
+
+        def create_infer_request(self) -> Request:
+            return self
+
+        def infer(self, inputs: object, **_: object) -> dict[str, object]:
+            nonlocal now
+            with lock:
+                now += 1
+                most.append(now)
+            time.sleep(0.1)
+            with lock:
+                now -= 1
+            return {}
+
+    monkeypatch.setattr(openvino, "_called", Event())
+    graph = openvino.Graph(lambda: b"", "fp32", 4, Request())
+    for _ in range(2):
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(graph, [{"input": picture(4, 4)}] * 4))
+    assert most[:2] == [1, 1] and max(most[4:]) > 1
 
 
 @pytest.mark.skipif(not hardware.bf16(), reason="the CPU has no bf16")
