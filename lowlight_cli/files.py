@@ -336,10 +336,14 @@ def refuse_unwritable(target: Path) -> None:
 
 
 def _light(picture: NDArray[np.float32]) -> Light:
-    red, green, blue = (picture[..., channel] for channel in range(3))  # any(axis=2) takes three times as long
-    black = np.count_nonzero(np.minimum(np.minimum(red, green), blue) <= np.float32(0.5 / 255))
-    white = np.count_nonzero(np.maximum(np.maximum(red, green), blue) >= np.float32(254.5 / 255))
-    return Light(mean_luma(picture), black / red.size, white / red.size)
+    dark, bright = (
+        picture <= np.float32(0.5 / 255),
+        picture >= np.float32(254.5 / 255),
+    )  # all(axis=2) takes ten times as long
+    black = np.count_nonzero(dark[..., 0] & dark[..., 1] & dark[..., 2])
+    white = np.count_nonzero(bright[..., 0] | bright[..., 1] | bright[..., 2])
+    pixels = picture.shape[0] * picture.shape[1]
+    return Light(mean_luma(picture), black / pixels, white / pixels)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Lock
@@ -55,6 +55,11 @@ SPECIAL: Final = {"SNIPPETS_MODE": "DISABLE"}
 """What is asked for one size alone: snippets, which only graphs of one size get, round to bfloat16 between their steps.
 `jcrnet` was off by 0.5 grey levels on average with them, and by 0.37 without, in the same time."""
 
+SMALL: Final = 2**25
+"""Bytes of input up to which a request is used again: making one takes milliseconds, but it holds what it was given."""
+
+EMPTY: Final[Mapping[str, NDArray[np.float32]]] = {}
+
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 """Names of inputs, and their shapes."""
 
@@ -93,15 +98,18 @@ class OpenVinoEngine:
         """One pass through the network."""
         if self._apart:
             return self.replay(self.measure(batch), batch)
-        return tiling.nhwc(self._run(self._whole, batch, {})["output"])
+        with self._run(self._whole, batch) as found:
+            return tiling.nhwc(found["output"])
 
     def measure(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """What the network measures of one whole picture, by name."""
-        return self._run(self._measure, batch, {})
+        with self._run(self._measure, batch) as found:
+            return {name: value.copy() for name, value in found.items()}
 
     def replay(self, measured: Mapping[str, NDArray[np.float32]], batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Enhance a tile under what was measured."""
-        return tiling.nhwc(self._run(self._replay, batch, measured)["output"])
+        with self._run(self._replay, batch, measured) as found:
+            return tiling.nhwc(found["output"])
 
     def free(self, taken: int = 0) -> int | None:
         """Bytes of main memory, or of the budget, that are left; None where nobody knows."""
@@ -137,13 +145,15 @@ class OpenVinoEngine:
     def _replay(self) -> Graph:
         return _graph(self.path, "replay", self.precision, self.tiling.at_once)
 
+    @contextlib.contextmanager
     def _run(
-        self, graph: Graph, batch: NDArray[np.float32], more: Mapping[str, NDArray[np.float32]]
-    ) -> dict[str, NDArray[np.float32]]:
-        """The graph's outputs by name."""
+        self, graph: Graph, batch: NDArray[np.float32], measured: Mapping[str, NDArray[np.float32]] = EMPTY
+    ) -> Iterator[dict[str, NDArray[np.float32]]]:
+        """The graph's outputs by name, to look at inside the block."""
         _, height, width, _ = batch.shape
-        with tiling.translated(self.network, self.device, f"{width}x{height}"):
-            return graph({"input": tiling.nchw(batch), **more})
+        translated = tiling.translated(self.network, self.device, f"{width}x{height}")
+        with translated, graph.outputs({"input": tiling.nchw(batch), **measured}) as found:
+            yield found
 
 
 def load(
@@ -227,23 +237,31 @@ class Graph:
         self.source, self.precision, self.at_once, self.general = source, precision, at_once, general
         self.special: dict[Shapes, openvino.CompiledModel] = {}
         self.seconds: defaultdict[Shapes, float] = defaultdict(float)
+        self.idle: defaultdict[openvino.CompiledModel, list[openvino.InferRequest]] = defaultdict(list)
         self.lock = Lock()
 
-    def __call__(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-        """Outputs by name. A request of its own for each call, so that none waits for another."""
+    @contextlib.contextmanager
+    def outputs(self, inputs: Mapping[str, NDArray[np.float32]]) -> Iterator[dict[str, NDArray[np.float32]]]:
+        """What comes of these, by name; only to look at, and not after the block."""
         shapes = tuple((name, value.shape) for name, value in inputs.items())
         with self.lock:
             graph = self._for(shapes)
+            idle = self.idle[graph]
+            request = idle.pop() if idle else graph.create_infer_request()
         with contextlib.nullcontext() if _called.is_set() else _calling_first:
             start = time.perf_counter()
-            results = graph.create_infer_request().infer(dict(inputs), share_inputs=True, share_outputs=True)
+            results = request.infer(dict(inputs), share_inputs=True, share_outputs=True)
             _called.set()
+        taken = time.perf_counter() - start
+        yield {_name(output): results[output] for output in graph.outputs}
         with self.lock:
-            self.seconds[shapes] += time.perf_counter() - start
-        return {_name(output): results[output] for output in graph.outputs}
+            self.seconds[shapes] += taken
+            if inputs["input"].nbytes <= SMALL:
+                self.idle[graph].append(request)
 
     def release(self) -> None:
         """Give back what is held for the next call; not while there is one."""
+        self.idle.clear()
         for graph in (self.general, *self.special.values()):
             with contextlib.suppress(RuntimeError):
                 graph.release_memory()
@@ -254,7 +272,7 @@ class Graph:
             return self.special.get(shapes, self.general)
         if len(self.special) == SIZES:
             oldest = next(iter(self.special))
-            del self.special[oldest]
+            self.idle.pop(self.special.pop(oldest), None)
             self.seconds[oldest] = 0
         try:
             self.special[shapes] = compiled(self.source(), self.precision, self.at_once, shapes)
