@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lowlight_cli import engines
+from lowlight_cli import engines, heap
 from lowlight_cli.bench.methods import Choice
 from lowlight_cli.bench.report import Table, environment
 from lowlight_cli.engines import Engine, Tiling, hardware
@@ -353,7 +353,10 @@ def _on_gpu(engine: Engine | Eager, picture: Picture, runs: int) -> float | None
 def _memory(engine: Engine | Eager, picture: Picture) -> int | None:
     """Bytes that a picture takes at most; Linux alone lets the mark of the highest be set back."""
     status = Path("/proc/self/status")
+    if release := getattr(engine, "release", None):  # what it holds of the pictures before
+        release()
     gc.collect()
+    heap.give_back()
     try:
         Path("/proc/self/clear_refs").write_text("5")
         before = _kilobytes(status, "VmRSS")

@@ -185,4 +185,4 @@ def bench(
     written = measuring.Written(json, markdown, csv, latex, page)
     results = measuring.sets(found, rows, metric or (), offline, resume, written)
     if verify:
-        measuring.verify(results)
+        measuring.verify(results, running.precision)
