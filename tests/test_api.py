@@ -359,3 +359,15 @@ def test_how_pictures_are_cut(dgaf_weights: Path) -> None:
     assert enhancer.enhance(picture).shape == picture.shape
     with pytest.raises(UsageError, match="choose auto, off or at least 384"):
         Enhancer(tile=7)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"tile": "auto"}, r"tile 'auto' is no number; choose a number of pixels, 0 for off, or None"),
+        ({"memory": "4GB"}, r"memory '4GB' is no number; choose a number of bytes, or None"),
+    ],
+)
+def test_what_only_the_command_understands(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        Enhancer(**options)

@@ -10,6 +10,7 @@ import importlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from types import ModuleType
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
@@ -79,6 +80,11 @@ class Tiling:
     at_once: int = 1
 
     def __post_init__(self) -> None:
+        given: dict[str, object] = {"tile": self.side, "memory": self.memory}
+        for name, value in given.items():
+            if value is not None and not isinstance(value, Integral):  # the command's `auto` and `4GB` are no numbers
+                unit = "pixels, 0 for off" if name == "tile" else "bytes"
+                raise UsageError(f"{name} {value!r} is no number; choose a number of {unit}, or None")
         if self.side and self.side < SMALLEST_SIDE:
             raise UsageError(f"tile {self.side} is out of range; choose auto, off or at least {SMALLEST_SIDE}")
         if self.memory is not None and self.memory <= 0:
