@@ -74,3 +74,15 @@ def test_training_sees_through_the_curve(monkeypatch: pytest.MonkeyPatch) -> Non
     below, above = expose(headroom(torch.tensor([0.199, 0.201])), torch.tensor(4.0))
     assert picture.grad is not None
     assert torch.allclose(picture.grad, ((above - below) / 0.002).expand_as(picture), rtol=0.01)
+
+
+def test_values_that_no_picture_has_find_a_level() -> None:
+    """Beyond black and white they are black and white; what is no number spoils the picture, and nothing else."""
+    network = DGAF().eval()
+    picture = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 1.4 - 0.2
+    thumbnail = torch.full((1, 3, 64, 64), 0.2)
+    with torch.inference_mode():
+        beyond, clamped = (network.training_outputs(x, thumbnail)["exposed"] for x in (picture, picture.clamp(0, 1)))
+        assert torch.equal(beyond, clamped)
+        picture[..., 3, 3] = torch.nan
+        assert network(picture).shape == picture.shape

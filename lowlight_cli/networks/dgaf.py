@@ -154,7 +154,7 @@ class DGAF(Network):
         """As `expose`, of the nearest level: without powers and logarithms for each pixel, and without a gradient."""
         table = expose(self.levels, gain.reshape(-1, 1)).flatten()
         row = torch.arange(x.shape[0], dtype=torch.int32, device=x.device).reshape(-1, 1, 1, 1) * LEVELS
-        nearest = (x.clamp(0, 1) * (LEVELS - 1) + 0.5).int() + row
+        nearest = (x * (LEVELS - 1) + 0.5).int().clamp(0, LEVELS - 1) + row  # what is no number finds a level, too
         return table.index_select(0, nearest.flatten()).reshape(x.shape)
 
     def _half_of_last(self, refined: Tensor, first: int) -> Tensor:
