@@ -123,9 +123,8 @@ class OpenVinoEngine:
         heap.give_back()
 
     def get_ready(self) -> None:
-        """Make what the first picture needs."""
-        for graph in (self._measure, self._replay) if self._apart else (self._whole,):
-            assert graph
+        """Make what the first picture needs; what is wrong with it is told here."""
+        _ = (self._measure, self._replay) if self._apart else self._whole
 
     @property
     def _apart(self) -> bool:
