@@ -15,7 +15,7 @@ from conftest import Ran
 from numpy.typing import NDArray
 
 from lowlight_cli import engines
-from lowlight_cli.engines import Tiling, graphs, hardware
+from lowlight_cli.engines import Tiling, graphs, hardware, memory
 from lowlight_cli.errors import WeightsError
 from lowlight_cli.weights import disk
 from lowlight_cli.weights.fetch import Resolved
@@ -116,6 +116,22 @@ def test_a_size_that_keeps_coming_gets_its_graph_once(
     assert all(np.abs(other - first).max() * 255 < 0.01 for other in others)
 
 
+def test_where_memory_is_short_the_general_one_goes_on(
+    impatient: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each graph holds memory of its own: two for tiles of two sizes took one and a half times the budget."""
+    from lowlight_cli.engines import openvino
+
+    impatient().run(picture(700, 700))  # what the process takes in any case
+    held, made = memory.resident(), []
+    assert held
+    short = impatient(tiling=Tiling(memory=held + memory.needed("dgaf", "fp32", 700**2, "openvino") + 10**7))
+    monkeypatch.setattr(openvino, "compiled", lambda *arguments: made.append(arguments))
+    for _ in range(3):
+        short.run(picture(700, 700))
+    assert not made
+
+
 def test_where_it_cannot_be_made_the_general_one_goes_on(
     impatient: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,7 +171,8 @@ def test_the_first_call_is_made_alone(monkeypatch: pytest.MonkeyPatch) -> None:
             return {}
 
     monkeypatch.setattr(openvino, "_called", Event())
-    graph = openvino.Graph(lambda: b"", "fp32", 4, Request())
+    monkeypatch.setattr(openvino.Graph, "_kept", lambda self: Request())
+    graph = openvino.Graph(Path("none"), "whole", "fp32", 4, lambda pixels: True)
 
     def call(_: int) -> None:
         with graph.outputs({"input": picture(4, 4)}):

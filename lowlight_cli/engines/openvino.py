@@ -133,16 +133,23 @@ class OpenVinoEngine:
 
     @functools.cached_property
     def _whole(self) -> Graph:
-        return _graph(self.path, "whole", self.precision, self.tiling.at_once)
+        return self._graph("whole", self.precision)
 
     @functools.cached_property
     def _measure(self) -> Graph:
-        precision = "fp32" if descriptor(self.network).thumbnail else self.precision
-        return _graph(self.path, "measure", precision, self.tiling.at_once)
+        return self._graph("measure", "fp32" if descriptor(self.network).thumbnail else self.precision)
 
     @functools.cached_property
     def _replay(self) -> Graph:
-        return _graph(self.path, "replay", self.precision, self.tiling.at_once)
+        return self._graph("replay", self.precision)
+
+    def _graph(self, part: str, precision: str) -> Graph:
+        return Graph(self.path, part, precision, self.tiling.at_once, self._room)
+
+    def _room(self, pixels: int) -> bool:
+        """Whether as many pixels fit beside what is held already."""
+        free = self.free()
+        return free is None or memory.needed(self.network, self.precision, pixels, self.name) <= free
 
     @contextlib.contextmanager
     def _run(
@@ -224,16 +231,16 @@ class Graph:
     Several threads may call it at once.
 
     Args:
-        source: gives a file or its content, with what is only known where it is needed.
+        path: of the graph that is kept.
+        part: of that graph: `whole`, `measure`, `replay`.
         precision: to compute in.
         at_once: how many calls there may be at once.
-        general: what takes any size.
+        room: whether so many pixels would fit beside what is held: each graph holds memory of its own.
     """
 
-    def __init__(
-        self, source: Callable[[], Path | bytes], precision: str, at_once: int, general: openvino.CompiledModel
-    ) -> None:
-        self.source, self.precision, self.at_once, self.general = source, precision, at_once, general
+    def __init__(self, path: Path, part: str, precision: str, at_once: int, room: Callable[[int], bool]) -> None:
+        self.path, self.part, self.precision, self.at_once, self.room = path, part, precision, at_once, room
+        self.general = self._kept()
         self.special: dict[Shapes, openvino.CompiledModel] = {}
         self.seconds: defaultdict[Shapes, float] = defaultdict(float)
         self.idle: defaultdict[openvino.CompiledModel, list[openvino.InferRequest]] = defaultdict(list)
@@ -269,18 +276,38 @@ class Graph:
         """What takes these shapes."""
         if shapes in self.special or self.seconds[shapes] < PATIENCE:
             return self.special.get(shapes, self.general)
+        (number, _, height, width), *_ = dict(shapes).values()
+        if not self.room(number * height * width):
+            self.seconds[shapes] = 0
+            return self.general
         if len(self.special) == SIZES:
             oldest = next(iter(self.special))
             self.idle.pop(self.special.pop(oldest), None)
             self.seconds[oldest] = 0
         try:
-            self.special[shapes] = compiled(self.source(), self.precision, self.at_once, shapes)
+            self.special[shapes] = compiled(self._source(), self.precision, self.at_once, shapes)
         except WeightsError:  # for want of memory: the other one is as right
             self.seconds[shapes] = -math.inf
             return self.general
-        if self.at_once == 1:
-            self.release()  # of the general one
         return self.special[shapes]
+
+    def _source(self) -> Path | bytes:
+        if self.part == "whole":
+            return self.path
+        measure, replay = graphs.parts(self.path)
+        return measure if self.part == "measure" else replay
+
+    def _kept(self) -> openvino.CompiledModel:
+        """The one for any size, compiled once on a machine: that takes longer than a small picture."""
+        settings = _settings(self.precision, self.at_once)
+        processor = [_core().get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
+        machine = f"{openvino.get_version()} {processor} {settings} {self.part}"
+        if data := graphs.compiled(self.path, machine):
+            with contextlib.suppress(RuntimeError):
+                return _computing_in(_core().import_model(data, "CPU", settings), self.precision)
+        made = compiled(self._source(), self.precision, self.at_once)
+        graphs.keep_compiled(made.export_model().getvalue(), self.path, machine)
+        return made
 
 
 def _name(output: openvino.ConstOutput) -> str:
@@ -308,24 +335,6 @@ def compiled(
     except RuntimeError as error:
         raise WeightsError(f"OpenVINO cannot read the graph: {disk.first_line(error)}") from error
     return _computing_in(made, precision)
-
-
-def _graph(path: Path, part: str, precision: str, at_once: int) -> Graph:
-    """A kept graph, whole or a part of it, compiled once on a machine: that takes longer than a small picture."""
-
-    def source() -> Path | bytes:
-        return path if part == "whole" else dict(zip(("measure", "replay"), graphs.parts(path), strict=True))[part]
-
-    settings = _settings(precision, at_once)
-    processor = [_core().get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
-    machine = f"{openvino.get_version()} {processor} {settings} {part}"
-    if data := graphs.compiled(path, machine):
-        with contextlib.suppress(RuntimeError):
-            made = _computing_in(_core().import_model(data, "CPU", settings), precision)
-            return Graph(source, precision, at_once, made)
-    made = compiled(source(), precision, at_once)
-    graphs.keep_compiled(made.export_model().getvalue(), path, machine)
-    return Graph(source, precision, at_once, made)
 
 
 def _settings(precision: str, at_once: int) -> dict[str, object]:
