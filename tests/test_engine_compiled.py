@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ import pytest
 from conftest import Ran
 from numpy.typing import NDArray
 
-from lowlight_cli import engines
+from lowlight_cli import engines, heap
 from lowlight_cli.engines import Tiling, graphs, hardware, memory
 from lowlight_cli.errors import WeightsError
 from lowlight_cli.weights import disk
@@ -123,6 +124,8 @@ def test_where_memory_is_short_the_general_one_goes_on(
     from lowlight_cli.engines import openvino
 
     impatient().run(picture(700, 700))  # what the process takes in any case
+    gc.collect()
+    heap.give_back()
     held, made = memory.resident(), []
     assert held
     short = impatient(tiling=Tiling(memory=held + memory.needed("dgaf", "fp32", 700**2, "openvino") + 10**7))
