@@ -49,6 +49,15 @@ def test_what_is_written_is_read_back_by_others_and_by_us(array, kind):
     assert encode(ours) == data
 
 
+def test_planes_are_not_said_to_be_there_where_they_are_not():
+    """tifffile describes the shape of its arrays in its files, and believes that of a single pixel."""
+    planes = np.array([95, 130, 194], np.uint8).reshape(3, 1, 1)
+    again = encode(read(tiff(planes, photometric="rgb", planarconfig="separate")))
+    assert np.array_equal(seen(again), planes.reshape(1, 1, 3))
+    with tifffile.TiffFile(io.BytesIO(again)) as file:
+        assert "ImageDescription" not in file.pages.first.tags
+
+
 @few
 @given(samples(), st.sampled_from(["by hand", "none", "zlib", "predictor", "big endian", "tiles", "planes"]))
 def test_untouched_files_of_others_come_back_identical(array, how):

@@ -29,6 +29,7 @@ __all__ = ["Layout", "decode", "encode", "layout"]
 
 _DEFLATE: Final = 8
 _STRIP: Final = 2**18  # bytes before compression
+_SHAPE: Final = b'{"shape":'  # how tifffile's descriptions begin: of planes, say, which ours has not
 _EMPTY: Final = {b"II": b"II*\0\x08\0\0\0" + bytes(6), b"MM": b"MM\0*\0\0\0\x08" + bytes(6)}
 
 
@@ -199,6 +200,10 @@ def _append(body: bytearray, samples: Codes, kept: Photo, entries: dict[int, byt
         284: (3, (1,)),
         339: (3, (1,) * channels),
     }
+    if description := entries.get(270):
+        (start,) = struct.unpack(order + "I", description[8:])
+        if body[start : start + len(_SHAPE)] == _SHAPE:
+            del entries[270]
     if packed:
         tags[317] = (3, (2,))
     if channels in (2, 4):
