@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -250,21 +251,26 @@ def _encode(
             parts.add(packed)
         parts.close(state)
 
+    def encode(lit: Lit) -> None:
+        nonlocal encoder, inside, state
+        if inside == LENGTH:
+            close()
+            encoder, inside = Encoder(plan), 0
+        picture = lit.picture
+        if wish.compare:
+            picture = compared(lit.frame.picture, picture, clip.rotation, (plan.width, plan.height))
+        for packed in encoder.encode(picture, lit.frame.pts, lit.frame.duration):
+            parts.add(packed)
+        inside, state = inside + 1, lit.state
+
     after = parts.done[-1].last if parts.done else None
     frames = results(enhancer, clip, smoothing, deblock, tally, told, after, resumed)
     try:
-        with contextlib.closing(frames):
+        # In a thread of its own, which an interruption does not reach: what the encoder gave would be lost halfway.
+        with contextlib.closing(frames), ThreadPoolExecutor(1) as undisturbed:
             for lit in frames:
                 with tally.timed("encode"):
-                    if inside == LENGTH:
-                        close()
-                        encoder, inside = Encoder(plan), 0
-                    picture = lit.picture
-                    if wish.compare:
-                        picture = compared(lit.frame.picture, picture, clip.rotation, (plan.width, plan.height))
-                    for packed in encoder.encode(picture, lit.frame.pts, lit.frame.duration):
-                        parts.add(packed)
-                inside, state = inside + 1, lit.state
+                    undisturbed.submit(encode, lit).result()
     finally:
         with tally.timed("encode"):
             close()
