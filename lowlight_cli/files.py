@@ -336,10 +336,8 @@ def refuse_unwritable(target: Path) -> None:
 
 
 def _light(picture: NDArray[np.float32]) -> Light:
-    dark, bright = (
-        picture <= np.float32(0.5 / 255),
-        picture >= np.float32(254.5 / 255),
-    )  # all(axis=2) takes ten times as long
+    dark, bright = picture <= np.float32(0.5 / 255), picture >= np.float32(254.5 / 255)
+    # Channel by channel: all(axis=2) takes several times as long.
     black = np.count_nonzero(dark[..., 0] & dark[..., 1] & dark[..., 2])
     white = np.count_nonzero(bright[..., 0] | bright[..., 1] | bright[..., 2])
     pixels = picture.shape[0] * picture.shape[1]

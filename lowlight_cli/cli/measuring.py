@@ -100,7 +100,7 @@ def verify(results: Iterable[Result], precision: str) -> None:
     for claim in checked:
         report.note(f"{claim} {'holds' if claim.holds else 'DIFFERS'}")
     if wrong := [claim for claim in checked if not claim.holds]:
-        hint = "" if precision == "fp32" else "; try --precision fp32, half precision moves SSIM by up to 0.002"
+        hint = "" if precision == "fp32" else "; try --precision fp32, half precision moves SSIM by about 0.002"
         raise LowlightError(f"{len(wrong)} of {len(checked)} figures in weights.toml differ here: {wrong[0]}{hint}")
 
 

@@ -239,7 +239,8 @@ class Graph:
     """
 
     def __init__(self, path: Path, part: str, precision: str, at_once: int, room: Callable[[int], bool]) -> None:
-        self.path, self.part, self.precision, self.at_once, self.room = path, part, precision, at_once, room
+        self.path, self.part, self.precision, self.at_once = path, part, precision, at_once
+        self.room = room
         self.general = self._kept()
         self.special: dict[Shapes, openvino.CompiledModel] = {}
         self.seconds: defaultdict[Shapes, float] = defaultdict(float)
