@@ -125,7 +125,7 @@ class Enhancer:
             strength: how much of the change to keep, 0 to 1.
             exposure: wanted mean brightness of results, 0.2 to 0.8; `auto` moves only results that are too bright or
                 too dark for what the picture shows; None leaves it to the model.
-            protect_highlights: keep lamps and skies as bright as they were.
+            protect_highlights: keep what would turn white although the picture shows it: skies, windows, signs.
             gate: leave pictures alone that are brighter than this on average, 0 to 1; None enhances all.
             self_ensemble: the mean over eight flips and turns of the picture: a little better, eight times the work.
             tile: what a tile may measure at most, in pixels a side; 0 never cuts; None cuts what does not fit.

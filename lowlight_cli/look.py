@@ -12,6 +12,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lowlight_cli import highlights
 from lowlight_cli.errors import UsageError
 from lowlight_cli.exposure import LARGEST_GAIN, apply_gain, thumbnail, to_linear, to_srgb
 
@@ -24,8 +25,6 @@ EXPOSURES: Final = (0.2, 0.8)
 """Mean lumas that may be asked for: outside of them a picture is lost in the dark or in the light."""
 
 _LUMA: Final = np.array([0.2126, 0.7152, 0.0722], np.float32)
-_HIGHLIGHTS: Final = (0.7, 1.0)
-"""Luma of the input at which protection begins and is whole: lamps, windows and skies lie above, lit walls below."""
 
 _LEVEL: Final = 0.42
 _SLOPE: Final = 0.2
@@ -54,7 +53,7 @@ class Look:
         strength: 0 is the input, 1 the output, between them a blend in linear light.
         exposure: mean luma that the output is brought to, 0.2 to 0.8; `auto` moves only outputs that are too bright or
             too dark for what the input shows; None leaves it to the network.
-        protect_highlights: bright areas of the input stay as they were.
+        protect_highlights: what the output turned white is taken from the input, `highlights`.
         gate: an input whose mean luma is at least this is bright already and left alone; None is off.
 
     Raises:
@@ -80,8 +79,8 @@ class Look:
 def finish(before: Picture, after: Picture, look: Look, gain: float | None = None) -> Picture:
     """The picture to write, in [0, 1].
 
-    The exposure is set on `after`; highlights and strength then decide how much of it is taken. A strength of 0 gives
-    `before` itself; a strength of 1 without anything else gives `after` itself.
+    The exposure is set on `after`, highlights are put back, and the strength then decides how much of that is taken. A
+    strength of 0 gives `before` itself; a strength of 1 without anything else gives `after` itself.
 
     Args:
         before: the network's input.
@@ -98,13 +97,17 @@ def finish(before: Picture, after: Picture, look: Look, gain: float | None = Non
         return before
     if gain is None:
         gain = exposing_gain(before, after, look.exposure)
-    if look.strength == 1 and not look.protect_highlights and gain == 1:
+    lost = highlights.find(before, after, gain) if look.protect_highlights else None
+    if look.strength == 1 and lost is None and gain == 1:
         return after
     result = np.empty_like(before)
     rows = max(1, _ROWS // max(before.shape[1], 1))
     for top in range(0, before.shape[0], rows):
         band = slice(top, top + rows)
-        result[band] = _blend(before[band], apply_gain(after[band], gain), look)
+        lit = apply_gain(after[band], gain)
+        if lost is not None:
+            lit = highlights.keep(lost, before[band], lit, top)
+        result[band] = _blend(before[band], lit, look.strength)
     return result
 
 
@@ -177,15 +180,9 @@ def gain_for(picture: Picture, target: float) -> float:
     return float(np.exp((low + high) / 2))
 
 
-def _blend(before: Picture, after: Picture, look: Look) -> Picture:
-    """Part of `after` in linear light: the strength, less where highlights are protected."""
-    part: Picture = np.full((*before.shape[:2], 1), look.strength, np.float32)
-    if look.protect_highlights:
-        low, high = _HIGHLIGHTS
-        bright = np.clip(((before @ _LUMA)[..., None] - low) / (high - low), 0, 1)
-        part = part * (1 - bright * bright * (3 - 2 * bright))
+def _blend(before: Picture, after: Picture, strength: float) -> Picture:
+    """So much of `after`, in linear light; all of it is `after` itself."""
+    if strength == 1:
+        return after
     start = to_linear(before)
-    mixed = to_srgb(np.clip(start + part * (to_linear(after) - start), 0, 1))
-    # where nothing or everything is taken, nothing is rounded
-    result: Picture = np.where(part == 0, before, np.where(part == 1, after, mixed))
-    return result
+    return to_srgb(np.clip(start + np.float32(strength) * (to_linear(after) - start), 0, 1))

@@ -138,25 +138,6 @@ def test_auto_of_a_flat_picture(level):
     assert np.isfinite(finish(flat, flat, AUTO)).all()
 
 
-def test_highlights_of_the_input_are_kept_and_the_dark_is_not_touched():
-    before = np.zeros((3, 200, 3), np.float32) + np.linspace(0, 1, 200, dtype=np.float32)[None, :, None]
-    after = np.sqrt(before)
-    got = finish(before, after, Look(protect_highlights=True))
-    assert np.array_equal(got[:, -1], before[:, -1])
-    dark = before[0, :, 0] < 0.69
-    assert np.array_equal(got[:, dark], after[:, dark])
-    assert np.abs(np.diff(got[0, :, 0])[5:]).max() < 0.03  # no edge where protection begins
-
-
-def test_a_lamp_survives_a_network_that_blows_it_out():
-    before = np.full((8, 8, 3), 0.1, np.float32)
-    before[2:4, 2:4] = 0.97
-    after = np.ones_like(before)
-    got = finish(before, after, Look(protect_highlights=True))
-    assert np.abs(got[2:4, 2:4] - 0.97).max() < 0.01
-    assert got[0, 0, 0] == 1
-
-
 def test_the_gate():
     bright, dark = np.full((2, 2, 3), 0.6, np.float32), np.full((2, 2, 3), 0.1, np.float32)
     assert left_alone(bright, 0.5)

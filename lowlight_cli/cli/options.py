@@ -119,7 +119,7 @@ ProtectHighlights = Annotated[
     bool,
     _option(
         "--protect-highlights/--no-protect-highlights", envvar="LOWLIGHT_PROTECT_HIGHLIGHTS", rich_help_panel=LOOK,
-        help="Keep lamps and skies as bright as they were.",
+        help="Keep what would turn white although the picture shows it: skies, windows, signs.",
     ),
 ]  # fmt: skip
 SelfEnsemble = Annotated[

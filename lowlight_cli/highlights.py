@@ -1,0 +1,155 @@
+"""What a network turns white although the input shows it: skies, windows, signs, lit faces.
+
+One exposure cannot hold a dark room and the sky in its window. Where brightening clips, the input itself is taken, as
+much brighter as its surroundings allow: two exposures of one picture, mixed region by region, as phones mix frames
+(Hasinoff et al., "Burst photography for high dynamic range and low-light imaging on mobile cameras", 2016, section 6).
+The regions follow the edges of the input by a guided filter (He et al., PAMI 2013), whose lines are found on a reduced
+copy and drawn on the whole (He and Sun, "Fast Guided Filter", 2015), so that no halo stands round a roof, and a
+picture of any size is worked on in bands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lowlight_cli.exposure import apply_gain, to_linear, to_srgb
+
+__all__ = ["Highlights", "find", "keep"]
+
+Picture = NDArray[np.float32]
+Plane = NDArray[np.float32]
+
+SIDE: Final = 320
+"""The longer side of the reduced copy, in pixels."""
+
+REACH: Final = 0.04
+"""Radius of the filter, in parts of the longer side."""
+
+EDGE: Final = 0.25
+"""Stops of light from which on an edge is one."""
+
+CLIPS: Final = (0.7, 2.0)
+"""Light that the gain of the dark parts would give, 1 being white: the output is kept below, the input taken above."""
+
+SHOWN: Final = (0.25, 0.8)
+"""Largest channel of the input, sRGB-encoded: below it shows less than the network's picture, above it is sound."""
+
+WHITE: Final = 0.95
+"""Light that the brightest of a region is brought to."""
+
+LITTLE: Final = 0.05
+"""A share that is none: what the filter leaks over an edge."""
+
+BLACK: Final = 1 / 255
+"""Light added before logarithms: noise in the dark is no edge."""
+
+
+@dataclass(frozen=True)
+class Highlights:
+    """Where of a picture to take how much of the input, and by how much brighter.
+
+    Attributes:
+        lines: (h, w, 4), of the reduced copy: slope and offset over the logarithm of the input's largest channel, first
+            of the share, then of the logarithm of the brightest around.
+        height: of the picture, in pixels.
+        gain: what the dark parts were brightened by, in linear light.
+    """
+
+    lines: NDArray[np.float32]
+    height: int
+    gain: float
+
+
+def find(before: Picture, after: Picture, gain: float = 1.0) -> Highlights | None:
+    """Where `after`, exposed by `gain`, lost what `before` shows; None where it lost nothing.
+
+    Args:
+        before: (H, W, 3) RGB, sRGB-encoded, [0, 1].
+        after: of the same shape.
+        gain: of `exposure.apply_gain`.
+    """
+    height, width, _ = before.shape
+    scale = min(1.0, SIDE / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = [np.asarray(cv2.resize(each, size, interpolation=cv2.INTER_AREA), np.float32) for each in (before, after)]
+    dark, bright = (to_linear(_largest(each)) for each in (small[0], apply_gain(small[1], gain)))
+    times = _times(dark, bright)
+    share = _rise(np.log(np.maximum(dark * times, 1e-6)), *np.log(CLIPS)) * _rise(to_srgb(dark), *SHOWN)
+    if share.max() <= LITTLE:
+        return None
+    radius = max(1, round(REACH * max(size)))
+    around = np.ones((radius | 1, radius | 1), np.uint8)
+    peak = cv2.dilate(cv2.blur(dark, (3, 3)), around)
+    guide = np.log2(dark + np.float32(BLACK))
+    lines = np.dstack([*_lines(guide, share, radius), *_lines(guide, np.log2(peak + np.float32(BLACK)), radius)])
+    return Highlights(lines, height, times)
+
+
+def keep(highlights: Highlights, before: Picture, after: Picture, top: int = 0) -> Picture:
+    """The rows of a picture from `top` on with their highlights; where none are, `after` as it is.
+
+    Args:
+        highlights: of `find`, for the whole picture.
+        before: (h, W, 3), some rows of the input.
+        after: the same rows of the output, exposed already.
+        top: the first one's number.
+    """
+    lines = _drawn(highlights, before.shape[0], before.shape[1], top)
+    guide = np.log2(to_linear(_largest(before)) + np.float32(BLACK))
+    share = np.clip((lines[..., 0] * guide + lines[..., 1] - LITTLE) / (1 - 2 * LITTLE), 0, 1)
+    where = share > 0
+    if not where.any():
+        return after
+    share, guide, lines = share[where, None], guide[where, None], lines[where]
+    peak = np.exp2(np.minimum(lines[:, 2:3] * guide + lines[:, 3:], 0))
+    light = np.minimum(to_linear(before[where]) * np.clip(WHITE / peak, 1, highlights.gain), 1)
+    kept = after.copy()
+    kept[where] = to_srgb(light * share + to_linear(after[where]) * (1 - share))
+    return kept
+
+
+def _largest(picture: Picture) -> Plane:
+    """The largest channel: (H, W, 3) to (H, W), in a thirtieth of what `max` takes."""
+    red, green, blue = np.moveaxis(picture, 2, 0)
+    return np.asarray(np.maximum(np.maximum(red, green), blue), np.float32)
+
+
+def _times(dark: Plane, bright: Plane) -> float:
+    """What light was multiplied by where it clips nothing; where all is clipped, by how much at least."""
+    shown = dark > 0.001
+    whole = shown & (bright > 0.02) & (bright < 0.6)
+    told = whole if whole.any() else shown
+    return max(1.0, float(np.median(bright[told] / dark[told]))) if told.any() else 1.0
+
+
+def _rise(values: Plane, low: float, high: float) -> Plane:
+    """0 up to `low`, 1 from `high` on, smooth between."""
+    x = np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1)
+    return np.asarray(x * x * (3 - 2 * x), np.float32)
+
+
+def _lines(guide: Plane, plane: Plane, radius: int) -> tuple[Plane, Plane]:
+    """The guided filter's line at each pixel: `plane` is about slope * guide + offset around it."""
+
+    def mean(values: Plane) -> Plane:
+        side = 2 * radius + 1
+        return np.asarray(cv2.blur(values, (side, side), borderType=cv2.BORDER_REFLECT), np.float32)
+
+    average, level = mean(guide), mean(plane)
+    slope = (mean(guide * plane) - average * level) / (mean(guide * guide) - average**2 + np.float32(EDGE**2))
+    return mean(slope), mean(level - slope * average)
+
+
+def _drawn(highlights: Highlights, rows: int, width: int, top: int) -> NDArray[np.float32]:
+    """The lines at the picture's size, of some of its rows, (rows, width, 4): straight between the copy's pixels."""
+    lines = highlights.lines
+    at = np.clip((np.arange(top, top + rows) + 0.5) * lines.shape[0] / highlights.height - 0.5, 0, lines.shape[0] - 1)
+    above = at.astype(int)
+    part = (at - above).astype(np.float32)[:, None, None]
+    tall = lines[above] * (1 - part) + lines[np.minimum(above + 1, lines.shape[0] - 1)] * part
+    return np.asarray(cv2.resize(tall, (width, rows), interpolation=cv2.INTER_LINEAR), np.float32)

@@ -1,0 +1,123 @@
+"""What a network turns white comes back from the input, and nothing else changes."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from lowlight_cli import highlights
+from lowlight_cli.exposure import apply_gain, to_linear, to_srgb
+from lowlight_cli.look import Look, finish
+
+Picture = NDArray[np.float32]
+PROTECT = Look(protect_highlights=True)
+GAIN = 15.0
+
+
+def room(scale: int = 1) -> tuple[Picture, NDArray[np.bool_]]:
+    """A dark room of 120x160, `scale` times as large, with a window onto a blue sky with clouds; and where that is."""
+    rows, columns = np.mgrid[:120, :160].astype(np.float32)
+    wall = 0.1 + 0.03 * np.sin(rows / 3) * np.cos(columns / 4)
+    clouds = 0.08 * np.sin(rows / 4 + columns / 7)
+    picture = np.dstack([wall * 1.1, wall, wall * 0.8])
+    sky = np.zeros((120, 160), np.bool_)
+    sky[20:70, 50:110] = True
+    picture[sky] = np.dstack([0.6 + clouds, 0.7 + clouds, 0.85 + clouds])[sky]
+    large = (160 * scale, 120 * scale)
+    picture = cv2.resize(picture, large, interpolation=cv2.INTER_NEAREST).astype(np.float32)
+    return picture, cv2.resize(sky.astype(np.uint8), large, interpolation=cv2.INTER_NEAREST) > 0
+
+
+def blown(before: Picture) -> Picture:
+    """As a longer exposure shows it."""
+    return to_srgb(np.minimum(to_linear(before) * np.float32(GAIN), 1))
+
+
+@pytest.mark.parametrize("scale", [1, 9])
+def test_the_sky_in_a_window_stays_blue_and_keeps_its_clouds(scale: int) -> None:
+    before, sky = room(scale)
+    after = blown(before)
+    assert after[sky].min() > 0.9999
+    got = finish(before, after, PROTECT)
+    assert np.median(got[sky][:, 2] - got[sky][:, 0]) > 0.15
+    assert got[sky][:, 1].std() > 0.8 * before[sky][:, 1].std()
+    assert got[sky].mean() > before[sky].mean()  # as bright as it can be without clipping, not as it was
+
+
+@pytest.mark.parametrize("scale", [1, 9])
+def test_the_room_around_is_the_networks_without_a_halo(scale: int) -> None:
+    before, sky = room(scale)
+    after = blown(before)
+    got = finish(before, after, PROTECT)
+    change = np.abs(got - after).max(2) * 255
+    assert change[~sky].max() < 3
+    assert change[~sky].mean() < 0.1
+
+
+def test_a_picture_that_lost_nothing_is_left_as_it_is() -> None:
+    dark = room()[0] * np.float32(0.1)
+    after = apply_gain(dark, 10)
+    assert highlights.find(dark, after) is None
+    assert finish(dark, after, PROTECT) is after
+
+
+def test_order_stays_where_protection_begins() -> None:
+    before = np.zeros((40, 400, 3), np.float32) + np.linspace(0, 1, 400, dtype=np.float32)[None, :, None]
+    after = blown(before)
+    got = finish(before, after, PROTECT)[20, :, 0]
+    steps = np.diff(got)
+    assert steps.min() > -0.003  # a ramp may sink by a fraction of a grey level a step, never fall
+    assert np.abs(steps[8:]).max() < 0.03
+    assert got[-1] > 0.999
+
+
+def test_a_lamp_survives_a_network_that_blows_it_out() -> None:
+    before = np.full((64, 64, 3), 0.1, np.float32)
+    before[20:32, 20:32] = (0.97, 0.8, 0.5)
+    after = np.ones_like(before)
+    got = finish(before, after, PROTECT)
+    assert np.abs(got[22:30, 22:30] - before[22:30, 22:30]).max() < 0.02
+    assert got[0, 0, 0] == 1
+
+
+def test_what_the_input_shows_too_dark_is_left_to_the_network() -> None:
+    before = np.full((60, 80, 3), 0.02, np.float32)
+    before[20:40, 20:60] = 0.2  # a face, far above the gain's white, but dark and full of noise
+    after = to_srgb(np.minimum(to_linear(before) * np.float32(100), 1))
+    assert finish(before, after, PROTECT) is after
+
+
+@pytest.mark.parametrize("rows", [1, 7, 64])
+def test_in_bands_as_in_one(rows: int) -> None:
+    before, _ = room()
+    after = blown(before)
+    found = highlights.find(before, after)
+    assert found is not None
+    whole = highlights.keep(found, before, after)
+    tops = range(0, before.shape[0], rows)
+    parts = [highlights.keep(found, before[top : top + rows], after[top : top + rows], top) for top in tops]
+    assert np.abs(np.concatenate(parts) - whole).max() < 1e-5
+
+
+def test_with_strength_and_exposure() -> None:
+    before, sky = room()
+    after = blown(before)
+    half = finish(before, after, Look(strength=0.5, protect_highlights=True))
+    whole = finish(before, after, PROTECT)
+    assert np.abs(to_linear(half) - (to_linear(before) + to_linear(whole)) / 2).max() < 1e-3
+    darker = finish(before, after, Look(exposure=0.3, protect_highlights=True))
+    assert darker[~sky].mean() < whole[~sky].mean() - 0.05
+    assert np.median(darker[sky][:, 2] - darker[sky][:, 0]) > 0.15
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (50, 1), (3, 2)])
+@pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
+def test_pictures_of_any_shape(shape: tuple[int, int], level: float) -> None:
+    before = np.full((*shape, 3), level, np.float32)
+    got = finish(before, np.ones_like(before), PROTECT)
+    assert got.shape == before.shape
+    assert np.isfinite(got).all()
+    assert got.min() >= 0
+    assert got.max() <= 1
