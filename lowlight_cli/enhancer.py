@@ -30,6 +30,8 @@ from lowlight_cli.networks import descriptor
 from lowlight_cli.steady import Steady
 
 if TYPE_CHECKING:
+    import torch
+
     from lowlight_cli.engines import Engine
     from lowlight_cli.pictures import Photo
     from lowlight_cli.weights.fetch import Resolved
@@ -98,7 +100,7 @@ class Enhancer:
         model: str = lowlight_cli.DEFAULT_MODEL,
         weights: str | os.PathLike[str] | None = None,
         *,
-        device: str = "auto",
+        device: str | torch.device = "auto",
         precision: str = "auto",
         engine: str = "auto",
         strength: float = 1.0,
@@ -118,8 +120,8 @@ class Enhancer:
             model: a name of `lowlight models`.
             weights: None for the model's own; a tag of `lowlight weights list`, a file, `hf://org/repo/file@revision`,
                 `https://...#sha256=...`.
-            device: `auto`, `cpu`, `cuda`, `cuda:N`, `cuda:N,M` (each picture on a free one of them), `mps`. One that is
-                named is had or an error.
+            device: `auto`, `cpu`, `cuda`, `cuda:N`, `cuda:N,M` (each picture on a free one of them), `mps`; or a
+                `torch.device`. One that is named is had or an error.
             precision: `auto`, `fp32`, `bf16`, `fp16`.
             engine: `auto`, `torch`, `onnx`, `openvino`.
             strength: how much of the change to keep, 0 to 1.
@@ -141,7 +143,7 @@ class Enhancer:
         look = Look(strength=strength, exposure=exposure, protect_highlights=protect_highlights, gate=gate)
         named = None if weights is None else os.fspath(weights)
         tiling = engines.Tiling(tile, memory)
-        self.settings = Settings(model, named, engine, device, precision, offline, look, tiling, self_ensemble)
+        self.settings = Settings(model, named, engine, str(device), precision, offline, look, tiling, self_ensemble)
         self._on_message = on_message
         self._on_progress = on_progress
         self._lock = threading.Lock()

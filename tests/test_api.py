@@ -269,6 +269,15 @@ def test_errors_come_with_the_first_picture(dgaf_weights: Path) -> None:
         Enhancer(weights=dgaf_weights, device="cuda:99").enhance(dark_array())
 
 
+def test_a_device_of_torchs_is_one() -> None:
+    import torch
+
+    assert Enhancer(device=torch.device("cpu")).settings == Enhancer(device="cpu").settings
+    assert Enhancer(device=torch.device("cuda", 1)).settings == Enhancer(device="cuda:1").settings
+    with pytest.raises(UsageError, match="meta"):
+        Enhancer(device=torch.device("meta"))
+
+
 def test_photo(enhancer: Enhancer, photo: Path) -> None:
     source = read(photo)
     write(Path("lit.jpg"), enhancer.enhance_photo(source))
