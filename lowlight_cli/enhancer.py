@@ -216,7 +216,7 @@ class Enhancer:
         else:
             bright = _run(engine, picture, gain, on_tiles, steady)
         if steady is None:
-            return finish(picture, bright, look)
+            return finish(picture, bright, replace(look, gate=None))  # the gate was asked before
         after = exposing_gain(picture, bright, look.exposure)
         if look.exposure is not None:
             after = _settled(steady, "exposure", after)

@@ -39,6 +39,9 @@ CLIPS: Final = (0.7, 2.0)
 SHOWN: Final = (0.25, 0.8)
 """Largest channel of the input, sRGB-encoded: below it shows less than the network's picture, above it is sound."""
 
+TURNED: Final = (0.85, 0.97)
+"""Largest channel of the output, sRGB-encoded: below it nothing turned white, whatever the gain."""
+
 WHITE: Final = 0.95
 """Light that the brightest of a region is brought to."""
 
@@ -80,6 +83,7 @@ def find(before: Picture, after: Picture, gain: float = 1.0) -> Highlights | Non
     dark, bright = (to_linear(_largest(each)) for each in (small[0], apply_gain(small[1], gain)))
     times = _times(dark, bright)
     share = _rise(np.log(np.maximum(dark * times, 1e-6)), *np.log(CLIPS)) * _rise(to_srgb(dark), *SHOWN)
+    share *= _rise(to_srgb(bright), *TURNED)
     if share.max() <= LITTLE:
         return None
     radius = max(1, round(REACH * max(size)))

@@ -41,6 +41,9 @@ _DARKEST: Final = 1 / (4 * 255 * 12.92)
 _SAMPLE: Final = 2**18
 """Pixels, evenly spread, from which an exposure is found: the mean of more is the same to a thousandth."""
 
+_LEVELS: Final = 16 * 255
+"""Steps on which an exposure is found, those of eight bits among them: an eighth of the time that pixels take."""
+
 _ROWS: Final = 2**20
 """Pixels worked on at a time: floating-point copies of the whole picture are never needed."""
 
@@ -169,11 +172,14 @@ def gain_for(picture: Picture, target: float) -> float:
     has no such gain and gets the largest or the least, which change nothing there.
     """
     step = max(1, int(np.ceil(np.sqrt(picture.shape[0] * picture.shape[1] / _SAMPLE))))
-    sample = np.ascontiguousarray(picture[::step, ::step])
+    found = np.rint(picture[::step, ::step] * _LEVELS).astype(np.int32)
+    counts = [np.bincount(found[..., channel].ravel(), minlength=_LEVELS + 1) for channel in range(3)]
+    share = _LUMA @ np.asarray(counts, np.float32) / (found.size // 3)
+    levels = np.linspace(0, 1, _LEVELS + 1, dtype=np.float32)[None, :, None]
     low, high = -np.log(LARGEST_GAIN), np.log(LARGEST_GAIN)
     for _ in range(24):
         middle = (low + high) / 2
-        if mean_luma(apply_gain(sample, float(np.exp(middle)))) < target:
+        if apply_gain(levels, float(np.exp(middle)))[0, :, 0] @ share < target:
             low = middle
         else:
             high = middle

@@ -63,6 +63,13 @@ def test_a_picture_that_lost_nothing_is_left_as_it_is() -> None:
     assert finish(dark, after, PROTECT) is after
 
 
+def test_a_network_that_clips_nothing_is_left_alone() -> None:
+    before, _ = room()
+    light = to_linear(before) * np.float32(GAIN)
+    after = to_srgb(light / (1 + light) * np.float32(0.7))  # brighter, and white nowhere
+    assert finish(before, after, PROTECT) is after
+
+
 def test_order_stays_where_protection_begins() -> None:
     before = np.zeros((40, 400, 3), np.float32) + np.linspace(0, 1, 400, dtype=np.float32)[None, :, None]
     after = blown(before)
