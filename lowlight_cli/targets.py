@@ -47,13 +47,14 @@ class Job:
         source: the file to read, or `PIPE`.
         target: the file to write, or `PIPE`.
         skip: the target exists and shall stay.
-        error: why this job cannot be done, where that is known already: the input is missing, the target exists.
+        error: why this job cannot be done, where that is known already: the input is missing, the target exists, or
+            another input's is the same (`plan` with `apart`).
     """
 
     source: Path
     target: Path
     skip: bool = False
-    error: InputError | OutputError | None = None
+    error: InputError | OutputError | UsageError | None = None
 
 
 def plan(
@@ -65,6 +66,7 @@ def plan(
     suffix: str | None = None,
     exist: str = "error",
     search: Search | None = None,
+    apart: bool = False,
 ) -> list[Job]:
     """Decide every target.
 
@@ -76,18 +78,24 @@ def plan(
         suffix: one of `formats`: targets are of its format; None keeps each input's.
         exist: one of `EXIST`.
         search: what finds the pictures of a folder; None where no input may be one.
+        apart: where a target is an input, or two inputs share one, their jobs have the error, and the others are good.
 
     Raises:
-        UsageError: inputs and output do not fit together, a target is an input, two inputs share a target.
+        UsageError: inputs and output do not fit together; or, without `apart`, targets and inputs.
         InputError: a folder holds no picture, or cannot be read.
     """
     if not inputs:
         raise UsageError("nothing to do: name a picture, a folder, or - for stdin")
     wish = _Wish(output, len(inputs), formats, become, suffix, search)
     pairs = [pair for each in inputs for pair in _pairs(each, wish)]
-    _refuse_collisions(pairs)
+    collisions = _collisions(pairs)
+    if collisions and not apart:
+        raise next(iter(collisions.values()))
     taken = {_key(target) for _, target in pairs}
-    return [_settle(source, target, exist, taken) for source, target in pairs]
+    return [
+        Job(source, target, error=collisions[at]) if at in collisions else _settle(source, target, exist, taken)
+        for at, (source, target) in enumerate(pairs)
+    ]
 
 
 @dataclass(frozen=True)
@@ -193,20 +201,26 @@ def beside(folder: Path) -> Path:
     return there.with_name(f"{there.name}_lit")
 
 
-def _refuse_collisions(pairs: Sequence[tuple[Path, Path]]) -> None:
-    """Raise where a target is an input or two inputs share a target."""
-    sources = {_key(source): source for source, _ in pairs if source != PIPE}
-    claimed: dict[str, Path] = {}
-    for source, target in pairs:
+def _collisions(pairs: Sequence[tuple[Path, Path]]) -> dict[int, UsageError]:
+    """Which pairs cannot be made, by their number: the target is an input, or that of another pair."""
+    sources = {_key(source) for source, _ in pairs if source != PIPE}
+    claimed: dict[str, int] = {}
+    found: dict[int, UsageError] = {}
+    for at, (source, target) in enumerate(pairs):
         if target == PIPE:
             continue
         key = _key(target)
         if key in sources:
             whose = "its own input" if key == _key(source) else f"also an input, and {source} would replace it"
-            raise UsageError(f"output {target} is {whose}: give another name or folder with -o")
-        if key in claimed:
-            raise UsageError(f"{claimed[key]} and {source} would both become {target}: enhance them apart, with -o")
-        claimed[key] = source
+            found[at] = UsageError(f"output {target} is {whose}: give another name or folder with -o")
+        elif (first := claimed.setdefault(key, at)) != at:
+            found.setdefault(first, _shared(pairs[first][0], source, target))
+            found[at] = _shared(source, pairs[first][0], target)
+    return found
+
+
+def _shared(one: Path, other: Path, target: Path) -> UsageError:
+    return UsageError(f"{one} and {other} would both become {target}: enhance them apart, with -o")
 
 
 def same(one: Path, other: Path) -> bool:

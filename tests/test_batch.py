@@ -213,6 +213,48 @@ def test_resume_does_again_what_is_not_the_same(
         assert lowlight("batch", "in", "--resume", *changed).out == ""
 
 
+def test_a_dry_run_tells_what_resume_would_do(folder: Path, lowlight: Lowlight, seeded: Callable[[str], Path]) -> None:
+    made(*[f"in/{name}.png" for name in "abcd"])
+    assert lowlight("batch", "in").code == 0
+    Path("in_lit/a.png").unlink()
+    Path("in_lit/b.png").write_bytes(Path("in_lit/b.png").read_bytes()[:-1])  # not whole
+    Path("in_lit/c.png").rename(batches.part(Path("in_lit/c.png")))  # it was killed between the line and the name
+    before = tree("in_lit")
+    every = [f"in/{name}.png -> in_lit/{name}.png" for name in "abcd"]
+    skipped = " (exists: skipped)"
+    ran = lowlight("batch", "in", "--resume", "--dry-run")
+    assert (ran.code, ran.out.splitlines()) == (0, [*every[:2], every[2] + skipped, every[3] + skipped])
+    for changed in (["--strength", "0.5"], ["--no-provenance"], ["-m", "frlie", "-w", str(seeded("frlie"))]):
+        ran = lowlight("batch", "in", "--resume", "--dry-run", *changed)
+        assert (ran.code, ran.out.splitlines()) == (0, every), ran.err
+    ran = lowlight("batch", "in", "--resume", "--dry-run", "-w", "nowhere.safetensors")
+    assert (ran.code, ran.out.splitlines()) == (0, every)
+    assert ran.lines == ["the weights are not at hand, and a dry run fetches none: all counts as to be made"]
+    assert tree("in_lit") == before
+    assert lowlight("batch", "in", "--resume").out.split() == ["in_lit/a.png", "in_lit/b.png"]
+
+
+def test_a_dry_run_leaves_to_exist_what_another_folder_made(folder: Path, lowlight: Lowlight) -> None:
+    made("in/a.png", "other/a.png")
+    assert lowlight("batch", "in", "-o", "lit").code == 0
+    for exist, code in (("error", 4), ("skip", 0)):
+        again = ("batch", "other", "-o", "lit", "--resume", "--strength", "0.5", "--exist", exist)
+        dry, ran = lowlight(*again, "--dry-run"), lowlight(*again)
+        assert (dry.code, ran.code, ran.out) == (code, code, "")
+        assert dry.out == ("" if code else "other/a.png -> lit/a.png (exists: skipped)\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need no rights there")
+def test_a_dry_run_tells_of_an_input_that_is_gone(folder: Path, lowlight: Lowlight) -> None:
+    made("in/a.png")
+    assert lowlight("batch", "in").code == 0
+    Path("in/a.png").unlink()
+    Path("in/a.png").symlink_to("nowhere")
+    dry, ran = (lowlight("batch", "in", "--resume", *more) for more in (("--dry-run",), ()))
+    assert (dry.code, ran.code) == (3, 3)
+    assert dry.lines[0] == ran.lines[0] == "error: in/a.png: no such file or folder"
+
+
 def test_resume_leaves_foreign_files_alone(folder: Path, lowlight: Lowlight) -> None:
     made("in/a.png", "in/b.png")
     Path("in_lit").mkdir()

@@ -14,7 +14,7 @@ from PIL import Image
 from lowlight_cli import engines
 from lowlight_cli.engines import Tiling, hardware, memory
 from lowlight_cli.enhancer import Enhancer, Settings
-from lowlight_cli.folders import pace
+from lowlight_cli.folders import pace, watch
 from lowlight_cli.weights import fetch
 
 
@@ -85,6 +85,40 @@ def test_a_batch_of_several_at_once(
     for n in range(9):
         Image.fromarray(dark_array(60 + n, 80, seed=n)).save(f"in/{n}.png")
     Path("in/4.png").write_bytes(b"no picture")
+    monkeypatch.setattr(hardware, "cores", lambda: 1)
+    assert lowlight("batch", "in", "-o", "alone").code == 1
+    told = three_meet(monkeypatch)
+    ran = lowlight("batch", "in", "-o", "together")
+    assert ran.code == 1 and "4.png" in ran.err
+    assert ran.out.split() == [f"together/{n}.png" for n in range(9) if n != 4]
+    assert len(told) == 3
+    for n in (0, 1, 2, 3, 5, 6, 7, 8):
+        alone, together = (np.asarray(Image.open(f"{root}/{n}.png"), int) for root in ("alone", "together"))
+        assert np.abs(alone - together).max() <= 1
+
+
+def test_a_watch_of_several_at_once(
+    folder: Path, lowlight: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is there when it begins decides."""
+    Path("in").mkdir()
+    for n in range(9):
+        Image.fromarray(dark_array(60, 80, seed=n)).save(f"in/{n}.png")
+    left = iter(range(2))
+
+    def pause(_: float) -> None:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+
+    told = three_meet(monkeypatch)
+    monkeypatch.setattr(watch.time, "sleep", pause)
+    ran = lowlight("batch", "in", "-o", "lit", "--watch")
+    assert (ran.code, ran.out.split()) == (130, [f"lit/{n}.png" for n in range(9)])
+    assert len(told) == 3
+
+
+def three_meet(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """On three cores: each thread that brightens waits for two others at first; their names, as they come."""
     told: set[str] = set()
     meet, brighten = threading.Barrier(3), Enhancer.enhance_picture
 
@@ -95,14 +129,6 @@ def test_a_batch_of_several_at_once(
             meet.wait(timeout=30)
         return brighten(self, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(hardware, "cores", lambda: 1)
-    assert lowlight("batch", "in", "-o", "alone").code == 1
     monkeypatch.setattr(hardware, "cores", lambda: 3)
     monkeypatch.setattr(Enhancer, "enhance_picture", seen)
-    ran = lowlight("batch", "in", "-o", "together")
-    assert ran.code == 1 and "4.png" in ran.err
-    assert ran.out.split() == [f"together/{n}.png" for n in range(9) if n != 4]
-    assert len(told) == 3
-    for n in (0, 1, 2, 3, 5, 6, 7, 8):
-        alone, together = (np.asarray(Image.open(f"{root}/{n}.png"), int) for root in ("alone", "together"))
-        assert np.abs(alone - together).max() <= 1
+    return told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -79,23 +80,106 @@ def test_what_is_done_is_not_done_again(folder: Path, lowlight: Lowlight, monkey
     assert ran.lines[1].startswith("1 skipped")
 
 
-def test_two_with_one_name_do_not_end_it(folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("in").mkdir()
-    for name in ("a.png", "a.jpg"):
-        Image.fromarray(dark_array(20, 28)).save(Path("in", name))
-    left = iter(range(4))
+def ended_after(pauses: int, monkeypatch: pytest.MonkeyPatch, do: Callable[[int], None] = lambda _: None) -> None:
+    """Let the watch pause so many times, without waiting, and end it as by Ctrl-C; `do` has the number of each."""
+    moments = iter(range(pauses))
 
     def pause(_: float) -> None:
-        moment = next(left, None)
-        if moment == 2:
-            Path("in/b.png").write_bytes(content(2))
+        moment = next(moments, None)
         if moment is None:
             raise KeyboardInterrupt
+        do(moment)
 
     monkeypatch.setattr(watch.time, "sleep", pause)
+
+
+def test_two_with_one_name_fail_and_the_others_are_made(
+    folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("in").mkdir()
+    for name in ("a.png", "a.jpg", "b.jpg"):
+        Image.fromarray(dark_array(20, 28)).save(Path("in", name))
+
+    def later(moment: int) -> None:
+        if moment == 2:
+            Path("in/c.png").write_bytes(content(2))
+
+    ended_after(5, monkeypatch, later)
     ran = lowlight("batch", "in", "--watch", "--format", "webp")
+    assert (ran.code, ran.out) == (130, "in_lit/b.webp\nin_lit/c.webp\n")
+    assert [line for line in ran.lines if line.startswith("error: in/")] == [
+        "error: in/a.jpg and in/a.png would both become in_lit/a.webp: enhance them apart, with -o",
+        "error: in/a.png and in/a.jpg would both become in_lit/a.webp: enhance them apart, with -o",
+    ]
+    assert not Path("in_lit/a.webp").exists()
+
+
+def test_two_with_one_name_do_not_replace_what_one_of_them_has_made(
+    folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("in").mkdir()
+    for name in ("a.png", "a.jpg"):
+        Path("in", name).write_bytes(content(1))
+        ran = lowlight("batch", "in", "--resume", "--format", "webp", "--include", name, "--exist", "overwrite")
+        assert ran.code == 0
+    made = Path("in_lit/a.webp").stat().st_mtime_ns
+    for other in ((), ("--strength", "0.5")):
+        ended_after(2, monkeypatch)
+        ran = lowlight("batch", "in", "--watch", "--format", "webp", "--exist", "overwrite", *other)
+        assert (ran.code, ran.out) == (130, "")
+    assert Path("in_lit/a.webp").stat().st_mtime_ns == made
+
+
+@pytest.mark.parametrize("way", ["may not be read", "goes away"])
+def test_a_folder_that_cannot_be_read_is_left_out(
+    folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    for name in ("a/1", "b/2", "c/3"):
+        Path("in", name).parent.mkdir(parents=True)
+        Path("in", f"{name}.png").write_bytes(content(1))
+    real = os.scandir
+
+    def scandir(path: str) -> object:
+        if Path(path) == Path("in/b"):
+            if way == "may not be read":  # for root, too
+                raise PermissionError(13, "Permission denied", path)
+            if Path(path).exists():
+                Path(path).rename("gone")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    ended_after(4, monkeypatch)
+    ran = lowlight("batch", "in", "--watch")
+    assert (ran.code, ran.out) == (130, "in_lit/a/1.png\nin_lit/c/3.png\n")
+    told = [line for line in ran.lines if "in/b" in line]
+    reason = "Permission denied" if way == "may not be read" else "No such file or directory"
+    assert told == [f"warning: folder in/b cannot be read ({reason}): it is left out until it can be"]
+
+
+def test_what_fits_nothing_is_waited_for(folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("in").mkdir()
+    Path("in/a.png").write_bytes(content(1))
+
+    def later(moment: int) -> None:
+        if moment == 1:
+            Path("in/b.webp").write_bytes(content(2))
+
+    ended_after(4, monkeypatch, later)
+    ran = lowlight("batch", "in", "--watch", "--include", "*.webp")
     assert (ran.code, ran.out) == (130, "in_lit/b.webp\n")
-    assert ran.lines[1].startswith("error: in/a.jpg and in/a.png would both become in_lit/a.webp")
+    assert ran.lines[0] == "waiting for pictures in in; Ctrl-C ends it"
+
+
+@pytest.mark.parametrize("names", [(), ("in/a.png",)])
+def test_wrong_weights_are_told_before_any_picture_comes(
+    folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
+) -> None:
+    Path("in").mkdir()
+    for name in names:
+        Path(name).write_bytes(content(1))
+    ended_after(0, monkeypatch)
+    ran = lowlight("batch", "in", "--watch", "-w", "nowhere.safetensors")
+    assert (ran.code, len(ran.lines)) == (5, 1)
 
 
 @pytest.mark.parametrize("other", [["--dry-run"], ["--exist", "number"]])

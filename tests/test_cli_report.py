@@ -54,6 +54,14 @@ def test_brackets_are_no_markup(terminal: Terminal) -> None:
     assert terminal.getvalue() == "[red]photo[/red].jpg :smile:\n"
 
 
+def test_names_above_a_bar_are_as_they_are(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report.sys, "stdout", terminal)
+    with report.progress("work", 3):
+        report.path(Path("a:heart:b[red]_lit.jpg"))
+        report.event("file", {"output": "a:heart:b[red]_lit.jpg"})
+    assert terminal.getvalue().count("a:heart:b[red]_lit.jpg") == 2
+
+
 def test_event(capsys: pytest.CaptureFixture[str]) -> None:
     report.event("file", {"input": Path("a.jpg"), "name": "夜"})
     line = capsys.readouterr().out

@@ -72,6 +72,20 @@ def test_compare_writes_input_and_result(photo: Path, lowlight: Command) -> None
     assert (event["width"], event["height"], event["tiles"]) == (width, height, 1)
 
 
+def test_compare_of_a_panorama(folder: Path, lowlight: Command) -> None:
+    """Side by side it is wider than the SHORT numbers of its EXIF hold."""
+    exif = Image.Exif()
+    exif[0x0100], exif[0x010F] = 33_000, "Camera"
+    short = exif.tobytes().replace(b"\1\0\0\4\0\0\0\1\0\0\x80\xe8", b"\1\0\0\3\0\0\0\1\x80\xe8\0\0")
+    assert short != exif.tobytes()
+    Image.fromarray(dark_array(8, 33_000)).save("wide.png", exif=short)
+    ran = lowlight("enhance", "wide.png", "--compare", "-o", "both.png")
+    assert ran.code == 0, ran.err
+    both = Image.open("both.png")
+    assert both.width > 66_000
+    assert (both.getexif()[0x0100], both.getexif()[0x010F]) == (both.width, "Camera")
+
+
 def test_tiles_are_told(folder: Path, lowlight: Command) -> None:
     Image.fromarray(dark_array(390, 500)).save("large.png")
     ran = lowlight("enhance", "large.png", "--tile", 384, "-v")
@@ -180,6 +194,24 @@ def test_what_cannot_be_compared(photo: Path, lowlight: Command, args: tuple[str
     ran = lowlight("compare", *args)
     assert ran.code == code
     assert len(ran.lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ((".",), ". is a folder: name one picture; `lowlight enhance .` brightens all that are in it"),
+        (("sub",), "sub is a folder: name one picture; `lowlight enhance sub` brightens all that are in it"),
+        (("-",), "`lowlight compare` does not read from stdin: name a picture"),
+        (("photo.jpg", "-o", "-"), "`lowlight compare` does not write to stdout: name a file with -o"),
+    ],
+)
+def test_folders_and_pipes_are_not_compared(
+    photo: Path, lowlight: Command, shipped: list[str], args: tuple[str, ...], message: str
+) -> None:
+    Path("sub").mkdir()
+    ran = lowlight("compare", *args)
+    assert (ran.code, ran.out, ran.lines) == (2, "", [f"error: {message}"])
+    assert {path.name for path in Path().iterdir()} == {"photo.jpg", "sub"}
 
 
 def test_the_first_checkpoint_that_is_shipped_is_taken() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -124,12 +124,13 @@ def batch(
       lowlight batch inbox -o outbox --watch              takes what lands in inbox
     """  # noqa: D301  # the backspace keeps typer from filling the lines
     start = time.perf_counter()
-    from lowlight_cli.files import Saving, load
-    from lowlight_cli.folders.batch import enhance_folder, output_folder, planned
+    from lowlight_cli.files import Saving
+    from lowlight_cli.folders.batch import enhance_folder, output_folder, planned, prepare
     from lowlight_cli.folders.cluster import enhance_on_cluster
+    from lowlight_cli.folders.forecast import foreseen
     from lowlight_cli.folders.manifest import claimed
     from lowlight_cli.folders.search import chosen
-    from lowlight_cli.folders.watch import landed
+    from lowlight_cli.folders.watch import landed, there
     from lowlight_cli.pictures import suffixes
 
     if watch and (dry_run or exist is options.ExistChoice.number):
@@ -137,7 +138,7 @@ def batch(
     if watch and ray:
         raise UsageError("--watch works on this machine alone: leave out --ray, or run --ray --resume again later")
     root = output_folder(folder, output)
-    search = chosen(include or (), exclude or ())
+    search = chosen(include or (), exclude or (), report.warning if watch else None)
     saving = Saving(
         format=format,
         quality=quality,
@@ -151,19 +152,13 @@ def batch(
         if not dry_run:
             claim.enter_context(claimed(root))
         if watch:
-            load(enhancer, {})  # what is wrong with the weights is told now, not when a picture comes
+            # What is wrong with the weights is told now, not when a picture comes; what is there decides what runs it.
+            prepare(enhancer, there(folder, search, suffixes(), root))
             report.note(f"waiting for pictures in {folder}; Ctrl-C ends it")
         for each in landed(folder, search, suffixes(), root) if watch else (search,):
-            try:
-                found = planned(folder, root, each, format=format, exist=exist.value, resume=resume or watch)
-            except UsageError as error:  # two pictures with one name for their results, say
-                if not watch:
-                    raise
-                report.error(str(error))
-                continue
+            found = planned(folder, root, each, format=format, exist=exist.value, resume=resume or watch, apart=watch)
             if dry_run:
-                jobs = [replace(job, skip=True, error=None) if found.recorded(job) else job for job in found.jobs]
-                code = tell_plan(jobs, json)
+                code = tell_plan(foreseen(found, enhancer, saving, report.note), json)
             else:
                 limit = int(max_pixels)
                 if ray:

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from lowlight_cli.cli import options, report
-from lowlight_cli.errors import WeightsError
+from lowlight_cli.errors import UsageError, WeightsError
 
 __all__ = ["compare"]
 
@@ -48,8 +48,16 @@ def compare(
     from lowlight_cli.files import make_folder, refuse_unwritable
     from lowlight_cli.pictures import FORMATS, Photo, read, write
     from lowlight_cli.sheets import each_model, labelled, reduced, shipped
-    from lowlight_cli.targets import plan
+    from lowlight_cli.targets import PIPE, is_dir, plan
 
+    if photo == PIPE:
+        raise UsageError("`lowlight compare` does not read from stdin: name a picture")
+    if output == PIPE:
+        raise UsageError("`lowlight compare` does not write to stdout: name a file with -o")
+    if is_dir(photo):
+        raise UsageError(
+            f"{photo} is a folder: name one picture; `lowlight enhance {photo}` brightens all that are in it"
+        )
     target = output or photo.with_name(f"{photo.stem}_compare.jpg")
     job = plan([photo], target, formats=FORMATS, exist=exist.value)[0]
     if job.error:

@@ -130,7 +130,7 @@ def let_go() -> None:
 def data(line: str) -> None:
     """One line of data to stdout; a file's name that is no text leaves as the bytes that it is on disk."""
     if _live is not None and sys.stdout.isatty():
-        _live.print(line, markup=False, soft_wrap=True)
+        _live.print(line, soft_wrap=True)
     else:
         raw(os.fsencode(line) + os.linesep.encode())
 
@@ -273,7 +273,7 @@ def training(model: str) -> Iterator[Callable[[Progress], None]]:
 
             def show(seen: Progress) -> None:
                 if seen.scores:
-                    bar.console.print(f"{model}  {told(seen)}", markup=False)
+                    bar.console.print(f"{model}  {told(seen)}")
                 left = f"{max(seen.left, 0) / 60:.0f} min left"
                 bar.update(task, completed=seen.share, description=f"{model}  {told(seen)}", left=left)
 
@@ -298,9 +298,12 @@ def drawn(stream: TextIO) -> bool:
 
 
 def _console(stream: TextIO) -> Console:
-    """A rich console on `stream`, made anew so that a redirected stream is honoured; the bar's while one is drawn."""
+    """A rich console on `stream`, made anew so that a redirected stream is honoured; the bar's while one is drawn.
+
+    It shows every text as it is: a file may be called `a:heart:b[red].jpg`.
+    """
     if _live is not None and stream.isatty():
         return _live
     from rich.console import Console
 
-    return Console(file=stream, highlight=False)
+    return Console(file=stream, markup=False, emoji=False, highlight=False)

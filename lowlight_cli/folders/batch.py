@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +35,10 @@ from lowlight_cli.folders.pace import at_once
 from lowlight_cli.pictures import FORMATS, MAX_PIXELS, READ_ONLY, place, suffix_of
 from lowlight_cli.targets import PIPE, Job, Search, beside, exists, is_dir, plan, same
 
-__all__ = ["Batch", "Stages", "Task", "enhance_folder", "output_folder", "part", "planned", "settings_hash"]
+__all__ = [
+    "Batch", "Stages", "Task", "enhance_folder", "has_size", "output_folder", "part", "planned", "prepare",
+    "settings_hash",
+]  # fmt: skip
 
 THREADS: Final = {"cpu": 2}
 """By device, how many read and how many save: a CPU has no more to spare beside the network."""
@@ -66,6 +69,27 @@ class Batch:
         record = self.records.get(_below(job.source, self.folder))
         return record if record and record.output == _below(job.target, self.root) else None
 
+    @functools.cached_property
+    def home(self) -> str:
+        """`folder`, absolute."""
+        return str(self.folder.resolve())
+
+    def decided(self, job: Job, record: Record | None, done: bool) -> Job:
+        """What is to become of a job.
+
+        Args:
+            job: as it was planned.
+            record: of `recorded`.
+            done: the record is of the same input, weights and settings, and the result is whole.
+        """
+        if record and done:
+            return replace(job, skip=True, error=None)
+        if not record or not (job.skip or isinstance(job.error, OutputError)):
+            return job
+        if record.folder != self.home:
+            return job  # another folder's result: it stays, as `--exist` says
+        return replace(job, skip=False, error=None)
+
 
 def output_folder(folder: Path, output: Path | None) -> Path:
     """Where the results of a folder go; None for `output` is FOLDER_lit beside it.
@@ -88,7 +112,9 @@ def output_folder(folder: Path, output: Path | None) -> Path:
     return root
 
 
-def planned(folder: Path, root: Path, search: Search, *, format: str, exist: str, resume: bool) -> Batch:
+def planned(
+    folder: Path, root: Path, search: Search, *, format: str, exist: str, resume: bool, apart: bool = False
+) -> Batch:
     """Find the pictures and decide every target.
 
     Args:
@@ -98,6 +124,7 @@ def planned(folder: Path, root: Path, search: Search, *, format: str, exist: str
         format: `keep` or a format's name.
         exist: one of `targets.EXIST`: what to do where a target exists.
         resume: heed what the manifest in `root` says.
+        apart: names that do not fit together fail by themselves.
 
     Raises:
         UsageError: names that do not fit together; see `targets.plan`.
@@ -107,10 +134,23 @@ def planned(folder: Path, root: Path, search: Search, *, format: str, exist: str
     if resume and exist == "number":
         raise UsageError("--resume and --exist number exclude each other: a resumed batch keeps the names that it gave")
     suffix = None if format == "keep" else suffix_of(format)
-    jobs = plan([folder], root, formats=FORMATS, become=READ_ONLY, suffix=suffix, exist=exist, search=search)
+    jobs = plan(
+        [folder], root, formats=FORMATS, become=READ_ONLY, suffix=suffix, exist=exist, search=search, apart=apart
+    )
     if not resume and exist == "error" and exists(root / NAME) and any(_exists(job) for job in jobs):
         raise OutputError(f"{root} has results of an earlier batch: add --resume, or --exist skip, overwrite or number")
     return Batch(folder, root, tuple(jobs), records(root) if resume else {})
+
+
+def prepare(enhancer: Enhancer, pictures: Sequence[Path]) -> None:
+    """Load, if that is still to be done, for these pictures: their number and size decide what runs them.
+
+    Raises:
+        WeightsError, DeviceError: weights or a device that are not to be had.
+    """
+    if not enhancer.loaded:
+        enhancer.expect(len(pictures), at_once(enhancer.settings, pictures))
+    load(enhancer, {})
 
 
 def enhance_folder(
@@ -133,10 +173,7 @@ def enhance_folder(
         WeightsError, DeviceError: weights or a device that are not to be had.
         OutputError, ResourceError: the manifest cannot be written.
     """
-    if not enhancer.loaded:
-        coming = [job.source for job in batch.jobs if not job.skip]
-        enhancer.expect(len(coming), at_once(enhancer.settings, coming))
-    load(enhancer, {})
+    prepare(enhancer, [job.source for job in batch.jobs if not job.skip])
     Image.init()  # what Pillow would do at the first picture, and two threads at once do wrong
     with Manifest(batch.root) as manifest:
         stages = Stages(batch, enhancer, saving, max_pixels, manifest.append)
@@ -199,7 +236,6 @@ class Stages:
         self._weights, self._settings = resolved.sha256, settings_hash(enhancer, saving)
         self._batch, self._enhancer, self._saving, self._max_pixels = batch, enhancer, saving, max_pixels
         self._record, self._named = record, named
-        self._home = str(batch.folder.resolve())
 
     def read(self, job: Job) -> Task:
         """Hash and decode, unless the manifest says that this is done and the output is whole."""
@@ -211,13 +247,11 @@ class Stages:
         try:
             data = _content(job.source)
             task.sha256 = hashlib.sha256(data).hexdigest() if data is not None else None
-            if record and self._is_done(task.sha256, record) and _is_there(job.target, record):
-                task.skip = True
-                return task
-            if record and record.folder != self._home and (job.error or job.skip):
-                return task  # another folder's result: it stays, as `--exist` says
-            task.skip = False
-            task.work = opened(replace(job, skip=False, error=None), data, max_pixels=self._max_pixels, measure=True)
+            done = record is not None and self._is_done(task.sha256, record) and _is_there(job.target, record)
+            job = self._batch.decided(job, record, done)
+            task.work, task.skip = Work(job, error=job.error), job.skip
+            if not (job.error or job.skip):
+                task.work = opened(job, data, max_pixels=self._max_pixels, measure=True)
         except Exception as error:
             task.work.error = _surprise(job, error)
         task.work.seconds["read"] = time.perf_counter() - start
@@ -268,7 +302,7 @@ class Stages:
         both = {"before": work.before, "after": work.after}
         light = {when: each for when, each in both.items() if each}
         return Entry(
-            folder=self._home,
+            folder=self._batch.home,
             input=_below(work.job.source, self._batch.folder),
             output=_below(work.job.target, self._batch.root),
             input_sha256=task.sha256,
@@ -303,11 +337,19 @@ def _is_there(target: Path, record: Record) -> bool:
 
 
 def _is_whole(path: Path, record: Record) -> bool:
+    if not has_size(path, record):
+        return False
     try:
-        if path.stat().st_size != record.output_bytes:
-            return False
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == record.output_sha256
+    except OSError:
+        return False
+
+
+def has_size(path: Path, record: Record) -> bool:
+    """Whether there is a file of the size that was recorded: as good as whole, for those who have not the time."""
+    try:
+        return path.stat().st_size == record.output_bytes
     except OSError:
         return False
 

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from stat import S_ISREG
-from typing import NoReturn
 
 from lowlight_cli.errors import InputError
 from lowlight_cli.targets import Search, same
@@ -24,16 +23,33 @@ from lowlight_cli.targets import Search, same
 __all__ = ["chosen", "matches"]
 
 
-def chosen(include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Search:
+def chosen(
+    include: Sequence[str] = (), exclude: Sequence[str] = (), on_unreadable: Callable[[str], None] | None = None
+) -> Search:
     """A search for `targets.plan`: what some glob of `include` matches, where there is one, and none of `exclude`.
 
     It takes no hidden files and folders. A link to a folder is followed after all real folders, and not where it leads
     to a folder that was seen, or back to one that holds all this: loops end, and nothing is found twice.
+
+    Args:
+        include: globs; none takes all.
+        exclude: globs.
+        on_unreadable: told one line of each folder that cannot be read, once, however often is searched; it is then
+            left out. None ends the search with an `InputError`.
     """
+    told: set[str] = set()
+
+    def unreadable(error: OSError) -> None:
+        found = f"folder {error.filename} cannot be read ({error.strerror})"
+        if on_unreadable is None:
+            raise InputError(f"{found}: `lowlight batch --exclude` leaves it out") from error
+        if error.filename not in told:
+            told.add(error.filename)
+            on_unreadable(f"{found}: it is left out until it can be")
 
     def search(folder: Path, suffixes: Collection[str], skip: Path) -> Iterator[Path]:
         found = taken = 0
-        for path in _walk(folder, exclude, skip):
+        for path in _walk(folder, exclude, skip, unreadable):
             if path.suffix.lower() not in suffixes:
                 continue
             found += 1
@@ -74,7 +90,7 @@ def _any(patterns: Sequence[str], path: Path) -> bool:
     return any(matches(pattern, path) for pattern in patterns)
 
 
-def _walk(folder: Path, exclude: Sequence[str], skip: Path) -> Iterator[Path]:
+def _walk(folder: Path, exclude: Sequence[str], skip: Path, unreadable: Callable[[OSError], None]) -> Iterator[Path]:
     """The files below `folder` that are not excluded, sorted within each folder; links to folders come last."""
     root = folder.resolve()
     above = {root, *root.parents}
@@ -82,7 +98,7 @@ def _walk(folder: Path, exclude: Sequence[str], skip: Path) -> Iterator[Path]:
     waiting = deque([folder])
     while waiting:
         start = waiting.popleft()
-        for name, folders, files in os.walk(start, onerror=_refuse):
+        for name, folders, files in os.walk(start, onerror=unreadable):
             where = Path(name)
             real = where.resolve()
             if real in seen or (where != folder and (real in above or same(where, skip))):
@@ -93,12 +109,6 @@ def _walk(folder: Path, exclude: Sequence[str], skip: Path) -> Iterator[Path]:
             waiting.extend(where / f for f in kept if (where / f).is_symlink())
             folders[:] = [f for f in kept if not (where / f).is_symlink()]
             yield from (where / f for f in sorted(files) if _wanted(where / f, folder, exclude) and _is_data(where / f))
-
-
-def _refuse(error: OSError) -> NoReturn:
-    raise InputError(
-        f"folder {error.filename} cannot be read ({error.strerror}): `lowlight batch --exclude` leaves it out"
-    ) from error
 
 
 def _wanted(path: Path, folder: Path, exclude: Sequence[str]) -> bool:

@@ -13,7 +13,7 @@ from typing import Final
 from lowlight_cli.errors import InputError
 from lowlight_cli.targets import Search
 
-__all__ = ["EVERY", "landed"]
+__all__ = ["EVERY", "landed", "there"]
 
 EVERY: Final = 2.0
 """Seconds between two looks. A file that has not changed from one to the next counts as complete."""
@@ -22,12 +22,17 @@ SHARE: Final = 10
 """A look that takes long is followed by a pause this many times as long: large trees are not read all the time."""
 
 
+def there(folder: Path, search: Search, suffixes: Collection[str], skip: Path) -> list[Path]:
+    """The pictures that are there now, complete or not; the arguments are those of `landed`."""
+    return [path for path, _ in _look(folder, search, suffixes, skip)]
+
+
 def landed(folder: Path, search: Search, suffixes: Collection[str], skip: Path) -> Iterator[Search]:
     """Wait for pictures, for ever.
 
     Args:
         folder: where to look.
-        search: what finds the pictures.
+        search: what finds the pictures; it leaves out what it cannot read, which would hide what comes after it.
         suffixes: of pictures, for `search`.
         skip: a folder in which not to look, for `search`.
 
@@ -58,7 +63,7 @@ def _look(
             except OSError:  # gone again, or a link to nothing
                 continue
             yield path, (status.st_size, status.st_mtime_ns)
-    except InputError:  # none fits yet, or a folder went away meanwhile
+    except InputError:  # none fits yet
         return
 
 

@@ -1,0 +1,49 @@
+"""What a batch would do, told without loading, fetching or reading anything large (`lowlight batch --dry-run`)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+from lowlight_cli import engines
+from lowlight_cli.enhancer import Enhancer
+from lowlight_cli.errors import InputError, WeightsError
+from lowlight_cli.files import Saving
+from lowlight_cli.folders.batch import Batch, has_size, part, settings_hash
+from lowlight_cli.targets import Job
+from lowlight_cli.weights import fetch
+
+__all__ = ["foreseen"]
+
+
+def foreseen(batch: Batch, enhancer: Enhancer, saving: Saving, on_message: Callable[[str], None]) -> list[Job]:
+    """The jobs as `enhance_folder` would find them, but for pictures whose content has changed since they were made.
+
+    Args:
+        batch: of `planned`.
+        enhancer: what would brighten; it does not load.
+        saving: how it would be written.
+        on_message: told where the weights are not on this machine: nothing counts as done then.
+    """
+    if not batch.records:
+        return list(batch.jobs)
+    wish = enhancer.settings
+    known = functools.partial(engines.known, wish.model, wish.engine)
+    try:
+        weights = fetch.resolve(wish.model, wish.weights, offline=True, known=known).sha256
+    except WeightsError:
+        weights = ""
+        on_message("the weights are not at hand, and a dry run fetches none: all counts as to be made")
+    settings = settings_hash(enhancer, saving)
+
+    def told(job: Job) -> Job:
+        record = batch.recorded(job)
+        done = (
+            record is not None
+            and not isinstance(job.error, InputError)
+            and (record.weights, record.settings) == (weights, settings)
+            and any(has_size(path, record) for path in (job.target, part(job.target)))
+        )
+        return batch.decided(job, record, done)
+
+    return [told(job) for job in batch.jobs]
