@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: more threads only wait for each other on small pictures
 
@@ -122,6 +123,24 @@ def lowlight(
         code = app.run([str(arg) for arg in args])
         told = capsys.readouterr()
         return Ran(code, told.out, told.err)
+
+    return command
+
+
+@pytest.fixture
+def cut_short(lowlight: Callable[..., Ran]) -> Callable[..., Ran]:
+    """Run a command line that is interrupted when so many frames of a clip are done."""
+
+    def command(frames: int, *args: str | Path, by: BaseException | None = None) -> Ran:
+        from lowlight_cli.cli import clips
+
+        def see(_: object, course: Any, show: object) -> None:
+            if course.done == frames:
+                raise by or KeyboardInterrupt
+
+        with pytest.MonkeyPatch.context() as once:
+            once.setattr(clips._Following, "see", see)
+            return lowlight(*args)
 
     return command
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures_kit import CHANNELS, noise, opened, photo_of, png, samples, saved, seen, smooth, tiff
-from PIL import Image, JpegImagePlugin
+from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin
+from test_pictures_metadata import XMP
 
 from lowlight_cli.errors import OutputError, UsageError
 from lowlight_cli.pictures import FORMATS, READ_ONLY, encode, format_of, read, suffix_of, suffixes, write
@@ -329,3 +331,64 @@ def test_what_cannot_be_kept_is_said():
     assert (photo.format, photo.width) == ("jpeg", 64)
     assert "further pictures (MPO)" in photo.notes[0]
     assert b"MPF" not in encode(photo)
+
+
+def test_further_packets_of_xmp_are_said() -> None:
+    packet = XMP.replace(b' xmp:Rating="4"', b' xmp:Rating="4" xmlns:xmpNote="urn:n" xmpNote:HasExtendedXMP="0123"')
+    body = b"http://ns.adobe.com/xmp/extension/\0" + b"0123" * 8 + struct.pack(">II", 3, 0) + b"map"
+    extra = b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
+    photo = read(saved(smooth(), "JPEG", xmp=packet, extra=extra))
+    assert photo.notes == ("it holds more XMP than one segment takes (extended XMP); only the first packet is kept",)
+    again = encode(photo)
+    assert b'xmp:Rating="4"' in opened(again).info["xmp"]
+    assert b"ExtendedXMP" not in again
+    assert read(again).notes == ()
+
+
+def raw_profile(words: PngImagePlugin.PngInfo, kind: str, body: bytes) -> None:
+    """A profile as ImageMagick writes it into a text."""
+    digits = body.hex()
+    lines = [digits[at : at + 72] for at in range(0, len(digits), 72)]
+    words.add_text(f"Raw profile type {kind}", "\n".join(["", kind, f"{len(body):8}", *lines, ""]), zip=True)
+
+
+@pytest.mark.parametrize("kinds", [("exif", "xmp"), ("APP1", "xmp"), ("exif", "APP1")])
+def test_exif_and_xmp_of_an_older_png(kinds: tuple[str, str]) -> None:
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112] = "Camera", 6
+    words = PngImagePlugin.PngInfo()
+    raw_profile(words, kinds[0], exif.tobytes())
+    raw_profile(words, kinds[1], (b"http://ns.adobe.com/xap/1.0/\0" if kinds[1] == "APP1" else b"") + XMP)
+    words.add_text("Title", "Night")
+    data = saved(smooth(), "PNG", pnginfo=words)
+    photo = read(data)
+    assert photo.notes == ()
+    again = opened(encode(photo))
+    assert (again.getexif()[0x010F], again.getexif()[0x0112]) == ("Camera", 1)
+    assert b'xmp:Rating="4"' in again.info["xmp"]
+    assert again.text.keys() == {"Title", "XML:com.adobe.xmp"}
+    if kinds[0] == "exif":  # Pillow knows no other
+        assert again.size == ImageOps.exif_transpose(opened(data)).size
+
+
+def test_raw_profiles_that_are_not_kept_are_said() -> None:
+    words = PngImagePlugin.PngInfo()
+    for kind in ("iptc", "8bim", "icc", "exif"):
+        raw_profile(words, kind, b"something")
+    photo = read(saved(smooth(), "PNG", pnginfo=words))
+    assert photo.notes == ("it holds raw profiles that are not kept: IPTC, ICC, EXIF",)
+    assert "Raw profile" not in str(opened(encode(photo)).text)
+
+
+def test_iptc_of_a_tiff_that_is_not_kept_is_said() -> None:
+    block = b"8BIM\x04\x04\0\0\0\0\0\x0c\x1c\x02\x50\0\x07Someone"
+    photo = read(tiff(smooth(), photometric="rgb", extratags=[(34_377, 7, len(block), block, True)]))
+    assert photo.notes == ("its IPTC lies among Photoshop's resources alone; it is not kept",)
+
+
+@pytest.mark.parametrize("dots", [(2**32 - 1, 2**32 - 1), (0, 0), (2835, 0)])
+def test_a_resolution_without_sense_is_none(dots: tuple[int, int]) -> None:
+    photo = read(png(noise(4, 4, 3, np.uint8), (b"pHYs", struct.pack(">IIB", *dots, 1))))
+    for kind in ("png", "jpeg", "tiff", "bmp", "webp", "avif"):
+        assert opened(encode(photo, format=kind)).size == (4, 4)
+    assert photo.dpi is None

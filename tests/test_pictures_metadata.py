@@ -157,6 +157,18 @@ def test_sizes_in_exif_follow_the_turn():
     assert (below[0xA002], below[0xA003]) == (48, 64)
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_side_that_is_too_long_for_a_short_number_in_exif(order):
+    """EXIF's height is a SHORT here, and a LONG after the turn; it holds 65,535 at most."""
+    exif = b"Exif\0\0" + camera_exif(6, order)
+    photo = read(saved(np.zeros((2, 70_000, 3), np.uint8), "PNG", exif=exif))
+    assert (photo.width, photo.height, photo.notes) == (2, 70_000, ())
+    for kind in ("png", "tiff"):
+        below = opened(encode(photo, format=kind)).getexif().get_ifd(0x8769)
+        assert (below[0xA002], below[0xA003]) == (2, 70_000)
+        assert below[0x927C] == MAKER
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_places_can_be_stripped(kind):
     exif = camera_exif()
@@ -168,7 +180,7 @@ def test_places_can_be_stripped(kind):
     assert not again.getexif().get_ifd(0x8825)
     assert again.getexif()[0x010F] == "Camera Co 1"
     assert again.getexif().get_ifd(0x8769)[0x927C] == MAKER
-    packet = xmp.without_gps(XMP)
+    packet = xmp.without_places(XMP)
     assert b"GPS" not in packet
     assert b'xmp:Rating="4"' in packet
     ET.fromstring(packet)

@@ -81,9 +81,9 @@ def test_compare_of_a_panorama(folder: Path, lowlight: Command) -> None:
     Image.fromarray(dark_array(8, 33_000)).save("wide.png", exif=short)
     ran = lowlight("enhance", "wide.png", "--compare", "-o", "both.png")
     assert ran.code == 0, ran.err
-    both = Image.open("both.png")
-    assert both.width > 66_000
-    assert (both.getexif()[0x0100], both.getexif()[0x010F]) == (both.width, "Camera")
+    with Image.open("both.png") as both:
+        assert both.width > 66_000
+        assert (both.getexif()[0x0100], both.getexif()[0x010F]) == (both.width, "Camera")
 
 
 def test_tiles_are_told(folder: Path, lowlight: Command) -> None:

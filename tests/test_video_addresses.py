@@ -42,12 +42,12 @@ def server(folder: Path) -> Iterator[str]:
         thread.join()
 
 
-def played(clip: Path, offset: float, end: bool = True) -> tuple[str, threading.Thread]:
+def played(clip: Path, offset: float, end: bool = True, port: int = 0) -> tuple[str, threading.Thread]:
     """A camera: it plays a clip once, over TCP, and its clock has run for `offset` seconds; its address.
 
     Where it does not `end`, it keeps the line open and falls silent.
     """
-    listening = socket.create_server(("127.0.0.1", 0))
+    listening = socket.create_server(("127.0.0.1", port))
     port = listening.getsockname()[1]
 
     def serve() -> None:
@@ -151,6 +151,9 @@ def test_addresses() -> None:
     assert address("/dev/video0", {}) == Address("/dev/video0")
     camera = Address("rtsp://me:pass@cam/a/night.mkv", {"stimeout": "5"})
     assert (str(camera), camera.name, camera.stored) == ("rtsp://cam/a/night.mkv", "night.mkv", False)
+    for url in ("rtsp://admin:p@ss@cam/night", "rtsp://admin:p?a@ss@cam/night", "rtsp://a:b@c:d@cam/night"):
+        assert str(Address(url)) == "rtsp://cam/night"
+    assert str(Address("https://cam/@night")) == "https://cam/@night"
     assert camera.settings == {"rtsp_transport": "tcp", "stimeout": "5"}
     assert Address("https://a/b%20c.mp4?x=1").name == "b c.mp4"
     assert option("video_size=1280x720") == ("video_size", "1280x720")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import _thread
+import errno
+import fcntl
 import json
+import os
 import random
 import resource
 import signal
@@ -175,6 +178,22 @@ def test_a_full_disk(folder: Path, dgaf_weights: Path) -> None:
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 200_000
 
 
+def test_written_to_the_disk_as_windows_wants_it(
+    folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There, only what is open for writing can be made safe."""
+    real = os.fsync
+
+    def strict(descriptor: int) -> None:
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", strict)
+    ran = lowlight("video", matroska(3), *SAME)
+    assert ran.code == 0, ran.err
+
+
 def test_interrupted_and_resumed(folder: Path, dgaf_weights: Path, lowlight: Lowlight) -> None:
     """Ctrl-C leaves a clip that plays, with its sound; --resume makes the whole, as if nothing had been."""
     clip = kit.write(Path("clip.mp4"), kit.pictures(400, 72, 128), sound="aac")
@@ -204,6 +223,7 @@ def test_interrupted_and_resumed(folder: Path, dgaf_weights: Path, lowlight: Low
     for one, other in zip(kit.shown(Path("clip_lit.mp4")), kit.shown(Path("whole.mp4")), strict=True):
         assert np.abs(one.astype(int) - other).mean() < 1.5
     assert not parts.exists()
+    assert not Path("clip_lit.partial.mp4").exists()
 
 
 def test_an_interruption_loses_no_frame(folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,6 +101,21 @@ def test_a_preview_shows_it(folder: Path, lowlight: Lowlight, coded: list[Pictur
     assert Path("deblock.png").read_bytes() != Path("no-deblock.png").read_bytes()
 
 
+@pytest.mark.parametrize("words", [("--strength", "0"), ("--gate", "0.001"), ("--gate", "0.001", "--temporal", "off")])
+def test_where_nothing_is_done_blocks_stay(
+    folder: Path, lowlight: Lowlight, coded: list[Picture], words: tuple[str, ...]
+) -> None:
+    """A strength of 0 is the input, and so is what is bright already: in clips, in pictures, on sheets."""
+    for more in ("--deblock", "--no-deblock"):
+        ran = lowlight("video", "night.mkv", "-o", f"{more}.mkv", *SAME, *words, more)
+        assert ran.code == 0, ran.err
+        assert "evened out" not in ran.err
+        ran = lowlight("video", "night.mkv", "--preview", "2", "-o", f"{more}.png", *words, more)
+        assert ran.code == 0, ran.err
+    assert np.array_equal(kit.shown(Path("--deblock.mkv")), kit.shown(Path("--no-deblock.mkv")))
+    assert Path("--deblock.png").read_bytes() == Path("--no-deblock.png").read_bytes()
+
+
 @pytest.mark.parametrize("kind", ["noise", "texture", "slope", "black", "small"])
 def test_clean_clips_stay_as_they_are(folder: Path, lowlight: Lowlight, kind: str) -> None:
     """Without blocks there is nothing to even out: not noise, not fine texture, not the bands of eight bits."""

@@ -17,6 +17,7 @@ from PIL import Image
 from lowlight_cli import read
 from lowlight_cli.errors import InputError
 from lowlight_cli.pictures import Photo, write
+from lowlight_cli.video import stills
 from lowlight_cli.video.numbered import gaps, in_folder, pattern
 
 Lowlight = Callable[..., Ran]
@@ -126,6 +127,14 @@ def test_frames_to_frames(folder: Path, lowlight: Lowlight) -> None:
     assert ("Comment", "night") in lit.text
 
 
+def test_frames_may_begin_with_zero(folder: Path, lowlight: Lowlight) -> None:
+    frames("in", range(3))
+    assert lowlight("video", "in", *SAME).code == 0
+    assert numbers("in_lit") == [0, 1, 2]
+    for name in ("00000.png", "00001.png", "00002.png"):
+        assert np.array_equal(read(Path("in", name)).pixels, read(Path("in_lit", name)).pixels)
+
+
 def test_a_clip_to_frames(folder: Path, lowlight: Lowlight) -> None:
     """From 1 on, turned upright, with sixteen bits where the clip has ten; a part of it counts from 1 too."""
     clip = kit.write(Path("clip.mp4"), kit.pictures(6), matrix=kit.turned(90), codec="libx264")
@@ -189,7 +198,12 @@ def test_frames_that_are_odd(folder: Path, lowlight: Lowlight) -> None:
         (("in", "-o", "out/%d.mp4"), 2, "frames are pictures"),
         (("in", "-o", "out.mp4", "--fps", "0"), 2, "'0' is no rate such as 24, 23.976 or 24000/1001"),
         (("clip.mkv", "--fps", "24"), 2, "--fps is for numbered frames, and clip.mkv has a rate of its own"),
-        (("in", "-o", "old/%05d.png"), 4, "00002.png exists: choose --exist skip or overwrite, or --resume"),
+        (("in", "-o", "old/%05d.png"), 4, "00002.png exists: choose --exist skip or overwrite"),
+        (
+            ("in", "-o", "old/%05d.png", "--resume"),
+            4,
+            "00002.png exists, and no run was cut short there: choose --exist skip or overwrite",
+        ),
         (("in", "--start", "9"), 3, "no frame from 9 s on; the frames end before"),
         (("clip.mkv", "--input-option", "a=b"), 2, "--input-option is for addresses and cameras"),
     ],
@@ -211,8 +225,6 @@ def test_frames_whole_on_the_disk_are_not_done_again(
     folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cut short after some, a later run does the rest, with brightness as if nothing had been."""
-    from lowlight_cli.video import stills
-
     frames("in", range(1, 13))
     words = ("video", "in", "--precision", "fp32")
     assert lowlight(*words, "-o", "whole").code == 0
@@ -240,10 +252,60 @@ def test_frames_whole_on_the_disk_are_not_done_again(
     for number in range(1, 13):
         one, other = (read(Path(where, f"{number:05d}.png")).pixels for where in ("whole", "in_lit"))
         assert np.abs(one - other).max() <= 1.01 / 255
-    # of another job, nothing is replaced unasked
-    ran = lowlight("video", "in", *SAME, "--resume")
+    # all is done: there is nothing to go on with
+    ran = lowlight(*words, "--resume")
     assert (ran.code, len(ran.lines)) == (4, 1)
-    assert "what is there is of another job" in ran.err
+    assert "00001.png exists, and no run was cut short there: choose --exist skip or overwrite" in ran.err
+    ran = lowlight(*words, "--resume", "--exist", "skip")
+    assert (ran.code, "exists: skipped" in ran.err) == (0, True), ran.err
+    ran = lowlight(*words, "--resume", "--exist", "overwrite", "--json")
+    assert ran.code == 0, ran.err
+    event = json.loads(ran.out.splitlines()[0])
+    assert (event["frames"], event["resumed"], event["notes"]) == (12, 0, [])
+
+
+def test_frames_of_another_job_are_not_replaced_unasked(
+    folder: Path, lowlight: Lowlight, cut_short: Callable[..., Ran]
+) -> None:
+    """What the message suggests works."""
+    frames("in", range(1, 7))
+    ran = cut_short(3, "video", "in", *SAME)
+    assert (ran.code, "the same command with --resume goes on" in ran.err) == (130, True), ran.err
+    assert "exists: choose --exist skip or overwrite, or --resume" in lowlight("video", "in", *SAME).err
+    other = ("video", "in", "--strength", "0.5", "--resume")
+    ran = lowlight(*other)
+    assert (ran.code, len(ran.lines)) == (4, 1), ran.err
+    assert "what an earlier run left there is of another job" in ran.err
+    assert "choose another folder with -o, or --exist overwrite" in ran.err
+    assert numbers("in_lit") == [1, 2, 3]
+    ran = lowlight(*other, "--exist", "overwrite")
+    assert ran.code == 0, ran.err
+    assert "is of another job or clip: begun anew" in ran.err
+    assert [path.name for path in sorted(Path("in_lit").iterdir())] == [f"{number:05d}.png" for number in range(1, 7)]
+
+
+def test_frames_that_are_gone_are_made_again(folder: Path, lowlight: Lowlight, cut_short: Callable[..., Ran]) -> None:
+    frames("in", range(1, 7))
+    assert cut_short(3, "video", "in", *SAME).code == 130
+    Path("in_lit/00002.png").unlink()
+    ran = lowlight("video", "in", *SAME, "--resume")
+    assert ran.code == 0, ran.err
+    assert "pictures of the earlier run are gone: begun anew" in ran.err
+    assert numbers("in_lit") == [1, 2, 3, 4, 5, 6]
+
+
+def test_cut_short_before_the_first_frame(folder: Path, lowlight: Lowlight, cut_short: Callable[..., Ran]) -> None:
+    """There is nothing to go on with, and nobody says so; nor does what an older run left count any more."""
+    frames("in", range(1, 7))
+    assert cut_short(3, "video", "in", *SAME).code == 130
+    with pytest.MonkeyPatch.context() as broken:
+        broken.setattr(stills, "place", _interrupted)
+        ran = lowlight("video", "in", "--strength", "0.5", "--exist", "overwrite")
+    assert (ran.code, "--resume" in ran.err) == (130, False), ran.err
+
+
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_preview_and_comparison(folder: Path, lowlight: Lowlight) -> None:

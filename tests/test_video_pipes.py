@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import video_kit as kit
 from conftest import Ran, environment, program
 from PIL import Image
 
 Lowlight = Callable[..., Ran]
+SAME = ("--strength", "0")
 
 
 def stream(name: str, count: int = 5, **more: Any) -> Path:
@@ -81,6 +83,31 @@ def test_preview(folder: Path, lowlight: Lowlight) -> None:
     assert pixels[:, half:].mean() > pixels[:, :half].mean() + 10
     assert sorted(each.name for each in folder.iterdir()) == ["clip.mp4", "clip_lit.jpg"]
     assert lowlight("video", "-", "--preview", "3", "-o", "sheet.jpg").code == 2
+
+
+@pytest.mark.parametrize("count", [1, 8, 40])
+def test_a_preview_of_few_frames(folder: Path, lowlight: Lowlight, count: int) -> None:
+    """As many pairs as were asked for, however few frames there are, at whatever rate, and from the end of a part."""
+    kit.write(Path("clip.mp4"), kit.pictures(12))
+    kit.write(Path("film.mp4"), kit.pictures(12), base=Fraction(1, 30000), ticks=[1001 * at for at in range(12)])
+    assert lowlight("video", "clip.mp4", "-o", "row/%02d.png", "--end", "0.4", "--strength", "0").code == 0
+    for words in (("clip.mp4",), ("film.mp4",), ("row",), ("clip.mp4", "--start", "0.4"), ("row", "--start", "0.3")):
+        ran = lowlight("video", *words, "--preview", str(count), "-o", "sheet.png", "--exist", "overwrite", *SAME)
+        assert ran.code == 0, ran.err
+        with Image.open("sheet.png") as sheet:
+            assert sheet.height > (-(-count // 2) if count > 3 else count) * 36
+    late = lowlight("video", "clip.mp4", "--start", "0.6", "--preview", str(count))
+    assert (late.code, late.lines) == (3, ["error: clip.mp4: no frame from 0.6 s on; the clip is shorter"])
+
+
+def test_a_preview_of_a_clip_whose_sound_is_longer(folder: Path, lowlight: Lowlight) -> None:
+    """Its frames are from all over the picture, as if there were no sound."""
+    for name, more in (("plain.mkv", {}), ("long.mkv", {"sound": "ac3", "sound_after": 3.0})):
+        kit.write(Path(name), kit.pictures(25), base=Fraction(1, 1000), ticks=list(range(0, 1000, 40)), **more)
+        ran = lowlight("video", name, "--preview", "6", "-o", f"{name}.png", *SAME)
+        assert ran.code == 0, ran.err
+    with Image.open("plain.mkv.png") as one, Image.open("long.mkv.png") as other:
+        assert np.array_equal(np.asarray(one), np.asarray(other))
 
 
 def test_preview_writes_pictures_alone(folder: Path, lowlight: Lowlight) -> None:

@@ -395,6 +395,23 @@ def test_options_that_clips_have_not(folder: Path, lowlight: Lowlight, monkeypat
     assert (ran.code, "LOWLIGHT_STRIP_GPS is for pictures" in ran.err) == (2, True)
 
 
+@pytest.mark.parametrize("name", ["LOWLIGHT_STRIP_GPS", "LOWLIGHT_STRIP_METADATA"])
+def test_what_keeps_a_secret_is_refused(
+    folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The place in a clip's tags is copied, by `video` as by `enhance`: who wants it gone is told."""
+    clip = made("h264.mp4", tags={"location": "+52.5200+013.4050/"})
+    monkeypatch.setenv(name, "0")
+    assert lowlight("video", clip, *SAME, "-o", "there.mp4").code == 0
+    assert kit.known(Path("there.mp4")).tags["location"] == "+52.5200+013.4050/"
+    monkeypatch.setenv(name, "1")
+    for command in ("video", "enhance"):
+        ran = lowlight(command, clip, *SAME)
+        assert (ran.code, len(ran.lines)) == (2, 1), ran.err
+        assert f"{name} is for pictures, a clip's tags are copied" in ran.err
+    assert sorted(each.name for each in folder.iterdir()) == ["h264.mp4", "there.mp4"]
+
+
 def test_batch_of_clips(folder: Path, lowlight: Lowlight) -> None:
     """One that fails does not stop the others."""
     made("a.mp4", shown=list(kit.pictures(2)))

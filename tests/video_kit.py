@@ -42,6 +42,7 @@ def write(
     sound: str = "",
     second: str = "",
     sound_first: bool = False,
+    sound_after: float = 0.0,
     subtitles: bool = False,
     matrix: Sequence[int] | None = None,
     aspect: Fraction | None = None,
@@ -50,7 +51,10 @@ def write(
     options: dict[str, str] | None = None,
     delay: int = 0,
 ) -> Path:
-    """A clip of RGB pictures; `colours` are matrix, primaries, transfer and range in H.273's numbers."""
+    """A clip of RGB pictures; `colours` are matrix, primaries, transfer and range in H.273's numbers.
+
+    `sound_after` are seconds of sound after the last picture.
+    """
     frames = list(pictures(12) if shown is None else shown)
     height, width, _ = frames[0].shape
     ticks = [number * STEP for number in range(len(frames))] if ticks is None else ticks
@@ -79,7 +83,7 @@ def write(
             out.mux(video.encode(frame))
         out.mux(video.encode(None))
         if heard is not None:
-            _sound(out, heard, float(ticks[-1] * base) + 0.04)
+            _sound(out, heard, float(ticks[-1] * base) + 0.04 + sound_after)
         if other is not None:
             _sound(out, other, float(ticks[-1] * base) / 2)
         if texts is not None:

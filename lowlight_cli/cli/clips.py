@@ -14,12 +14,20 @@ from lowlight_cli.cli.ready import ran
 from lowlight_cli.errors import LowlightError, UsageError
 
 if TYPE_CHECKING:
+    import typer
+
     from lowlight_cli.enhancer import Enhancer
     from lowlight_cli.targets import Job
     from lowlight_cli.video.jobs import ClipJob
     from lowlight_cli.video.making import Course, Made, Making
+    from lowlight_cli.video.numbered import Pattern
 
-__all__ = ["make_clips"]
+__all__ = ["make_clips", "refuse_for_clips"]
+
+PICTURES_ALONE: Final = (
+    "format", "quality", "bit_depth", "strip_metadata", "strip_gps", "no_provenance", "max_pixels",
+)  # fmt: skip
+"""Options that mean nothing to clips."""
 
 EVERY: Final = 30.0
 """Seconds between two lines of progress where stderr is no terminal."""
@@ -73,6 +81,20 @@ def make_clips(
     return code
 
 
+def refuse_for_clips(context: typer.Context) -> None:
+    """Refuse what was asked for and clips have not; where it is set once for all, only what keeps something secret.
+
+    Raises:
+        UsageError: an option that is for pictures alone.
+    """
+    for name in PICTURES_ALONE:
+        source = context.get_parameter_source(name)
+        typed = source is not None and source.name == "COMMANDLINE"
+        if typed or (name in ("strip_metadata", "strip_gps") and context.params[name]):
+            where = f"--{name.replace('_', '-')}" if typed else f"LOWLIGHT_{name.upper()}"
+            raise UsageError(f"{where} is for pictures, a clip's tags are copied: leave it out for clips")
+
+
 def _preview(enhancer: Enhancer, job: ClipJob | Job, count: int, making: Making) -> None:
     """A sheet of frames with their results."""
     from lowlight_cli.files import make_folder, refuse_unwritable
@@ -95,7 +117,7 @@ def _make(enhancer: Enhancer, job: ClipJob | Job, making: Making, json: bool) ->
     from lowlight_cli.targets import PIPE
     from lowlight_cli.video.numbered import Pattern
     from lowlight_cli.video.pipes import enhance_to_pipe
-    from lowlight_cli.video.run import enhance_clip, partial
+    from lowlight_cli.video.run import enhance_clip
     from lowlight_cli.video.stills import enhance_to_pictures
 
     if job.source == PIPE and sys.stdin.isatty():
@@ -120,12 +142,23 @@ def _make(enhancer: Enhancer, job: ClipJob | Job, making: Making, json: bool) ->
             else:
                 made = enhance_clip(enhancer, source, job.target, making, see)
     except (KeyboardInterrupt, SystemExit):
-        if isinstance(job.target, Pattern):
-            report.note("the same command with --resume goes on")
-        elif partial(job.target).exists():
-            report.note(f"what is done is in {partial(job.target)}; the same command with --resume goes on")
+        _tell_left(job.target)
         raise
     return made, time.perf_counter() - begun
+
+
+def _tell_left(target: Path | Pattern) -> None:
+    """Where an interrupted run has left what is done, and whether another can go on from there."""
+    from lowlight_cli.video.numbered import Pattern
+    from lowlight_cli.video.parts import Parts
+    from lowlight_cli.video.run import partial
+
+    more = "the same command with --resume goes on"
+    if isinstance(target, Pattern):
+        if target.mark.exists():
+            report.note(more)
+    elif partial(target).exists():
+        report.note(f"what is done is in {partial(target)}{f'; {more}' if Parts(target).folder.exists() else ''}")
 
 
 @dataclass

@@ -27,11 +27,6 @@ __all__ = ["DEPTHS", "STAGES", "enhance", "exit_code", "fields", "summary", "tel
 STAGES: Final = ("import", "weights", "read", "run", "write")
 """What the time of a file is made of; the first two only once."""
 
-PICTURES_ALONE: Final = (
-    "format", "quality", "bit_depth", "strip_metadata", "strip_gps", "no_provenance", "max_pixels",
-)  # fmt: skip
-"""Options that mean nothing to clips."""
-
 DEPTHS: Final[dict[options.BitDepthChoice, Literal["keep", 8, 16]]] = {
     options.BitDepthChoice.keep: "keep",
     options.BitDepthChoice.eight: 8,
@@ -103,7 +98,9 @@ def enhance(
     from lowlight_cli.video.formats import CONTAINERS, need_av
 
     if clips := _clips(inputs):
-        _refuse_for_clips(context)
+        from lowlight_cli.cli.clips import refuse_for_clips
+
+        refuse_for_clips(context)
         need_av()
     imported = time.perf_counter() - start
     suffix = None if format == "keep" or clips else suffix_of(format)
@@ -148,20 +145,6 @@ def _clips(inputs: Sequence[Path]) -> bool:
     if clips and len(clips) < len(inputs):
         raise UsageError(f"{clips[0]} is a clip, and others are not: enhance clips apart from pictures")
     return bool(clips)
-
-
-def _refuse_for_clips(context: typer.Context) -> None:
-    """Refuse what was asked for and clips have not; where it is set once for all, only what keeps something secret.
-
-    Raises:
-        UsageError: an option that is for pictures alone.
-    """
-    for name in PICTURES_ALONE:
-        source = context.get_parameter_source(name)
-        typed = source is not None and source.name == "COMMANDLINE"
-        if typed or (name in ("strip_metadata", "strip_gps") and context.params[name]):
-            where = f"--{name.replace('_', '-')}" if typed else f"LOWLIGHT_{name.upper()}"
-            raise UsageError(f"{where} is for pictures, a clip's tags are copied: leave it out for clips")
 
 
 def _pipes(jobs: Sequence[Job], json: bool) -> bytes | None:

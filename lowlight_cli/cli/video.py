@@ -6,7 +6,7 @@ import re
 import time
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -47,6 +47,11 @@ def _rate(text: str) -> Fraction | None:
     if not 0 < rate <= 1000:
         raise typer.BadParameter(f"{text!r} is no rate such as 24, 23.976 or 24000/1001")
     return rate
+
+
+def _unheard(what: str) -> Any:
+    """An option that clips have not: it is known so that who believes in it, typed or set once for all, is told."""
+    return typer.Option(f"--strip-{what}", envvar=f"LOWLIGHT_STRIP_{what.upper()}", hidden=True)
 
 
 def video(
@@ -152,6 +157,8 @@ def video(
             help="Only write a sheet of N frames and their results, to look at before the long run.",
         ),
     ] = None,
+    strip_metadata: Annotated[bool, _unheard("metadata")] = False,
+    strip_gps: Annotated[bool, _unheard("gps")] = False,
     model: options.Model = DEFAULT_MODEL,
     weights: options.Weights = None,
     offline: options.Offline = False,
@@ -190,13 +197,14 @@ def video(
     from lowlight_cli.video.formats import Encoding, need_av
 
     need_av()
-    from lowlight_cli.cli.clips import make_clips
+    from lowlight_cli.cli.clips import make_clips, refuse_for_clips
     from lowlight_cli.video.addresses import option
     from lowlight_cli.video.jobs import clip_job
     from lowlight_cli.video.making import Making
     from lowlight_cli.video.streams import Span
     from lowlight_cli.video.temporal import Smoothing
 
+    refuse_for_clips(context)
     Smoothing(temporal)
     making = Making(
         span=Span(start or 0.0, end),
@@ -205,6 +213,7 @@ def video(
         encoding=Encoding(codec, crf, preset, bitrate, hardware),
         compare=compare,
         resume=resume,
+        overwrite=exist == options.ExistChoice.overwrite,
         measure=json,
         rate=fps,
     )

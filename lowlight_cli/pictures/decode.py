@@ -29,6 +29,9 @@ from lowlight_cli.pictures.photo import Jpeg
 
 __all__ = ["DECODERS"]
 
+_EXTENDED_XMP: Final = b"http://ns.adobe.com/xmp/extension/\0"
+"""XMP part 3 (Adobe), 1.1.3.1: what does not fit into one segment, mostly maps of depth and spare pictures."""
+
 
 def _jpeg(data: bytes, max_pixels: int) -> Found:
     image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
@@ -48,6 +51,8 @@ def _jpeg(data: bytes, max_pixels: int) -> Found:
         info.get("comment", b""),
         segments,
     )
+    if any(marker == "APP1" and body.startswith(_EXTENDED_XMP) for marker, body in image.applist):
+        found.notes += ("it holds more XMP than one segment takes (extended XMP); only the first packet is kept",)
     if info.get("mp"):
         found.notes += ("it holds further pictures (MPO); only the first is kept",)
     return found
@@ -67,9 +72,10 @@ def _png(data: bytes, max_pixels: int) -> Found:
         found = Found(colours, alpha)
     else:
         found = _from_pillow(PngImagePlugin.PngImageFile(io.BytesIO(header.bare)))
-    texts = [(key, text) for key, text in header.text if not key.startswith("Raw profile type")]
     found.icc, found.exif, found.xmp = header.icc, header.exif, header.xmp
-    found.text, found.dpi, found.cicp = tuple(texts), header.dpi, header.cicp
+    found.text, found.dpi, found.cicp = tuple(header.text), header.dpi, header.cicp
+    if header.left_out:
+        found.notes += (f"it holds raw profiles that are not kept: {', '.join(header.left_out)}",)
     return found
 
 
@@ -139,6 +145,9 @@ def _page(data: bytes, max_pixels: int) -> Found:
     found.icc = found.icc if found.icc == b"" else metadata.value(data, metadata.ICC)
     found.exif, found.xmp = metadata.from_tiff(data), metadata.value(data, metadata.XMP)
     found.turn, found.compression, found.dpi = turn, about.compression, None
+    resources = metadata.value(data, metadata.PHOTOSHOP) or b""
+    if b"8BIM\x04\x04" in resources and metadata.value(data, metadata.IPTC) is None:
+        found.notes += ("its IPTC lies among Photoshop's resources alone; it is not kept",)
     return found
 
 

@@ -24,6 +24,8 @@ __all__ = [
     "reset_orientation",
     "tidy_exif",
     "value",
+    "with_value",
+    "without",
     "without_gps",
     "without_maker_note",
     "without_orientation",
@@ -32,6 +34,8 @@ __all__ = [
 ORIENTATION: Final = 0x0112
 _SUBFILE: Final = 0x00FE
 XMP: Final = 0x02BC
+IPTC: Final = 0x83BB
+PHOTOSHOP: Final = 0x8649
 ICC: Final = 0x8773
 EXIF_IFD: Final = 0x8769
 GPS_IFD: Final = 0x8825
@@ -40,12 +44,14 @@ _MAKER_NOTE: Final = 0x927C
 _WIDTHS: Final = frozenset({0x0100, 0xA002})
 _HEIGHTS: Final = frozenset({0x0101, 0xA003})
 _POINTERS: Final = frozenset({EXIF_IFD, GPS_IFD, INTEROP_IFD})
+_ON_EARTH: Final = frozenset({33_550, 33_922, 34_264, 34_735, 34_736, 34_737})
+"""Where a map lies: scale, tie points, transformation, keys (OGC GeoTIFF 1.1, annex B)."""
 
 # Tags of a TIFF that say how its pixels are stored; layers and previews of Photoshop; what DNG adds.
 _STORAGE: Final = frozenset(
     {254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 277, 278, 279, 280, 281, 284, 288, 289, 290, 291}
     | {292, 293, 297, 301, 317, 320, 321, 322, 323, 324, 325, 330, 332, 333, 334, 336, 338, 339, 340, 341, 342, 343}
-    | {347, 512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532, XMP, ICC, 34377, 37724}
+    | {347, 512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532, XMP, ICC, PHOTOSHOP, 37724}
     | set(range(50706, 50780))
 )
 
@@ -138,9 +144,12 @@ class _Block:
         return [top, *(directory for directory in below if directory)]
 
     def write(self, entry: _Entry, number: int) -> None:
-        """Put another number where an entry has a SHORT or a LONG."""
+        """Put another number where an entry has a SHORT or a LONG; a SHORT that is too small for it becomes a LONG."""
         assert isinstance(self.data, bytearray)
-        if entry.type in (3, 4):
+        if entry.type == 3 and number > 0xFFFF:
+            code = self.order + ("HQI" if self.big else "HII")  # a LONG lies inside of its entry
+            struct.pack_into(code, self.data, entry.at + 2, 4, 1, number)
+        elif entry.type in (3, 4):
             struct.pack_into(self.order + ("H" if entry.type == 3 else "I"), self.data, entry.start, number)
 
     def wipe(self, directory: _Directory) -> None:
@@ -157,6 +166,8 @@ class _Block:
         entry = directory.find(tag)
         if entry is None:
             return
+        if self.big:
+            raise ValueError("a directory is that of a BigTIFF")
         end = min(directory.next_at + 4, len(self.data))
         self.data[entry.at : end] = self.data[entry.at + 12 : end] + bytes(12)
         struct.pack_into(self.order + "H", self.data, directory.at, self.number("H", directory.at) - 1)
@@ -244,6 +255,8 @@ def tidy_exif(exif: bytes, height: int, width: int) -> bytes:
     """
     data = bytearray(reset_orientation(exif))
     block = _Block(data)
+    if block.big:
+        raise ValueError("EXIF is no BigTIFF")
     for directory in block.all():
         for entry in directory.entries:
             if entry.tag in _WIDTHS:
@@ -270,13 +283,47 @@ def tidy_exif(exif: bytes, height: int, width: int) -> bytes:
 
 
 def without_gps(exif: bytes) -> bytes:
-    """EXIF with the directory of places overwritten and its entry removed."""
+    """EXIF with the directory of places overwritten and its entry removed; so are the tags of maps.
+
+    Raises:
+        ValueError: where the block is damaged.
+    """
     block = _Block(bytearray(exif))
     top = block.first()
     places = block.below(top, GPS_IFD)
+    if places is not None and places.at == top.at:
+        raise ValueError("a directory lies within itself")
     if places is not None:
         block.wipe(places)
-    block.remove(top, GPS_IFD)
+    return without(bytes(block.data), _ON_EARTH | {GPS_IFD})
+
+
+def without(exif: bytes, tags: frozenset[int]) -> bytes:
+    """EXIF without some tags of its first directory; their values are overwritten.
+
+    Raises:
+        ValueError: where the block is damaged.
+    """
+    block = _Block(bytearray(exif))
+    assert isinstance(block.data, bytearray)
+    for tag in tags:
+        while entry := block.first().find(tag):
+            block.data[entry.start : entry.end] = bytes(entry.size)
+            block.remove(block.first(), tag)
+    return bytes(block.data)
+
+
+def with_value(exif: bytes, tag: int, raw: bytes, fill: bytes) -> bytes:
+    """EXIF with other bytes, no more than there were, in a tag of its first directory; the rest of them is filled.
+
+    Raises:
+        ValueError: where the block is damaged.
+    """
+    block = _Block(bytearray(exif))
+    entry = block.first().find(tag)
+    if entry is not None:
+        assert isinstance(block.data, bytearray)
+        block.data[entry.start : entry.end] = raw.ljust(entry.size, fill)[: entry.size]
     return bytes(block.data)
 
 

@@ -20,6 +20,9 @@ SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _LARGEST_TEXT: Final = 2**26
 """Inflated metadata beyond 64 MiB is a bomb."""
 
+_XMP: Final = b"XML:com.adobe.xmp"
+_XMP_IN_JPEG: Final = b"http://ns.adobe.com/xap/1.0/\0"
+_RAW: Final = "Raw profile type "
 _NEEDED: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT"})
 
 
@@ -39,7 +42,8 @@ class Header:
         exif: a TIFF-structured block.
         xmp: the packet.
         dpi: dots an inch.
-        text: keywords and texts.
+        text: keywords and texts; none of raw profiles, which become `exif` and `xmp`.
+        left_out: raw profiles that are neither, by type.
         bare: the file without what is noted here: what a decoder of pixels needs, and nothing for it to warn of.
     """
 
@@ -55,6 +59,7 @@ class Header:
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
     text: list[tuple[str, str]] = field(default_factory=list)
+    left_out: tuple[str, ...] = ()
     bare: bytes = b""
 
 
@@ -85,6 +90,7 @@ def scan(data: bytes) -> Header:
             _note(header, kind, bytes(view[at + 8 : end - 4]))
         at = end
     header.bare = b"".join([*needed, _chunk(b"IEND", b"")])
+    _unwrap(header)
     return header
 
 
@@ -103,21 +109,50 @@ def _note(header: Header, kind: bytes, payload: bytes) -> None:
             header.transparent = struct.unpack(">H" if header.colour == 0 else ">HHH", payload)
         elif kind == b"pHYs":
             across, down, unit = struct.unpack(">IIB", payload)
-            header.dpi = (across * 0.0254, down * 0.0254) if unit == 1 else None
+            sensible = unit == 1 and all(1 <= dots * 0.0254 < 65_536 for dots in (across, down))
+            header.dpi = (across * 0.0254, down * 0.0254) if sensible else None
         elif kind == b"iTXt":
             keyword, rest = payload.split(b"\0", 1)
             packed, _, body = rest[:1], rest[1:2], rest[2:].split(b"\0", 2)[2]
             body = _inflate(body) if packed == b"\1" else body
-            if keyword == b"XML:com.adobe.xmp":
+            if keyword == _XMP:
                 header.xmp = body
             else:
                 header.text.append((keyword.decode("latin-1"), body.decode("utf-8")))
         elif kind in (b"tEXt", b"zTXt"):
             keyword, body = payload.split(b"\0", 1)
             body = _inflate(body[1:]) if kind == b"zTXt" else body
+            if keyword == _XMP:  # of writers that do not know iTXt
+                header.xmp = header.xmp or body
+                return
             header.text.append((keyword.decode("latin-1"), body.decode("latin-1")))
     except (ValueError, IndexError, struct.error, zlib.error):
         return
+
+
+def _unwrap(header: Header) -> None:
+    """Take profiles out of the texts: before PNG had eXIf, ImageMagick wrote them as hexadecimal digits.
+
+    Such a text is a line feed, the type, the number of bytes, and the digits in lines.
+    """
+    texts, header.text = header.text, []
+    lost: list[str] = []
+    for keyword, body in texts:
+        if not keyword.startswith(_RAW):
+            header.text.append((keyword, body))
+            continue
+        kind = keyword.removeprefix(_RAW).strip().lower()
+        try:
+            raw = bytes.fromhex("".join(body.split()[2:]))
+        except ValueError:
+            raw = b""
+        if kind in ("exif", "app1") and raw.startswith((b"Exif\0\0", b"II*\0", b"MM\0*")):
+            header.exif = header.exif or raw.removeprefix(b"Exif\0\0")
+        elif kind in ("xmp", "app1") and raw.removeprefix(_XMP_IN_JPEG).lstrip(b"\xef\xbb\xbf").startswith(b"<"):
+            header.xmp = header.xmp or raw.removeprefix(_XMP_IN_JPEG)
+        elif not (kind in ("icc", "icm") and header.icc):  # a copy of what is there
+            lost.append({"8bim": "IPTC", "iptc": "IPTC", "icm": "ICC"}.get(kind, kind.upper()))
+    header.left_out = tuple(dict.fromkeys(lost))
 
 
 def _inflate(data: bytes) -> bytes:

@@ -226,6 +226,8 @@ def _append(body: bytearray, samples: Codes, kept: Photo, entries: dict[int, byt
         raw = strip.astype(strip.dtype.newbyteorder(order)).tobytes()
         raw = zlib.compress(raw, 4) if packed else raw
         body += bytes(len(body) % 2)
+        if len(body) + len(raw) >= 2**32:
+            raise ValueError("TIFF holds 4 GiB at most")
         offsets.append(len(body))
         sizes.append(len(raw))
         body += raw

@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import secrets
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from lowlight_cli.errors import OutputError, ResourceError, UsageError
-from lowlight_cli.pictures import avif, colour, metadata, png, tiff, xmp
+from lowlight_cli.pictures import avif, colour, metadata, places, png, tiff, xmp
 from lowlight_cli.pictures.formats import FORMATS, KINDS, Kind, format_of
 from lowlight_cli.pictures.photo import Codes, Jpeg, Photo, Pixels, bands
 
@@ -52,9 +53,9 @@ def encode(
         quality: 1 to 100 for JPEG, WebP, AVIF; None keeps the tables of a JPEG and the kind of a WebP.
         depth: bits a sample; `keep` is the source's, or what the format holds: 10 in AVIF. To 8 bits it is dithered.
         strip_metadata: leave out EXIF, XMP, texts and comments; the profile stays, the colours need it.
-        strip_gps: leave out places.
+        strip_gps: leave out places, in numbers and in words.
         provenance: by what the picture was made; goes into XMP, except in BMP.
-        on_note: told one line on each part of the metadata that the format cannot hold.
+        on_note: told one line on each part of the metadata that the format cannot hold, or that may tell a place.
 
     Raises:
         OutputError: the format cannot hold the picture.
@@ -69,9 +70,10 @@ def encode(
     _check(photo, kind.name, depth)
     deep = kind.deep and (photo.depth if depth == "keep" else depth) == 16
     try:
-        kept, notes = _held(_kept(photo, strip_metadata, strip_gps, None), kind)
+        photo, gone = places.stripped(photo) if strip_gps and not strip_metadata else (photo, [])
+        kept, notes = _held(_kept(photo, strip_metadata, None), kind)
         if on_note:
-            for note in notes:
+            for note in (*gone, *notes):
                 on_note(note)
         if kind.name == "tiff":
             pages = [photo, *photo.rest]
@@ -80,7 +82,7 @@ def encode(
                 (
                     (
                         _samples(page, page.depth if depth == "keep" else depth, with_profile=True),
-                        _kept(page, strip_metadata, strip_gps, provenance),
+                        _kept(page, strip_metadata, provenance),
                     )
                     for page in pages
                 ),
@@ -99,7 +101,7 @@ def encode(
         return _by_pillow(image, kind.name, quality, kept)
     except MemoryError as error:
         raise ResourceError(f"{photo.name}: not enough memory to write it as {kind.title}") from error
-    except (OSError, ValueError, SyntaxError, RuntimeError) as error:
+    except (OSError, ValueError, SyntaxError, RuntimeError, struct.error, OverflowError) as error:
         raise OutputError(f"{photo.name}: cannot be written as {kind.title} ({error}); try --format png") from error
 
 
@@ -206,14 +208,11 @@ def _check(photo: Photo, name: str, depth: Depth) -> None:
         )
 
 
-def _kept(photo: Photo, strip_metadata: bool, strip_gps: bool, provenance: str | None) -> Photo:
+def _kept(photo: Photo, strip_metadata: bool, provenance: str | None) -> Photo:
     """The photo with that part of its metadata which shall be written."""
     if strip_metadata:
         made = photo.jpeg and replace(photo.jpeg, comment=b"", segments=b"")
         photo = replace(photo, exif=None, xmp=None, text=(), jpeg=made)
-    if strip_gps:
-        exif = photo.exif and metadata.without_gps(photo.exif)
-        photo = replace(photo, exif=exif, xmp=photo.xmp and xmp.without_gps(photo.xmp))
     return _proven(photo, provenance)
 
 

@@ -9,14 +9,25 @@ import re
 from collections.abc import Callable
 from html import escape
 from typing import Final
+from xml.parsers import expat
 
-__all__ = ["tidy", "with_provenance", "without_gps"]
+__all__ = ["tells_place", "tidy", "with_provenance", "without_places"]
 
 _THUMBNAILS: Final = re.compile(r"<(xmp|xap):Thumbnails\b.*?</\1:Thumbnails>", re.DOTALL)
 _TURN: Final = re.compile(r"(tiff:Orientation(?:>|\s*=\s*[\"'])\s*)[2-8]")
+_EXTENDED: Final = re.compile(
+    r"""\s[\w.-]+:HasExtendedXMP\s*=\s*(?:"[^"]*"|'[^']*')"""
+    r"""|<([\w.-]+:HasExtendedXMP)(?=[\s>])[^>]*>[^<]*</\1>"""
+)
+_PLACES: Final = (
+    r"(?:Gps[\w.-]*|Latitude|Longt?itude|City|Sub-?location|State|Province-?State|Country(?:-?(?:Code|Name))?|WorldRegion"
+    r"|(?:Dcterms|Shot)?Location|Location(?:Created|Shown|Id|Name))"
+)
+"""Names of properties, of any vocabulary: photoshop, IPTC Core and Extension, exif, dynamic media, those of drones."""
+_IS_PLACE: Final = re.compile(_PLACES, re.IGNORECASE)
 _PLACE: Final = re.compile(
-    r"""\s[\w.-]+:Gps[\w-]*\s*=\s*(?:"[^"]*"|'[^']*')"""  # an attribute
-    r"""|<([\w.-]+:Gps[\w-]*)\b[^>]*(?:/>|>.*?</\1>)""",  # or an element
+    rf"""\s(?!xmlns:)[\w.-]+:{_PLACES}\s*=\s*(?:"[^"]*"|'[^']*')"""  # an attribute
+    rf"""|<((?:[\w.-]+:)?{_PLACES})(?=[\s/>])[^>]*(?:(?<=/)>|(?<!/)>.*?</\1\s*>)""",  # or an element
     re.DOTALL | re.IGNORECASE,
 )
 _OURS: Final = re.compile(r"<rdf:Description\b[^>]*\blowlight:Provenance=[^>]*/>")
@@ -28,13 +39,46 @@ _EMPTY: Final = (
 
 
 def tidy(xmp: bytes) -> bytes:
-    """A packet for an upright picture: orientation reset, thumbnails gone."""
-    return _edited(xmp, lambda packet: _TURN.sub(r"\g<1>1", _THUMBNAILS.sub("", packet)))
+    """A packet for an upright picture: orientation reset, thumbnails and the pointer to further packets gone."""
+    return _edited(xmp, lambda packet: _TURN.sub(r"\g<1>1", _EXTENDED.sub("", _THUMBNAILS.sub("", packet))))
 
 
-def without_gps(xmp: bytes) -> bytes:
-    """A packet without properties whose name begins with GPS, of any vocabulary."""
-    return _edited(xmp, lambda packet: _PLACE.sub("", packet))
+def tells_place(name: str) -> bool:
+    """Whether a property, or a text of a PNG, tells a place by its name; `exif:GPSLatitude` and `City` do."""
+    return _IS_PLACE.fullmatch(name.rpartition(":")[2]) is not None
+
+
+def without_places(xmp: bytes) -> bytes:
+    """A packet without properties that tell a place, in numbers or in words.
+
+    Raises:
+        ValueError: where it is not XML in UTF-8, or a place is told in a way that is not known.
+    """
+    packet = xmp.decode("utf-8")
+    if "<!" in packet:
+        raise ValueError("it holds comments or the like, in which anything may stand")
+    try:
+        if any(map(tells_place, _names(packet))):
+            packet = _PLACE.sub("", packet)
+        left = [name for name in _names(packet) if tells_place(name)]
+    except expat.ExpatError as error:
+        raise ValueError(f"it is not XML ({error})") from error
+    if left:
+        raise ValueError(f"{left[0]} cannot be taken out")
+    return packet.encode("utf-8")
+
+
+def _names(packet: str) -> list[str]:
+    """Names of all elements and attributes. Raises ExpatError where it is not XML."""
+    names: list[str] = []
+
+    def started(element: str, attributes: dict[str, str]) -> None:
+        names.extend([element, *(name for name in attributes if not name.startswith("xmlns"))])
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = started
+    parser.Parse(packet[packet.find("<") : packet.rfind(">") + 1], True)  # some writers pad with zeros
+    return names
 
 
 def with_provenance(xmp: bytes | None, text: str) -> bytes:

@@ -35,8 +35,8 @@ class Address:
     options: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """Without a password, which messages must not show."""
-        return re.sub(r"(?<=://)[^/@]*@", "", self.url)
+        """Without a password, which messages must not show; it may have an @ of its own."""
+        return re.sub(r"(?<=://)[^/]*@", "", self.url)
 
     @property
     def name(self) -> str:

@@ -81,6 +81,7 @@ class Deblock:
         self._sum, self._frames = 0.0, 0
         self._steps = Steady()
         self._seen, self._share = 0, 0.0
+        self._last = 0.0
         self._before: Picture | None = None
 
     def frame(self, picture: Picture) -> Picture:
@@ -90,7 +91,7 @@ class Deblock:
             picture: (H, W, 3) float32 RGB in [0, 1]; it is not changed.
         """
         share = self._shown(picture) if self.wanted is None else float(self.wanted)
-        self._sum, self._frames = self._sum + share, self._frames + 1
+        self._sum, self._frames, self._last = self._sum + share, self._frames + 1, share
         before, self._before = self._before, None
         if not share:
             return picture
@@ -111,6 +112,10 @@ class Deblock:
         np.clip(made, 0, 1, out=made)
         np.copyto(made, picture, where=_thrice(dark) == 0)
         return made
+
+    def discount(self) -> None:
+        """The last frame's result was not taken: `share` counts nothing for it."""
+        self._sum, self._last = self._sum - self._last, 0.0
 
     @property
     def share(self) -> float:

@@ -41,7 +41,7 @@ def clip_job(
         clip: a file, a folder of numbered pictures, `frames/%05d.png`, an address, a camera, or `-`.
         output: what `-o` says; None is a name beside the clip.
         exist: one of `targets.EXIST`.
-        resume: pictures that exist may be those of an earlier run.
+        resume: pictures that exist may be those of an earlier run, where one was cut short.
         sheet: a picture is written: `--preview`.
         options: what FFmpeg is told of an address.
 
@@ -117,9 +117,11 @@ def _into_pictures(source: Path | Pattern | Address, target: Pattern, exist: str
     if source != PIPE and isinstance(source, Path) and not exists(source):
         return ClipJob(source, target, error=InputError(f"{source}: no such file or folder"))
     there = target.found() if is_dir(target.folder) else {}
-    if not there or exist == "overwrite" or resume:
+    begun = exists(target.mark)
+    if not there or exist == "overwrite" or (resume and begun):
         return ClipJob(source, target)
     if exist == "skip":
         return ClipJob(source, target, skip=True)
-    first = next(iter(there.values()))
-    return ClipJob(source, target, error=OutputError(f"{first} exists: choose --exist skip or overwrite, or --resume"))
+    found = f"{next(iter(there.values()))} exists{', and no run was cut short there' if resume else ''}"
+    choice = f"choose --exist skip or overwrite{', or --resume' if begun else ''}"
+    return ClipJob(source, target, error=OutputError(f"{found}: {choice}"))

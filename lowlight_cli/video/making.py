@@ -33,6 +33,7 @@ class Making:
         encoding: how the video is written.
         compare: write the frames beside their results, with labels.
         resume: go on with what an earlier run left.
+        overwrite: pictures that are there may be replaced where there is nothing to go on with.
         measure: tell the brightness before and after.
         rate: frames a second of numbered pictures; None is 25.
     """
@@ -43,6 +44,7 @@ class Making:
     encoding: Encoding = field(default_factory=Encoding)
     compare: bool = False
     resume: bool = False
+    overwrite: bool = False
     measure: bool = False
     rate: Fraction | None = None
 
@@ -66,7 +68,7 @@ class Course:
 
 @dataclass
 class Lit:
-    """A frame and what was made of it; `state` is the smoothing's after it."""
+    """A frame and what was made of it; `state` is the lighting's after it."""
 
     frame: Frame
     picture: Picture

@@ -85,11 +85,8 @@ def assemble(
             notes = _write(clip, parts, plan, part)
         if plan.shaped and plan.aspect:
             say_aspect(part, plan.width, plan.height, plan.aspect)
-        descriptor = os.open(part, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        with part.open("rb+") as file:  # Windows makes only safe what is open for writing
+            os.fsync(file.fileno())
         part.replace(target)
     except OSError as error:
         raise explained(target, error) from error

@@ -43,6 +43,11 @@ class Pattern:
         """Lower case, with the dot."""
         return Path(self.after).suffix.lower() or self.after.lower()
 
+    @property
+    def mark(self) -> Path:
+        """The hidden file beside the pictures that tells how far a run has come, where it was cut short."""
+        return self.folder / f".lowlight-{self.name}.json"
+
     def __str__(self) -> str:
         return str(self.folder / self.name)
 

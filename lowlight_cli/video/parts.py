@@ -3,7 +3,7 @@
 .lowlight-clip_lit.mp4.parts/
   job.json       what the parts depend on
   00000.data     encoded frames, one after the other
-  00000.json     each frame's ticks and bytes, and what smoothing has to know; written last, so it stands for the part
+  00000.json     each frame's ticks and bytes, and what lighting has to know; written last, so it stands for the part
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LENGTH: Final = 240
 
 @dataclass(frozen=True)
 class Part:
-    """One that is complete; `state` is the smoothing's after its last frame."""
+    """One that is complete; `state` is the lighting's after its last frame."""
 
     number: int
     frames: tuple[tuple[int, int, bool, int], ...]
@@ -56,6 +56,10 @@ class Parts:
         self._file: BinaryIO | None = None
         self._frames: list[tuple[int, int, bool, int]] = []
 
+    def of(self, job: Mapping[str, Any]) -> bool:
+        """Whether what is there is of this job."""
+        return bool(self._job() == _plain(job))
+
     def begin(self, job: Mapping[str, Any], *, resume: bool) -> bool:
         """Make the folder; with `resume`, take what is there of the same job.
 
@@ -63,8 +67,7 @@ class Parts:
             Whether what was there is of another job, and was dropped.
         """
         with self._explained():
-            kept = self._job() == _plain(job)
-            if resume and kept:
+            if resume and self.of(job):
                 self.done = list(self._read())
                 return False
             dropped = resume and self.folder.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, BinaryIO, Final
 
 import av
@@ -12,17 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowlight_cli.enhancer import Enhancer
-from lowlight_cli.errors import OutputError
+from lowlight_cli.errors import InputError, OutputError
 from lowlight_cli.sheets import labelled, reduced
 from lowlight_cli.video.colour import upright
-from lowlight_cli.video.deblock import Deblock
 from lowlight_cli.video.encode import Encoder, planned
 from lowlight_cli.video.formats import Encoding
+from lowlight_cli.video.lighting import Lighting
 from lowlight_cli.video.making import Course, Made, Making, Tally
 from lowlight_cli.video.run import compared, prepared, results
-from lowlight_cli.video.series import Source, film
+from lowlight_cli.video.series import Film, Series, Source, film
 from lowlight_cli.video.streams import Span
-from lowlight_cli.video.temporal import Smoothing
 
 __all__ = ["enhance_to_pipe", "preview"]
 
@@ -56,12 +56,12 @@ def enhance_to_pipe(
     with film(source, making.span, making.rate) as clip:
         plan = planned(clip, Y4M, Encoding("rawvideo"), wide=making.compare)
         notes = prepared(enhancer, clip, making)
-        smoothing, deblock = Smoothing(making.temporal), Deblock(making.deblock)
+        lighting = Lighting(enhancer, making)
         encoder, done = Encoder(plan), 0
         out = av.open(sink, "w", format=Y4M, options={"strict": "-1"})  # more than 8 bits are beyond the first standard
         video: Any = out.add_stream(plan.name, rate=plan.rate)
         plan.configure(video)
-        frames = results(enhancer, clip, smoothing, deblock, tally, told)
+        frames = results(lighting, clip, tally, told)
         try:
             with contextlib.closing(frames):
                 for lit in frames:
@@ -81,7 +81,7 @@ def enhance_to_pipe(
         except (av.error.FFmpegError, OSError) as error:
             raise OutputError(f"the stream cannot be written ({getattr(error, 'strerror', None) or error})") from error
         return Made(
-            done, 0, clip.repeated, smoothing.cuts, deblock.share, (plan.width, plan.height), plan.name,
+            done, 0, clip.repeated, lighting.cuts, lighting.deblocked, (plan.width, plan.height), plan.name,
             plan.pixel_format, float(clip.rate), tally.seconds, tally.luma, tally.jitter,
             (*notes, *plan.notes, *clip.notes),
         )  # fmt: skip
@@ -90,19 +90,62 @@ def enhance_to_pipe(
 def preview(enhancer: Enhancer, source: Source, count: int, making: Making) -> NDArray[np.float32]:
     """A sheet of `count` frames, evenly from the part of the clip, each beside its result: (H, W, 3) in [0, 1].
 
+    Where there are fewer frames, some are shown more than once.
+
     Raises:
         InputError: no clip, or no frame.
     """
-    span = making.span
-    with film(source, span, making.rate) as clip:
-        length = clip.seconds or 0.0
+    alone = replace(making, temporal="off")
     shown = []
-    for number in range(count):
-        moment = span.start + length * (number + 0.5) / count
-        with film(source, Span(moment if length else 0.0), making.rate) as clip:
-            picture = next(clip.decoded()).picture
-            lit = enhancer.enhance_picture(Deblock(making.deblock).frame(picture))
-            for what, each in (("", picture), (", lit", lit)):
+    for moment in _moments(source, count, making):
+        with _from(source, moment, making) as clip:
+            frame = next(clip.decoded())
+            seconds = moment + float(frame.pts * clip.base - clip.zero)
+            lit = Lighting(enhancer, alone).frame(frame.picture, seconds)
+            for what, each in (("", frame.picture), (", lit", lit)):
                 small = np.ascontiguousarray(reduced(np.ascontiguousarray(upright(each, clip.rotation)), SIDE))
-                shown.append((f"{moment:.2f} s{what}", small))
+                shown.append((f"{seconds:.2f} s{what}", small))
     return labelled(shown, 2 if count < 4 else 4)
+
+
+def _from(source: Source, moment: float, making: Making) -> Film:
+    """The clip from a moment on, to the end of the part."""
+    return film(source, Span(moment, making.span.stop), making.rate)
+
+
+def _moments(source: Source, count: int, making: Making) -> list[float]:
+    """Moments from all over the part of a clip, none of them behind the beginning of its last frame."""
+    start = making.span.start
+    with film(source, making.span, making.rate) as clip:
+        length, step, row = clip.seconds or 0.0, float(1 / clip.rate), isinstance(clip, Series)
+    if not length:
+        return [start] * count
+    last = length - step if row else _last(source, making, length, step)
+    # a little before the last frame, since moments are rounded
+    reach = max(0.0, last - step / 4)
+    return [start + min((last + step) * (number + 0.5) / count, reach) for number in range(count)]
+
+
+def _last(source: Source, making: Making, length: float, step: float) -> float:
+    """When the last frame begins, in seconds of the part: what a header calls the length may be that of the sound.
+
+    Args:
+        source: the clip.
+        making: which part.
+        length: what its header says, in seconds.
+        step: what a frame takes.
+    """
+    start = making.span.start
+    # at or after the one moment a frame begins, from the other on there is none
+    there, gone = 0.0, length
+    probe = max(0.0, length - 1.5 * step)  # where the header is right, only the last frame comes later
+    while gone - there > 2 * step:
+        try:
+            with _from(source, start + probe, making) as clip:
+                next(clip.decoded())
+            there = probe
+        except InputError:
+            gone = probe
+        probe = (there + gone) / 2
+    with _from(source, start + there, making) as clip:
+        return there + max(float(frame.pts * clip.base - clip.zero) for frame in clip.decoded())

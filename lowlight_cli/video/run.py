@@ -14,24 +14,23 @@ from numpy.typing import NDArray
 
 from lowlight_cli.engines import SteadyEngine
 from lowlight_cli.enhancer import Enhancer
-from lowlight_cli.look import left_alone
+from lowlight_cli.errors import UsageError
 from lowlight_cli.sheets import labelled
-from lowlight_cli.steady import Steady
+from lowlight_cli.targets import same
 from lowlight_cli.video.addresses import Address
 from lowlight_cli.video.ahead import ahead
 from lowlight_cli.video.colour import upright
-from lowlight_cli.video.deblock import Deblock
 from lowlight_cli.video.encode import Encoder, Plan, planned
 from lowlight_cli.video.formats import CONTAINERS
+from lowlight_cli.video.lighting import Lighting
 from lowlight_cli.video.making import Course, Lit, Made, Making, Tally
 from lowlight_cli.video.mux import assemble
 from lowlight_cli.video.numbered import Pattern
 from lowlight_cli.video.parts import LENGTH, Parts
 from lowlight_cli.video.series import Film, Series, Source, film
 from lowlight_cli.video.streams import Frame
-from lowlight_cli.video.temporal import Smoothing
 
-__all__ = ["WAITING", "compared", "enhance_clip", "enhanced", "identity", "partial", "prepared", "results"]
+__all__ = ["WAITING", "compared", "enhance_clip", "enhanced", "identity", "once", "partial", "prepared", "results"]
 
 Picture = NDArray[np.float32]
 
@@ -51,8 +50,8 @@ def enhance_clip(
 ) -> Made:
     """Enhance a clip; the result has its frames, their timestamps, and all its other streams.
 
-    Interrupted, what is done is written beside the target as `partial(target)`, and the interruption goes on. What
-    plays live is ended by an interruption, and whole.
+    Interrupted, what is done is written beside the target as `partial(target)`, and the interruption goes on; the parts
+    stay for a run that resumes, where one can. What plays live is ended by Ctrl-C, and whole.
 
     Args:
         enhancer: what brightens; its weights are loaded.
@@ -64,11 +63,13 @@ def enhance_clip(
     Raises:
         InputError: no clip, no video, nothing that can be decoded.
         OutputError: it cannot be written there.
-        UsageError: options that the codec does not have.
+        UsageError: options that the codec does not have, or nothing that can be resumed.
         DeviceError: an encoder that does not work here.
         ResourceError: memory or disk is used up.
     """
     wish, told, parts = making or Making(), on_frame or (lambda _: None), Parts(target)
+    if isinstance(source, Path) and same(source, partial(target)):
+        raise UsageError(f"{source}: an interruption of {target} would replace it: name another file with -o")
     with film(source, wish.span, wish.rate) as clip:
         plan = planned(clip, CONTAINERS[target.suffix.lower()], wish.encoding, wide=wish.compare)
         notes = prepared(enhancer, clip, wish)
@@ -79,20 +80,30 @@ def enhance_clip(
             if clip.live and len(clip.container.streams) > 1:
                 notes.append("plays live: its picture alone is kept")
         job = identity(enhancer, source, wish) | {"plan": repr(plan)}
+        refused = once(source, clip)
+        if refused and wish.resume:
+            if parts.of(job):
+                parts.begin(job, resume=True)
+            if parts.done:  # nobody can go on with it, but it is a clip
+                assemble(None, index, parts, plan, wish.span, partial(target))
+                parts.drop()
+                refused += f"; what an earlier run left is in {partial(target)}"
+            raise UsageError(f"{clip.name}: {refused}: leave --resume out, and name another file with -o")
         if parts.begin(job, resume=wish.resume):
             notes.append("what an earlier run left is of another job or clip: begun anew")
-        smoothing, deblock = Smoothing(wish.temporal), Deblock(wish.deblock)
+        lighting = Lighting(enhancer, wish)
         resumed = sum(len(part.frames) for part in parts.done)
         if parts.done:
-            smoothing.restore(parts.done[-1].state)
-            deblock.restore(parts.done[-1].state)
+            lighting.restore(parts.done[-1].state)
         tally = Tally(wish.measure)
         try:
-            _encode(enhancer, clip, plan, parts, smoothing, deblock, wish, tally, told, resumed)
+            _encode(lighting, clip, plan, parts, wish, tally, told, resumed)
         except (KeyboardInterrupt, SystemExit) as stop:
             ends = clip.live and isinstance(stop, KeyboardInterrupt)
             if parts.done and not ends:
                 assemble(file, index, parts, plan, wish.span, partial(target))
+                if refused:
+                    parts.drop()
             if not parts.done or not ends:
                 raise
         finally:
@@ -102,8 +113,11 @@ def enhance_clip(
             notes += [*plan.notes, *clip.notes]
             notes += assemble(file, index, parts, plan, wish.span, target)
         parts.drop()
+        if resumed:
+            with contextlib.suppress(OSError):  # all of it is in the clip, which is whole all the same
+                partial(target).unlink()
         return Made(
-            sum(len(part.frames) for part in parts.done), resumed, clip.repeated, smoothing.cuts, deblock.share,
+            sum(len(part.frames) for part in parts.done), resumed, clip.repeated, lighting.cuts, lighting.deblocked,
             (plan.width, plan.height), plan.name, plan.pixel_format, float(clip.rate), tally.seconds, tally.luma,
             tally.jitter, tuple(notes),
         )  # fmt: skip
@@ -124,43 +138,22 @@ def prepared(enhancer: Enhancer, clip: Film, wish: Making) -> list[str]:
     return [f"{engine.name} cannot hold what the network measures: only exposure and level are held steady"]
 
 
-def enhanced(
-    enhancer: Enhancer,
-    clip: Film,
-    frames: Iterator[Frame],
-    smoothing: Smoothing,
-    deblock: Deblock,
-    tally: Tally | None = None,
-) -> Iterator[Lit]:
+def enhanced(lighting: Lighting, clip: Film, frames: Iterator[Frame], tally: Tally | None = None) -> Iterator[Lit]:
     """The frames with their results, in order."""
-    look, alone, shots = enhancer.settings.look, False, -1
     before: Lit | None = None
-
-    def enhance(picture: Picture, steady: Steady) -> Picture:
-        nonlocal alone, shots
-        if shots != smoothing.cuts or smoothing.mode == "off":  # once a shot: it must not go on and off within
-            alone, shots = left_alone(picture, look.gate), smoothing.cuts
-        if alone:
-            return picture
-        if smoothing.mode == "off":
-            return enhancer.enhance_picture(picture)
-        return enhancer.enhance_frame(picture, steady)
-
     for frame in frames:
         with tally.timed("run") if tally else contextlib.nullcontext():
             if before is None or frame.picture is not before.frame.picture:
-                lit = smoothing.frame(deblock.frame(frame.picture), float(frame.pts * clip.base), enhance)
+                lit = lighting.frame(frame.picture, float(frame.pts * clip.base))
             else:
                 lit = before.picture
-        before = Lit(frame, lit, smoothing.state() | deblock.state())
+        before = Lit(frame, lit, lighting.state())
         yield before
 
 
 def results(
-    enhancer: Enhancer,
+    lighting: Lighting,
     clip: Film,
-    smoothing: Smoothing,
-    deblock: Deblock,
     tally: Tally,
     told: Callable[[Course], None],
     after: int | None = None,
@@ -169,17 +162,15 @@ def results(
     """The clip's frames with their results, read and enhanced ahead; when the next is asked for, one is done.
 
     Args:
-        enhancer: what brightens.
+        lighting: its state is that after `after`.
         clip: what is read.
-        smoothing: its state is that after `after`.
-        deblock: its too.
         tally: what it all took.
         told: of each frame that is done.
         after: the timestamp behind which to go on.
         resumed: how many frames are done already.
     """
     frames = ahead(_read(clip, after, tally), WAITING)
-    lit = ahead(enhanced(enhancer, clip, frames, smoothing, deblock, tally), WAITING)
+    lit = ahead(enhanced(lighting, clip, frames, tally), WAITING)
     with contextlib.closing(lit):
         for done, each in enumerate(lit, resumed + 1):
             yield each
@@ -208,6 +199,14 @@ def identity(enhancer: Enhancer, source: Source, wish: Making) -> dict[str, Any]
     }
 
 
+def once(source: Source, clip: Film) -> str:
+    """Why a run cannot go on with what an earlier one left of a source; empty where it can."""
+    if clip.live:
+        return "plays live, so that what an earlier run left cannot be gone on with"
+    known = isinstance(source, Path | Pattern | Address)
+    return "" if known else "nothing tells whether it is the clip of an earlier run"
+
+
 def _stamped(source: Source) -> Any:
     """What changes where a source does; None where nobody knows."""
     if isinstance(source, Pattern):
@@ -216,7 +215,8 @@ def _stamped(source: Source) -> Any:
     if isinstance(source, Path):
         status = source.stat()
         return [str(source.resolve()), status.st_size, status.st_mtime_ns]
-    return source.url if isinstance(source, Address) else None
+    # its address may say how to get in, which nothing on the disk must
+    return hashlib.sha256(source.url.encode()).hexdigest() if isinstance(source, Address) else None
 
 
 def _read(clip: Film, after: int | None, tally: Tally) -> Iterator[Frame]:
@@ -231,12 +231,10 @@ def _read(clip: Film, after: int | None, tally: Tally) -> Iterator[Frame]:
 
 
 def _encode(
-    enhancer: Enhancer,
+    lighting: Lighting,
     clip: Film,
     plan: Plan,
     parts: Parts,
-    smoothing: Smoothing,
-    deblock: Deblock,
     wish: Making,
     tally: Tally,
     told: Callable[[Course], None],
@@ -244,7 +242,7 @@ def _encode(
 ) -> None:
     """All frames that the parts do not have yet; interrupted, what is in the encoder still becomes a part."""
     encoder, inside = Encoder(plan), 0
-    state: Mapping[str, Any] = smoothing.state() | deblock.state()
+    state: Mapping[str, Any] = lighting.state()
 
     def close() -> None:
         for packed in encoder.flush():
@@ -264,7 +262,7 @@ def _encode(
         inside, state = inside + 1, lit.state
 
     after = parts.done[-1].last if parts.done else None
-    frames = results(enhancer, clip, smoothing, deblock, tally, told, after, resumed)
+    frames = results(lighting, clip, tally, told, after, resumed)
     try:
         # In a thread of its own, which an interruption does not reach: what the encoder gave would be lost halfway.
         with contextlib.closing(frames), ThreadPoolExecutor(1) as undisturbed:

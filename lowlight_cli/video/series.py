@@ -25,12 +25,13 @@ class Series:
     """Numbered pictures as a clip; use it as a context. A number that is missing leaves its time to the frame before.
 
     Attributes:
-        name, width, height, rotation, matrix, colours, aspect, fields, base, rate, notes, repeated: as in `Clip`.
+        name, width, height, rotation, matrix, colours, aspect, fields, base, rate, zero, notes, repeated: as in `Clip`.
         files: the pictures, by number.
         deep: whether they have 16 bits a sample.
     """
 
     live = False
+    zero = Fraction(0)
     rotation = 0
     matrix = None
     aspect = None

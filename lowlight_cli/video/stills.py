@@ -7,22 +7,20 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from lowlight_cli.enhancer import Enhancer
-from lowlight_cli.errors import OutputError
+from lowlight_cli.errors import OutputError, UsageError
 from lowlight_cli.pictures import Photo, encode, format_of, place
 from lowlight_cli.targets import is_dir
 from lowlight_cli.video.colour import depth, upright
-from lowlight_cli.video.deblock import Deblock
+from lowlight_cli.video.lighting import Lighting
 from lowlight_cli.video.making import Course, Lit, Made, Making, Tally
 from lowlight_cli.video.numbered import Pattern
-from lowlight_cli.video.run import compared, identity, prepared, results
+from lowlight_cli.video.run import compared, identity, once, prepared, results
 from lowlight_cli.video.series import Film, Source, film
-from lowlight_cli.video.temporal import Smoothing
 
 __all__ = ["enhance_to_pictures"]
 
@@ -53,32 +51,37 @@ def enhance_to_pictures(
     Raises:
         InputError: no clip, no frames, nothing that can be read.
         OutputError: a picture cannot be written, or to resume, what is there is of another job.
+        UsageError: nothing that can be resumed.
         ResourceError: memory or disk is used up.
     """
     tally, told = Tally(making.measure), on_frame or (lambda _: None)
     with film(source, making.span, making.rate) as clip:
         notes = prepared(enhancer, clip, making)
-        mark = _Mark(target, identity(enhancer, source, making))
-        smoothing, deblock = Smoothing(making.temporal), Deblock(making.deblock)
-        known = mark.found() if making.resume else None
+        refused = once(source, clip)
+        if refused and making.resume:
+            raise UsageError(f"{clip.name}: {refused}: leave --resume out, and name another folder with -o")
+        mark = _Mark(target, identity(enhancer, source, making), wanted=not refused)
+        known, lost = _known(mark, making)
+        notes += lost
+        lighting = Lighting(enhancer, making)
         if known:
-            smoothing.restore(known["state"])
-            deblock.restore(known["state"])
-        elif making.resume and is_dir(target.folder) and target.found():
-            raise OutputError(f"{target}: what is there is of another job: choose another place, or --exist overwrite")
+            lighting.restore(known["state"])
         done = resumed = known["frames"] if known else 0
         with _writing(target):
             target.folder.mkdir(parents=True, exist_ok=True)
+            if not known:
+                mark.drop()
         width, height, deep = clip.width, clip.height, False
         after = known["pts"] if known else None
-        frames = results(enhancer, clip, smoothing, deblock, tally, told, after, resumed)
+        frames = results(lighting, clip, tally, told, after, resumed)
         try:
             with contextlib.closing(frames):
                 for lit in frames:
                     with tally.timed("encode"):
                         photo = _photo(lit, clip, compare=making.compare)
                         width, height, deep = photo.width, photo.height, photo.depth == 16
-                        path = target.path(lit.frame.number or done + 1)
+                        number = lit.frame.number
+                        path = target.path(done + 1 if number is None else number)
                         place(path, encode(photo, format=format_of(target.suffix)))
                     done += 1
                     mark.see(done, lit)
@@ -87,10 +90,33 @@ def enhance_to_pictures(
             raise
         mark.drop()
         return Made(
-            done, resumed, clip.repeated, smoothing.cuts, deblock.share, (width, height), format_of(target.suffix),
+            done, resumed, clip.repeated, lighting.cuts, lighting.deblocked, (width, height), format_of(target.suffix),
             "rgb48" if deep else "rgb24", float(clip.rate), tally.seconds, tally.luma, tally.jitter,
             (*notes, *clip.notes),
         )  # fmt: skip
+
+
+def _known(mark: _Mark, making: Making) -> tuple[dict[str, Any] | None, list[str]]:
+    """What an earlier run has left to go on with, and what there is to say where it is nothing.
+
+    Raises:
+        OutputError: it is of another job, whose pictures would be replaced.
+    """
+    target = mark.target
+    there = target.found() if making.resume and is_dir(target.folder) else {}
+    if not there:
+        return None, []
+    left = mark.found()
+    if left.get("job") != json.loads(json.dumps(mark.job)):
+        what = "is of another job or clip"
+        if making.overwrite:
+            return None, [f"what an earlier run left {what}: begun anew"] if left else []
+        raise OutputError(
+            f"{target}: what an earlier run left there {what}: choose another folder with -o, or --exist overwrite"
+        )
+    if len(there) < left["frames"]:
+        return None, ["pictures of the earlier run are gone: begun anew"]
+    return left, []
 
 
 def _photo(lit: Lit, clip: Film, *, compare: bool) -> Photo:
@@ -106,17 +132,16 @@ def _photo(lit: Lit, clip: Film, *, compare: bool) -> Photo:
 
 @dataclass
 class _Mark:
-    """How far a row has come, in a hidden file beside it, written now and then and where the work is cut short."""
+    """How far a row has come, in a hidden file beside it, written now and then and where the work is cut short.
+
+    It is not `wanted` where no run could go on.
+    """
 
     target: Pattern
     job: Mapping[str, Any]
+    wanted: bool
     before: dict[str, Any] = field(default_factory=dict)
     written: float = field(default_factory=time.monotonic)
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return self.target.folder / f".lowlight-{self.target.name}.json"
 
     def see(self, done: int, lit: Lit) -> None:
         """One more picture is on the disk."""
@@ -126,23 +151,22 @@ class _Mark:
 
     def write(self) -> None:
         """Put it on the disk."""
-        if self.before:
+        if self.before and self.wanted:
             with contextlib.suppress(OSError, OutputError):  # the work goes on, or has failed already
-                place(self.path, json.dumps(self.before, default=np.ndarray.tolist).encode())
+                place(self.target.mark, json.dumps(self.before, default=np.ndarray.tolist).encode())
             self.written = time.monotonic()
 
-    def found(self) -> dict[str, Any] | None:
-        """What an earlier run of the same job has left, where all its pictures are still there."""
+    def found(self) -> dict[str, Any]:
+        """What an earlier run has left, of whatever job; nothing where there is none, or it is damaged."""
         try:
-            left = json.loads(self.path.read_bytes())
-            same = left["job"] == json.loads(json.dumps(self.job)) and len(self.target.found()) >= left["frames"]
-        except (OSError, ValueError, KeyError):
-            return None
-        return left if same else None
+            left = json.loads(self.target.mark.read_bytes())
+            return {key: left[key] for key in ("job", "frames", "pts", "state")}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
 
     def drop(self) -> None:
-        """All is done."""
-        self.path.unlink(missing_ok=True)
+        """All is done, or begins anew."""
+        self.target.mark.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -48,7 +48,7 @@ class Frame:
         pts: when it is shown, in ticks of the stream's time base; each is later than the one before.
         duration: ticks; 0 where nobody knows.
         repeated: it stands for one that could not be read.
-        number: its own in a row of pictures; 0 in a clip.
+        number: its own in a row of pictures, 0 too; None in a clip.
         photo: all that its file says, in a row of pictures.
     """
 
@@ -56,7 +56,7 @@ class Frame:
     pts: int
     duration: int
     repeated: bool = False
-    number: int = 0
+    number: int | None = None
     photo: Photo | None = field(default=None, repr=False)
 
 

@@ -1,0 +1,82 @@
+"""Frames lit one after the other, with all that one tells the next: its brightness, its blocks, what the gate said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lowlight_cli.enhancer import Enhancer
+from lowlight_cli.look import left_alone
+from lowlight_cli.steady import Steady
+from lowlight_cli.video.deblock import Deblock
+from lowlight_cli.video.making import Making
+from lowlight_cli.video.temporal import Smoothing
+
+__all__ = ["Lighting"]
+
+Picture = NDArray[np.float32]
+
+
+class Lighting:
+    """One clip's frames, in order.
+
+    Args:
+        enhancer: what brightens; its weights are loaded.
+        making: how; `temporal` and `deblock` count.
+
+    Raises:
+        UsageError: no such smoothing.
+    """
+
+    def __init__(self, enhancer: Enhancer, making: Making) -> None:
+        self._enhancer = enhancer
+        self._smoothing, self._deblock = Smoothing(making.temporal), Deblock(making.deblock)
+        self._alone, self._shot = False, -1
+
+    def frame(self, picture: Picture, seconds: float) -> Picture:
+        """One frame's result: `picture` itself, blocks and all, where nothing is to be done.
+
+        Args:
+            picture: (H, W, 3) float32 RGB in [0, 1]; it is not changed.
+            seconds: when it is shown; later than the frame before.
+        """
+        nothing = self._enhancer.settings.look.strength == 0
+        even = picture if nothing else self._deblock.frame(picture)
+        lit = self._smoothing.frame(even, seconds, self._enhance)
+        if lit is not even:
+            return lit
+        if not nothing:
+            self._deblock.discount()
+        return picture
+
+    @property
+    def cuts(self) -> int:
+        """How many were found so far, an earlier run's included."""
+        return self._smoothing.cuts
+
+    @property
+    def deblocked(self) -> float:
+        """How much of the codec's blocks was evened out, 0 to 1: the mean over the frames so far."""
+        return self._deblock.share
+
+    def state(self) -> dict[str, Any]:
+        """What a run that goes on after this frame has to know."""
+        return self._smoothing.state() | self._deblock.state() | {"gate": [self._alone, self._shot]}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken; its arrays may have become lists."""
+        self._smoothing.restore(state)
+        self._deblock.restore(state)
+        self._alone, self._shot = state["gate"]
+
+    def _enhance(self, picture: Picture, steady: Steady) -> Picture:
+        each = self._smoothing.mode == "off"
+        if each or self._shot != self._smoothing.cuts:  # once a shot: it must not go on and off within
+            self._alone = left_alone(picture, self._enhancer.settings.look.gate)
+            self._shot = self._smoothing.cuts
+        if self._alone:
+            return picture
+        return self._enhancer.enhance_picture(picture) if each else self._enhancer.enhance_frame(picture, steady)

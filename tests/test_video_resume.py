@@ -1,0 +1,164 @@
+"""Where a run goes on and where it must not: what is known again, what plays once, and what is kept of a secret."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import video_kit as kit
+from conftest import Ran
+from numpy.typing import NDArray
+from test_video_addresses import played, server  # noqa: F401  # a fixture
+
+from lowlight_cli.video import run as runs
+
+Lowlight = Callable[..., Ran]
+SAME = ("--strength", "0")
+
+
+def crashed(lowlight: Lowlight, *words: str | Path) -> Path:
+    """A run that ends as if killed, when all frames are encoded; the folder that it leaves."""
+
+    def crash(*_: object) -> list[str]:
+        raise RuntimeError("killed")
+
+    with pytest.MonkeyPatch.context() as broken:
+        broken.setattr(runs, "assemble", crash)
+        assert lowlight("video", *words).code == 1
+    (parts,) = Path().glob(".lowlight-*.parts")
+    return parts
+
+
+def fed(monkeypatch: pytest.MonkeyPatch, clip: Path) -> None:
+    """The clip comes from stdin."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(clip.read_bytes())))
+
+
+def camera(name: str = "cam.ts") -> Path:
+    return kit.write(Path(name), kit.pictures(12), base=Fraction(1, 90_000), ticks=[3600 * at for at in range(12)])
+
+
+def test_what_comes_through_a_pipe_is_not_gone_on_with(
+    folder: Path, lowlight: Lowlight, cut_short: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another clip of the same size may come the second time: half of each is nobody's wish."""
+    clip = kit.write(Path("one.mkv"), kit.pictures(12), base=Fraction(1, 1000), ticks=[40 * at for at in range(12)])
+    for target, left in (("out.mkv", ["out.partial.mkv"]), ("row/%d.png", [f"{at}.png" for at in range(1, 6)])):
+        fed(monkeypatch, clip)
+        ran = cut_short(5, "video", "-", "-o", target, *SAME)
+        assert (ran.code, "--resume" in ran.err) == (130, False), ran.err
+        assert ("what is done is in out.partial.mkv" in ran.err) == (target == "out.mkv")
+        there = Path(target).parent
+        assert sorted(path.name for path in there.iterdir() if path != clip and path.is_file()) == left
+        fed(monkeypatch, clip)
+        ran = lowlight("video", "-", "-o", target, *SAME, "--resume", "--exist", "overwrite")
+        assert (ran.code, len(ran.lines)) == (2, 1), ran.err
+        assert ran.lines[0].startswith("error: standard input: nothing tells whether it is the clip of an earlier run")
+
+
+def test_what_plays_live_is_not_gone_on_with(
+    folder: Path, lowlight: Lowlight, cut_short: Callable[..., Ran], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As much as the old recording had would be missing from the new one."""
+    clip = camera()
+    url, thread = played(clip, 10.0)
+    with pytest.raises(SystemExit):
+        cut_short(5, "video", url, "-o", "out.mkv", *SAME, by=SystemExit(143))
+    thread.join(timeout=10)
+    told = capsys.readouterr().err
+    assert "what is done is in out.partial.mkv" in told
+    assert "--resume" not in told
+    assert len(kit.shown(Path("out.partial.mkv"))) == 5
+    for target in ("out.mkv", "row/%d.png"):
+        url, thread = played(clip, 10.0)
+        ran = lowlight("video", url, "-o", target, *SAME, "--resume")
+        thread.join(timeout=10)
+        assert (ran.code, len(ran.lines)) == (2, 1), ran.err
+        assert f"{url}: plays live" in ran.err
+        assert "leave --resume out" in ran.err
+    assert sorted(path.name for path in folder.iterdir()) == ["cam.ts", "out.partial.mkv"]
+
+
+def test_a_recording_that_was_killed_is_not_lost(folder: Path, lowlight: Lowlight) -> None:
+    """What plays live cannot be gone on with; what was recorded becomes a clip of its own."""
+    clip = camera()
+    url, thread = played(clip, 10.0)
+    parts = crashed(lowlight, url, "-o", "out.mkv", *SAME)
+    thread.join(timeout=10)
+    _, thread = played(clip, 10.0, port=int(url.rpartition(":")[2]))
+    ran = lowlight("video", url, "-o", "out.mkv", *SAME, "--resume")
+    thread.join(timeout=10)
+    assert (ran.code, len(ran.lines)) == (2, 1), ran.err
+    assert "what an earlier run left is in out.partial.mkv" in ran.err
+    assert len(kit.shown(Path("out.partial.mkv"))) == 12
+    assert not parts.exists()
+
+
+def test_no_password_on_the_disk(
+    folder: Path,
+    lowlight: Lowlight,
+    cut_short: Callable[..., Ran],
+    server: str,  # noqa: F811
+) -> None:
+    """What tells whether a run is of the same address does not tell how to get in; it goes on all the same."""
+    kit.write(Path("night.mp4"), kit.pictures(12))
+    url = server.replace("http://", "http://me:se@cret@") + "/night.mp4"
+    parts = crashed(lowlight, url, *SAME)
+    assert (parts / "job.json").exists()
+    ran = cut_short(5, "video", url, "-o", "row/%d.png", *SAME)
+    assert ran.code == 130, ran.err
+    assert Path("row/.lowlight-%d.png.json").exists()
+    for path in folder.rglob("*.json"):
+        assert "cret" not in path.read_text()
+        assert "me:" not in path.read_text()
+    for words in ((), ("-o", "row/%d.png")):
+        ran = lowlight("video", url, *words, *SAME, "--resume", "--json")
+        assert ran.code == 0, ran.err
+        assert json.loads(ran.out.splitlines()[0])["resumed"] > 0
+        assert "cret" not in ran.out + ran.err
+
+
+def brightening(count: int) -> Iterator[NDArray[np.uint8]]:
+    """A scene that grows lighter from frame to frame, without a cut."""
+    for number, picture in enumerate(kit.pictures(count)):
+        yield np.clip(picture * (0.6 + 0.06 * number), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("falls", [False, True])
+def test_the_gate_decides_once_a_shot_in_two_runs_too(
+    folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch, falls: bool
+) -> None:
+    """A shot that passes the gate while it is on its way is lit to its end, or left alone to its end."""
+    monkeypatch.setattr(runs, "LENGTH", 8)
+    shown = list(brightening(24))[:: -1 if falls else 1]
+    kit.write(Path("clip.mkv"), shown, codec="ffv1", pixels="bgr0", base=Fraction(1, 1000),
+              ticks=[40 * at for at in range(24)])  # fmt: skip
+    words = ("clip.mkv", "--gate", "0.12", "--precision", "fp32")
+    assert lowlight("video", *words, "-o", "whole.mkv").code == 0
+    parts = crashed(lowlight, *words, "-o", "lit.mkv")
+    (parts / "00002.json").unlink()
+    ran = lowlight("video", *words, "-o", "lit.mkv", "--resume", "--json")
+    assert ran.code == 0, ran.err
+    event = json.loads(ran.out.splitlines()[0])
+    assert (event["frames"], event["resumed"], event["cuts"]) == (24, 16, 0)
+    for before, one, other in zip(shown, kit.shown(Path("whole.mkv")), kit.shown(Path("lit.mkv")), strict=True):
+        assert np.abs(one.astype(int) - other).mean() < 1
+        assert (np.mean(one) > np.mean(before) + 5) != falls
+
+
+def test_the_input_is_not_replaced_by_what_is_done(
+    folder: Path, lowlight: Lowlight, cut_short: Callable[..., Ran]
+) -> None:
+    """A clip that has the name of what an interruption leaves: it would be gone."""
+    clip = kit.write(Path("clip_lit.partial.mp4"), kit.pictures(12))
+    before = clip.read_bytes()
+    ran = cut_short(5, "video", clip, "-o", "clip_lit.mp4", *SAME)
+    assert (ran.code, len(ran.lines)) == (2, 1), ran.err
+    assert "name another file with -o" in ran.err
+    assert clip.read_bytes() == before
