@@ -106,14 +106,15 @@ def keep(highlights: Highlights, before: Picture, after: Picture, top: int = 0) 
     lines = _drawn(highlights, before.shape[0], before.shape[1], top)
     guide = np.log2(to_linear(_largest(before)) + np.float32(BLACK))
     share = np.clip((lines[..., 0] * guide + lines[..., 1] - LITTLE) / (1 - 2 * LITTLE), 0, 1)
-    where = share > 0
-    if not where.any():
+    where = np.flatnonzero(share > 0)  # by number: a mask takes ten times as long
+    if not where.size:
         return after
-    share, guide, lines = share[where, None], guide[where, None], lines[where]
+    dark, bright = (each.reshape(-1, 3).take(where, 0) for each in (before, after))
+    share, guide, lines = share.take(where)[:, None], guide.take(where)[:, None], lines.reshape(-1, 4).take(where, 0)
     peak = np.exp2(np.minimum(lines[:, 2:3] * guide + lines[:, 3:], 0))
-    light = np.minimum(to_linear(before[where]) * np.clip(WHITE / peak, 1, highlights.gain), 1)
-    kept = after.copy()
-    kept[where] = to_srgb(light * share + to_linear(after[where]) * (1 - share))
+    light = np.minimum(to_linear(dark) * np.clip(WHITE / peak, 1, highlights.gain), 1)
+    kept = np.array(after, np.float32, order="C")
+    kept.reshape(-1, 3)[where] = to_srgb(light * share + to_linear(bright) * (1 - share))
     return kept
 
 
