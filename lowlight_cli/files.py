@@ -12,16 +12,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 import lowlight_cli
-from lowlight_cli import engines
+from lowlight_cli import engines, highlights
 from lowlight_cli.enhancer import Enhancer
 from lowlight_cli.errors import LowlightError, OutputError, ResourceError
-from lowlight_cli.look import mean_luma
+from lowlight_cli.look import Look, mean_luma
 from lowlight_cli.pictures import FORMATS, MAX_PIXELS, Photo, encode, place, read
 from lowlight_cli.sheets import beside
 from lowlight_cli.targets import PIPE, Job, exists
@@ -39,6 +39,10 @@ __all__ = [
     "refuse_unwritable",
     "saved",
 ]
+
+
+MUCH: Final = 0.08
+"""Share of a picture that may turn white without a word."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +179,21 @@ def _enhance_file(
     work = opened(job, stdin or b"" if job.source == PIPE else None, max_pixels=max_pixels, measure=measure)
     if not work.error:
         load(enhancer, work.seconds)  # what goes wrong here is no fault of this file
-    return saved(brightened(work, enhancer, compare=saving.compare), enhancer, saving, measure=measure)
+    before = work.photo
+    work = brightened(work, enhancer, compare=saving.compare)
+    if before and work.photo and not work.error:
+        work.notes = (*work.notes, *_whitened(before, work.photo, enhancer.settings.look))
+    del before  # it may be large, and saving wants room
+    return saved(work, enhancer, saving, measure=measure)
+
+
+def _whitened(before: Photo, after: Photo, look: Look) -> Iterator[str]:
+    """What to do where much turned white that need not: who looks at the result may not know."""
+    if look.protect_highlights or before.pixels is after.pixels:
+        return
+    lost = highlights.find(before.pixels, after.pixels)
+    if lost and lost.share >= MUCH and lost.gain >= 2:
+        yield f"{lost.share:.0%} of it turned white, a sky perhaps: --protect-highlights keeps what was there"
 
 
 def opened(job: Job, data: bytes | None = None, *, max_pixels: int = MAX_PIXELS, measure: bool = False) -> Work:

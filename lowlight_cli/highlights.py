@@ -61,11 +61,13 @@ class Highlights:
             of the share, then of the logarithm of the brightest around.
         height: of the picture, in pixels.
         gain: what the dark parts were brightened by, in linear light.
+        share: how much of the picture is concerned, 0 to 1.
     """
 
     lines: NDArray[np.float32]
     height: int
     gain: float
+    share: float
 
 
 def find(before: Picture, after: Picture, gain: float = 1.0) -> Highlights | None:
@@ -91,7 +93,7 @@ def find(before: Picture, after: Picture, gain: float = 1.0) -> Highlights | Non
     peak = cv2.dilate(cv2.blur(dark, (3, 3)), around)
     guide = np.log2(dark + np.float32(BLACK))
     lines = np.dstack([*_lines(guide, share, radius), *_lines(guide, np.log2(peak + np.float32(BLACK)), radius)])
-    return Highlights(lines, height, times)
+    return Highlights(lines, height, times, float(share.mean()))
 
 
 def keep(highlights: Highlights, before: Picture, after: Picture, top: int = 0) -> Picture:

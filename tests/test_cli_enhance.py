@@ -366,3 +366,19 @@ def test_stdin_to_file(photo: Path, lowlight: Lowlight, monkeypatch: pytest.Monk
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(photo.read_bytes())))
     assert lowlight("enhance", "-", "-o", "lit.png").out == "lit.png\n"
     assert opened("lit.png").size == (56, 40)
+
+
+def test_what_turned_white_is_told_with_what_keeps_it(folder: Path, lowlight: Lowlight) -> None:
+    room = np.full((240, 320, 3), 22, np.uint8)
+    room[40:140, 90:230] = (150, 175, 215)  # a window
+    Image.fromarray(room).save("room.png")
+    plain = lowlight("enhance", "room.png", "--weights", "real")
+    assert "turned white" in plain.err
+    assert "--protect-highlights" in plain.err
+    kept = lowlight("enhance", "room.png", "-o", "kept.png", "--weights", "real", "--protect-highlights")
+    assert "turned white" not in kept.err
+    window = (slice(50, 130), slice(100, 220))
+    red, _, blue = np.asarray(opened("kept.png"), np.float32)[window].mean((0, 1))
+    assert blue - red > 30
+    saved("dark.png")
+    assert "turned white" not in lowlight("enhance", "dark.png", "--weights", "real").err
