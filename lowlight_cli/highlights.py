@@ -31,7 +31,10 @@ REACH: Final = 0.04
 """Radius of the filter, in parts of the longer side."""
 
 EDGE: Final = 0.25
-"""Stops of light from which on an edge is one."""
+"""Stops of light from which on an edge is one, for where the input is taken."""
+
+REGION: Final = 1.0
+"""Stops of light from which on an edge is one, for how bright it is taken: clouds are no edges, roofs are."""
 
 CLIPS: Final = (0.7, 2.0)
 """Light that the gain of the dark parts would give, 1 being white: the output is kept below, the input taken above."""
@@ -89,10 +92,10 @@ def find(before: Picture, after: Picture, gain: float = 1.0) -> Highlights | Non
     if share.max() <= LITTLE:
         return None
     radius = max(1, round(REACH * max(size)))
-    around = np.ones((radius | 1, radius | 1), np.uint8)
-    peak = cv2.dilate(cv2.blur(dark, (3, 3)), around)
+    peak = cv2.dilate(cv2.blur(dark, (3, 3)), np.ones((3, 3), np.uint8))  # of more around, slopes would turn round
     guide = np.log2(dark + np.float32(BLACK))
-    lines = np.dstack([*_lines(guide, share, radius), *_lines(guide, np.log2(peak + np.float32(BLACK)), radius)])
+    peaks = _lines(guide, np.log2(peak + np.float32(BLACK)), radius, REGION)
+    lines = np.dstack([*_lines(guide, share, radius, EDGE), *peaks])
     return Highlights(lines, height, times, float(share.mean()))
 
 
@@ -140,7 +143,7 @@ def _rise(values: Plane, low: float, high: float) -> Plane:
     return np.asarray(x * x * (3 - 2 * x), np.float32)
 
 
-def _lines(guide: Plane, plane: Plane, radius: int) -> tuple[Plane, Plane]:
+def _lines(guide: Plane, plane: Plane, radius: int, edge: float) -> tuple[Plane, Plane]:
     """The guided filter's line at each pixel: `plane` is about slope * guide + offset around it."""
 
     def mean(values: Plane) -> Plane:
@@ -148,7 +151,7 @@ def _lines(guide: Plane, plane: Plane, radius: int) -> tuple[Plane, Plane]:
         return np.asarray(cv2.blur(values, (side, side), borderType=cv2.BORDER_REFLECT), np.float32)
 
     average, level = mean(guide), mean(plane)
-    slope = (mean(guide * plane) - average * level) / (mean(guide * guide) - average**2 + np.float32(EDGE**2))
+    slope = (mean(guide * plane) - average * level) / (mean(guide * guide) - average**2 + np.float32(edge**2))
     return mean(slope), mean(level - slope * average)
 
 

@@ -80,12 +80,24 @@ def test_order_stays_where_protection_begins() -> None:
     assert got[-1] > 0.999
 
 
+def test_a_reflection_on_a_floor_stays_the_brightest_of_it() -> None:
+    rows, columns = np.mgrid[:240, :320].astype(np.float32)
+    near = np.exp(-(((rows - 120) / 90) ** 2) - ((columns - 160) / 30) ** 2)
+    before = np.dstack([0.25 + 0.6 * near, 0.25 + 0.6 * near, 0.27 + 0.63 * near]).astype(np.float32)
+    got = finish(before, to_srgb(np.minimum(to_linear(before) * np.float32(30), 1)), PROTECT)
+    line = got[120].max(1)
+    assert line.min() > 0.9  # a patch of it would be darker than the floor around
+    assert line[150:170].min() > line.max() - 0.06
+
+
 def test_a_lamp_survives_a_network_that_blows_it_out() -> None:
     before = np.full((64, 64, 3), 0.1, np.float32)
     before[20:32, 20:32] = (0.97, 0.8, 0.5)
     after = np.ones_like(before)
     got = finish(before, after, PROTECT)
-    assert np.abs(got[22:30, 22:30] - before[22:30, 22:30]).max() < 0.02
+    times = to_linear(got[22:30, 22:30]) / to_linear(before[22:30, 22:30])
+    assert np.ptp(times, axis=2).max() < 0.05  # its colour
+    assert 0.99 < times.min() < times.max() < 1.1
     assert got[0, 0, 0] == 1
 
 

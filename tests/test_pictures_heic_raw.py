@@ -1,12 +1,14 @@
 """HEIC and RAW: read by packages of their own, written as JPEG and TIFF.
 
 The files in tests/heic/ are `pictures_kit.smooth()`, encoded by pillow-heif: turned by 90 degrees with EXIF that says
-the same, with transparency, and with 10 bits a sample.
+the same, with transparency, and with 10 bits a sample; and a slope of 1200x800, red downwards, green to the right.
 """
 
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +43,15 @@ def test_a_phones_photograph_is_upright_once(heic):
     assert again.format == "JPEG"
     assert again.getexif()[0x010F] == "Camera Co"
     assert again.getexif()[0x0112] == 1
+
+
+def test_a_photograph_of_a_phones_size_outlives_its_decoder(heic):
+    """Memory of that size goes back to the system when the decoder lets go of it: what looks at it then crashes."""
+    code = "import sys; from lowlight_cli import read; print(*read(sys.argv[1]).pixels[[0, 0, -1, -1], [0, -1, 0, -1]])"
+    ran = subprocess.run([sys.executable, "-c", code, HEIC / "large.heic"], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    corners = np.array(ran.stdout.replace("[", " ").replace("]", " ").split(), float).reshape(4, 3)
+    assert np.abs(corners - [[0, 0, 0.5], [0, 1, 0.5], [1, 0, 0.5], [1, 1, 0.5]]).max() < 0.05
 
 
 def test_transparency_and_depth_of_heic(heic):

@@ -45,7 +45,7 @@ def decode(data: bytes, max_pixels: int) -> Found:
     check(width, height, max_pixels)
     if image.mode not in _MODES:
         raise InputError(f"its pixels are of a kind that is not read ({image.mode}); export it as JPEG or TIFF")
-    samples = np.asarray(image).reshape(height, width, -1)
+    samples = np.array(image).reshape(height, width, -1)  # a view would outlive the decoder's memory
     if image.mode == "RGBa":  # colours come multiplied by alpha
         samples = np.asarray(Image.fromarray(np.ascontiguousarray(samples), "RGBa").convert("RGBA"))
     info = image.info
