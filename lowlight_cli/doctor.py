@@ -69,7 +69,7 @@ def checks(*, offline: bool = False) -> Iterator[Check]:
 
 
 def _weights() -> Iterator[Check]:
-    """Each shipped checkpoint through the CPU, then the first of them through every device and precision."""
+    """Each shipped checkpoint through the CPU, then the default model's through every device and precision."""
     from lowlight_cli.engines import pytorch  # the long import: what came before is on the screen by now
 
     devices = pytorch.devices()
@@ -92,7 +92,8 @@ def _weights() -> Iterator[Check]:
             yield Check(checkpoint.name, str(error), error.exit_code)
         else:
             yield Check(checkpoint.name, f"loads and runs {SIDE}x{SIDE}")
-            first = first or (checkpoint, resolved, bright)
+            if first is None or (checkpoint.network == lowlight_cli.DEFAULT_MODEL != first[0].network):
+                first = checkpoint, resolved, bright
     if first is None:
         return
     checkpoint, resolved, expected = first

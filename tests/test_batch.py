@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import doctest
+import errno
 import hashlib
 import json
 import os
+import re
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -355,6 +357,29 @@ def test_a_manifest_that_cannot_be_written_ends_all(
     ran = lowlight("batch", "in")
     assert ran.code == 7 and "disk is full" in ran.lines[-1]
     monkeypatch.undo()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="tells which file is written")
+def test_a_full_disk_ends_all_soon(folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch) -> None:
+    made(*[f"in/{index:02}.png" for index in range(40)])
+    real, written = os.fsync, 0
+
+    def full(handle: int) -> None:
+        nonlocal written
+        if Path(f"/proc/self/fd/{handle}").readlink().suffix == ".part":
+            written += 1
+            if written > 3:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    ran = lowlight("batch", "in")
+    assert ran.code == 7
+    assert re.search(r"the disk is full: .* failed.*--resume goes on", ran.lines[-1])
+    assert len(ran.lines) < 12  # and not a line for each of forty
+    monkeypatch.setattr(os, "fsync", real)
+    assert lowlight("batch", "in", "--resume").code == 0
+    assert len(list(Path("in_lit").glob("*.png"))) == 40
 
 
 def test_few_pictures_are_held(folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -169,6 +169,15 @@ def test_pictures_without_partner_are_refused(tmp_path: Path) -> None:
         sets.find(str(tmp_path), tmp_path)
 
 
+def test_two_names_of_one_pair_are_refused(tmp_path: Path) -> None:
+    """`1` and `low1` would be one pair, of which one picture would never be measured."""
+    pairs(tmp_path, range(1, 3))
+    save(tmp_path / "low" / "low1.png", picture(7))
+    save(tmp_path / "high" / "normal1.png", picture(7))
+    with pytest.raises(InputError, match=r"low: 1\.png and low1\.png are both of pair 1"):
+        sets.find(str(tmp_path), tmp_path)
+
+
 def test_pairs_of_unequal_or_tiny_size_are_refused(tmp_path: Path) -> None:
     for stem, low, high in (("a", SIZE, (24, 30)), ("b", (10, 30), (10, 30))):
         for part, size in (("low", low), ("high", high)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -130,16 +131,73 @@ def test_no_shipped_weights(run: Run, tmp_path: Path) -> None:
         (("-m", "dgav"), 2, "did you mean 'dgaf'"),
         (("-w", "tiny"), 2, "one -m"),
         (("--external", "x"), 2, "NAME=DIR"),
-        (("--json", "no/where.json"), 4, "no is no folder"),
+        (("--json", "notes.txt/a.json"), 4, "notes.txt is a file, not a folder"),
+        (("--resume", "notes.txt/no/a"), 4, "notes.txt is a file, not a folder"),
+        (("--resume", "data"), 4, "is a folder"),
         (("--markdown", "data"), 4, "is a folder"),
         (("--report", "data"), 4, "is a folder"),
-        (("--metric", "deltae"), 2, "did you mean 'delta_e'"),
+        (("--metric", "deltae"), 2, "did you mean 'delta-e'"),
         (("--verify", "--limit", "1"), 2, "drop --limit"),
     ],
 )
 def test_what_cannot_be_done_is_told_before_the_work(run: Run, words: tuple[str, ...], code: int, told: str) -> None:
+    Path("notes.txt").touch()
     done, out, err = run(*words)
     assert (done, out) == (code, "") and told in err and err.count("error:") == 1
+
+
+@pytest.mark.parametrize("option", ["--json", "--markdown", "--csv", "--latex", "--report", "--resume"])
+@pytest.mark.parametrize("name", ["shut/new", "shut/made/new", "here"])
+def test_what_may_not_be_written_is_told_before_the_work(
+    run: Run, option: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("shut").mkdir()
+    Path("here").write_text("")
+    monkeypatch.setattr(os, "access", lambda _, mode, **__: not mode & os.W_OK)  # root may write everywhere
+    monkeypatch.setattr(Enhancer, "load", lambda self: pytest.fail("a network was loaded first"))
+    code, out, err = run("-m", "dgaf", option, name)
+    assert (code, out) == (4, "") and "cannot be written to" in err and name in err
+
+
+def test_folders_of_results_are_made(run: Run) -> None:
+    words = ("-m", "dgaf", "--limit", 1, "--resume", "new/kept/a.jsonl", "--json", "new/a.json", "--report", "new/b/a")
+    assert run(*words)[0] == 0
+    assert all(Path(name).stat().st_size for name in ("new/kept/a.jsonl", "new/a.json", "new/b/a"))
+
+
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [
+        (
+            "--speed -m dgaf --verify -d nosuch --root . --limit 1 --metric lpips --markdown f --csv f --frames 3",
+            "--dataset, --root, --limit, --frames, --metric, --markdown, --csv, --verify",
+        ),
+        ("--speed -m dgaf --clip a.mp4 --task faces", "--clip, --task"),
+        ("--speed --external x=y --resume f --latex f --report f", "--external, --resume, --latex, --report"),
+        (
+            "--clip a.mp4 --csv f --report f --latex f --resume f --metric fsim --json f -d lol --runs 3",
+            "--dataset, --metric, --resume, --json, --csv, --latex, --report, --runs",
+        ),
+        ("--task faces --resume f", "--resume"),
+        ("--task faces --csv f --latex f --report f --verify --size 9x9", "--csv, --latex, --report, --verify, --size"),
+        ("--frames 9", "--frames"),
+        ("-m dgaf --size 9x9 --runs 3", "--size, --runs"),
+    ],
+)
+def test_what_is_typed_beside_and_would_do_nothing_is_refused(run: Run, words: str, refused: str) -> None:
+    """All of it by name, before anything is measured or written; what is set once for all is not held against it."""
+    code, out, err = run(*words.split())
+    assert (code, out) == (2, "") and err.count("\n") == 1 and not Path("f").exists()
+    assert f" {refused}" in err and "leave" in err
+
+
+def test_the_place_of_sets_may_be_set_for_all_commands(
+    run: Run, monkeypatch: pytest.MonkeyPatch, weights: Path
+) -> None:
+    """LOWLIGHT_DATA is not typed beside --speed: what follows is the fault that --size has."""
+    monkeypatch.setenv("LOWLIGHT_DATA", "data")
+    code, _, err = run("--speed", "-m", "dgaf", "-w", weights, "--size", "9")
+    assert code == 2 and "WIDTHxHEIGHT" in err
 
 
 def test_help_imports_neither_torch_nor_cv2() -> None:
@@ -160,6 +218,20 @@ def test_every_form_of_a_result(run: Run) -> None:
     assert len(Path("all.csv").read_text().splitlines()) == 1 + 3 * 10
     assert "dgaf.tiny" in Path("all.tex").read_text()
     assert all(f"wrote all.{kind}" in err for kind in ("csv", "tex", "html"))
+
+
+def test_training_pairs_that_are_not_there_yet(run: Run, tmp_path: Path) -> None:
+    """Empty folders beside eval15, of a set that is half unpacked: nothing to look up, and all else is measured."""
+    for part in ("low", "high"):
+        (tmp_path / "data" / "lol" / "our485" / part).mkdir(parents=True)
+    code, out, err = run("-m", "dgaf")
+    assert code == 0 and "dgaf.tiny\t" in out and "look-up" not in out, err
+
+
+@pytest.mark.parametrize("name", ["reference", "input", "LIME-like", "look-up in our485"])
+def test_names_that_tables_and_the_page_use_themselves(run: Run, name: str) -> None:
+    code, out, err = run("-m", "dgaf", "--external", f"{name}=data/lol/eval15/high", "--report", "all.html")
+    assert (code, out) == (2, "") and f"{name!r}" in err and "another name" in err and not Path("all.html").exists()
 
 
 # ------------------------------------------------------------------------------------------------------- several sets

@@ -114,9 +114,23 @@ def test_a_face_comes_out_of_the_dark(
     assert rows["input"] == ["0", "0.00", "0", "-", "0.00"]
     assert rows[f"linear gain to mean {baselines.MEAN}"] == ["1", "1.00", "1", "1.00", "1.00"]
     (told,) = json.loads((tmp_path / "a").read_text())["sets"]
+    assert "not all of them" not in out and told["limited"] is False
     assert told["task"] == "faces" and told["rows"][0]["pictures"] == [
         {"stem": "1", "found": 0, "right": 0, "marked": 1}
     ]
+
+
+def test_a_part_of_a_set_is_called_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under the table and in the JSON, as where metrics are measured."""
+    for stem in ("1", "2", "3"):
+        save(tmp_path / "mine" / f"{stem}.png", np.zeros((40, 40, 3), np.uint8))
+    monkeypatch.setattr(tasks, "detector", lambda task: detectors.Detector(lambda picture: [], "one that sees nothing"))
+    for limit, line in ((1, "1 picture, not all of them"), (2, "2 pictures, not all of them"), (3, "3 pictures")):
+        dataset = sets.find(str(tmp_path / "mine"), tmp_path, limit)
+        result = tasks.measure("faces", dataset, methods.baselines())
+        assert tasks.notes(result)[0] == f"{dataset.title}: {line}"
+        (told,) = json.loads(tasks.as_json([result]))["sets"]
+        assert (told["pictures"], told["limited"]) == (limit, limit < 3)
 
 
 def test_a_detector_that_is_not_here(

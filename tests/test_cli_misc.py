@@ -122,3 +122,10 @@ def test_doctor_finds_a_cache_that_takes_nothing(
     ran = lowlight("doctor", "-q")
     assert (ran.code, len(ran.lines)) == (4, 1)
     assert "set LOWLIGHT_CACHE" in ran.err
+
+
+@pytest.mark.parametrize("command", [["enhance"], ["batch"], ["video"], ["enhance", "a.jpg", "-o"]])
+def test_an_empty_name_is_not_the_folder_that_one_is_in(folder: Path, lowlight: Lowlight, command: list[str]) -> None:
+    ran = lowlight(*command, "")
+    assert ran.code == 2
+    assert "empty" in ran.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Ran, dark_array
+from hub_server import Answer, serve
 from numpy.typing import NDArray
 from PIL import Image
 from test_darken_command import bright, hashes, luma, manifest
@@ -206,6 +208,59 @@ def test_a_night_that_is_none(photographs: Path, nights: Path, lowlight: Command
     assert ran.code == 3
     assert ran.lines[-1] == "0 dark pictures, 3 failed"
     assert any(line.startswith("error: ") and "nights" in line for line in ran.lines)
+
+
+@pytest.mark.parametrize("network", learnt.METHODS["drgn"])
+@pytest.mark.parametrize("named", [True, False])
+def test_weights_from_an_address(
+    photographs: Path, nights: Path, lowlight: Command, monkeypatch: pytest.MonkeyPatch, network: str, named: bool
+) -> None:
+    """It is said that they are fetched, and once they are here, no server is asked."""
+    monkeypatch.setenv("LOWLIGHT_CACHE", "cache")
+    body = made(Path("mine.safetensors"), network).read_bytes()
+    page = f"/{network}.mine.safetensors" if named else "/mine.safetensors"
+    words = ("darken", photographs, "-o", "out", *options("drgn"), "--exist", "skip")
+    with serve() as server:
+        server.pages[page] = Answer(body)
+        address = f"{server.url}{page}#sha256={hashlib.sha256(body).hexdigest()}"
+        ran = lowlight(*words, "-w", address)
+        assert (ran.code, ran.lines[-1]) == (0, "3 dark pictures")
+        assert any(line.startswith(f"fetching {server.url}{page} from 127.0.0.1") for line in ran.lines)
+        assert len(server.seen) == 1 or not named
+    assert {line["weights"] for line in manifest("out")} == {hashlib.sha256(body).hexdigest()}
+    assert lowlight(*words, "-w", address).lines == ["0 dark pictures, 3 photographs skipped"]
+
+
+def test_an_address_with_weights_of_something_else(
+    photographs: Path, nights: Path, lowlight: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOWLIGHT_CACHE", "cache")
+    body = made(Path("mine.safetensors"), "dgaf-darkening").read_bytes()
+    with serve() as server:
+        server.pages["/a.safetensors"] = Answer(body)
+        address = f"{server.url}/a.safetensors#sha256={hashlib.sha256(body).hexdigest()}"
+        ran = lowlight("darken", photographs, "-o", "out", *options("drgn"), "-w", address)
+    assert ran.code == 5 and "holds weights for dgaf-darkening" in ran.err
+    assert not Path("out").exists() and not list(Path("cache").rglob("*.safetensors"))
+
+
+def test_hidden_files_are_no_nights(photographs: Path, nights: Path, lowlight: Command) -> None:
+    (nights / "._0.png").write_bytes(b"resource fork")
+    assert lowlight("darken", photographs, "-o", "out", *options("drgn"), "--per-picture", 4).code == 0
+
+
+def test_nights_are_decoded_once(nights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(2, 12):
+        Image.fromarray(dark_array(64, 64, number)).save(nights / f"{number}.png")
+    darken = learnt.load("drgn", None, nights)
+    right, opened = learnt.read, []
+    monkeypatch.setattr(learnt, "read", lambda path: [opened.append(path), right(path)][1])
+    picture = scene()[:32, :32]
+    alike = [darken(picture, np.random.default_rng(seed)).low for _ in range(2) for seed in range(30)]
+    assert len(opened) == len(set(opened)) > 8
+    monkeypatch.setattr(learnt, "KEPT", 64 * 64 * 3 * 2)  # room for two
+    again = [darken(picture, np.random.default_rng(seed)).low for seed in range(30)]
+    assert all(np.array_equal(a, b) for a, b in zip(alike, again + again, strict=True))
 
 
 def test_darkening_enhances_nothing(photographs: Path, lowlight: Command) -> None:

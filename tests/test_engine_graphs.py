@@ -543,3 +543,16 @@ def test_eight_bits_are_kept_to_their_bounds(lowlight: Callable[..., Ran], folde
 def test_export_refuses(lowlight: Callable[..., Ran], folder: Path, args: list[str], code: int, told: str) -> None:
     ran = lowlight("export", *args)
     assert ran.code == code and told in ran.err
+
+
+def test_an_export_that_cannot_be_written_is_not_made(
+    lowlight: Callable[..., Ran], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lowlight_cli.engines import export
+
+    monkeypatch.setattr(export, "exported", lambda *_: pytest.fail("exported for nothing"))
+    Path("file").write_text("")
+    Path("folder.onnx").mkdir()
+    for target in ("file/own.onnx", "folder.onnx"):
+        ran = lowlight("export", "-o", target, "--exist", "overwrite")
+        assert ran.code == 4 and target in ran.err, ran.err

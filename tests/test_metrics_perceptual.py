@@ -220,6 +220,19 @@ def test_what_is_not_here_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
             function(pair(40, 40)[0])
 
 
+def test_a_fetch_that_fails_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A timeout has no message: its name is told, and the other columns are measured."""
+
+    def late() -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(perceptual, "_network", late)
+    kept, missing = table.chosen(["lpips"], True)
+    assert missing == (f"LPIPS: not available: {perceptual.BACKBONE} is not to be had: TimeoutError",)
+    assert [metric.key for metric in kept] == ["psnr", "psnr_gt_mean", "ssim"]
+
+
 def test_a_picture_too_small_for_niqe_has_no_number(tmp_path: Path) -> None:
     write(tmp_path / "a.png", Photo(pair(60, 60)[0]))
     result = measure(find(str(tmp_path), tmp_path), [Method("same", "baseline", lambda _, low: low)], more=["niqe-own"])

@@ -312,6 +312,14 @@ def test_resolution_is_kept():
     assert opened(encode(replace(photo, depth=16), format="png")).info["dpi"] == pytest.approx((300, 300), abs=0.1)
 
 
+def test_a_ratio_of_pixels_is_no_resolution() -> None:
+    exif = Image.Exif()
+    exif[282], exif[283], exif[296] = 1.0, 1.0, 1  # one by one, without a unit
+    photo = read(saved(smooth(), "JPEG", exif=exif))
+    assert photo.dpi is None
+    assert opened(encode(photo)).info.get("jfif_unit") == 0
+
+
 def test_texts_of_a_png_are_kept():
     from PIL.PngImagePlugin import PngInfo
 

@@ -213,7 +213,8 @@ def test_interrupted_and_resumed(folder: Path, dgaf_weights: Path, lowlight: Low
     assert not Path("clip_lit.mp4").exists()
     partial = kit.known(Path("clip_lit.partial.mp4"))
     assert 0 < len(partial.ticks) < 400
-    assert partial.packets == kit.known(clip).packets
+    ((sound, heard),) = partial.packets.items()
+    assert heard and heard == kit.known(clip).packets[sound][: len(heard)]
     ran = lowlight(*words, "--resume", "--json")
     assert ran.code == 0, ran.err
     event = json.loads(ran.out.splitlines()[0])

@@ -146,3 +146,26 @@ def test_side_by_side(folder: Path, lowlight: Lowlight) -> None:
     half = frame.shape[1] // 2
     assert frame.shape[1] > 2 * 64
     assert frame[:, half:].mean() > frame[:, :half].mean() + 10
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_behind_stdout(folder: Path, dgaf_weights: Path) -> None:
+    line = program(["video", str(stream("in.y4m")), "-o", "-", "--strength", "0"])
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            line, stdout=full, stderr=subprocess.PIPE, env=environment(dgaf_weights), check=False, timeout=120
+        )
+    assert done.returncode == 7
+    assert b"is full" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("photo.jpg", "lowlight enhance"), ("clip.dat", "suffix"), ("clip", "suffix")]
+)
+def test_a_name_that_is_no_clips_wants_another(folder: Path, lowlight: Lowlight, name: str, hint: str) -> None:
+    stream("in.y4m").rename(name)
+    ran = lowlight("video", name)
+    assert ran.code == 2
+    assert hint in ran.err and "-o night.mp4" in ran.err
+    if name != "photo.jpg":
+        assert lowlight("video", name, "-o", "out.mp4", *SAME).code == 0

@@ -162,3 +162,20 @@ def test_the_input_is_not_replaced_by_what_is_done(
     assert (ran.code, len(ran.lines)) == (2, 1), ran.err
     assert "name another file with -o" in ran.err
     assert clip.read_bytes() == before
+
+
+@pytest.mark.parametrize("start", ["0", "0.4"])
+def test_the_sound_of_what_is_done_ends_with_its_picture(
+    folder: Path, lowlight: Lowlight, cut_short: Callable[..., Ran], start: str
+) -> None:
+    import av
+
+    ticks = [40 * at for at in range(60)]
+    kit.write(Path("in.mp4"), kit.pictures(60), base=Fraction(1, 1000), ticks=ticks, sound="aac")
+    assert cut_short(20, "video", "in.mp4", "--start", start, *SAME).code == 130
+    with av.open("in_lit.partial.mp4") as left:
+        lengths = [float(each.duration * each.time_base) for each in left.streams]
+    assert max(lengths) - min(lengths) < 0.1, lengths
+    assert lowlight("video", "in.mp4", "--start", start, *SAME, "--resume").code == 0
+    with av.open("in_lit.mp4") as whole:
+        assert min(float(each.duration * each.time_base) for each in whole.streams) > 1.9

@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from hub_server import Answer, Hub, serve
+from safetensors.torch import save_file
 
 from lowlight_cli import networks
 from lowlight_cli.cli import app
+from lowlight_cli.errors import WeightsError
 from lowlight_cli.weights import catalog, files
 
 Run = Callable[..., tuple[int, str, str]]
@@ -123,6 +126,27 @@ def test_verify(run: Run, here: Path, ours: bytes) -> None:
     assert code == 5 and first["ok"] is False and "damaged" in first["error"] and second["ok"] is None
 
 
+def test_verify_goes_on_after_what_it_cannot_tell(run: Run, here: Path, ours: bytes) -> None:
+    """One name after the other: a wrong one is a line, and 5 in the end."""
+    tensors = safetensors.torch.load(ours)
+    about = {"format": "lowlight-1", "input": "as-is"}
+    save_file(tensors, "later.safetensors", {**about, "network": "hdrnet2"})
+    save_file(tensors, "nameless.safetensors", about)
+    Path("a.pth").write_bytes(b"PK")
+    code, out, err = run("verify", "later.safetensors", "nameless.safetensors", "a.pth", "dgav", "dgaf")
+    lines = err.splitlines()
+    assert code == 5 and out.startswith("dgaf\tok\t") and len(lines) == 4
+    assert "'hdrnet2'" in lines[0] and "does not know" in lines[0] and "--model hdrnet2" not in lines[0]
+    assert "nameless.safetensors does not say which network" in lines[1] and "None" not in lines[1]
+    assert "only .safetensors" in lines[2] and "`lowlight weights convert a.pth" in lines[2]
+    assert "unknown model 'dgav'" in lines[3]
+    assert "no weights file b.pth" in run("verify", "b.pth")[2]
+    for name in ("later", "nameless"):  # as whoever uses them is told
+        with pytest.raises(WeightsError, match=r"does not know|`lowlight weights convert .* --model dgaf") as caught:
+            files.load(f"{name}.safetensors", "dgaf")
+        assert "--model hdrnet2" not in str(caught.value) and "None" not in str(caught.value)
+
+
 def test_pull_and_rm(run: Run, here: Path, server: Hub, ours: bytes) -> None:
     address = f"{server.url}/a.safetensors#sha256={hashlib.sha256(ours).hexdigest()}"
     assert run("pull", address)[0] == 2
@@ -151,6 +175,17 @@ def test_pull_and_rm(run: Run, here: Path, server: Hub, ours: bytes) -> None:
     assert code == 0 and "0.8 MB" in err and not (here / "cache" / "weights").exists()
 
 
+def test_rm_all_leaves_no_decoded_sets(run: Run, here: Path) -> None:
+    """They can be the largest of what a cache holds."""
+    decoded = here / "cache" / "decoded"
+    decoded.mkdir(parents=True)
+    (decoded / "a.npy").write_bytes(bytes(3_000_000))
+    code, _, err = run("rm", "--all")
+    assert code == 0 and "3.0 MB" in err and str(decoded) in err and not decoded.exists()
+    told = [json.loads(line)["path"] for line in run("rm", "--all", "--json")[1].splitlines()]
+    assert told == [str(here / "cache" / name) for name in ("weights", "graphs", "decoded")]
+
+
 def test_convert(run: Run, here: Path, ours: bytes) -> None:
     torch.manual_seed(0)
     torch.save(networks.build("dgaf").state_dict(), here / "a.pth")
@@ -171,6 +206,23 @@ def test_convert(run: Run, here: Path, ours: bytes) -> None:
     assert run("convert", "a.pth", "-m", "nonet", "-o", "c.safetensors")[0] == 2
     assert run("convert", "none.pth", "-m", "dgaf", "-o", "c.safetensors")[0] == 5
     assert not (here / "c.safetensors").exists()
+
+
+def test_convert_keeps_what_a_file_of_ours_says(run: Run, here: Path, ours: bytes) -> None:
+    Path("ours.safetensors").write_bytes(ours)
+    assert run("convert", "ours.safetensors", "-m", "dgaf", "-o", "b.safetensors")[0] == 0
+    assert files.inspect("b.safetensors").metadata == files.inspect("ours.safetensors").metadata
+    assert run("convert", "ours.safetensors", "-m", "dgaf", "-o", "c.safetensors", "--licence", "CC0-1.0")[0] == 0
+    assert files.inspect("c.safetensors").metadata == {**files.inspect("b.safetensors").metadata, "licence": "CC0-1.0"}
+    assert run("convert", "ours.safetensors", "-m", "dgaf", "-o", "d.safetensors", "--input", "as-is")[0] == 0
+    assert files.inspect("d.safetensors").metadata["input"] == "as-is"
+    code, _, err = run("convert", "ours.safetensors", "-m", "dgaf", "-o", "e.safetensors", "--tag", "a/b")
+    assert code == 2 and "--tag" in err and not Path("e.safetensors").exists()
+    torch.save(networks.build("dgaf").state_dict(), "a.pth")
+    assert run("convert", "a.pth", "-m", "dgaf", "-o", "f.safetensors")[0] == 0
+    foreign = files.inspect("f.safetensors").metadata
+    assert (foreign["input"], foreign["tag"]) == ("as-is", "converted")
+    assert (foreign["licence"], foreign["data"]) == ("unknown", "unknown")
 
 
 def test_push(run: Run, here: Path, server: Hub, ours: bytes, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,8 @@ import torch
 from hub_server import Answer, Hub, serve
 
 from lowlight_cli import networks
-from lowlight_cli.errors import LowlightError, ResourceError, UsageError, WeightsError
+from lowlight_cli.engines import graphs
+from lowlight_cli.errors import LowlightError, OutputError, ResourceError, UsageError, WeightsError
 from lowlight_cli.weights import catalog, fetch, files, web
 
 BLOCK: dict[str, Any] = {
@@ -275,6 +277,19 @@ def test_where_the_cache_is(here: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.delenv("LOWLIGHT_CACHE")
     assert fetch.cache_folder().parts[-2:] != ("cache", "weights")
     assert "lowlight" in fetch.cache_folder().parts
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="every user has a home there")
+def test_a_user_without_a_home_keeps_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless(*_: object, **__: object) -> Path:
+        raise RuntimeError("could not determine the home directory")  # as platformdirs does
+
+    monkeypatch.delenv("LOWLIGHT_CACHE")
+    monkeypatch.setattr("platformdirs.user_cache_path", homeless)
+    assert not fetch.cache_folder().exists()
+    assert graphs.find("dgaf", "0" * 64) is None
+    with pytest.raises(OutputError, match="LOWLIGHT_CACHE"):
+        graphs.refuse_unwritable()
 
 
 def test_clear(hub: Hub, ours: bytes) -> None:

@@ -298,6 +298,9 @@ def test_convert_refuses(tmp_path: Path, state: dict[str, torch.Tensor]) -> None
     assert "wanted named tensors" in why([torch.zeros(1)])
     assert "are missing" in why({"weight": torch.zeros(1)})
     assert "are missing" in why({})
+    within: dict[str, object] = {}
+    within["again"] = within
+    assert "holds itself" in why(within)
     with pytest.raises(WeightsError, match="no weights file"):
         files.convert(tmp_path / "none.pth", "dgaf", tmp_path / "out.safetensors")
     with pytest.raises(UsageError):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowlight_cli.bench.report import Table
+from lowlight_cli.bench.sets import rounded
 from lowlight_cli.enhancer import Enhancer
 from lowlight_cli.errors import InputError
 from lowlight_cli.exposure import apply_gain, auto_gain
@@ -82,7 +83,7 @@ def measure_clip(
             start = time.perf_counter()
             made = make(picture, when) if make else picture
             spent += time.perf_counter() - start
-            made = (np.rint(made * 255) / 255).astype(np.float32)
+            made = rounded(made)
             lumas.append(mean_luma(made))
             if before is not None:
                 errors.append(warped_error(before, made, *flows[number - 1]))

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lowlight_cli.bench.methods import Method
+from lowlight_cli.bench.methods import LOOKUP, Method
 from lowlight_cli.bench.sets import DataSet, Pair, by_stem
 from lowlight_cli.pictures import read
 
@@ -23,19 +23,23 @@ __all__ = ["lookup"]
 
 Picture = NDArray[np.float32]
 
-NAME: Final = "look-up in our485"
 FOLDERS: Final = ("our485", "siblings")
 SIZE: Final = (24, 16)
 """Width and height of what is compared."""
 
 
 def lookup(dataset: DataSet) -> Method | None:
-    """The method for eval15, with LOL's training pairs beside it; None for other sets, or where those are not there."""
+    """The method for eval15, with LOL's training pairs beside it; None for other sets, or where there are none.
+
+    Raises:
+        InputError: two of those pictures share a stem.
+    """
     beside = dataset.pairs[0].low.parent.parent.parent
     folders = [beside / name for name in FOLDERS if all((beside / name / part).is_dir() for part in ("low", "high"))]
-    if dataset.name != "lol" or not folders:
+    pairs = _pairs(folders) if dataset.name == "lol" else []
+    if not pairs:
         return None
-    remembered = functools.cache(lambda: _remembered(folders))
+    remembered = functools.cache(lambda: _remembered(pairs))
 
     def make(_: Pair, low: Picture) -> Picture:
         signatures, references = remembered()
@@ -45,8 +49,8 @@ def lookup(dataset: DataSet) -> Method | None:
         size = (low.shape[1], low.shape[0])
         return np.asarray(cv2.resize(found, size, interpolation=cv2.INTER_AREA), np.float32)
 
-    seen = functools.cache(lambda: _seen(folders))
-    return Method(NAME, "baseline", make, identity=lambda _: f"{NAME} {seen()}")
+    seen = functools.cache(lambda: _seen(pairs))
+    return Method(LOOKUP, "baseline", make, identity=lambda _: f"{LOOKUP} {seen()}")
 
 
 def _pairs(folders: list[Path]) -> list[tuple[Path, Path]]:
@@ -58,17 +62,16 @@ def _pairs(folders: list[Path]) -> list[tuple[Path, Path]]:
     return pairs
 
 
-def _seen(folders: list[Path]) -> str:
+def _seen(pairs: list[tuple[Path, Path]]) -> str:
     """A hash of all that is looked up, which takes far less than decoding it."""
     digest = hashlib.sha256()
-    for file in (file for pair in _pairs(folders) for file in pair):
+    for file in (file for pair in pairs for file in pair):
         digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()
 
 
-def _remembered(folders: list[Path]) -> tuple[Picture, list[Path]]:
+def _remembered(pairs: list[tuple[Path, Path]]) -> tuple[Picture, list[Path]]:
     """A signature a row for every training picture, and its reference."""
-    pairs = _pairs(folders)
     return np.stack([_signature(read(low).pixels) for low, _ in pairs]), [high for _, high in pairs]
 
 

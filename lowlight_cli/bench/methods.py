@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,14 @@ from lowlight_cli.weights.catalog import Checkpoint, catalog, named
 if TYPE_CHECKING:
     from lowlight_cli.enhancer import Enhancer
 
-__all__ = ["Choice", "Loaded", "Method", "baselines", "choose", "external", "network"]
+__all__ = ["LOOKUP", "REFERENCE", "Choice", "Loaded", "Method", "baselines", "choose", "external", "network"]
 
 Picture = NDArray[np.float32]
+
+REFERENCE: Final = "reference"
+"""What a page calls the picture that results are compared with."""
+LOOKUP: Final = "look-up in our485"
+"""What the look-up is called, which stands in some tables."""
 
 
 @dataclass(frozen=True)
@@ -119,14 +124,14 @@ def external(text: str, dataset: DataSet, alone: bool = True) -> Method:
         alone: whether this is the only set; else the results are in a folder of its name in DIR.
 
     Raises:
-        UsageError: not of that form, or a name that a baseline has.
+        UsageError: not of that form, or a name that tables or the page use themselves.
         InputError: no such folder, or a picture is missing from it.
     """
     name, equals, folder = text.partition("=")
     if not equals or not name.strip() or not folder:
         raise UsageError(f"--external {text!r}: write NAME=DIR")
-    if name in BASELINES:
-        raise UsageError(f"--external {text!r}: a baseline has this name; choose another")
+    if name in (REFERENCE, LOOKUP, *BASELINES):
+        raise UsageError(f"--external {text!r}: tables or the page call something else {name!r}; choose another name")
     place = Path(folder).expanduser() / ("" if alone else dataset.name)
     files = results(place, dataset)
     if missing := [pair.stem for pair in dataset.pairs if pair.stem not in files]:

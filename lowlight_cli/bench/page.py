@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lowlight_cli.bench.methods import Method
+from lowlight_cli.bench.methods import REFERENCE, Method
 from lowlight_cli.bench.report import REMARK, Table, environment, measured, notes, stated
 from lowlight_cli.bench.run import Result, Score
 from lowlight_cli.metrics.table import METRICS
@@ -36,7 +36,6 @@ SIDE: Final = 720
 QUALITY: Final = 85
 TEMPLATE: Final = Path(__file__).with_name("page.html")
 INPUT: Final = "input"
-REFERENCE: Final = "reference"
 
 
 class Gallery:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Collection
 from typing import Final
 
-from lowlight_cli.weights.catalog import Published, catalog, catalog_path
+from lowlight_cli.weights.catalog import Published, stated
 
 __all__ = ["MARK", "published"]
 
@@ -20,7 +19,4 @@ def published(networks: Collection[str] = ()) -> list[Published]:
     Raises:
         WeightsError: weights.toml is missing or does not fit its schema.
     """
-    catalog()  # raises in words where the file is at fault
-    tables = tomllib.loads(catalog_path().read_text("utf-8")).get("published", [])
-    figures = [Published.model_validate(table) for table in tables]
-    return [figure for figure in figures if not networks or figure.network in networks]
+    return [figure for figure in stated() if not networks or figure.network in networks]

@@ -1,5 +1,7 @@
 """The measurement: every method on every pair at full resolution, rounded to 8 bits as a file would be.
 
+A method sees the low picture as its file has it, of 16 bits too; results and references are rounded.
+
 One page: a pair is decoded once, each method makes its picture of it, three numbers and a time are kept. Pairs are
 outermost, so memory holds one pair whatever the set's size.
 """
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 
 from lowlight_cli.bench.journal import Journal, key
 from lowlight_cli.bench.methods import Method
-from lowlight_cli.bench.sets import DataSet, Pair, read_pair
+from lowlight_cli.bench.sets import DataSet, Pair, read_pair, rounded
 from lowlight_cli.errors import UsageError
 from lowlight_cli.metrics.once import sharing
 from lowlight_cli.metrics.table import Metric, chosen
@@ -148,7 +150,7 @@ def measure(
     digest, looked, warm = hashlib.sha256(), list[Looked](), set[str]()
     for pair in dataset.pairs:
         low, high = read_pair(pair)
-        reference = low if high is None else high
+        reference = rounded(low) if high is None else high
         seen = b"".join(_bytes(picture) for picture in (low, high) if picture is not None)
         digest.update(seen)
         looked.append(Looked(low.shape[1], low.shape[0], hashlib.sha256(seen).hexdigest()))
@@ -184,9 +186,11 @@ def _made(method: Method, pair: Pair, low: Picture) -> tuple[Picture, float | No
     start = time.perf_counter()
     made = method.make(pair, low)
     seconds = time.perf_counter() - start if method.timed else None
-    return (np.rint(made * 255) / 255).astype(np.float32), seconds
+    return rounded(made), seconds
 
 
 def _bytes(picture: Picture) -> bytes:
-    """What of a picture its hash is taken: its shape and its levels."""
-    return repr(picture.shape).encode() + np.rint(picture * 255).astype(np.uint8).tobytes()
+    """What of a picture its hash is taken: its shape and its 8-bit levels, or its numbers where they are none."""
+    levels = np.rint(picture * 255).astype(np.uint8)
+    exact = np.array_equal(rounded(picture), picture)  # else a set of 16 bits would pass for its 8-bit copy
+    return repr(picture.shape).encode() + (levels if exact else picture).tobytes()

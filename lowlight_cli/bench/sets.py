@@ -26,7 +26,7 @@ from lowlight_cli.errors import InputError, UsageError
 from lowlight_cli.metrics.ssim import SMALLEST
 from lowlight_cli.pictures import FORMATS, read, suffixes
 
-__all__ = ["OVERLAP", "SETS", "DataSet", "Pair", "by_stem", "find", "read_pair", "results", "same"]
+__all__ = ["OVERLAP", "SETS", "DataSet", "Pair", "by_stem", "find", "read_pair", "results", "rounded", "same"]
 
 Picture = NDArray[np.float32]
 
@@ -104,7 +104,7 @@ def same(text: str, dataset: str) -> bool:
 
 
 def read_pair(pair: Pair) -> tuple[Picture, Picture | None]:
-    """The low picture and its reference, (H, W, 3) each; None where it has none.
+    """The low picture as its file has it, and its reference in 8-bit levels, (H, W, 3) each; None where it has none.
 
     Raises:
         InputError: one of them cannot be read, their sizes differ, or they are too small for SSIM.
@@ -116,7 +116,12 @@ def read_pair(pair: Pair) -> tuple[Picture, Picture | None]:
         raise InputError(f"{pair.low} and {pair.high} differ in size ({sizes}): a pair shows the same pixels")
     if min(low.shape[:2]) < SMALLEST:
         raise InputError(f"{pair.low} is too small to be measured: SSIM wants {SMALLEST} pixels a side")
-    return low, high
+    return low, None if high is None else rounded(high)
+
+
+def rounded(picture: Picture) -> Picture:
+    """(H, W, 3) in [0, 1] as a file of 8 bits would hold it; one that came out of such a file stays, bit by bit."""
+    return (np.rint(picture * 255) / 255).astype(np.float32)
 
 
 def by_stem(folder: Path) -> dict[str, Path]:
@@ -175,12 +180,22 @@ def _folders(folder: Path, parts: tuple[str, str]) -> list[Pair]:
             raise InputError(
                 f"{folder / part}: no such folder; a data set is a folder with {parts[0]}/ and {parts[1]}/"
             )
-    lows, highs = ({_bare(stem): file for stem, file in by_stem(folder / part).items()} for part in parts)
+    lows, highs = (_by_pair(folder / part) for part in parts)
     if single := sorted(lows.keys() ^ highs.keys()):
         raise InputError(
             f"{folder}: {len(single)} pictures of {parts[0]}/ or {parts[1]}/ have no partner, first {single[0]}"
         )
     return [Pair(stem, lows[stem], highs[stem]) for stem in lows]
+
+
+def _by_pair(folder: Path) -> dict[str, Path]:
+    """The pictures of a folder by the names of their pairs."""
+    found: dict[str, Path] = {}
+    for stem, file in by_stem(folder).items():
+        if other := found.get(_bare(stem)):
+            raise InputError(f"{folder}: {other.name} and {file.name} are both of pair {_bare(stem)}; remove one")
+        found[_bare(stem)] = file
+    return found
 
 
 def _bare(stem: str) -> str:

@@ -98,12 +98,14 @@ def table(result: Detected) -> Table:
 def notes(result: Detected) -> list[str]:
     """What must be read with the table."""
     marked = [count for count in result.rows[0][1] if count.marked is not None]
-    lines = [f"{result.dataset.title}: {len(result.dataset.pairs)} pictures", *result.dataset.notes]
+    dataset, count = result.dataset, len(result.dataset.pairs)
+    lines = [f"{dataset.title}: {count} picture{'s' * (count > 1)}{', not all of them' * dataset.limited}"]
+    lines += dataset.notes
     lines.append(f"{result.task}: what {result.detector.meaning} finds; it was trained on well-lit pictures")
     if marked:
-        count = sum(each.marked or 0 for each in marked)
+        boxes = sum(each.marked or 0 for each in marked)
         lines.append(
-            f"right: on one of {count} marked boxes of {len(marked)} pictures by {OVERLAP:g} of their union; precision "
+            f"right: on one of {boxes} marked boxes of {len(marked)} pictures by {OVERLAP:g} of their union; precision "
             "is the share of what was found there, recall that of what was marked"
         )
     else:
@@ -121,6 +123,8 @@ def _set(result: Detected) -> dict[str, Any]:
     return {
         "name": result.dataset.name,
         "title": result.dataset.title,
+        "pictures": len(result.dataset.pairs),
+        "limited": result.dataset.limited,
         "task": result.task,
         "detector": result.detector.meaning,
         "overlap": OVERLAP,

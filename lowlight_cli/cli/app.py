@@ -149,6 +149,8 @@ def run(args: Sequence[str]) -> int:
     report.set_level(report.Level.NORMAL)
     given = list(args) or ["--help"]
     try:
+        if "" in given:  # as a path it would be the folder that one is in
+            raise UsageError("one of the arguments is empty: a variable that is not set, perhaps")
         # Not standalone: typer would frame its errors and choose their codes.
         code = typer.main.get_command(app).main(args=given, prog_name="lowlight", standalone_mode=False)
         sys.stdout.flush()

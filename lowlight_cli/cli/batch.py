@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from lowlight_cli import DEFAULT_MODEL
 from lowlight_cli.cli import options, report
 from lowlight_cli.cli.enhance import DEPTHS, STAGES, fields, summary, tell, tell_plan
 from lowlight_cli.cli.ready import ready
-from lowlight_cli.errors import LowlightError, UsageError
+from lowlight_cli.errors import LowlightError, ResourceError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -28,6 +29,9 @@ SEARCH: Final = "Search"
 
 EVERY: Final = 30.0
 """Seconds between two lines of progress where stderr is no terminal: a night's log stays readable."""
+
+FULL: Final = 3
+"""Results in a row that found no room on the disk, after which the rest is not tried."""
 
 
 def batch(
@@ -181,6 +185,7 @@ class _Totals:
     skipped: int = 0
     failed: int = 0
     codes: set[int] = field(default_factory=set)
+    full: int = 0
     start: float = field(default_factory=time.perf_counter)
 
     def add(self, outcome: Outcome) -> None:
@@ -192,6 +197,9 @@ class _Totals:
         self.done += not (outcome.skipped or outcome.error)
         if outcome.error:
             self.codes.add(outcome.error.exit_code)
+        cause = outcome.error.__cause__ if outcome.error else None
+        room = not (isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT))
+        self.full = 0 if room else self.full + 1
 
     @property
     def exit_code(self) -> int:
@@ -224,6 +232,8 @@ def _follow(outcomes: Generator[Outcome, None, None], enhancer: Enhancer, count:
                     report.event("file", fields(outcome, enhancer, seconds))
                 if not outcome.skipped:
                     tell(outcome, seconds, json)
+                if totals.full == FULL:
+                    raise ResourceError(f"the disk is full: {totals}; make room, then the same with --resume goes on")
                 advance(1)
                 if time.perf_counter() - last > EVERY:
                     report.note(str(totals))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -17,6 +17,12 @@ DATA = "Data"
 RESULTS = "Results"
 SPEED = "Speed"
 
+OWN: Final[dict[str, tuple[str, ...]]] = {"speed": ("size", "runs"), "clip": ("frames",), "task": ()}
+"""What is measured in place of metrics on sets, the first that was typed; and the options that it alone has."""
+SHARED: Final = {"speed": ("json",), "clip": (), "task": ("dataset", "root", "limit", "external", "json")}
+"""What each of them takes of the others, beside `ALWAYS`."""
+ALWAYS: Final = ("model", "weights", "offline", "device", "precision", "engine", "quiet", "verbose", "debug")
+
 
 class Task(StrEnum):
     """What is looked for in pictures."""
@@ -26,6 +32,7 @@ class Task(StrEnum):
 
 
 def bench(
+    context: typer.Context,
     dataset: Annotated[
         list[str] | None,
         typer.Option(
@@ -148,11 +155,12 @@ def bench(
     PSNR, PSNR with the mean brightness matched, SSIM and seconds at full resolution in 8 bits. The definitions stand
     below the tables; with -v also lines for weights.toml. With --speed: how fast, and what of the machine is used.
     """
+    _refuse_idle(context)
     from lowlight_cli.bench import methods, sets
     from lowlight_cli.bench import verify as verification
     from lowlight_cli.metrics.table import check
 
-    for target in filter(None, (json, markdown, csv, latex, page)):
+    for target in filter(None, (json, markdown, csv, latex, page, resume)):
         measuring.refuse_unwritable(target)
     check(metric or ())  # a slip is told before the work
     running = measuring.Running(device, precision.value, engine, offline)
@@ -160,16 +168,12 @@ def bench(
         measuring.speed(methods.choose(model or (), weights or ()), size, runs, running, json)
         return
     if clip:
-        if json or markdown or verify or external:
-            raise UsageError("--clip only prints a table: leave out --json, --markdown, --verify and --external")
         measuring.clips(clip, frames, methods.choose(model or ["dgaf"], weights or ()), running)
         return
     names = list(dict.fromkeys(dataset or ["lol"]))
     found = [sets.find(name, root.expanduser(), limit) for name in names]
     given = [[methods.external(text, each, len(found) == 1) for text in external or ()] for each in found]
     if task:
-        if markdown or csv or latex or page or verify or resume or metric:
-            raise UsageError("--task prints tables and writes --json: leave out other forms, --verify and --metric")
         from lowlight_cli.bench.detectors import detector
 
         detector(task.value)  # what is not to be had is told before the work
@@ -186,3 +190,29 @@ def bench(
     results = measuring.sets(found, rows, metric or (), offline, resume, written)
     if verify:
         measuring.verify(results, running.precision)
+
+
+def _refuse_idle(context: typer.Context) -> None:
+    """Refuse what was typed and would do nothing; what is set once for all in the environment is let be.
+
+    Raises:
+        UsageError: such an option; all of them are named.
+    """
+    typed: dict[str, str] = {}
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        if option.name and source and source.name == "COMMANDLINE":
+            typed[option.name] = max(option.opts, key=len)
+    mode = next((name for name in OWN if context.params[name]), None)
+    if mode:
+        taken = {mode, *OWN[mode], *SHARED[mode], *ALWAYS}
+        if idle := [word for name, word in typed.items() if name not in taken]:
+            raise UsageError(f"--{mode} has no use for {', '.join(idle)}: leave {_them(idle)} out")
+    else:
+        for owner, names in OWN.items():
+            if idle := [typed[name] for name in names if name in typed]:
+                raise UsageError(f"without --{owner} nothing comes of {', '.join(idle)}: leave {_them(idle)} out")
+
+
+def _them(words: list[str]) -> str:
+    return "it" if len(words) == 1 else "them"

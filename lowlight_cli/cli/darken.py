@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -99,8 +101,13 @@ def darken(
     between = _range(strength) if strength else None
     wish = Wish(method.value, seed, between, pairs, per_picture, side, format, weights, like)
     made, skipped, errors = 0, 0, []
-    with report.progress("darken", None) as advance:
-        for each in synthesise(folder, output, wish, exist=exist.value):
+    with contextlib.ExitStack() as stack:
+        with report.transfer(f"weights for {method.value}") as moved:
+            every = synthesise(folder, output, wish, exist=exist.value, on_message=report.note, on_progress=moved)
+            stack.enter_context(contextlib.closing(every))  # an interrupted one still tidies its manifest
+            first = next(every)  # fetches weights, whose bar is gone before the other is drawn
+        advance = stack.enter_context(report.progress("darken", None))
+        for each in itertools.chain((first,), every):
             if each.error:
                 errors.append(each.error)
                 report.error(str(each.error))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -10,6 +9,7 @@ import typer
 
 from lowlight_cli import DEFAULT_MODEL
 from lowlight_cli.cli import options, report
+from lowlight_cli.cli.options import ReplaceChoice
 from lowlight_cli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -21,14 +21,6 @@ __all__ = ["export"]
 
 SIDE: Final = 512
 """Pixels a side of what is taken from each of --pictures."""
-
-
-class ExistChoice(StrEnum):
-    """What to do where the file exists."""
-
-    error = "error"
-    skip = "skip"
-    overwrite = "overwrite"
 
 
 def export(
@@ -49,7 +41,7 @@ def export(
             metavar="FOLDER", show_default=False, help="Dark pictures: to calibrate --int8, and to compare with torch."
         ),
     ] = None,
-    exist: Annotated[ExistChoice, typer.Option(help="What to do where the file exists.")] = ExistChoice.error,
+    exist: Annotated[ReplaceChoice, typer.Option(help="What to do where the file exists.")] = ReplaceChoice.error,
     offline: options.Offline = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -74,19 +66,24 @@ def export(
         raise UsageError("name the file with -o FILE.onnx: engines on a CPU use graphs in fp32")
     if output and output.suffix.lower() != ".onnx":
         raise UsageError(f"{output} is no name for an ONNX file: end it with .onnx")
-    if output and output.exists() and exist is not ExistChoice.overwrite:
-        if exist is ExistChoice.error:
+    if output and output.exists() and exist is not ReplaceChoice.overwrite:
+        if exist is ReplaceChoice.error:
             raise OutputError(f"{output} exists; --exist overwrite replaces it, --exist skip leaves it")
         report.note(f"{output} exists: skipped")
         if json:
             report.event("exported", {"status": "skipped", "output": output})
         return
+    from lowlight_cli import files
     from lowlight_cli.engines import export as exporting
     from lowlight_cli.engines import graphs
     from lowlight_cli.weights import disk, fetch
 
     if output is None:
         graphs.refuse_unwritable()
+    elif output.is_dir():
+        raise OutputError(f"{output} is a folder; choose another name")
+    else:
+        files.refuse_unwritable(output)
     precision = "fp16" if fp16 else "int8" if int8 else "fp32"
     with report.transfer(f"weights of {model}") as moved:
         resolved = fetch.resolve(model, weights, offline=offline, on_message=report.note, on_progress=moved)

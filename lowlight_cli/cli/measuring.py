@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -68,7 +69,10 @@ def sets(
     from lowlight_cli.bench.journal import Journal
     from lowlight_cli.bench.lookup import lookup
     from lowlight_cli.bench.page import Gallery, as_html
+    from lowlight_cli.files import make_folder
 
+    if resume:
+        make_folder(resume)
     journal = Journal(resume) if resume else None
     results, galleries = list[run.Result](), list[Gallery]()
     for dataset, given in zip(found, rows, strict=True):
@@ -171,11 +175,17 @@ def refuse_unwritable(target: Path) -> None:
     """Raise before the work is done where its result would be lost.
 
     Raises:
-        OutputError: there is a folder in its place, or none to put it into.
+        OutputError: there is a folder in its place, or neither it nor its folder takes what is written.
     """
-    if target.is_dir() or not target.parent.is_dir():
-        what = "is a folder" if target.is_dir() else f"{target.parent} is no folder"
-        raise OutputError(f"cannot write {target}: {what}; name a file in a folder that exists")
+    from lowlight_cli import files
+    from lowlight_cli.targets import exists, is_dir
+
+    if is_dir(target):
+        raise OutputError(f"cannot write {target}: it is a folder; name a file")
+    if not exists(target):
+        files.refuse_unwritable(target)
+    elif not os.access(target, os.W_OK):  # it is written in its place, which wants nothing of its folder: /dev/stdout
+        raise OutputError(f"{target} cannot be written to; check its permissions or choose another")
 
 
 def _show(result: Result, titled: bool) -> None:
@@ -215,6 +225,9 @@ def _remarks(lines: Iterable[str]) -> None:
 
 
 def _write(target: Path, text: str) -> None:
+    from lowlight_cli.files import make_folder
+
+    make_folder(target)
     try:
         target.write_text(text, "utf-8")
     except OSError as error:

@@ -21,8 +21,8 @@ from lowlight_cli.networks import NETWORKS
 __all__ = [
     "BitDepth", "BitDepthChoice", "Compare", "Debug", "Device", "Engine", "Exist", "ExistChoice", "Exposure", "Format",
     "Gate", "Json", "MaxPixels", "Memory", "Model", "Offline", "Precision", "PrecisionChoice", "ProtectHighlights",
-    "Provenance", "Quality", "Quiet", "SelfEnsemble", "Strength", "StripGps", "StripMetadata", "Tile", "Verbose",
-    "Weights",
+    "Provenance", "Quality", "Quiet", "ReplaceChoice", "SelfEnsemble", "Strength", "StripGps", "StripMetadata", "Tile",
+    "Verbose", "Weights",
 ]  # fmt: skip
 
 # The panels of --help. What belongs together stands together.
@@ -147,6 +147,14 @@ class ExistChoice(StrEnum):
     skip = "skip"
     overwrite = "overwrite"
     number = "number"
+
+
+class ReplaceChoice(StrEnum):
+    """What to do where the one file that a command writes exists."""
+
+    error = "error"
+    skip = "skip"
+    overwrite = "overwrite"
 
 
 class BitDepthChoice(StrEnum):

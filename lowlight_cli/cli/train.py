@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -45,9 +46,12 @@ def train(
         str | None, typer.Option(metavar="TAG|FILE", help="Start from these weights instead of from nothing.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in --output stopped.")] = False,
+    exist: Annotated[
+        Literal["error", "overwrite"], typer.Option(help="Where --output has a run already; see --resume.")
+    ] = "error",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N; auto takes a GPU where there is one.")] = "auto",
     precision: Annotated[str, typer.Option(help="bf16 or fp32.")] = "bf16",
-    seed: Annotated[int, typer.Option(help="Same seed, same run.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Same seed, same run.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads that prepare batches.")] = 2,
     every: Annotated[int, typer.Option(min=1, help="Steps between validations and saved states.")] = 500,
     validate: Annotated[int, typer.Option(min=0, help="How many held-out pictures to validate on.")] = 8,
@@ -65,8 +69,6 @@ def train(
     Prints the path of the finished checkpoint, which `lowlight enhance -w` takes. A line a measurement goes to
     log.jsonl in the run's folder. Ctrl-C saves; --resume goes on. Under torchrun several processes train one network.
     """
-    from platformdirs import user_cache_path
-
     from lowlight_cli import heap
     from lowlight_cli.engines.pytorch import choose_device
     from lowlight_cli.networks import descriptor
@@ -74,18 +76,23 @@ def train(
     from lowlight_cli.training import loop
     from lowlight_cli.training import recipe as recipes
     from lowlight_cli.training.ranks import first
+    from lowlight_cli.weights import fetch
+    from lowlight_cli.weights.catalog import check_tag
     from lowlight_cli.weights.disk import sha256
-    from lowlight_cli.weights.fetch import resolve
 
     if precision not in ("bf16", "fp32"):
         raise UsageError(f"--precision {precision!r}: bf16 or fp32")
+    if resume and exist == "overwrite":
+        raise UsageError("--resume and --exist overwrite exclude each other: is the run to go on, or to go?")
+    check_tag(tag)
     descriptor(model)
-    cache = os.environ.get("LOWLIGHT_CACHE")
+    if not first():  # of torchrun's processes one speaks
+        report.set_level(report.Level.QUIET)
     run = loop.Run(
         model=model,
         sources=tuple(sources.parse(text) for text in data or [_default_data()]),
         output=output or Path("runs") / model,
-        cache=(Path(cache).expanduser() if cache else user_cache_path("lowlight", appauthor=False)) / "decoded",
+        cache=fetch.decoded_folder(),
         recipe=recipes.load(model, tuple(set_ or ()), recipe),
         steps=steps,
         minutes=minutes or math.inf,
@@ -93,16 +100,18 @@ def train(
         seed=seed,
         device=choose_device(device),
         bf16=precision == "bf16",
-        init=resolve(model, init).path if init else None,
         resume=resume,
+        overwrite=exist == "overwrite",
         threads=threads,
         every=every,
         validate=validate,
         tensorboard=tensorboard,
         compiled=compile_,
     )
-    if not first():  # of torchrun's processes one speaks
-        report.set_level(report.Level.QUIET)
+    if init:
+        with report.transfer(f"weights of {model}") as moved:
+            found = fetch.resolve(model, init, on_message=report.note, on_progress=moved)
+        run = replace(run, init=found.path)
     if run.device == "cpu":
         heap.keep()
     with report.training(model) as show:
@@ -114,7 +123,11 @@ def train(
             if json and first():
                 report.event("measured", progress.fields())
 
-        path = loop.train(run, seen, report.warning)
+        try:
+            path = loop.train(run, seen, report.warning)
+        except (KeyboardInterrupt, SystemExit):
+            report.note("the same command with --resume goes on")
+            raise
     report.note(f"trained; try `lowlight enhance PHOTO -m {model} -w {path}`")
     if first() and json:
         report.event("trained", {"output": path, "model": model, "sha256": sha256(path)})

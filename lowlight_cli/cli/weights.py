@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from lowlight_cli import __version__
 from lowlight_cli.cli import report
-from lowlight_cli.cli.options import Debug, Json, Offline, Quiet, Verbose
-from lowlight_cli.errors import OutputError, UsageError, WeightsError
+from lowlight_cli.cli.options import Debug, Json, Offline, Quiet, ReplaceChoice, Verbose
+from lowlight_cli.errors import LowlightError, OutputError, UsageError, WeightsError
 
 if TYPE_CHECKING:
     from lowlight_cli.weights.catalog import Checkpoint
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(name="weights", add_completion=False)
+
+FOREIGN: Final = (".pth", ".pt")
+"""Files that only `convert` reads."""
 
 Names = Annotated[
     list[str] | None,
@@ -31,14 +34,6 @@ class InputChoice(StrEnum):
 
     exposed = "exposed"
     as_is = "as-is"
-
-
-class ReplaceChoice(StrEnum):
-    """What to do where the target exists."""
-
-    error = "error"
-    skip = "skip"
-    overwrite = "overwrite"
 
 
 @app.callback(invoke_without_command=True)
@@ -134,7 +129,7 @@ def verify(
 ) -> None:
     """Check hash, size, names, shapes and values of all weights on this machine, or of those named (also FILE).
 
-    Ends with 5 where one is damaged, or where one that was named is missing.
+    Ends with 5 where one is damaged, or where one that was named is missing or unknown.
     """
     from lowlight_cli.weights.catalog import catalog, degradations
 
@@ -201,7 +196,7 @@ def pull(
 def remove(
     names: Names = None,
     all_: Annotated[
-        bool, typer.Option("--all", help="Everything in lowlight's own cache: weights and graphs.")
+        bool, typer.Option("--all", help="Everything in lowlight's own cache: weights, graphs, decoded training sets.")
     ] = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -217,9 +212,10 @@ def remove(
         raise UsageError("name what to delete, or say --all")
     if all_:
         size = fetch.clear() + graphs.clear()
-        report.note(f"deleted {size / 1e6:.1f} MB in {fetch.cache_folder()} and {graphs.folder()}")
+        folders = (fetch.cache_folder(), graphs.folder(), fetch.decoded_folder())
+        report.note(f"deleted {size / 1e6:.1f} MB in {', '.join(map(str, folders))}")
         if json:
-            for folder in (fetch.cache_folder(), graphs.folder()):
+            for folder in folders:
                 report.event("deleted", {"name": None, "path": folder})
         return
     for checkpoint in [named(name) for name in names or ()]:
@@ -232,6 +228,11 @@ def remove(
 # ----------------------------------------------------------------------------------------------- making, publishing
 
 
+def _kept(else_: str) -> str:
+    """What --help shows as the default of what a file of ours may say itself."""
+    return f"SOURCE's, else {else_}"
+
+
 @app.command()
 def convert(
     sources: Annotated[
@@ -239,10 +240,17 @@ def convert(
     ],
     model: Annotated[str, typer.Option("-m", "--model", metavar="MODEL", help="Which network they are for.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The .safetensors file to write.")],
-    tag: Annotated[str, typer.Option(help="Its name among the model's weights.")] = "converted",
-    input_: Annotated[InputChoice, typer.Option("--input", help="What the network wants to see.")] = InputChoice.as_is,
-    licence: Annotated[str, typer.Option(help="The licence of the weights.")] = "unknown",
-    data: Annotated[str, typer.Option(help="What they were trained on.")] = "unknown",
+    tag: Annotated[
+        str | None, typer.Option(help="Its name among the model's weights.", show_default=_kept("converted"))
+    ] = None,
+    input_: Annotated[
+        InputChoice | None,
+        typer.Option("--input", help="What the network wants to see.", show_default=_kept("as-is")),
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="The licence of the weights.", show_default=_kept("unknown"))
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="What they were trained on.", show_default=_kept("unknown"))] = None,
     exist: Annotated[ReplaceChoice, typer.Option(help="Where OUTPUT exists.")] = ReplaceChoice.error,
     json: Json = False,
     quiet: Quiet = False,
@@ -250,7 +258,7 @@ def convert(
     debug: Debug = False,
 ) -> None:
     """Turn foreign weights into safetensors. Pickles are read without running code that they hold."""
-    from lowlight_cli.weights import disk, files
+    from lowlight_cli.weights import catalog, disk, files
 
     if output.suffix != ".safetensors":
         raise UsageError(f"{output}: the name must end in .safetensors")
@@ -263,8 +271,11 @@ def convert(
         if json:
             report.event("converted", {"status": "skipped", "output": output})
         return
-    about = {"tag": tag, "input": input_.value, "licence": licence, "data": data}
-    files.convert(sources, model, output, about)
+    if tag is not None:
+        catalog.check_tag(tag)
+    typed = {"tag": tag, "input": input_ and input_.value, "licence": licence, "data": data}
+    about = {key: text for key, text in typed.items() if text is not None}
+    files.convert(sources, model, output, about, {"tag": "converted", "licence": "unknown", "data": "unknown"})
     if json:
         report.event("converted", {"status": "done", "output": output, "sha256": disk.sha256(output)})
     else:
@@ -305,7 +316,7 @@ def push(
 def _file(name: str) -> Path | None:
     """`name` as a file, where it is one by its looks; None where it is a checkpoint's name."""
     path = Path(name).expanduser()
-    return path if path.suffix == ".safetensors" or len(path.parts) > 1 else None
+    return path if path.suffix in (".safetensors", *FOREIGN) or len(path.parts) > 1 else None
 
 
 def _verified(name: str, *, must: bool) -> tuple[Path | None, str]:
@@ -315,17 +326,27 @@ def _verified(name: str, *, must: bool) -> tuple[Path | None, str]:
 
     found = _file(name)
     try:
+        if found and found.suffix in FOREIGN and found.is_file():
+            return found, (
+                f"{found}: only .safetensors files are verified; `lowlight weights convert {found} -m MODEL "
+                "-o FILE.safetensors` makes one of it"
+            )
         if found:
             files.load(found, disk.inspect(found).metadata.get("network", ""))
             return found, ""
         checkpoint = named(name)
         found = fetch.local(checkpoint)
+        if must and not found and not checkpoint.file:
+            return (
+                None,
+                f"{checkpoint.name} is not on this machine: `lowlight weights pull {checkpoint.name}` fetches it",
+            )
         if found or must or checkpoint.file:
             got = fetch.resolve(checkpoint.network, checkpoint.name, offline=True)
             files.load(got.path, checkpoint.network)
             if checkpoint.bytes not in (None, size := got.path.stat().st_size):
                 return found, f"{got.path} has {size} bytes, wanted {checkpoint.bytes}"
-    except WeightsError as error:
+    except LowlightError as error:  # of whatever kind: the next one is looked at all the same
         return found, str(error)
     return found, ""
 

@@ -46,7 +46,8 @@ def lacking(offline: bool) -> str:
             return f"{BACKBONE} is not on this machine, and nothing may be fetched"
         _network()
     except (DeviceError, OSError, RuntimeError, AttributeError) as error:  # of torchvision that does not fit torch too
-        return f"{BACKBONE} is not to be had: {str(error).splitlines()[0] or type(error).__name__}"
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0]  # a TimeoutError mostly says nothing
+        return f"{BACKBONE} is not to be had: {why}"
     return ""
 
 

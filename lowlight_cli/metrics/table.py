@@ -258,6 +258,7 @@ def check(names: Sequence[str]) -> None:
     for name in names:
         key = name.lower().replace("-", "_")
         if key not in METRICS and key != "all":
-            near = difflib.get_close_matches(key, METRICS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(METRICS)}, all"
-            raise UsageError(f"no metric {key!r}: {hint}")
+            known = [each.replace("_", "-") for each in METRICS]
+            near = difflib.get_close_matches(key.replace("_", "-"), known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}, all"
+            raise UsageError(f"no metric {name!r}: {hint}")

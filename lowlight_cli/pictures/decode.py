@@ -220,6 +220,6 @@ def _from_pillow(image: Image.Image) -> Found:
     if isinstance(exif, bytes):
         exif = exif.removeprefix(b"Exif\0\0")
     dpi = info.get("dpi")
-    if not (isinstance(dpi, tuple) and len(dpi) == 2 and all(1 <= d < 65_536 for d in dpi)):
+    if not (isinstance(dpi, tuple) and len(dpi) == 2 and all(1 < d < 65_536 for d in dpi)):  # of 1: a ratio
         dpi = None
     return Found(colours, alpha, icc, exif, xmp, dpi=dpi and (float(dpi[0]), float(dpi[1])), notes=notes)

@@ -92,7 +92,7 @@ class State:
         """Take values back, those of the optimisers where they are of this stage, which the caller has entered.
 
         Raises:
-            KeyError, RuntimeError: they are of another network.
+            KeyError, RuntimeError, ValueError: they are of another network.
         """
         self.network.load_state_dict(_under("network.", tensors))
         self.helpers.load_state_dict(_under("helpers.", tensors))
@@ -108,8 +108,9 @@ class State:
             OutputError: the folder cannot be written.
             ResourceError: the disk is full; the state before stays.
         """
-        numbers = {"step": self.step, "seconds": self.seconds, "stage": self.stage, "lowered": self.lowered}
         tensors = {key: value.contiguous() for key, value in self.tensors().items()}
+        numbers: dict[str, Any] = {"step": self.step, "seconds": self.seconds, "stage": self.stage}
+        numbers |= {"lowered": self.lowered, "recipe": self.recipe.kind, "tensors": len(tensors)}
         with replaced(path) as part:  # in one piece: safetensors' own writing leaves a file of its own when killed
             part.write_bytes(to_bytes(tensors, {"numbers": json.dumps(numbers)}))
 
@@ -123,14 +124,44 @@ class State:
             raise InputError(f"{path}: no run to resume here; leave --resume out to start one")
         try:
             with safe_open(path, "pt") as file:
-                numbers: dict[str, Any] = json.loads(file.metadata()["numbers"])
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+                about = file.metadata() or {}
+            if "numbers" not in about:
+                raise _no_state(path, "it does not tell its step")
+            numbers: dict[str, Any] = json.loads(about["numbers"])
+            self.step, self.seconds = int(numbers["step"]), float(numbers["seconds"])
+            self.lowered = float(numbers.get("lowered", 1.0))
+            kind = numbers.get("recipe", self.recipe.kind)  # older states do not tell
             self.enter(int(numbers.get("stage", 0)))
-            self.restore(tensors)
-        except (SafetensorError, RuntimeError, KeyError, IndexError) as error:
-            raise InputError(f"{path}: not a state of this network's training by this recipe ({error})") from error
-        self.step, self.seconds = int(numbers["step"]), float(numbers["seconds"])
-        self.lowered = float(numbers.get("lowered", 1.0))
+            fault = self._differences(tensors, int(numbers.get("tensors", len(tensors))))
+            if kind == self.recipe.kind and not fault:
+                self.restore(tensors)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+        except (SafetensorError, RuntimeError, LookupError, TypeError, ValueError) as error:
+            raise _no_state(path, f"{type(error).__name__}: {error}") from error
+        if kind != self.recipe.kind:
+            raise _no_state(path, f"it is of --recipe {kind}: resume it with that")
+        if fault:
+            raise _no_state(path, fault)
+
+    def _differences(self, tensors: dict[str, Tensor], count: int) -> str:
+        """What is missing, unknown or misshapen of a saved state, in a few words; empty where nothing is.
+
+        Which moments there are depends on the steps that were taken: of those only the number is known.
+        """
+        wanted = {key: value for key, value in self.tensors().items() if not key.startswith("optimiser")}
+        found = {key: value for key, value in tensors.items() if not key.startswith("optimiser")}
+        if missing := sorted(wanted.keys() - found.keys()):
+            return f"{len(missing)} tensors are missing, first {missing[0]}"
+        if unknown := sorted(found.keys() - wanted.keys()):
+            return f"{len(unknown)} tensors are unknown, first {unknown[0]}"
+        if bent := sorted(key for key in wanted if wanted[key].shape != found[key].shape):
+            return f"{bent[0]} is of another shape"
+        heads = {f"optimiser{number or ''}" for number in range(len(self.optimisers))}
+        if odd := sorted(key for key in tensors.keys() - found.keys() if key.partition(".")[0] not in heads):
+            return f"{len(odd)} tensors are unknown, first {odd[0]}"
+        return "" if len(tensors) == count else f"of {count} tensors {len(tensors)} are there"
 
 
 @contextlib.contextmanager
@@ -152,6 +183,10 @@ def unbroken() -> Iterator[None]:
         signal.raise_signal(came[0])
 
 
+def _no_state(path: Path, why: str) -> InputError:
+    return InputError(f"{path}: not a state of this network's training by this recipe ({why})")
+
+
 def _fill(optimiser: Optimizer, tensors: dict[str, Tensor]) -> None:
     parameters: list[nn.Parameter] = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     states: dict[int, dict[str, Tensor]] = {}
@@ -159,10 +194,11 @@ def _fill(optimiser: Optimizer, tensors: dict[str, Tensor]) -> None:
         index, _, name = key.partition(".")
         # Fused optimisers walk memory: a moment must lie as its parameter does, or values land in wrong places.
         parameter = parameters[int(index)]
-        laid = (
-            torch.empty_like(parameter, requires_grad=False).copy_(value) if value.shape == parameter.shape else value
-        )
-        states.setdefault(int(index), {})[name] = laid
+        if value.shape == parameter.shape:
+            value = torch.empty_like(parameter, requires_grad=False).copy_(value)
+        elif value.ndim:
+            raise ValueError(f"a moment of {tuple(value.shape)} for a parameter of {tuple(parameter.shape)}")
+        states.setdefault(int(index), {})[name] = value
     optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
 
 

@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lowlight_cli.errors import InputError, UsageError
+from lowlight_cli.metrics.ssim import SMALLEST
 from lowlight_cli.training import checks, data
 from lowlight_cli.training.darken import codec_noise
 from lowlight_cli.training.ranks import ALONE, Ranks
 from lowlight_cli.training.recipe import Recipe
 from lowlight_cli.training.run import Run
+from lowlight_cli.training.sources import HELD_OUT, scenes_told
 
 __all__ = ["Feed", "batches", "read"]
 
@@ -56,8 +58,8 @@ def read(run: Run) -> Feed:
     Raises:
         UsageError: no pairs to train on, a source that the recipe has no use for or lacks, or a batch that the run's
             processes cannot share evenly.
-        InputError: pictures are missing, unreadable, of another size than their partners or smaller than a crop; what
-            is wrong with each source is named.
+        InputError: pictures are missing, unreadable, of another size than their partners, smaller than a crop or, where
+            they are held out, too small to be measured; what is wrong with each source is named.
     """
     for size in {run.recipe.batch, run.recipe.batch_end} - {0}:
         if size % run.processes:  # a batch's mean is the mean of its parts' means where these are of one size
@@ -66,7 +68,7 @@ def read(run: Run) -> Feed:
                 f"--set batch={size + -size % run.processes}, batch_end likewise"
             )
     wanted = run.recipe.unpaired
-    pools, held, weights, unpaired, faults = [], [], [], [], []
+    pools, held, weights, unpaired, faults, notes = [], [], [], [], [], []
     for source in run.sources:
         if source.kind == "dark" != wanted:
             raise UsageError(f"--data dark: is of no use to {run.model} with --recipe {run.recipe.kind}: leave it out")
@@ -78,11 +80,21 @@ def read(run: Run) -> Feed:
         if source.kind == wanted:
             unpaired += pairs
             continue
+        if not scenes_told(source):
+            count = len({pair.scene for pair in pairs})
+            notes.append(
+                f"{source.paths[0]}: no scenes.csv: by how alike their references look, {len(pairs)} pairs are {count} "
+                "scenes; each is held out as a whole, or not at all"
+            )
         pools.append([pair for pair in pairs if not pair.validation])
         held.append([pair for pair in pairs if pair.validation and pair.low is not None and not pair.cleaned])
         weights.append(source.weight)
         if not pools[-1]:
-            raise UsageError(f"{source.paths[0]}: no pair is left to train on")
+            all_of = "the only one is" if len(pairs) == 1 else f"all {len(pairs)} are"
+            raise UsageError(
+                f"{source.paths[0]}: no pair is left to train on: {all_of} held out for validation, as about one scene "
+                f"in {HELD_OUT} is by its name (sice: by its split); add pairs, or name the files otherwise"
+            )
     if faults:
         raise InputError("; ".join(faults))
     if not pools:
@@ -92,14 +104,25 @@ def read(run: Run) -> Feed:
             f"the paper's {run.model} learns from real nights too: give --data dark:PATH, photographs of them"
         )
     for crop in {run.recipe.crop, run.recipe.crop_end} - {0}:
-        _large_enough([pair for pool in pools for pair in pool if pair.low is not None], crop)
-    leaked, notes = checks.look_at([pair for group in (*pools, *held) for pair in group])
+        _large_enough([pair for pool in pools for pair in pool], crop)
+    leaked, odd = checks.look_at([pair for group in (*pools, unpaired, *held) for pair in group])
     known = {id(pair) for pair in leaked}
     held = [[pair for pair in group if id(pair) not in known] for group in held]
     longest = max(len(group) for group in held)
     in_turn = [group[i] for i in range(longest) for group in held if i < len(group)]
+    looked_at = in_turn[: run.validate]
+    if tiny := [pair.stem for pair in looked_at if min(pair.high.shape[:2]) < SMALLEST]:
+        raise InputError(
+            f"{len(tiny)} held-out pictures have less than {SMALLEST} pixels a side, which SSIM wants: "
+            f"{data.named(tiny)}; leave them out, or validate nothing with --validate 0"
+        )
+    if run.validate and not looked_at:
+        odd.append(
+            "no scene is held out, or none that can be looked at, so nothing is validated: of pairs: and lol: about "
+            f"one in {HELD_OUT} is, of bright: none; more scenes give some"
+        )
     shares = np.array(weights)
-    return Feed(pools, shares / shares.sum(), unpaired, in_turn[: run.validate], notes)
+    return Feed(pools, shares / shares.sum(), unpaired, looked_at, notes + odd)
 
 
 def batches(
@@ -169,10 +192,13 @@ def _drawn(feed: Feed, random: np.random.Generator) -> data.Pair:
 
 
 def _large_enough(pairs: list[data.Pair], crop: int) -> None:
-    """Crops of a batch are stacked: all must be of one size, if need be that of pictures smaller than the crop."""
-    sides = {min(crop, *pair.high.shape[:2]) for pair in pairs}
+    """Crops of a batch are stacked: all must be of one size, if need be that of pictures smaller than the crop.
+
+    Photographs to be darkened are enlarged to the crop, and so always give it.
+    """
+    sides = {crop if pair.low is None else min(crop, *pair.high.shape[:2]) for pair in pairs}
     if len(sides) > 1:
-        small = [pair.stem for pair in pairs if min(pair.high.shape[:2]) < crop]
+        small = [pair.stem for pair in pairs if pair.low is not None and min(pair.high.shape[:2]) < crop]
         raise InputError(
             f"{len(small)} pictures are smaller than the crop of {crop}: {data.named(small)}; leave them out, or "
             f"lower crop and crop_end with --set crop={min(sides)}"

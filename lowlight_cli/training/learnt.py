@@ -9,8 +9,8 @@ Both are functions of their pictures alone, and neither makes grain: what is ran
 
 from __future__ import annotations
 
-import functools
 import hashlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +32,7 @@ from lowlight_cli.pictures import FORMATS, read
 from lowlight_cli.training.darken import Bytes, Darkened, Floats, Parameters, sensor
 from lowlight_cli.training.recipes.drgn import synthesised
 from lowlight_cli.weights import disk, files
-from lowlight_cli.weights.fetch import resolve
+from lowlight_cli.weights.fetch import Message, Progress, Resolved, resolve
 
 __all__ = ["METHODS", "Learnt", "Night", "load"]
 
@@ -44,6 +44,8 @@ SIDE: Final = 768
 """Pictures of more than its square are darkened in tiles of this side: a gigabyte, whatever the picture's size."""
 OVERLAP: Final = 64
 """Around tiles of networks with statistics of the whole picture, as for enhancing."""
+KEPT: Final = 2**30
+"""Bytes of decoded nights that are kept, some thirty of twelve megapixels: each picture draws one of all of them."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Learnt:
     weights: str
     nights: tuple[Night, ...]
     module: nn.Module = field(repr=False)
+    _decoded: dict[Night, Bytes] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def like(self) -> str | None:
@@ -93,7 +96,7 @@ class Learnt:
         if self.nights:
             night = self.nights[int(random.integers(len(self.nights)))]
             height, width = picture.shape[:2]
-            x = np.concatenate((_window(_pixels(night), height, width, random), x), 2)
+            x = np.concatenate((_window(self._pixels(night), height, width, random), x), 2)
             drawn = {"night": night.path.name, "night_sha256": night.sha256}
         dark = to_linear(self._run(x))
         given = max(float(to_linear(x[..., -3:]).mean()), 1e-6)
@@ -102,6 +105,15 @@ class Learnt:
         light = float(np.exp(random.uniform(np.log(low), np.log(high))))
         taken, made = sensor(np.minimum(dark * np.float32(light / own), 1), random)
         return Darkened(taken, picture, drawn | {"learnt": own, "light": light} | made)
+
+    def _pixels(self, night: Night) -> Bytes:
+        """(H, W, 3) uint8, decoded once as long as there is room."""
+        if (pixels := self._decoded.get(night)) is None:
+            pixels = np.asarray(np.clip(read(night.path).pixels, 0, 1) * np.float32(255) + np.float32(0.5), np.uint8)
+            while self._decoded and sum(each.nbytes for each in (pixels, *self._decoded.values())) > KEPT:
+                del self._decoded[next(iter(self._decoded))]  # whichever: the next one is drawn at random
+            self._decoded[night] = pixels
+        return pixels
 
     def _run(self, x: Floats) -> Floats:
         """(H, W, 3 or 6) to (H, W, 3), in tiles where it is large; float32, so that the same bytes come again."""
@@ -142,13 +154,22 @@ class _Synthesis(nn.Module):
         return synthesised(self.deg, night, reference, placeless=True)[0][..., : x.shape[-2], : x.shape[-1]]
 
 
-def load(method: str, weights: str | None = None, like: Path | None = None) -> Learnt:
+def load(
+    method: str,
+    weights: str | None = None,
+    like: Path | None = None,
+    *,
+    on_message: Message | None = None,
+    on_progress: Progress | None = None,
+) -> Learnt:
     """A degradation, ready.
 
     Args:
         method: one of `METHODS`.
         weights: a tag, file or address as for `fetch.resolve`; None is what comes with the program.
         like: a folder of real dark photographs, which `drgn` wants and `dgaf` has no use for.
+        on_message: told before the network is used, and what the user should know.
+        on_progress: told as bytes arrive.
 
     Raises:
         UsageError: no such folder was named, or one was that is of no use.
@@ -161,8 +182,7 @@ def load(method: str, weights: str | None = None, like: Path | None = None) -> L
         )
     if method != "drgn" and like is not None:
         raise UsageError(f"--like is for --method drgn: {method} learnt its nights in training")
-    name = _network(method, weights)
-    resolved = resolve(name, weights)
+    name, resolved = _found(method, weights, on_message, on_progress)
     module = networks.module(name)
     module.load_state_dict(files.load(resolved.path, name)[0], strict=True)
     nights = _nights(like) if like else ()
@@ -170,11 +190,31 @@ def load(method: str, weights: str | None = None, like: Path | None = None) -> L
     return Learnt(name, resolved.sha256, nights, whole.eval().requires_grad_(False))
 
 
-def _network(method: str, weights: str | None) -> str:
-    """Which of a method's networks weights are for: a file says so itself, a name begins with it."""
+def _found(
+    method: str, weights: str | None, on_message: Message | None, on_progress: Progress | None
+) -> tuple[str, Resolved]:
+    """Weights, and which of a method's networks they are for."""
+    names = _networks(method, weights)
+    for name, other in itertools.pairwise(names):
+        try:
+            return name, resolve(name, weights, on_message=on_message, on_progress=on_progress)
+        except WeightsError as error:
+            if f"holds weights for {other}," not in str(error):  # as `files.check` says it
+                raise
+    return names[-1], resolve(names[-1], weights, on_message=on_message, on_progress=on_progress)
+
+
+def _networks(method: str, weights: str | None) -> tuple[str, ...]:
+    """Which of a method's networks weights are for: a file says so itself, a name begins with it.
+
+    What an address holds shows once it was fetched, unless its name tells: then all are possible, in the order given.
+    """
     names = METHODS[method]
-    if weights is None or "://" in weights:
-        return names[0]
+    if weights is None:
+        return names[:1]
+    if "://" in weights:
+        file = weights.partition("#")[0].rpartition("/")[2]
+        return tuple(sorted(names, key=lambda name: not file.startswith(name)))
     if (path := Path(weights).expanduser()).is_file():
         found = disk.inspect(path).metadata.get("network", "nothing that lowlight knows")
         if found not in names:
@@ -182,24 +222,19 @@ def _network(method: str, weights: str | None) -> str:
                 f"{path} holds weights for {found}, --method {method} wants {' or '.join(names)}: `lowlight train "
                 "--recipe paper` writes such a file beside its checkpoint"
             )
-        return found
-    return next((name for name in names if weights.startswith(f"{name}.")), names[0])
+        return (found,)
+    return (next((name for name in names if weights.startswith(f"{name}.")), names[0]),)
 
 
 def _nights(folder: Path) -> tuple[Night, ...]:
     """The photographs of a folder, by name; none of its subfolders."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; --like names one with real dark photographs")
-    found = sorted(each for each in folder.iterdir() if each.is_file() and each.suffix.lower() in FORMATS)
+    seen = (each for each in folder.iterdir() if not each.name.startswith("."))
+    found = sorted(each for each in seen if each.is_file() and each.suffix.lower() in FORMATS)
     if not found:
         raise InputError(f"no picture in folder {folder}: --like names one with real dark photographs")
     return tuple(Night(path, disk.sha256(path)) for path in found)
-
-
-@functools.lru_cache(4)
-def _pixels(night: Night) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8; a file that changed is another night."""
-    return np.asarray(np.clip(read(night.path).pixels, 0, 1) * np.float32(255) + np.float32(0.5), np.uint8)
 
 
 def _window(night: NDArray[np.uint8], height: int, width: int, random: Generator) -> Floats:

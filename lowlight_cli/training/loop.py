@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ from lowlight_cli.training.checkpoint import State, unbroken
 from lowlight_cli.training.data import Batch
 from lowlight_cli.training.plan import Losses, Mixed
 from lowlight_cli.training.ranks import Ranks, joined, place, together
-from lowlight_cli.training.run import Progress, Run, Scores, log_to
+from lowlight_cli.training.run import Progress, Run, Scores, begin, clear, log_to, writing
 from lowlight_cli.training.timing import Watch
 from lowlight_cli.training.validation import validate
 from lowlight_cli.weights import files
@@ -58,6 +59,7 @@ def train(run: Run, report: Callable[[Progress], None], warn: Callable[[str], No
         UsageError: no source, sources without a pair to train on, or without what the recipe wants beside pairs; a
             batch that the processes cannot share evenly.
         InputError: sources that cannot be read.
+        OutputError: the folder cannot be written, or has a run that is neither to be resumed nor overwritten.
         DeviceError: TensorBoard is asked for and not there, or fewer GPUs than processes.
         ResourceError: the disk is full; the last good state is still there.
         LowlightError: the loss is no number, at however low a rate; another process is gone.
@@ -70,7 +72,7 @@ def train(run: Run, report: Callable[[Progress], None], warn: Callable[[str], No
 def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Callable[[str], None]) -> Path:
     if run.tensorboard:
         writer()
-    run.output.mkdir(parents=True, exist_ok=True)
+    begin(run)
     with ranks.in_turn():
         feed = feeding.read(run)
     for note in feed.notes:
@@ -78,7 +80,6 @@ def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Cal
     torch.manual_seed(run.seed)
     mixed = _mixed(run)
     state = _state(run, mixed, ranks)
-    saved = run.output / "state.safetensors"
     started = time.perf_counter() - state.seconds
     worked = ranks.clock(state.seconds)  # one clock for all, read once a step: all decide alike
 
@@ -88,16 +89,18 @@ def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Cal
     def save() -> None:
         state.seconds = time.perf_counter() - started
         if ranks.first:
-            state.save(saved)
+            state.save(run.state)
 
-    since, waited, streak, good = time.perf_counter(), 0.0, 0, state.copy()
+    waited, streak, good = 0.0, 0, state.copy()
     steps: list[Tensor] = []
-    watch, judged = Watch(run.device), float(state.step + SETTLED)
     with (
+        contextlib.closing(feeding.batches(run, feed, state.step, share, ranks)) as made,
+        contextlib.nullcontext(itertools.chain([next(made)], made)) as batches,  # what may fail, before a log is begun
         _told(run, state.step, ranks, report) as tell,
-        contextlib.closing(feeding.batches(run, feed, state.step, share, ranks)) as batches,
         ranks.held(),
     ):
+        since = time.perf_counter()
+        watch, judged = Watch(run.device), float(state.step + SETTLED)
         try:
             while (done := share(state.step)) < 1:
                 if run.recipe.stage_at(done) > state.stage:
@@ -162,13 +165,12 @@ def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Cal
             if state.sound():
                 save()
             raise
-    target = run.output / f"{run.model}.{run.tag}.safetensors"
     if ranks.first:
-        files.save(target, state.average, _metadata(run, state.step))
+        files.save(run.checkpoint, state.average, _metadata(run, state.step))
         for name, module in state.plan.degradations.items():
             about = _metadata(run, state.step) | {"network": name, "input": "as-is"}
             files.save(run.output / f"{name}.{run.tag}.safetensors", module.state_dict(), about)
-    return target
+    return run.checkpoint
 
 
 @contextlib.contextmanager
@@ -179,7 +181,13 @@ def _told(
     if not ranks.first:
         yield lambda _: None
         return
-    (run.output / "run.json").write_text(run.described())
+    if run.overwrite:
+        clear(run)
+    with writing(run.output / "run.json"):
+        (run.output / "run.json").write_text(run.described())
+    if run.tensorboard:
+        with writing(run.output / "tensorboard"):
+            (run.output / "tensorboard").mkdir(exist_ok=True)
     with (
         log_to(run.output / "log.jsonl", step if run.resume else -1) as log,
         board(run.output / "tensorboard", step) if run.tensorboard else contextlib.nullcontext() as events,
@@ -214,7 +222,7 @@ def _state(run: Run, mixed: Mixed, ranks: Ranks) -> State:
         for part in run.output.glob(".state.safetensors.*.part"):  # what a kill in the middle of a save has left
             part.unlink()
     if run.resume:
-        state.load(run.output / "state.safetensors")
+        state.load(run.state)
     return state
 
 

@@ -108,26 +108,68 @@ CHOICES = {
     "unpaired": ("", "dark", "bright"),
 }
 
-PARTS = ("mixup", "lit", "noise")
-"""What is a share of the crops."""
+Range = tuple[float, float, str]
+"""The least and the largest, and both in words."""
+
+TINY, LARGE = math.nextafter(0, 1), math.nextafter(math.inf, 0)
+SHARE: Range = (0, 1, "from 0 to 1")
+WEIGHT: Range = (0, LARGE, "from 0, and finite")
+ANY: Range = (-LARGE, LARGE, "finite")
+WINDOW = 11
+"""SSIM's, in pixels: no crop may be smaller."""
+MANY = 2**16
+"""More pixels a side, or crops a step, no machine trains with."""
+
+RANGES: dict[str, Range] = {
+    "rate": SHARE,
+    "last_rate": SHARE,
+    "drops": SHARE,
+    "factor": SHARE,
+    "warmup": (1, 10**9, "from 1 to 1000000000"),
+    "betas": (0, math.nextafter(1, 0), "from 0 to below 1"),
+    "decay": WEIGHT,
+    "crop": (WINDOW, MANY, f"from {WINDOW} to {MANY}"),
+    "crop_end": (WINDOW, MANY, f"0, or from {WINDOW} to {MANY}"),
+    "crop_change": SHARE,
+    "batch": (1, MANY, f"from 1 to {MANY}"),
+    "batch_end": (0, MANY, f"from 0 to {MANY}"),
+    "mixup": SHARE,
+    "lit": SHARE,
+    "noise": SHARE,
+    "at_mean": WEIGHT,
+    "structure": WEIGHT,
+    "stage": WEIGHT,
+    "detail": WEIGHT,
+    "weights.delta": (TINY, LARGE, "above 0, and finite"),
+    "clip": (TINY, math.inf, "above 0"),
+    "ema": SHARE,
+}
+"""Of each number, or of each in a list. Other weights of the papers may be any finite number: some are negative."""
+
+OFF = ("crop_end",)
+"""What may be 0 besides: then it is not used."""
+
+UNPADDED = {"drgn": 4, "lw-drgn": 4}
+"""Whose papers' losses hand crops to parts of the network, which pad nothing: they must be multiples of this."""
 
 
 def load(network: str, overrides: tuple[str, ...] = (), kind: str = "best") -> Recipe:
     """The recipe of a network, with `key=value` overrides in TOML's notation.
 
     Raises:
-        UsageError: there is no such recipe, an override names no number of it, or its value is of another kind.
+        UsageError: there is no such recipe, an override names no number of it, or its value is of another kind or out
+            of its range.
     """
     tables = tomllib.loads((FOLDER / f"{network}.toml").read_text(encoding="utf-8"))
     if kind not in KINDS or kind not in tables:
         raise UsageError(f"--recipe {kind}: {network} has {' and '.join(tables)}")
     values: dict[str, Any] = tables[kind]
     weights: dict[str, float] = values.pop("weights", {})
-    stages = len(values.get("shares", (1.0,)))
+    stages, wanted = len(values.get("shares", (1.0,))), values.get("unpaired", "")
     for override in overrides:
         try:
             given = tomllib.loads(override)
-        except tomllib.TOMLDecodeError as error:
+        except ValueError as error:  # of TOML, or of a number with thousands of digits
             raise UsageError(f"--set {override!r}: write key=value as in TOML ({error})") from error
         changed = given.pop("weights", {})
         if not isinstance(changed, dict) or changed.keys() - weights.keys():
@@ -143,20 +185,37 @@ def load(network: str, overrides: tuple[str, ...] = (), kind: str = "best") -> R
     shares = values.get("shares", (1.0,))
     if len(shares) != stages or min(shares) <= 0 or not math.isclose(sum(shares), 1, abs_tol=1e-3):
         raise UsageError(f"recipe {network}: shares wants {stages} numbers above 0 whose sum is 1, one a stage")
+    multiple = UNPADDED.get(network, 1) if kind == "paper" else 1
+    for key in ("crop", "crop_end"):
+        if (side := values.get(key, fields[key])) % multiple:
+            raise UsageError(f"recipe {network}: {key} = {side} should be a multiple of {multiple}")
+    own = values.get("unpaired", "")
+    if own != wanted:
+        raise UsageError(f"recipe {network}: unpaired = {own!r} should be {wanted!r}: its losses are made for that")
     return Recipe(kind=kind, weights=weights, **values)
 
 
 def _fitting(network: str, key: str, default: Any, value: Any) -> Any:
     """`value` as the type of `default`: whole numbers serve as decimal ones, lists of numbers as tuples."""
     if isinstance(default, float) and type(value) is int:
-        value = float(value)
+        value = _decimal(value)
     if isinstance(default, tuple) and isinstance(value, list) and all(type(v) in (int, float) for v in value):
-        value = tuple(float(v) for v in value)
+        value = tuple(_decimal(v) for v in value)
     length = isinstance(value, tuple) and key == "betas" and len(value) != 2
     if type(value) is not type(default) or length:
         raise UsageError(f"recipe {network}: {key} = {value!r} should be a {type(default).__name__}")
-    if key in PARTS and not 0 <= value <= 1:
-        raise UsageError(f"recipe {network}: {key} = {value!r} should be from 0 to 1")
+    least, largest, words = RANGES.get(key, ANY)
+    numbers = value if isinstance(value, tuple) else (value,) if isinstance(value, int | float) else ()
+    if not all(least <= number <= largest for number in numbers) and not (key in OFF and value == 0):
+        raise UsageError(f"recipe {network}: {key} = {value!r} should be {words}")
     if value not in CHOICES.get(key, (value,)):
         raise UsageError(f"recipe {network}: {key} = {value!r} should be one of {', '.join(CHOICES[key])}")
     return value
+
+
+def _decimal(value: float) -> float:
+    """A whole number of any length as a decimal one: beyond all that these can be, it is endless."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf

@@ -14,9 +14,9 @@ from typing import Any
 from lowlight_cli.errors import OutputError, ResourceError
 from lowlight_cli.training.data import Source
 from lowlight_cli.training.recipe import Recipe
-from lowlight_cli.weights.disk import disk_full
+from lowlight_cli.weights.disk import disk_full, takes_files
 
-__all__ = ["Progress", "Run", "Scores", "log_to"]
+__all__ = ["Progress", "Run", "Scores", "begin", "clear", "log_to", "writing"]
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Run:
     """What to train, from what, for how long, and where to.
 
     `steps` or `minutes` ends the run, whichever comes first; the schedule ends with it. `init` is a checkpoint to start
-    from, `resume` goes on with the state in `output`. `threads` prepare batches. `validate` whole pictures are looked
-    at every `every` steps and at the end. `tensorboard` writes the log for it too. `compiled`: steps are fused
-    first, which takes a minute and pays in long runs on a GPU. `processes` is set by `train`.
+    from, `resume` goes on with the state in `output`, `overwrite` replaces it. `threads` prepare batches. `validate`
+    whole pictures are looked at every `every` steps and at the end. `tensorboard` writes the log for it too.
+    `compiled`: steps are fused first, which takes a minute and pays in long runs on a GPU. `train` sets `processes`.
     """
 
     model: str
@@ -42,12 +42,23 @@ class Run:
     bf16: bool = True
     init: Path | None = None
     resume: bool = False
+    overwrite: bool = False
     threads: int = 2
     every: int = 500
     validate: int = 8
     tensorboard: bool = False
     compiled: bool = False
     processes: int = 1
+
+    @property
+    def state(self) -> Path:
+        """What `resume` goes on with."""
+        return self.output / "state.safetensors"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The result."""
+        return self.output / f"{self.model}.{self.tag}.safetensors"
 
     def described(self) -> str:
         """The run as JSON, paths and numbers alike; null for what has no bound."""
@@ -107,6 +118,49 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """A file or folder of the run's is written: errors say which, and what to do.
+
+    Raises:
+        OutputError: it cannot be written.
+        ResourceError: the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if disk_full(error):
+            raise ResourceError(f"the disk is full: {path} cannot go on") from error
+        raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another folder with -o") from error
+
+
+def begin(run: Run) -> None:
+    """Make the run's folder, and see that no other run is lost by it.
+
+    Raises:
+        OutputError: it cannot be written, or has a run that is neither to be resumed nor overwritten.
+    """
+    with writing(run.output):
+        run.output.mkdir(parents=True, exist_ok=True)
+        there = next((path for path in (run.state, run.checkpoint) if path.exists()), None)
+    if there and not run.resume and not run.overwrite:
+        raise OutputError(
+            f"{there} is there, of a run before: --resume goes on with it, another -o leaves it alone, "
+            "--exist overwrite replaces it"
+        )
+    if not takes_files(run.output):
+        raise OutputError(f"{run.output} cannot be written to; check its permissions or choose another with -o")
+
+
+def clear(run: Run) -> None:
+    """Remove what the run before has left, but for what is called otherwise: other tags, others' pictures."""
+    sheets = (run.output / "validation").glob(f"{'[0-9]' * 8}.jpg")
+    events = (run.output / "tensorboard").glob("events.out.tfevents.*")
+    for path in (run.state, run.output / "log.jsonl", run.output / "validation.jpg", *sheets, *events):
+        with writing(path):
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
 def log_to(path: Path, step: int) -> Iterator[Callable[[str], None]]:
     """The log, for writing lines to it; it keeps those up to `step`, of which a resumed run's state knows.
 
@@ -114,21 +168,19 @@ def log_to(path: Path, step: int) -> Iterator[Callable[[str], None]]:
         OutputError: it cannot be written.
         ResourceError: the disk is full.
     """
-    kept = (
-        [line for line in path.read_bytes().splitlines(keepends=True) if _known(line, step)]
-        if step >= 0 and path.is_file()
-        else []
-    )
-    path.write_bytes(b"".join(kept))
-    with path.open("ab", buffering=0) as file:
+    with writing(path):
+        kept = (
+            [line for line in path.read_bytes().splitlines(keepends=True) if _known(line, step)]
+            if step >= 0 and path.is_file()
+            else []
+        )
+        path.write_bytes(b"".join(kept))
+        file = path.open("ab", buffering=0)
+    with file:
 
         def write(line: str) -> None:
-            try:
+            with writing(path):
                 file.write(line.encode() + b"\n")
-            except OSError as error:
-                if disk_full(error):
-                    raise ResourceError(f"the disk is full: {path} cannot go on") from error
-                raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
         yield write
 

@@ -10,29 +10,30 @@ files, fewer files or another order change nothing, and a part can be made again
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import cv2
 import numpy as np
-from numpy.random import Generator
 from numpy.typing import NDArray
 
 from lowlight_cli.errors import InputError, LowlightError, OutputError, UsageError
 from lowlight_cli.pictures import FORMATS, Photo, read, suffix_of, write
 from lowlight_cli.training.darken import Darkened, darkened
+from lowlight_cli.weights.disk import replaced
 
 __all__ = ["MANIFEST", "METHODS", "SCHEMA", "Made", "Wish", "synthesise"]
 
 Bytes = NDArray[np.uint8]
 
-Darken = Callable[[Bytes, Generator, tuple[float, float] | None], Darkened]
+Darken = Callable[[Bytes, np.random.Generator, tuple[float, float] | None], Darkened]
 """(picture, random, strength) to a dark picture and its reference."""
 
 METHODS: Final = ("physical", "drgn", "dgaf")
@@ -101,8 +102,19 @@ class Made:
     skipped: bool = False
 
 
-def synthesise(folder: Path, output: Path, wish: Wish, *, exist: str = "error") -> Iterator[Made]:
+def synthesise(
+    folder: Path,
+    output: Path,
+    wish: Wish,
+    *,
+    exist: str = "error",
+    on_message: Callable[[str], None] | None = None,
+    on_progress: Callable[[int, int | None], None] | None = None,
+) -> Generator[Made, None, None]:
     """Darken every photograph in a folder and those below it.
+
+    The manifest keeps its lines of dark pictures that are still there and were not made anew, also where the work ends
+    early.
 
     Args:
         folder: where the photographs are.
@@ -110,6 +122,8 @@ def synthesise(folder: Path, output: Path, wish: Wish, *, exist: str = "error") 
         wish: what to make.
         exist: where there is a manifest or a picture already: `error`, `skip` what is there and would be made the
             same way (what was made otherwise is replaced), or `overwrite`.
+        on_message: told before weights are fetched.
+        on_progress: told as bytes of weights arrive.
 
     Yields:
         What became of each, in order of their names. One that cannot be read does not keep the others.
@@ -127,7 +141,7 @@ def synthesise(folder: Path, output: Path, wish: Wish, *, exist: str = "error") 
     if wish.method != "physical":
         from lowlight_cli.training import learnt  # torch, a second that `physical` need not spend
 
-        learned = learnt.load(wish.method, wish.weights, wish.like)
+        learned = learnt.load(wish.method, wish.weights, wish.like, on_message=on_message, on_progress=on_progress)
         darken, about = learned, {"weights": learned.weights, "like": learned.like}
     manifest = output / MANIFEST
     if exist == "error":
@@ -135,22 +149,32 @@ def synthesise(folder: Path, output: Path, wish: Wish, *, exist: str = "error") 
         for target in (manifest, *(output / name for files in planned for name in files if name)):
             if target.exists():
                 raise OutputError(f"{target} exists: choose --exist skip or overwrite, or another folder")
-    before = _lines(manifest) if exist == "skip" else {}
+    before = {} if exist == "error" else _lines(manifest, strict=exist == "skip")
     try:
         for name in ("low", "high") if wish.pairs else ("low",):
             (output / name).mkdir(parents=True, exist_ok=True)
-        file = manifest.open("w", encoding="utf-8")
+        file = manifest.open("a" if before else "w", encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{output}: cannot be written to ({error.strerror}); choose another folder") from error
-    with file:
-        for stem, path in photographs.items():
-            name = path.relative_to(folder).as_posix()
-            lines = [_planned(stem, name, number, wish) | about for number in range(wish.per_picture)]
-            made = _darken(path, lines, output, wish, darken, before)
-            for line in made.lines:
-                file.write(json.dumps(line) + "\n")
-            file.flush()
-            yield made
+    going_on, made_now = bool(before), dict[str, Mapping[str, Any]]()
+    try:
+        with file:  # lines are added as they come, so that a kill loses none; of two about one picture the later holds
+            file.write("\n" if going_on else "")  # the last one may have been cut short
+            for stem, path in photographs.items():
+                name = path.relative_to(folder).as_posix()
+                lines = [_planned(stem, name, number, wish) | about for number in range(wish.per_picture)]
+                made = _darken(path, lines, output, wish, darken, before, replace=exist == "overwrite")
+                for line in made.lines:
+                    file.write(json.dumps(line) + "\n")
+                    made_now[line["low"]] = line
+                file.flush()
+                yield made
+    finally:
+        if going_on:
+            left = {low: line for low, line in before.items() if (output / low).is_file()}
+            with replaced(manifest) as part:
+                whole = (made_now | {low: line for low, line in left.items() if low not in made_now}).values()
+                part.write_text("".join(json.dumps(line) + "\n" for line in whole), encoding="utf-8")
 
 
 def _darken(
@@ -159,15 +183,16 @@ def _darken(
     output: Path,
     wish: Wish,
     darken: Darken,
-    before: Mapping[str, Mapping[str, Any]],
+    before: dict[str, Mapping[str, Any]],
+    replace: bool,
 ) -> Made:
-    """All dark pictures of one photograph, each by a seed of its own."""
+    """All dark pictures of one photograph, each by a seed of its own; `before` loses the lines of what is replaced."""
     try:
         data = path.read_bytes()
         content = hashlib.sha256(data).hexdigest()
         planned = [line | {"sha256": content} for line in planned]
         kept = [before.get(line["low"], {}) for line in planned]
-        if all(
+        if not replace and all(
             line.items() <= old.items()
             and all((output / line[kind]).is_file() for kind in ("low", "high") if line[kind])
             for line, old in zip(planned, kept, strict=True)
@@ -184,6 +209,7 @@ def _darken(
             pair = darken(picture, _random(wish.seed, line["input"], line["number"]), wish.strength)
         except LowlightError as error:
             return Made(path, error=error)
+        before.pop(line["low"], None)
         _write(output / line["low"], pair.low, wish.format)
         if line["high"]:
             _write(output / line["high"], pair.high, wish.format)
@@ -215,7 +241,7 @@ def _planned(stem: str, name: str, number: int, wish: Wish) -> dict[str, Any]:
     }
 
 
-def _random(seed: int, name: str, number: int) -> Generator:
+def _random(seed: int, name: str, number: int) -> np.random.Generator:
     """The source of all choices for one dark picture."""
     digest = hashlib.sha256(f"{seed}\0{number}\0{name}".encode("utf-8", "surrogateescape")).digest()
     return np.random.default_rng(int.from_bytes(digest, "big"))
@@ -263,19 +289,23 @@ def _write(target: Path, picture: Bytes, format: str) -> None:
     write(target, Photo(np.divide(picture, np.float32(255), dtype=np.float32), name=target.name), format=format)
 
 
-def _lines(manifest: Path) -> dict[str, Mapping[str, Any]]:
-    """What a manifest says, by dark picture; a line that was cut short is none."""
+def _lines(manifest: Path, strict: bool) -> dict[str, Mapping[str, Any]]:
+    """What a manifest says, by dark picture; a line that was cut short is none.
+
+    Raises:
+        InputError: it cannot be read; not where it need not be (`strict`).
+    """
     lines: dict[str, Mapping[str, Any]] = {}
     try:
         text = manifest.read_text("utf-8")
     except FileNotFoundError:
         return lines
     except (OSError, ValueError) as error:
-        raise InputError(f"{manifest}: cannot be read ({error}); choose --exist overwrite") from error
+        if strict:
+            raise InputError(f"{manifest}: cannot be read ({error}); choose --exist overwrite") from error
+        return lines
     for each in text.splitlines():
-        try:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
             line = json.loads(each)
-            lines[line["low"]] = line
-        except (ValueError, KeyError, TypeError):
-            continue
+            lines[str(line["low"])] = line
     return lines

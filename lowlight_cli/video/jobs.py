@@ -56,7 +56,11 @@ def clip_job(
     if target:
         return _into_pictures(source, target, exist, resume)
     if isinstance(source, Path):
-        return plan([source], output, formats=CONTAINERS, exist=exist)[0]
+        job = plan([source], output, formats=CONTAINERS, exist=exist)[0]
+        if PIPE not in (job.source, job.target) and job.target.suffix.lower() not in CONTAINERS and not job.error:
+            why = "a picture: `lowlight enhance`" if source.suffix.lower() in FORMATS else "no clip has that suffix"
+            raise UsageError(f"{source} gives no name for a clip ({why}): name a file with -o, such as -o night.mp4")
+        return job
     if isinstance(source, Pattern) and (output is None or is_dir(output) or not output.suffix) and output != PIPE:
         suffix = READ_ONLY.get(source.suffix)
         after = source.after if suffix is None else str(Path(source.after).with_suffix(suffix))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, BinaryIO, Final
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowlight_cli.enhancer import Enhancer
-from lowlight_cli.errors import InputError, OutputError
+from lowlight_cli.errors import InputError, OutputError, ResourceError
 from lowlight_cli.sheets import labelled, reduced
 from lowlight_cli.video.colour import upright
 from lowlight_cli.video.encode import Encoder, planned
@@ -79,6 +80,8 @@ def enhance_to_pipe(
         except BrokenPipeError:
             raise
         except (av.error.FFmpegError, OSError) as error:
+            if error.errno == errno.ENOSPC:
+                raise ResourceError("the disk behind stdout is full: make room, or name another place") from error
             raise OutputError(f"the stream cannot be written ({getattr(error, 'strerror', None) or error})") from error
         return Made(
             done, 0, clip.repeated, lighting.cuts, lighting.deblocked, (plan.width, plan.height), plan.name,

@@ -28,7 +28,7 @@ from lowlight_cli.video.mux import assemble
 from lowlight_cli.video.numbered import Pattern
 from lowlight_cli.video.parts import LENGTH, Parts
 from lowlight_cli.video.series import Film, Series, Source, film
-from lowlight_cli.video.streams import Frame
+from lowlight_cli.video.streams import Frame, Span
 
 __all__ = ["WAITING", "compared", "enhance_clip", "enhanced", "identity", "once", "partial", "prepared", "results"]
 
@@ -101,7 +101,7 @@ def enhance_clip(
         except (KeyboardInterrupt, SystemExit) as stop:
             ends = clip.live and isinstance(stop, KeyboardInterrupt)
             if parts.done and not ends:
-                assemble(file, index, parts, plan, wish.span, partial(target))
+                assemble(file, index, parts, plan, _so_far(clip, parts), partial(target))
                 if refused:
                     parts.drop()
             if not parts.done or not ends:
@@ -205,6 +205,14 @@ def once(source: Source, clip: Film) -> str:
         return "plays live, so that what an earlier run left cannot be gone on with"
     known = isinstance(source, Path | Pattern | Address)
     return "" if known else "nothing tells whether it is the clip of an earlier run"
+
+
+def _so_far(clip: Film, parts: Parts) -> Span:
+    """The part of a clip that is done, so that its sound ends with its picture."""
+    if isinstance(clip, Series) or clip.live:
+        return Span()  # nothing else is copied
+    shown = (parts.done[-1].last + clip.span.shift(clip.base)) * clip.base - clip.zero
+    return Span(clip.span.start, float(shown + 1 / clip.rate))
 
 
 def _stamped(source: Source) -> Any:

@@ -17,15 +17,23 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, PositiveInt, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PositiveInt,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from lowlight_cli import networks
-from lowlight_cli.errors import WeightsError
+from lowlight_cli.errors import UsageError, WeightsError
 from lowlight_cli.weights import disk
 
 __all__ = [
-    "Checkpoint", "Metric", "Published", "Source", "block", "bundled", "catalog", "catalog_path", "degradations",
-    "find", "named", "of", "read",
+    "Checkpoint", "Metric", "Published", "Source", "block", "bundled", "catalog", "catalog_path", "check_tag",
+    "degradations", "find", "named", "of", "read", "stated",
 ]  # fmt: skip
 
 PACKAGE: Final = Path(__file__).resolve().parent.parent
@@ -165,10 +173,29 @@ def degradations() -> tuple[Checkpoint, ...]:
     return _whole(catalog_path()).degradation
 
 
+def stated() -> tuple[Published, ...]:
+    """What papers state, of networks without weights too, in the order of weights.toml. Raises as `catalog`."""
+    return _whole(catalog_path()).published
+
+
 def of(network: str) -> list[Checkpoint]:
     """The checkpoints of a network, or of a degradation, its default first. Raises as `catalog`."""
     table = degradations() if network in networks.DEGRADATIONS else catalog()
     return [checkpoint for checkpoint in table if checkpoint.network == network]
+
+
+def check_tag(tag: str) -> None:
+    """See that `tag` may name a checkpoint: it becomes part of a file's name, and of weights.toml.
+
+    Raises:
+        UsageError: it may not.
+    """
+    try:
+        TypeAdapter(Tag).validate_python(tag)
+    except ValidationError as error:
+        raise UsageError(
+            f"--tag {tag!r}: small letters, digits, - and _ make a tag, and it begins with a letter or digit"
+        ) from error
 
 
 def find(network: str, tag: str | None = None) -> Checkpoint:

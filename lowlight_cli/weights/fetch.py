@@ -28,7 +28,10 @@ from lowlight_cli.weights import disk, files, hub, web
 from lowlight_cli.weights.catalog import Checkpoint, bundled, catalog, find, of
 from lowlight_cli.weights.hub import Progress, Reference
 
-__all__ = ["Message", "Progress", "Resolved", "cache_folder", "clear", "local", "offline_reason", "remove", "resolve"]
+__all__ = [
+    "Message", "Progress", "Resolved", "cache_folder", "clear", "decoded_folder", "local", "offline_reason", "remove",
+    "resolve",
+]  # fmt: skip
 
 Message = Callable[[str], None]
 """Called with one line before the network is used, and with warnings."""
@@ -152,28 +155,37 @@ def remove(checkpoint: Checkpoint) -> Path | None:
 
 
 def clear() -> int:
-    """Delete everything that was fetched into our own cache, and say how many bytes that were.
+    """Delete what was fetched into our own cache, and the sets decoded for training; say how many bytes that were.
 
     Raises:
         OutputError: it cannot be deleted.
     """
-    folder = cache_folder()
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    try:
-        if folder.exists():
-            shutil.rmtree(folder)
-    except OSError as error:
-        raise OutputError(f"cannot delete {folder}: {error.strerror or error}") from error
+    size = 0
+    for folder in (cache_folder(), decoded_folder()):
+        size += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        try:
+            if folder.exists():
+                shutil.rmtree(folder)
+        except OSError as error:
+            raise OutputError(f"cannot delete {folder}: {error.strerror or error}") from error
     return size
 
 
 def cache_folder() -> Path:
-    """LOWLIGHT_CACHE, else the platform's folder for caches; it need not exist."""
+    """LOWLIGHT_CACHE, else the platform's folder for caches; it need not exist, and can be where nothing can."""
     if chosen := os.environ.get("LOWLIGHT_CACHE"):
         return Path(chosen).expanduser() / "weights"
     from platformdirs import user_cache_path
 
-    return user_cache_path("lowlight", appauthor=False) / "weights"
+    try:
+        return user_cache_path("lowlight", appauthor=False) / "weights"
+    except RuntimeError:  # a user without a home, as in a container: nothing is found, nothing can be kept
+        return Path(os.devnull, "lowlight", "weights")
+
+
+def decoded_folder() -> Path:
+    """Where training keeps the sets that it has decoded; it need not exist."""
+    return cache_folder().with_name("decoded")
 
 
 def offline_reason(offline: bool = False) -> str:

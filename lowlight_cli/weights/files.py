@@ -53,7 +53,15 @@ def check(path: str | Path, network: str) -> Header:
     if (found := header.metadata.get("format")) != FORMAT:
         what = f"its format is {found!r}, this version reads {FORMAT!r}" if found else "it was not written by lowlight"
         raise WeightsError(f"{path}: {what}; `lowlight weights convert {path} --model {network}` may read it")
-    if (found := header.metadata.get("network")) != network:
+    if not (found := header.metadata.get("network")):
+        way = f"`lowlight weights convert {path} --model {network or 'MODEL'} -o FILE.safetensors`"
+        raise WeightsError(f"{path} does not say which network its weights are for; {way} notes it in a new file")
+    if found not in networks.NETWORKS and found not in networks.DEGRADATIONS:
+        raise WeightsError(
+            f"{path} holds weights for {found!r}, a network that this version does not know; a newer one may, or "
+            "choose other weights (`lowlight weights list`)"
+        )
+    if found != network:
         use = "`lowlight darken -w` takes it" if found in networks.DEGRADATIONS else f"use `--model {found}`"
         raise WeightsError(f"{path} holds weights for {found}, not for {network}: {use}")
     if (found := header.metadata.get("input")) not in INPUTS:
@@ -115,6 +123,7 @@ def save(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, s
         metadata: `network` and `input` at least; `tag`, `recipe`, `data`, `licence`, `config`, `steps` as known.
 
     Raises:
+        UsageError: no such network.
         WeightsError: the state does not fit the network, or a value is not finite or too large for float16.
         OutputError: the file cannot be written.
         ResourceError: the disk is full.
@@ -125,6 +134,7 @@ def save(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, s
     strings = {**metadata, "format": FORMAT}
     if lacking := {"network", "input"} - strings.keys():
         raise WeightsError(f"{path}: the metadata lack {' and '.join(sorted(lacking))}")
+    networks.known(strings["network"])
     half: dict[str, Tensor] = {}
     for name, tensor in state.items():
         if not tensor.is_floating_point():
@@ -141,7 +151,11 @@ def save(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, s
 
 
 def convert(
-    source: Path | Sequence[Path], network: str, target: Path, metadata: Mapping[str, str] | None = None
+    source: Path | Sequence[Path],
+    network: str,
+    target: Path,
+    metadata: Mapping[str, str] | None = None,
+    defaults: Mapping[str, str] | None = None,
 ) -> None:
     """Turn foreign weights into ours: .pth, .pt (without running code that they hold) or .safetensors.
 
@@ -151,7 +165,8 @@ def convert(
         source: a file, or several that together hold the network.
         network: which it is for.
         target: the file to write.
-        metadata: as for `save`; what it lacks is taken from a safetensors source, then `input` is "as-is".
+        metadata: as for `save`; what it lacks is taken from a safetensors source.
+        defaults: what neither says; `input` is "as-is" then.
 
     Raises:
         WeightsError: a source is missing, not readable without running its code, or does not fit the network.
@@ -162,11 +177,14 @@ def convert(
     sources = [source] if isinstance(source, Path) else list(source)
     wanted = _layout(network).floats
     state: dict[str, Tensor] = {}
-    strings = {"input": "as-is"}
+    strings = {"input": "as-is", **(defaults or {})}
     for path in sources:
         if path.suffix == ".safetensors":
             strings |= inspect(path).metadata
-        state |= _unwrapped(_tree(path), wanted.keys())
+        try:
+            state |= _unwrapped(_tree(path), wanted.keys())
+        except RecursionError as error:
+            raise WeightsError(f"{path} holds itself, or is nested without end; wanted named tensors") from error
     floats = {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
     if fault := _differences({name: tuple(tensor.shape) for name, tensor in floats.items()}, wanted):
         raise WeightsError(f"{', '.join(map(str, sources))} does not fit {network}: {fault}")

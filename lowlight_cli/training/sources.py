@@ -1,0 +1,204 @@
+"""Where pairs come from: `--data` to the files of each pair, of which scene it is, and whether it is held out.
+
+    lol:PATH          our485/{low,high} and siblings/{low,high} where they are; scenes.csv tells which are one scene
+    sice:PATH         low/, high/ and pairs.csv with its split
+    pairs:LOW,HIGH    two folders, matched by stem whatever the suffix; of one scene are those that `lowlight darken`
+                      made of one photograph, as the manifest beside LOW tells
+    bright:PATH       well-lit photographs, darkened anew each time (darken.physical)
+    dark:PATH         photographs of real nights, without partners: for recipes that ask for them
+
+`@WEIGHT` behind it is a source's share of the batches. No picture is opened here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from lowlight_cli.errors import InputError, UsageError
+from lowlight_cli.pictures import FORMATS
+
+__all__ = ["HELD_OUT", "READERS", "Row", "Source", "held", "listed", "named", "parse", "scenes_told"]
+
+HELD_OUT: Final = 20
+"""Every HELD_OUT-th scene is kept for validation."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One `--data` value: where from, and how often beside the others."""
+
+    kind: str
+    paths: tuple[Path, ...]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """The files of one pair; `low` is None where it is to be made from `high`, or `high` is alone."""
+
+    low: Path | None
+    high: Path
+    scene: str
+    validation: bool = False
+
+
+def parse(text: str) -> Source:
+    """`KIND:PATH[@WEIGHT]`, or `pairs:LOW,HIGH[@WEIGHT]`, to a Source.
+
+    Raises:
+        UsageError: no such kind, no path, or a weight that is no positive number.
+    """
+    kind, _, rest = text.partition(":")
+    if kind not in READERS or not rest:
+        raise UsageError(f"--data {text!r}: write KIND:PATH, where KIND is one of {', '.join(READERS)}")
+    rest, at, number = rest.rpartition("@") if "@" in rest else (rest, "", "1")
+    try:
+        weight = float(number)
+    except ValueError:
+        rest, weight = rest + at + number, 1.0
+    if not 0 < weight < math.inf:
+        raise UsageError(f"--data {text!r}: the weight behind @ must be a number above 0")
+    return Source(kind, _two(rest) if kind == "pairs" else (Path(rest).expanduser(),), weight)
+
+
+def _two(text: str) -> tuple[Path, ...]:
+    """`LOW,HIGH` at its comma; of several commas the one between two folders that there are."""
+    parts = text.split(",")
+    ways = [(",".join(parts[:cut]), ",".join(parts[cut:])) for cut in range(1, len(parts))]
+    found = [tuple(Path(side).expanduser() for side in way) for way in ways]
+    there = next((way for way in found if all(side.is_dir() for side in way)), None)
+    return there or tuple(Path(part).expanduser() for part in parts)
+
+
+def listed(source: Source) -> list[Row]:
+    """The pairs of a source.
+
+    Raises:
+        UsageError: `pairs` without two folders.
+        InputError: a folder or table is missing or wrong, pictures have no partner, or there is none.
+    """
+    rows = READERS[source.kind](source)
+    if not rows:
+        read = ", ".join(sorted(FORMATS))
+        raise InputError(f"{source.paths[0]}: no picture found for {source.kind}: it reads {read}; convert others")
+    return rows
+
+
+def named(stems: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    return ", ".join(stems[:5]) + (f" and {len(stems) - 5} more" if len(stems) > 5 else "")
+
+
+def held(scene: str) -> bool:
+    """Whether a scene is kept for validation: a matter of its name, so that more pictures change nothing."""
+    return int(hashlib.sha256(f"scene {scene}".encode()).hexdigest(), 16) % HELD_OUT == 0
+
+
+def scenes_told(source: Source) -> bool:
+    """Whether a source says itself which of its pairs are one scene; LOL as it was published does not."""
+    return source.kind != "lol" or (source.paths[0] / "scenes.csv").is_file()
+
+
+def _files(folder: Path) -> list[Path]:
+    """The pictures of a folder, in order; none that is hidden, as what macOS keeps beside files on other disks is."""
+    if not folder.is_dir():
+        hint = "" if "," not in folder.name else "; give each folder a --data of its own, only pairs: takes two"
+        raise InputError(f"{folder}: no such folder{hint}")
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in FORMATS and not file.name.startswith("."))
+
+
+def _folder(path: Path) -> dict[str, Path]:
+    """Pictures of a folder by stem."""
+    found: dict[str, Path] = {}
+    for file in _files(path):
+        if file.stem in found:
+            both = f"{found[file.stem].name} and {file.name}"
+            raise InputError(f"{path}: {both} share a stem: which is the pair's? Move the other away")
+        found[file.stem] = file
+    return found
+
+
+def _matched(low: Path, high: Path) -> list[tuple[Path, Path]]:
+    lows, highs = _folder(low), _folder(high)
+    if single := sorted(lows.keys() ^ highs.keys()):
+        raise InputError(f"{low} and {high}: {len(single)} pictures without partner: {named(single)}")
+    return [(lows[stem], highs[stem]) for stem in sorted(lows)]
+
+
+def _table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    """The lines of a table with their numbers; in UTF-8, with Excel's mark in front or without.
+
+    Raises:
+        InputError: it cannot be read, or a column or a value is missing.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            there = reader.fieldnames or ()
+            rows = [(reader.line_num, row) for row in reader]
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is not in UTF-8; save it as CSV in UTF-8") from None
+    except (OSError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read as CSV ({error}); export it anew") from error
+    if missing := [name for name in columns if name not in there]:
+        has = f"it has {', '.join(there)}" if there else "it is empty"
+        raise InputError(f"{path}: has no column {missing[0]} ({has}); wanted are {', '.join(columns)}, between commas")
+    for number, row in rows:
+        if short := [name for name in columns if not row[name]]:
+            raise InputError(f"{path}, line {number}: has no {short[0]}; fill it in, or leave the line out")
+    return [(number, {name: row[name].strip() for name in columns}) for number, row in rows]
+
+
+def _lol(source: Source) -> list[Row]:
+    root = source.paths[0]
+    scenes: dict[str, str] = {}
+    if scenes_told(source):
+        table = _table(root / "scenes.csv", ("folder", "stem", "scene"))
+        scenes = {f"{row['folder']}/{row['stem']}": row["scene"] for _, row in table}
+    folders = [root / name for name in ("our485", "siblings") if (root / name).is_dir()] or [root]
+    rows = []
+    for folder in folders:
+        for low, high in _matched(folder / "low", folder / "high"):
+            scene = scenes.get(f"{folder.name}/{high.stem}", high.stem)
+            rows.append(Row(low, high, scene, held(scene)))
+    return rows
+
+
+def _sice(source: Source) -> list[Row]:
+    root = source.paths[0]
+    listing = root / "pairs.csv"
+    if not listing.is_file():
+        raise InputError(f"{listing}: missing; sice: wants low/, high/ and pairs.csv (low, high, scene, split)")
+    rows = []
+    for number, row in _table(listing, ("low", "high", "scene", "split")):
+        if (split := row["split"]) not in ("train", "val"):
+            raise InputError(f"{listing}, line {number}: split is {split!r}, it must be train or val")
+        rows.append(Row(root / "low" / row["low"], root / "high" / row["high"], f"sice {row['scene']}", split == "val"))
+    return rows
+
+
+def _pairs(source: Source) -> list[Row]:
+    if len(source.paths) != 2:
+        raise UsageError("--data pairs: wants two folders, pairs:LOW,HIGH")
+    made: dict[str, str] = {}
+    if (manifest := source.paths[0].parent / "manifest.jsonl").is_file():
+        for line in manifest.read_text("utf-8", "replace").splitlines():
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # cut short, or of another command
+                made[Path(json.loads(line)["low"]).stem] = str(json.loads(line)["input"])
+    matched = [(low, high, made.get(low.stem, low.stem)) for low, high in _matched(*source.paths)]
+    return [Row(low, high, scene, held(scene)) for low, high, scene in matched]
+
+
+def _single(source: Source) -> list[Row]:
+    return [Row(None, file, file.stem) for file in _files(source.paths[0])]
+
+
+READERS: Final = {"lol": _lol, "sice": _sice, "pairs": _pairs, "bright": _single, "dark": _single}

@@ -1,0 +1,276 @@
+"""`lowlight train` as it is typed: what is not trained, what is not lost, and the exit codes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import Ran
+from hub_server import Answer, serve
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from lowlight_cli.training.recipe import load
+
+Train = Callable[..., Ran]
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("pairs")
+    random = np.random.default_rng(0)
+    for side in ("low", "high"):
+        (folder / side).mkdir()
+    for i in range(24):
+        high = np.kron(random.uniform(60, 220, (2, 2, 3)), np.ones((16, 16, 1))).astype(np.uint8)
+        Image.fromarray(high // 8).save(folder / "low" / f"{i}.png")
+        Image.fromarray(high).save(folder / "high" / f"{i}.png")
+    return f"pairs:{folder / 'low'},{folder / 'high'}"
+
+
+@pytest.fixture
+def train(lowlight: Callable[..., Ran], pairs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
+    """The command with all that makes it short; the run's folder is `run`."""
+    monkeypatch.chdir(tmp_path)
+    small = ["--set", "crop=16", "--set", "crop_end=0", "--set", "batch=2", "--set", "batch_end=0", "--threads", "1"]
+
+    def call(*words: object, model: str = "dgaf") -> Ran:
+        ran = lowlight(
+            "train", "-m", model, "--data", pairs, "-o", "run", "--device", "cpu", "--precision", "fp32", *small,
+            *map(str, words),
+        )  # fmt: skip
+        assert "fault of lowlight" not in ran.err and "Traceback" not in ran.err, ran.err
+        return ran
+
+    return call
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def steps(folder: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def state(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    with safe_open(path, "pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118 - no mapping
+
+
+# ------------------------------------------------------------------------------------------- a folder that has a run
+
+
+def test_a_run_is_not_lost_to_another(train: Train) -> None:
+    assert train("--steps", 3, "--every", 1).code == 0
+    before = contents(Path("run"))
+    again = train("--steps", 1)
+    assert again.code == 4 and not again.out
+    assert all(word in again.err for word in ("run", "--resume", "another -o", "--exist overwrite"))
+    assert train("--steps", 1, "--set", "unheard=1", "--exist", "overwrite").code == 2
+    assert train("--steps", 1, "--data", "lol:nowhere", "--exist", "overwrite").code == 3
+    assert train("--steps", 5, "--resume", "--exist", "overwrite").code == 2
+    assert contents(Path("run")) == before
+    assert train("--steps", 5, "--every", 5, "--resume").code == 0
+    assert steps(Path("run")) == [1, 2, 3, 5]
+
+
+def test_a_finished_network_is_not_lost_without_its_state(train: Train) -> None:
+    assert train("--steps", 1).code == 0
+    Path("run/state.safetensors").unlink()
+    again = train("--steps", 1)
+    assert again.code == 4 and "run/dgaf.own.safetensors" in again.err
+    assert train("--steps", 1, "--tag", "other").code == 0
+
+
+def test_what_is_replaced_on_purpose_leaves_nothing_of_the_former(train: Train) -> None:
+    assert train("--steps", 3, "--every", 1).code == 0
+    Path("run/validation/holiday.jpg").write_bytes(b"not ours")
+    assert train("--steps", 2, "--every", 2, "--exist", "overwrite", "--seed", 1).code == 0
+    assert steps(Path("run")) == [2]
+    assert sorted(path.name for path in Path("run/validation").iterdir()) == ["00000002.jpg", "holiday.jpg"]
+    assert json.loads(Path("run/run.json").read_text())["seed"] == 1
+    assert train("--steps", 1, "--exist", "overwrite", "--validate", 0).code == 0
+    assert not Path("run/validation.jpg").exists()
+
+
+# --------------------------------------------------------------------------------------------------------- numbers
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("warmup=0", "warmup = 0 should be from 1"),
+        ("batch=0", "batch = 0 should be from 1"),
+        ("batch_end=-1", "batch_end = -1 should be from 0"),
+        ("crop=8", "crop = 8 should be from 11"),
+        ("crop_end=8", "crop_end = 8 should be 0, or from 11"),
+        ("crop_change=2.0", "crop_change = 2.0 should be from 0 to 1"),
+        ("rate=-1", "rate = -1.0 should be from 0 to 1"),
+        ("rate=nan", "rate = nan should be from 0 to 1"),
+        ("rate=1" + "0" * 400, "rate"),
+        ("last_rate=inf", "last_rate = inf should be from 0 to 1"),
+        ("betas=[1.0, 2.0]", "betas"),
+        ("betas=[nan, 0.9]", "betas"),
+        ("decay=inf", "decay"),
+        ("ema=1.5", "ema = 1.5 should be from 0 to 1"),
+        ("clip=0", "clip = 0.0 should be above 0"),
+        ("structure=-1", "structure = -1.0 should be from 0"),
+        ("drops=[2.0]", "drops"),
+        ("factor=nan", "factor"),
+        ('unpaired="dark"', "unpaired"),
+    ],
+)
+def test_numbers_out_of_range(train: Train, change: str, told: str) -> None:
+    ran = train("--steps", 1, "--set", change)
+    assert ran.code == 2 and told in ran.err and len(ran.lines) == 1
+    assert not Path("run").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "change", "told"),
+    [
+        ("drgn", 'unpaired=""', "unpaired = '' should be 'bright'"),
+        ("lw-drgn", "crop=30", "crop = 30 should be a multiple of 4"),
+        ("neid", "weights.delta=0", "weights.delta = 0.0 should be above 0"),
+        ("neid", "weights.detail=inf", "weights.detail"),
+    ],
+)
+def test_numbers_of_the_papers_out_of_range(train: Train, model: str, change: str, told: str) -> None:
+    ran = train("--steps", 1, "--recipe", "paper", "--set", change, model=model)
+    assert ran.code == 2 and told in ran.err
+
+
+def test_numbers_at_the_ends_of_their_ranges(train: Train) -> None:
+    ends = ("crop=11", "batch=1", "warmup=1", "rate=0", "ema=0", "clip=inf", "decay=0", "betas=[0, 0.999]", "mixup=1")
+    words = [word for end in ends for word in ("--set", end)]
+    assert train("--steps", 1, *words).code == 0
+    assert load("drgn", (), "paper").weights["ssim"] == -0.2
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64])
+def test_seeds_out_of_range(train: Train, seed: int) -> None:
+    ran = train("--steps", 1, "--seed", seed)
+    assert ran.code == 2 and "--seed" in ran.err
+
+
+def test_minutes_that_are_no_number(train: Train) -> None:
+    ran = train("--steps", 1, "--minutes", "nan")
+    assert ran.code == 2 and "--minutes" in ran.err
+
+
+@pytest.mark.parametrize("tag", ["a/b", "../own", "Own", "-own", "a b"])
+def test_tags_that_the_table_of_weights_would_refuse(train: Train, tag: str) -> None:
+    ran = train("--steps", 1, f"--tag={tag}")
+    assert ran.code == 2 and "--tag" in ran.err
+    assert not Path("run").exists()
+
+
+# ---------------------------------------------------------------------------------------------------------- states
+
+
+@pytest.fixture(scope="module")
+def ended(pairs: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The state of a run of neid by `best`."""
+    from lowlight_cli.cli.app import run
+
+    folder = tmp_path_factory.mktemp("ended")
+    words = ["-o", folder, "--steps", 1, "--device", "cpu", "--set", "crop=16", "--set", "batch=2", "--validate", 0]
+    assert run(["train", "-m", "neid", "--data", pairs, *map(str, words)]) == 0
+    return folder / "state.safetensors"
+
+
+def without(part: str) -> Callable[[dict[str, torch.Tensor], dict[str, str]], object]:
+    return lambda tensors, _: [tensors.pop(key) for key in list(tensors) if key.startswith(part)]
+
+
+def numbered(text: str) -> Callable[[dict[str, torch.Tensor], dict[str, str]], object]:
+    return lambda _, about: about.update(numbers=text)
+
+
+def shrunk(tensors: dict[str, torch.Tensor], _: dict[str, str]) -> None:
+    key = next(key for key in tensors if key.startswith("average.") and tensors[key].ndim == 4)
+    tensors[key] = tensors[key][:1]
+
+
+def moved(tensors: dict[str, torch.Tensor], _: dict[str, str]) -> None:
+    key = next(key for key in tensors if key.endswith(".exp_avg"))
+    tensors[key] = torch.zeros(7)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda _, about: about.clear(),
+        numbered("[]"),
+        numbered("{"),
+        numbered('{"stage": 0}'),
+        without("average."),
+        without("average.d"),
+        without("optimiser"),
+        without("network."),
+        lambda tensors, _: tensors.update({"optimiser.x.step": torch.zeros(1)}),
+        lambda tensors, _: tensors.update({"stranger": torch.zeros(1)}),
+        shrunk,
+        moved,
+    ],
+)
+def test_states_that_lack_something(
+    train: Train, ended: Path, spoil: Callable[[dict[str, torch.Tensor], dict[str, str]], object]
+) -> None:
+    tensors, about = state(ended)
+    spoil(tensors, about)
+    Path("run").mkdir()
+    save_file(tensors, "run/state.safetensors", about)
+    ran = train("--steps", 2, "--resume", model="neid")
+    assert ran.code == 3 and "run/state.safetensors: not a state of" in ran.err and "NoneType" not in ran.err
+    assert not Path("run/log.jsonl").exists()
+
+
+def test_a_state_goes_on_by_its_own_recipe(train: Train, ended: Path) -> None:
+    tensors, about = state(ended)
+    Path("run").mkdir()
+    save_file(tensors, "run/state.safetensors", about)
+    ran = train("--steps", 2, "--resume", "--recipe", "paper", model="neid")
+    assert ran.code == 3 and "--recipe best" in ran.err
+    assert train("--steps", 2, "--resume", model="neid").code == 0
+
+
+def test_states_of_before_go_on(train: Train, ended: Path) -> None:
+    """They did not tell their recipe."""
+    tensors, about = state(ended)
+    numbers = {key: value for key, value in json.loads(about["numbers"]).items() if key not in ("recipe", "tensors")}
+    Path("run").mkdir()
+    save_file(tensors, "run/state.safetensors", {"numbers": json.dumps(numbers)})
+    assert train("--steps", 2, "--resume", model="neid").code == 0
+
+
+# --------------------------------------------------------------------------------------------- output, and addresses
+
+
+def test_a_folder_that_is_a_file(train: Train) -> None:
+    Path("run").write_text("mine")
+    ran = train("--steps", 1)
+    assert ran.code == 4 and "run" in ran.err and "-o" in ran.err and Path("run").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["run.json", "log.jsonl"])
+def test_a_log_that_cannot_be_written(train: Train, name: str) -> None:
+    Path("run", name).mkdir(parents=True)
+    ran = train("--steps", 1)
+    assert ran.code == 4 and f"run/{name}" in ran.err
+
+
+def test_weights_to_start_from_are_announced(train: Train, seeded: Callable[[str], Path]) -> None:
+    data = seeded("dgaf").read_bytes()
+    with serve() as server:
+        server.pages["/a.safetensors"] = Answer(data)
+        address = f"{server.url}/a.safetensors#sha256={hashlib.sha256(data).hexdigest()}"
+        ran = train("--steps", 1, "--init", address)
+    assert ran.code == 0 and ran.lines[0].startswith("fetching") and server.url in ran.lines[0]
