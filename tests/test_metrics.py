@@ -254,7 +254,7 @@ def test_choosing() -> None:
     assert told <= {"LPIPS", "NIQE", "BRISQUE"}  # the others need nothing but the extra `metrics`
     kept, missing = table.chosen(["ms-ssim"], False)
     assert not any(metric.reference for metric in kept) and missing == ("MS-SSIM: not available: it wants a reference",)
-    with pytest.raises(UsageError, match="did you mean 'delta_e'"):
+    with pytest.raises(UsageError, match="did you mean 'delta-e'"):
         table.chosen(["deltae"], True)
 
 
