@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -15,6 +16,13 @@ from lowlight_cli.cli.options import Debug, Json, Quiet, Verbose
 from lowlight_cli.errors import UsageError
 
 __all__ = ["train"]
+
+
+class RunChoice(StrEnum):
+    """What to do where the folder of a run has one already."""
+
+    error = "error"
+    overwrite = "overwrite"
 
 
 def train(
@@ -47,8 +55,8 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in --output stopped.")] = False,
     exist: Annotated[
-        Literal["error", "overwrite"], typer.Option(help="Where --output has a run already; see --resume.")
-    ] = "error",
+        RunChoice, typer.Option(help="Where --output has a run already; see --resume.")
+    ] = RunChoice.error,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N; auto takes a GPU where there is one.")] = "auto",
     precision: Annotated[str, typer.Option(help="bf16 or fp32.")] = "bf16",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Same seed, same run.")] = 0,
@@ -82,7 +90,7 @@ def train(
 
     if precision not in ("bf16", "fp32"):
         raise UsageError(f"--precision {precision!r}: bf16 or fp32")
-    if resume and exist == "overwrite":
+    if resume and exist is RunChoice.overwrite:
         raise UsageError("--resume and --exist overwrite exclude each other: is the run to go on, or to go?")
     check_tag(tag)
     descriptor(model)
@@ -101,7 +109,7 @@ def train(
         device=choose_device(device),
         bf16=precision == "bf16",
         resume=resume,
-        overwrite=exist == "overwrite",
+        overwrite=exist is RunChoice.overwrite,
         threads=threads,
         every=every,
         validate=validate,
@@ -126,7 +134,8 @@ def train(
         try:
             path = loop.train(run, seen, report.warning)
         except (KeyboardInterrupt, SystemExit):
-            report.note("the same command with --resume goes on")
+            if run.state.exists():
+                report.note(f"--resume{' in place of --exist overwrite' * run.overwrite} goes on")
             raise
     report.note(f"trained; try `lowlight enhance PHOTO -m {model} -w {path}`")
     if first() and json:
