@@ -83,7 +83,7 @@ def _weights() -> Iterator[Check]:
     if not shipped:
         yield Check("weights", "none are shipped with this installation", WeightsError.exit_code)
     picture = _picture()
-    first: tuple[Checkpoint, Resolved, NDArray[np.float32]] | None = None
+    ran: dict[str, tuple[Checkpoint, Resolved, NDArray[np.float32]]] = {}
     for checkpoint in shipped:
         try:
             resolved = fetch.resolve(checkpoint.network, checkpoint.tag, offline=True)
@@ -92,11 +92,10 @@ def _weights() -> Iterator[Check]:
             yield Check(checkpoint.name, str(error), error.exit_code)
         else:
             yield Check(checkpoint.name, f"loads and runs {SIDE}x{SIDE}")
-            if first is None or (checkpoint.network == lowlight_cli.DEFAULT_MODEL != first[0].network):
-                first = checkpoint, resolved, bright
-    if first is None:
+            ran.setdefault(checkpoint.network, (checkpoint, resolved, bright))
+    if not ran:
         return
-    checkpoint, resolved, expected = first
+    checkpoint, resolved, expected = ran.get(lowlight_cli.DEFAULT_MODEL) or next(iter(ran.values()))
     for device in devices:
         name = f"{checkpoint.name} on {device}"
         try:

@@ -92,10 +92,10 @@ def find(before: Picture, after: Picture, gain: float = 1.0) -> Highlights | Non
     if share.max() <= LITTLE:
         return None
     radius = max(1, round(REACH * max(size)))
-    peak = cv2.dilate(cv2.blur(dark, (3, 3)), np.ones((3, 3), np.uint8))  # of more around, slopes would turn round
-    guide = np.log2(dark + np.float32(BLACK))
-    peaks = _lines(guide, np.log2(peak + np.float32(BLACK)), radius, REGION)
-    lines = np.dstack([*_lines(guide, share, radius, EDGE), *peaks])
+    # Over a wider square, the slope of a reflection would be measured by its top, and come out darker than its foot.
+    peak = np.asarray(cv2.dilate(cv2.blur(dark, (3, 3)), np.ones((3, 3), np.uint8)), np.float32)
+    guide = _stops(dark)
+    lines = np.dstack([*_lines(guide, share, radius, EDGE), *_lines(guide, _stops(peak), radius, REGION)])
     return Highlights(lines, height, times, float(share.mean()))
 
 
@@ -109,7 +109,7 @@ def keep(highlights: Highlights, before: Picture, after: Picture, top: int = 0) 
         top: the first one's number.
     """
     lines = _drawn(highlights, before.shape[0], before.shape[1], top)
-    guide = np.log2(to_linear(_largest(before)) + np.float32(BLACK))
+    guide = _stops(to_linear(_largest(before)))
     share = np.clip((lines[..., 0] * guide + lines[..., 1] - LITTLE) / (1 - 2 * LITTLE), 0, 1)
     where = np.flatnonzero(share > 0)  # by number: a mask takes ten times as long
     if not where.size:
@@ -127,6 +127,11 @@ def _largest(picture: Picture) -> Plane:
     """The largest channel: (H, W, 3) to (H, W), in a thirtieth of what `max` takes."""
     red, green, blue = np.moveaxis(picture, 2, 0)
     return np.asarray(np.maximum(np.maximum(red, green), blue), np.float32)
+
+
+def _stops(light: Plane) -> Plane:
+    """Light as its logarithm, 0 for white."""
+    return np.asarray(np.log2(light + np.float32(BLACK)), np.float32)
 
 
 def _times(dark: Plane, bright: Plane) -> float:

@@ -42,7 +42,7 @@ _SAMPLE: Final = 2**18
 """Pixels, evenly spread, from which an exposure is found: the mean of more is the same to a thousandth."""
 
 _LEVELS: Final = 16 * 255
-"""Steps on which an exposure is found, those of eight bits among them: an eighth of the time that pixels take."""
+"""Steps on which an exposure is found, those of eight bits among them: a twentieth of the time that pixels take."""
 
 _ROWS: Final = 2**20
 """Pixels worked on at a time: floating-point copies of the whole picture are never needed."""

@@ -97,6 +97,21 @@ def dark_array(height: int = 40, width: int = 56, seed: int = 0) -> NDArray[np.u
     return (slope + noise).clip(0, 255).astype(np.uint8)
 
 
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty-four dark pictures with noise and what they are of, coarse squares of 48x48, in `low` and `high`."""
+    folder = tmp_path_factory.mktemp("pairs")
+    random = np.random.default_rng(0)
+    for side in ("low", "high"):
+        (folder / side).mkdir()
+    for i in range(24):
+        high = np.kron(random.uniform(60, 220, (3, 3, 3)), np.ones((16, 16, 1))).astype(np.uint8)
+        low = np.clip(high * 0.1 + random.normal(0, 1, high.shape), 0, 255)
+        Image.fromarray(low.astype(np.uint8)).save(folder / "low" / f"{i}.png")
+        Image.fromarray(high).save(folder / "high" / f"{i}.png")
+    return folder
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to work in."""

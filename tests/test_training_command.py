@@ -7,12 +7,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from conftest import Ran
 from hub_server import Answer, serve
-from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -21,29 +19,16 @@ from lowlight_cli.training.recipe import load
 Train = Callable[..., Ran]
 
 
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("pairs")
-    random = np.random.default_rng(0)
-    for side in ("low", "high"):
-        (folder / side).mkdir()
-    for i in range(24):
-        high = np.kron(random.uniform(60, 220, (2, 2, 3)), np.ones((16, 16, 1))).astype(np.uint8)
-        Image.fromarray(high // 8).save(folder / "low" / f"{i}.png")
-        Image.fromarray(high).save(folder / "high" / f"{i}.png")
-    return f"pairs:{folder / 'low'},{folder / 'high'}"
-
-
 @pytest.fixture
-def train(lowlight: Callable[..., Ran], pairs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
+def train(lowlight: Callable[..., Ran], pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
     """The command with all that makes it short; the run's folder is `run`."""
     monkeypatch.chdir(tmp_path)
     small = ["--set", "crop=16", "--set", "crop_end=0", "--set", "batch=2", "--set", "batch_end=0", "--threads", "1"]
 
     def call(*words: object, model: str = "dgaf") -> Ran:
         ran = lowlight(
-            "train", "-m", model, "--data", pairs, "-o", "run", "--device", "cpu", "--precision", "fp32", *small,
-            *map(str, words),
+            "train", "-m", model, "--data", f"pairs:{pairs}/low,{pairs}/high", "-o", "run", "--device", "cpu",
+            "--precision", "fp32", *small, *map(str, words),
         )  # fmt: skip
         assert "fault of lowlight" not in ran.err and "Traceback" not in ran.err, ran.err
         return ran
@@ -176,13 +161,13 @@ def test_tags_that_the_table_of_weights_would_refuse(train: Train, tag: str) -> 
 
 
 @pytest.fixture(scope="module")
-def ended(pairs: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def ended(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The state of a run of neid by `best`."""
     from lowlight_cli.cli.app import run
 
     folder = tmp_path_factory.mktemp("ended")
     words = ["-o", folder, "--steps", 1, "--device", "cpu", "--set", "crop=16", "--set", "batch=2", "--validate", 0]
-    assert run(["train", "-m", "neid", "--data", pairs, *map(str, words)]) == 0
+    assert run(["train", "-m", "neid", "--data", f"pairs:{pairs}/low,{pairs}/high", *map(str, words)]) == 0
     return folder / "state.safetensors"
 
 

@@ -12,10 +12,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors import safe_open
 
 from lowlight_cli.cli.app import run as command
@@ -26,20 +24,6 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has
 
 TINY = ["--device", "cpu", "--precision", "fp32", "--set", "crop=32", "--set", "batch=4", "--set", "crop_end=0",
         "--set", "batch_end=0", "--set", "warmup=1", "--validate", "1"]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pairs")
-    random = np.random.default_rng(0)
-    for side in ("low", "high"):
-        (folder / side).mkdir()
-    for i in range(24):
-        high = np.kron(random.uniform(60, 220, (3, 3, 3)), np.ones((16, 16, 1))).astype(np.uint8)
-        low = np.clip(high * 0.1 + random.normal(0, 1, high.shape), 0, 255)
-        Image.fromarray(low.astype(np.uint8)).save(folder / "low" / f"{i}.png")
-        Image.fromarray(high).save(folder / "high" / f"{i}.png")
-    return folder
 
 
 def words(pairs: Path, output: Path, *more: str) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from lowlight_cli.cli import options, report
 from lowlight_cli.cli.enhance import DEPTHS, STAGES, fields, summary, tell, tell_plan
 from lowlight_cli.cli.ready import ready
 from lowlight_cli.errors import LowlightError, ResourceError, UsageError
+from lowlight_cli.weights.disk import disk_full
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -197,9 +197,7 @@ class _Totals:
         self.done += not (outcome.skipped or outcome.error)
         if outcome.error:
             self.codes.add(outcome.error.exit_code)
-        cause = outcome.error.__cause__ if outcome.error else None
-        room = not (isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT))
-        self.full = 0 if room else self.full + 1
+        self.full = self.full + 1 if disk_full(outcome.error) else 0
 
     @property
     def exit_code(self) -> int:
