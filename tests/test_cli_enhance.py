@@ -145,6 +145,19 @@ def test_folder_is_mirrored(folder: Path, lowlight: Lowlight) -> None:
     ]
 
 
+@pytest.mark.parametrize("command", ["enhance", "batch"])
+def test_clips_in_a_folder_are_left_out_and_told_once(folder: Path, lowlight: Lowlight, command: str) -> None:
+    saved("night/a.png")
+    for name in ("b.mp4", "c.MOV", "notes.txt"):
+        Path("night", name).write_bytes(b"")
+    ran = lowlight(command, "night")
+    assert ran.code == 0
+    assert ran.err.count("lowlight video") == 1
+    assert "night/b.mp4" in ran.err
+    assert "notes.txt" not in ran.err
+    assert not {".mp4", ".MOV", ".mov"} & {path.suffix for path in Path("night_lit").iterdir()}
+
+
 def test_folder_inside_itself_is_not_done_twice(folder: Path, lowlight: Lowlight) -> None:
     saved("a.jpg")
     assert lowlight("enhance", ".", "-o", "out").out == f"{Path('out/a.jpg')}\n"

@@ -128,6 +128,7 @@ def batch(
       lowlight batch inbox -o outbox --watch              takes what lands in inbox
     """  # noqa: D301  # the backspace keeps typer from filling the lines
     start = time.perf_counter()
+    from lowlight_cli.cli.clips import tell_left_out
     from lowlight_cli.files import Saving
     from lowlight_cli.folders.batch import enhance_folder, output_folder, planned, prepare
     from lowlight_cli.folders.cluster import enhance_on_cluster
@@ -142,7 +143,7 @@ def batch(
     if watch and ray:
         raise UsageError("--watch works on this machine alone: leave out --ray, or run --ray --resume again later")
     root = output_folder(folder, output)
-    search = chosen(include or (), exclude or (), report.warning if watch else None)
+    search = chosen(include or (), exclude or (), report.warning if watch else None, tell_left_out())
     saving = Saving(
         format=format,
         quality=quality,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lowlight_cli.video.making import Course, Made, Making
     from lowlight_cli.video.numbered import Pattern
 
-__all__ = ["make_clips", "refuse_for_clips"]
+__all__ = ["make_clips", "refuse_for_clips", "tell_left_out"]
 
 PICTURES_ALONE: Final = (
     "format", "quality", "bit_depth", "strip_metadata", "strip_gps", "no_provenance", "max_pixels",
@@ -93,6 +93,21 @@ def refuse_for_clips(context: typer.Context) -> None:
         if typed or (name in ("strip_metadata", "strip_gps") and context.params[name]):
             where = f"--{name.replace('_', '-')}" if typed else f"LOWLIGHT_{name.upper()}"
             raise UsageError(f"{where} is for pictures, a clip's tags are copied: leave it out for clips")
+
+
+def tell_left_out() -> Callable[[Path], None]:
+    """What to call with files of folders that are no pictures: of the first clip it says that clips are left out."""
+    from lowlight_cli.video.formats import is_clip
+
+    told = False
+
+    def tell(path: Path) -> None:
+        nonlocal told
+        if not told and is_clip(path):
+            told = True
+            report.note(f"{path} is a clip: clips in folders are left out, `lowlight video` takes them one by one")
+
+    return tell
 
 
 def _preview(enhancer: Enhancer, job: ClipJob | Job, count: int, making: Making) -> None:

@@ -91,6 +91,7 @@ def enhance(
       lowlight enhance - --format png < dark.jpg > lit.png
     """  # noqa: D301  # the backspace keeps typer from filling the lines
     start = time.perf_counter()
+    from lowlight_cli.cli.clips import make_clips, refuse_for_clips, tell_left_out
     from lowlight_cli.files import Saving, enhance_files
     from lowlight_cli.folders.search import chosen
     from lowlight_cli.pictures import FORMATS, READ_ONLY, suffix_of
@@ -98,14 +99,13 @@ def enhance(
     from lowlight_cli.video.formats import CONTAINERS, need_av
 
     if clips := _clips(inputs):
-        from lowlight_cli.cli.clips import refuse_for_clips
-
         refuse_for_clips(context)
         need_av()
     imported = time.perf_counter() - start
     suffix = None if format == "keep" or clips else suffix_of(format)
     formats, become = (CONTAINERS, {}) if clips else (FORMATS, READ_ONLY)
-    jobs = plan(inputs, output, formats=formats, become=become, suffix=suffix, exist=exist.value, search=chosen())
+    search = chosen(on_other=tell_left_out())
+    jobs = plan(inputs, output, formats=formats, become=become, suffix=suffix, exist=exist.value, search=search)
     saving = Saving(
         format=format,
         quality=quality,
@@ -119,7 +119,6 @@ def enhance(
         if dry_run:
             code = tell_plan(jobs, json)
         elif clips:
-            from lowlight_cli.cli.clips import make_clips
             from lowlight_cli.video.making import Making
 
             code = make_clips(enhancer, jobs, Making(compare=compare, measure=json), json, start)

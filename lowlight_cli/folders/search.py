@@ -24,7 +24,10 @@ __all__ = ["chosen", "matches"]
 
 
 def chosen(
-    include: Sequence[str] = (), exclude: Sequence[str] = (), on_unreadable: Callable[[str], None] | None = None
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    on_unreadable: Callable[[str], None] | None = None,
+    on_other: Callable[[Path], None] | None = None,
 ) -> Search:
     """A search for `targets.plan`: what some glob of `include` matches, where there is one, and none of `exclude`.
 
@@ -36,6 +39,7 @@ def chosen(
         exclude: globs.
         on_unreadable: told one line of each folder that cannot be read, once, however often is searched; it is then
             left out. None ends the search with an `InputError`.
+        on_other: told each file that is not taken because its suffix is no picture's.
     """
     told: set[str] = set()
 
@@ -51,6 +55,8 @@ def chosen(
         found = taken = 0
         for path in _walk(folder, exclude, skip, unreadable):
             if path.suffix.lower() not in suffixes:
+                if on_other is not None:
+                    on_other(path)
                 continue
             found += 1
             if not include or _any(include, path.relative_to(folder)):
