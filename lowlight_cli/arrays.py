@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lowlight_cli.errors import InputError
+from lowlight_cli.exposure import LUMA
 
 __all__ = ["AnyArray", "opened"]
 
 Picture = NDArray[np.float32]
 AnyArray = NDArray[Any]
-
-LUMA: Final = np.array([0.2126, 0.7152, 0.0722], np.float32)
-"""Weights of red, green and blue in a grey value (ITU-R BT.709)."""
 
 KEPT_MODES: Final = {"1": "L", "L": "L", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA", "RGBX": "RGB"}
 """PIL mode to the one that is worked in and given back; 1 bit cannot hold what comes out."""

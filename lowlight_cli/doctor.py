@@ -58,7 +58,7 @@ def checks(*, offline: bool = False) -> Iterator[Check]:
     """Look at everything, quick things first. Uses no network.
 
     Args:
-        offline: as `--offline` says it, only to be told.
+        offline: whether `--offline` was given; only reported.
     """
     yield Check("lowlight", lowlight_cli.__version__)
     yield Check("python", f"{platform.python_version()} on {platform.platform(terse=True)}, {os.cpu_count()} CPUs")

@@ -50,7 +50,8 @@ class Settings:
         model: a name of `lowlight models`.
         weights: None for the model's own; a tag, a file, hf://..., https://...#sha256=...
         engine: `auto`, `torch`, `onnx`, `openvino`.
-        device: `auto`, `cpu`, `cuda`, `cuda:N`, `cuda:N,M` (each picture on a free one of them), `mps`.
+        device: `auto`, `cpu`, `cuda`, `cuda:N`, `cuda:N,M` (each picture on a free one of them), `mps`, `tensorrt`,
+            `tensorrt:N`.
         precision: `auto`, `fp32`, `bf16`, `fp16`.
         offline: never use the network.
         look: what is done after the network.
@@ -120,8 +121,8 @@ class Enhancer:
             model: a name of `lowlight models`.
             weights: None for the model's own; a tag of `lowlight weights list`, a file, `hf://org/repo/file@revision`,
                 `https://...#sha256=...`.
-            device: `auto`, `cpu`, `cuda`, `cuda:N`, `cuda:N,M` (each picture on a free one of them), `mps`; or a
-                `torch.device`. One that is named is had or an error.
+            device: `auto`, `cpu`, `cuda`, `cuda:N`, `cuda:N,M` (each picture on a free one of them), `mps`, `tensorrt`,
+                `tensorrt:N`; or a `torch.device`. One that is named is had or an error.
             precision: `auto`, `fp32`, `bf16`, `fp16`.
             engine: `auto`, `torch`, `onnx`, `openvino`.
             strength: how much of the change to keep, 0 to 1.
@@ -138,7 +139,6 @@ class Enhancer:
 
         Raises:
             UsageError: no such model, engine, device or precision, or a number out of its range.
-            DeviceError: an engine that is not part of this version.
         """
         look = Look(strength=strength, exposure=exposure, protect_highlights=protect_highlights, gate=gate)
         named = None if weights is None else os.fspath(weights)
@@ -192,19 +192,18 @@ class Enhancer:
             return picture
         return self._brightened(picture, on_tiles, None)
 
-    def enhance_frame(self, picture: Picture, steady: Steady, on_tiles: Callable[[int], None] | None = None) -> Picture:
+    def enhance_frame(self, picture: Picture, steady: Steady) -> Picture:
         """Brighten a frame of a clip: as `enhance_picture`, with all that is measured of the whole frame settled.
 
         These are the exposure's gains and what the network measures. The engine has to be a `SteadyEngine` for the
-        latter. Frames of one clip go through one thread, in order. The gate is no matter of single frames, and not
-        looked at.
+        latter. Frames of one clip go through one thread, in order. The gate is not applied: `video.lighting` decides it
+        once a shot.
 
         Args:
             picture: (H, W, 3) float32 RGB, sRGB-encoded, in [0, 1].
             steady: what was measured before; `begin` has been called for this frame.
-            on_tiles: as in `enhance_picture`.
         """
-        return picture if self.settings.look.strength == 0 else self._brightened(picture, on_tiles, steady)
+        return picture if self.settings.look.strength == 0 else self._brightened(picture, None, steady)
 
     def _brightened(self, picture: Picture, on_tiles: Callable[[int], None] | None, steady: Steady | None) -> Picture:
         engine, _ = self.load()

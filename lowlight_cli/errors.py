@@ -1,4 +1,4 @@
-"""Every error that lowlight raises on purpose.
+"""Every error that lowlight raises on purpose, and which of the system's means a full disk.
 
     LowlightError          1   anything that went wrong and is ours to explain
     ├── UsageError         2   options that do not fit together, an unknown model, two inputs to one output
@@ -13,6 +13,8 @@ The number is the exit code of the command. A message is one line: what, which f
 
 from __future__ import annotations
 
+import errno
+
 __all__ = [
     "DeviceError",
     "InputError",
@@ -21,6 +23,7 @@ __all__ = [
     "ResourceError",
     "UsageError",
     "WeightsError",
+    "disk_full",
 ]
 
 
@@ -64,3 +67,13 @@ class ResourceError(LowlightError):
     """Memory or disk is used up."""
 
     exit_code = 7
+
+
+def disk_full(error: BaseException | None) -> bool:
+    """Whether `error`, or what caused it, is a full disk or a used-up quota."""
+    full = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in full:
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -10,14 +10,24 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BAND", "LARGEST_GAIN", "TARGET", "apply_gain", "auto_gain", "thumbnail", "to_linear", "to_srgb"]
+__all__ = [
+    "BAND", "BT_709", "LARGEST_GAIN", "LUMA", "TARGET", "apply_gain", "auto_gain", "solved", "thumbnail", "to_linear",
+    "to_srgb",
+]  # fmt: skip
 
 Picture = NDArray[np.float32]
+
+BT_709: Final = (0.2126, 0.7152, 0.0722)
+"""Weights of red, green and blue in luma, or in luminance where they are linear (ITU-R BT.709)."""
+
+LUMA: Final = np.array(BT_709, np.float32)
+"""The same, to multiply pictures by."""
 
 TARGET: Final = 0.44
 """Mean of the exposed picture, sRGB-encoded: what references of paired sets have on average."""
@@ -67,23 +77,34 @@ def thumbnail(picture: Picture, size: int = THUMBNAIL) -> Picture:
     return np.asarray(sums / cells[..., None], np.float32)
 
 
-def auto_gain(picture: Picture, target: float = TARGET) -> float:
-    """The gain, 1 to `LARGEST_GAIN`, after which the picture's sRGB-encoded mean is `target`.
+def auto_gain(picture: Picture) -> float:
+    """The gain, 1 to `LARGEST_GAIN`, after which the picture's sRGB-encoded mean is `TARGET`.
 
     Args:
-        picture: (H, W, 3) RGB, sRGB-encoded, [0, 1].
-        target: wanted mean; a picture that is brighter already gets 1.
+        picture: (H, W, 3) RGB, sRGB-encoded, [0, 1]; one that is brighter already gets 1.
     """
     small = to_linear(thumbnail(picture))
-    low, high = 0.0, float(np.log(LARGEST_GAIN))
-    if to_srgb(small).mean() >= target:
+    if to_srgb(small).mean() >= TARGET:
         return 1.0
-    for _ in range(20):
+    return solved(lambda gain: to_srgb(_curve(small, gain)).mean(), TARGET, 1.0, LARGEST_GAIN, 20)
+
+
+def solved(
+    brightness: Callable[[float], np.floating], target: float, least: float, largest: float, steps: int
+) -> float:
+    """The gain between two at which a rising brightness meets `target`, by halving its logarithm.
+
+    Args:
+        brightness: what a gain gives.
+        target: what is wanted; where no gain gives it, the result is near the least or the largest.
+        least: above 0.
+        largest: above `least`.
+        steps: how often it is halved.
+    """
+    low, high = np.log(least), np.log(largest)
+    for _ in range(steps):
         middle = (low + high) / 2
-        if to_srgb(_curve(small, float(np.exp(middle)))).mean() < target:
-            low = middle
-        else:
-            high = middle
+        low, high = (middle, high) if brightness(float(np.exp(middle))) < target else (low, middle)
     return float(np.exp((low + high) / 2))
 
 

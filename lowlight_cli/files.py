@@ -85,7 +85,7 @@ class Outcome:
         path: the file that was read.
         target: the file that was written, or would have been.
         seconds: by stage: read, run, write; the first also has import and weights.
-        error: why there is none; None where there is.
+        error: why there is no result; None where there is one.
         skipped: the target existed and was to stay.
         size: width and height in pixels.
         before: brightness of the input, where that was asked for.
@@ -188,7 +188,7 @@ def _enhance_file(
 
 
 def _whitened(before: Photo, after: Photo, look: Look) -> Iterator[str]:
-    """What to do where much turned white that need not: who looks at the result may not know."""
+    """A hint at --protect-highlights where much turned white that the input shows."""
     if look.protect_highlights or before.pixels is after.pixels:
         return
     lost = highlights.find(before.pixels, after.pixels)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lowlight_cli import highlights
 from lowlight_cli.errors import UsageError
-from lowlight_cli.exposure import LARGEST_GAIN, apply_gain, thumbnail, to_linear, to_srgb
+from lowlight_cli.exposure import BAND, LARGEST_GAIN, LUMA, apply_gain, solved, thumbnail, to_linear, to_srgb
 
 __all__ = ["EXPOSURES", "Exposure", "Look", "exposing_gain", "finish", "gain_for", "left_alone", "mean_luma"]
 
@@ -23,8 +23,6 @@ Exposure = float | Literal["auto"]
 
 EXPOSURES: Final = (0.2, 0.8)
 """Mean lumas that may be asked for: outside of them a picture is lost in the dark or in the light."""
-
-_LUMA: Final = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 _LEVEL: Final = 0.42
 _SLOPE: Final = 0.2
@@ -43,9 +41,6 @@ _SAMPLE: Final = 2**18
 
 _LEVELS: Final = 16 * 255
 """Steps on which an exposure is found, those of eight bits among them: a twentieth of the time that pixels take."""
-
-_ROWS: Final = 2**20
-"""Pixels worked on at a time: floating-point copies of the whole picture are never needed."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +99,7 @@ def finish(before: Picture, after: Picture, look: Look, gain: float | None = Non
     if look.strength == 1 and lost is None and gain == 1:
         return after
     result = np.empty_like(before)
-    rows = max(1, _ROWS // max(before.shape[1], 1))
+    rows = max(1, BAND // max(before.shape[1], 1))
     for top in range(0, before.shape[0], rows):
         band = slice(top, top + rows)
         lit = apply_gain(after[band], gain)
@@ -122,8 +117,8 @@ def left_alone(before: Picture, gate: float | None) -> bool:
 def mean_luma(picture: Picture) -> float:
     """Mean of the luma, [0, 1]."""
     height, width, _ = picture.shape
-    step = max(1, _ROWS // width)
-    parts = (picture[top : top + step] @ _LUMA for top in range(0, height, step))  # a tenth of what mean((0, 1)) takes
+    step = max(1, BAND // width)
+    parts = (picture[top : top + step] @ LUMA for top in range(0, height, step))  # a tenth of what mean((0, 1)) takes
     return float(sum(part.sum(dtype=np.float64) for part in parts) / (height * width))
 
 
@@ -160,7 +155,7 @@ def _key(picture: Picture) -> float:
     Night with lamps is low, an evenly dim room is not. Reinhard, Parameter Estimation for Photographic Tone
     Reproduction, Journal of Graphics Tools 7(1), 2002: log-average between the darkest and the brightest hundredth.
     """
-    stops = np.log2(np.maximum(to_linear(thumbnail(picture, 256)) @ _LUMA, _DARKEST))
+    stops = np.log2(np.maximum(to_linear(thumbnail(picture, 256)) @ LUMA, _DARKEST))
     low, high = np.percentile(stops, (1, 99))
     return float((2 * stops.mean() - low - high) / max(high - low, _STOPS))
 
@@ -174,16 +169,13 @@ def gain_for(picture: Picture, target: float) -> float:
     step = max(1, int(np.ceil(np.sqrt(picture.shape[0] * picture.shape[1] / _SAMPLE))))
     found = np.rint(picture[::step, ::step] * _LEVELS).astype(np.int32)
     counts = [np.bincount(found[..., channel].ravel(), minlength=_LEVELS + 1) for channel in range(3)]
-    share = _LUMA @ np.asarray(counts, np.float32) / (found.size // 3)
+    share = LUMA @ np.asarray(counts, np.float32) / (found.size // 3)
     levels = np.linspace(0, 1, _LEVELS + 1, dtype=np.float32)[None, :, None]
-    low, high = -np.log(LARGEST_GAIN), np.log(LARGEST_GAIN)
-    for _ in range(24):
-        middle = (low + high) / 2
-        if apply_gain(levels, float(np.exp(middle)))[0, :, 0] @ share < target:
-            low = middle
-        else:
-            high = middle
-    return float(np.exp((low + high) / 2))
+
+    def mean(gain: float) -> np.float32:
+        return np.float32(apply_gain(levels, gain)[0, :, 0] @ share)
+
+    return solved(mean, target, 1 / LARGEST_GAIN, LARGEST_GAIN, 24)
 
 
 def _blend(before: Picture, after: Picture, strength: float) -> Picture:

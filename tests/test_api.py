@@ -18,8 +18,9 @@ from conftest import dark_array
 from PIL import Image
 
 import lowlight_cli
-from lowlight_cli import DEFAULT_MODEL, Enhancer, LowlightError, arrays, enhance, read, write
+from lowlight_cli import DEFAULT_MODEL, Enhancer, LowlightError, enhance, read, write
 from lowlight_cli.errors import DeviceError, InputError, UsageError, WeightsError
+from lowlight_cli.exposure import LUMA
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_depths_agree(enhancer: Enhancer) -> None:
 def test_grey_is_the_same_as_three_equal_channels(enhancer: Enhancer) -> None:
     grey = dark_array()[..., 0]
     three = enhancer.enhance(np.stack([grey] * 3, axis=2)).astype(np.float32)
-    assert np.abs(enhancer.enhance(grey) - three @ arrays.LUMA).max() <= 1
+    assert np.abs(enhancer.enhance(grey) - three @ LUMA).max() <= 1
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 1, 3), (1, 40, 3), (40, 1, 3), (7, 13), (17, 33, 4)])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pictures_kit import opened, saved, seen, smooth
+from pictures_kit import opened, photo_of, saved, seen, smooth
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
 from lowlight_cli.pictures import encode, metadata, read, xmp
@@ -316,6 +316,16 @@ def test_damaged_exif_is_said_and_dropped(exif):
     assert "EXIF is damaged" in photo.notes[0]
 
 
+@pytest.mark.parametrize("order", "<>")
+def test_no_orientation_stays_in_avif_which_keeps_it_elsewhere(order):
+    """Not even where EXIF has it twice."""
+    exif = camera_exif(6, order)
+    twice = exif.replace(struct.pack(order + "HHI", 0x010F, 2, 12), struct.pack(order + "HHI", 0x0112, 3, 2), 1)
+    kept = opened(encode(photo_of(smooth(), exif=twice), format="avif")).info["exif"].removeprefix(b"Exif\0\0")
+    assert metadata.value(kept, metadata.ORIENTATION) is None
+    assert metadata.value(kept, metadata.EXIF_IFD)
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_no_exif_makes_us_stumble(data):
@@ -327,7 +337,9 @@ def test_no_exif_makes_us_stumble(data):
         lambda: metadata.orientation(exif),
         lambda: metadata.adobe_rgb(exif),
         lambda: metadata.from_tiff(exif),
-        lambda: metadata.without_gps(metadata.without_orientation(metadata.tidy_exif(exif, 5, 6))),
+        lambda: metadata.without_gps(
+            metadata.without(metadata.tidy_exif(exif, 5, 6), frozenset({metadata.ORIENTATION}))
+        ),
     ):
         try:
             work()

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import pytest
 import video_kit as kit
 from conftest import Ran, environment, program
 from PIL import Image
+
+from lowlight_cli.enhancer import Enhancer
+from lowlight_cli.errors import ResourceError
+from lowlight_cli.video.making import Making
+from lowlight_cli.video.pipes import enhance_to_pipe
 
 Lowlight = Callable[..., Ran]
 SAME = ("--strength", "0")
@@ -157,6 +165,20 @@ def test_a_full_disk_behind_stdout(folder: Path, dgaf_weights: Path) -> None:
         )
     assert done.returncode == 7
     assert b"is full" in done.stderr
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_used_up_quota_is_a_full_disk(folder: Path, dgaf_weights: Path, number: int) -> None:
+    class Full(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, _: object) -> int:
+            raise OSError(number, os.strerror(number))
+
+    enhancer = Enhancer(weights=dgaf_weights, strength=0)
+    with pytest.raises(ResourceError, match="disk behind stdout is full"):
+        enhance_to_pipe(enhancer, stream("in.y4m"), cast("BinaryIO", Full()), Making())
 
 
 @pytest.mark.parametrize(

@@ -131,9 +131,9 @@ def test_every_truncation_is_seen(saved: Path) -> None:
     whole = saved.read_bytes()
     for size in (1, 7, 8, 100, len(whole) // 2, len(whole) - 1):
         saved.write_bytes(whole[:size])
-        refused(saved)
+        assert "cut off, damaged" in refused(saved)
     saved.write_bytes(whole + b"x")
-    refused(saved)
+    assert "cut off, damaged" in refused(saved)
 
 
 def test_foreign_metadata(saved: Path) -> None:
@@ -159,15 +159,17 @@ def test_other_tensors(saved: Path, state: dict[str, torch.Tensor]) -> None:
     assert "not finite" in refused(rewritten(saved, {first: torch.full_like(state[first], float("nan"))}))
 
 
+@pytest.mark.skipif(os.name != "posix", reason="files take the room of their zeros there")
 def test_shapes_are_checked_before_memory_is_taken(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
-    """A header that promises a terabyte: refused by its shapes, or for the bytes that are not there."""
+    """A header that promises a terabyte which the file has: refused by its shapes, before a tensor is read."""
     name = sorted(state)[0]
     header = {"__metadata__": {**ABOUT, "format": "lowlight-1"}}
     header[name] = {"dtype": "F32", "shape": [1 << 38], "data_offsets": [0, 1 << 40]}  # type: ignore[assignment]
     text = json.dumps(header).encode()
     path = tmp_path / "huge.safetensors"
-    path.write_bytes(len(text).to_bytes(8, "little") + text + b"x" * 64)
-    refused(path)
+    path.write_bytes(len(text).to_bytes(8, "little") + text)
+    os.truncate(path, path.stat().st_size + (1 << 40))  # sparse
+    assert f"shape of {name} is {1 << 38}, wanted" in refused(path)
 
 
 def test_all_float_types_load_as_float32(saved: Path, state: dict[str, torch.Tensor]) -> None:

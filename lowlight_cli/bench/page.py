@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -24,6 +23,7 @@ from lowlight_cli.bench.methods import REFERENCE, Method
 from lowlight_cli.bench.report import REMARK, Table, environment, measured, notes, stated
 from lowlight_cli.bench.run import Result, Score
 from lowlight_cli.metrics.table import METRICS
+from lowlight_cli.sheets import reduced
 
 __all__ = ["Gallery", "as_html"]
 
@@ -156,11 +156,7 @@ def _set(result: Result, gallery: Gallery) -> dict[str, Any]:
 
 def _jpeg(picture: Picture) -> bytes:
     """(H, W, 3) in [0, 1], reduced to `SIDE`."""
-    height, width = picture.shape[:2]
-    scale = SIDE / max(height, width)
-    if scale < 1:
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.float32)
+    picture = reduced(picture, SIDE)
     held = io.BytesIO()
     Image.fromarray(np.rint(picture * 255).astype(np.uint8)).save(held, "JPEG", quality=QUALITY, subsampling=0)
     return held.getvalue()

@@ -2,7 +2,7 @@
 
 A method sees the low picture as its file has it, of 16 bits too; results and references are rounded.
 
-One page: a pair is decoded once, each method makes its picture of it, three numbers and a time are kept. Pairs are
+One page: a pair is decoded once, each method makes its picture of it, its numbers and a time are kept. Pairs are
 outermost, so memory holds one pair whatever the set's size.
 """
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import errno
 import gc
 import importlib
 import inspect
@@ -30,7 +29,7 @@ from typer.core import TyperCommand, TyperGroup
 import lowlight_cli
 from lowlight_cli import heap
 from lowlight_cli.cli import report
-from lowlight_cli.errors import LowlightError, ResourceError, UsageError
+from lowlight_cli.errors import LowlightError, ResourceError, UsageError, disk_full
 
 __all__ = ["COMMANDS", "app", "main", "run"]
 
@@ -229,6 +228,5 @@ def _known(error: Exception) -> LowlightError | None:
     if isinstance(error, MemoryError):
         return ResourceError("out of memory: use a smaller model or picture")
     if isinstance(error, OSError):
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return ResourceError("the disk is full") if full else LowlightError(str(error))
+        return ResourceError("the disk is full") if disk_full(error) else LowlightError(str(error))
     return None

@@ -14,8 +14,7 @@ from lowlight_cli import DEFAULT_MODEL
 from lowlight_cli.cli import options, report
 from lowlight_cli.cli.enhance import DEPTHS, STAGES, fields, summary, tell, tell_plan
 from lowlight_cli.cli.ready import ready
-from lowlight_cli.errors import LowlightError, ResourceError, UsageError
-from lowlight_cli.weights.disk import disk_full
+from lowlight_cli.errors import LowlightError, ResourceError, UsageError, disk_full
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -19,7 +19,7 @@ __all__ = ["video"]
 VIDEO: Final = "Video"
 
 
-def _moment(text: str) -> float | None:
+def _moment(text: str) -> float:
     """`90`, `1:30` or `0:01:30.5` in seconds."""
     if not re.fullmatch(r"(\d+:){0,2}\d+(\.\d+)?", text):
         raise typer.BadParameter(f"{text!r} is no time such as 90, 1:30 or 0:01:30.5")
@@ -29,7 +29,7 @@ def _moment(text: str) -> float | None:
     return seconds
 
 
-def _bitrate(text: str) -> int | None:
+def _bitrate(text: str) -> int:
     """`4M`, `800k` or bits a second."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([kM]?)", text)
     if not found:
@@ -37,7 +37,7 @@ def _bitrate(text: str) -> int | None:
     return round(float(found[1]) * {"": 1, "k": 1000, "M": 1_000_000}[found[2]])
 
 
-def _rate(text: str) -> Fraction | None:
+def _rate(text: str) -> Fraction:
     """`24`, `23.976` or `24000/1001`."""
     found = re.fullmatch(r"(\d+)/(\d+)|\d+(\.\d+)?", text)
     try:

@@ -186,8 +186,8 @@ def load(
         network: a name of `networks.NETWORKS`.
         resolved: where the weights are.
         engine: `auto`, one of `ENGINES`, or what `choose` said.
-        device: `auto`, `cpu`, `cuda`, `cuda:N`, `cuda:N,M` (each picture on one of them) or `mps`; a device that was
-            named is had or an error, never replaced.
+        device: `auto`, `cpu`, `cuda`, `cuda:N`, `cuda:N,M` (each picture on one of them), `mps`, `tensorrt` or
+            `tensorrt:N`; a device that was named is had or an error, never replaced.
         precision: one of `PRECISIONS`; `auto` is the fastest that is safe for the network on the device.
         tiling: when and how large pictures are cut.
 

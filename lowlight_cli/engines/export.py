@@ -51,7 +51,8 @@ PICTURES: Final = 16
 LARGEST: Final = 1.0
 MEAN: Final = 0.5
 TAIL: Final = 4.0
-"""Grey levels that a graph may be off: anywhere in float32; on average and at 99.9 % in less."""
+"""Grey levels that a graph may be off: `LARGEST` anywhere in float32; in lower precision `MEAN` on average, `TAIL` at
+99.9 %."""
 
 
 @dataclass(frozen=True)

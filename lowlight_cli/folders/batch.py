@@ -347,7 +347,7 @@ def _is_whole(path: Path, record: Record) -> bool:
 
 
 def has_size(path: Path, record: Record) -> bool:
-    """Whether there is a file of the size that was recorded: as good as whole, for those who have not the time."""
+    """Whether there is a file of the size that was recorded: a quick stand-in for comparing hashes."""
     try:
         return path.stat().st_size == record.output_bytes
     except OSError:

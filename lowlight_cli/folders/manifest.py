@@ -8,7 +8,6 @@ skipped), or it has a line and its output still has the name that it is written 
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import threading
@@ -18,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Final, NamedTuple, Self
 
-from lowlight_cli.errors import OutputError, ResourceError
+from lowlight_cli.errors import OutputError, ResourceError, disk_full
 
 __all__ = ["NAME", "Entry", "Manifest", "Record", "claimed", "records"]
 
@@ -114,7 +113,7 @@ class Manifest:
                 raise self._failed(error) from error
 
     def _failed(self, error: OSError | ValueError) -> OutputError | ResourceError:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        if disk_full(error):
             return ResourceError(f"{self.path}: the disk is full; make room, and go on with --resume")
         return OutputError(f"{self.path}: cannot be written ({getattr(error, 'strerror', None) or error})")
 

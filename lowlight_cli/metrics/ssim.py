@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lowlight_cli.metrics.natural import GREY
 from lowlight_cli.metrics.once import once
 
 __all__ = ["SMALLEST", "ms_ssim", "ssim", "ssim_matlab"]
@@ -24,8 +25,6 @@ SCALES: Final = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of the five scales, finest first (Wang et al. 2003, section 3.2)."""
 PART: Final = (64, 256)
 """Rows and columns worked on at a time: what is needed in between stays in the processor's cache."""
-GREY: Final = np.array([0.298936021293775, 0.587043074451121, 0.114020904255103])
-"""Weights of Matlab's rgb2gray."""
 
 
 def ssim(x: Picture, y: Picture) -> float:

@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from lowlight_cli.pictures import opencv
 from lowlight_cli.pictures.found import widened
 from lowlight_cli.pictures.photo import Codes, Photo
 
@@ -28,19 +29,10 @@ def bits(data: bytes) -> int:
 
 def decode_deep(data: bytes, bits: int) -> tuple[Codes, Codes | None] | None:
     """Colours (H, W) or (H, W, 3) uint16, and alpha (H, W) uint16 or None; None where OpenCV does not read it."""
-    import cv2
-
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it speaks to stderr; callers go on
-    try:
-        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:
+    decoded = opencv.decode(data)
+    if decoded is None:
         return None
-    finally:
-        cv2.utils.logging.setLogLevel(level)
-    if decoded is None or decoded.dtype != np.uint16:
-        return None
-    samples = widened(decoded.astype(np.uint16, copy=False), bits)
+    samples = widened(decoded, bits)
     if samples.ndim == 2:
         return samples, None
     alpha = np.ascontiguousarray(samples[..., 3]) if samples.shape[-1] == 4 else None

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from lowlight_cli.exposure import to_linear, to_srgb
+from lowlight_cli.exposure import LUMA, to_linear, to_srgb
 from lowlight_cli.pictures.photo import Codes, Pixels
 
 __all__ = [
@@ -39,9 +39,6 @@ __all__ = [
 
 Matrix = NDArray[np.float64]
 Primaries = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
-
-LUMA: Final = np.array([0.2126, 0.7152, 0.0722], np.float32)
-"""Rec. 709 weights of linear light."""
 
 ADOBE_RGB: Final[Primaries] = ((0.64, 0.33), (0.21, 0.71), (0.15, 0.06))
 DISPLAY_P3: Final[Primaries] = ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060))

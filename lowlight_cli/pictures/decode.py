@@ -33,6 +33,11 @@ _EXTENDED_XMP: Final = b"http://ns.adobe.com/xmp/extension/\0"
 """XMP part 3 (Adobe), 1.1.3.1: what does not fit into one segment, mostly maps of depth and spare pictures."""
 
 
+def _refuse_animation(frames: int) -> None:
+    if frames > 1:
+        raise InputError(f"is an animation of {frames} frames; take single pictures out of it, or make it a clip")
+
+
 def _jpeg(data: bytes, max_pixels: int) -> Found:
     image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
     check(*image.size, max_pixels)
@@ -63,10 +68,7 @@ def _png(data: bytes, max_pixels: int) -> Found:
         raise ValueError("it ends early")
     check(int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"), max_pixels)
     header = png.scan(data)
-    if header.frames > 1:
-        raise InputError(
-            f"is an animation of {header.frames} frames; take single pictures out of it, or make it a clip"
-        )
+    _refuse_animation(header.frames)
     if header.depth == 16:
         colours, alpha = png.decode_deep(header)
         found = Found(colours, alpha)
@@ -91,10 +93,7 @@ def _webp(data: bytes, max_pixels: int) -> Found:
         width, height = (int.from_bytes(head[i : i + 2], "little") & 0x3FFF for i in (6, 8))
     check(width, height, max_pixels)
     image = WebPImagePlugin.WebPImageFile(io.BytesIO(data))
-    if image.n_frames > 1:
-        raise InputError(
-            f"is an animation of {image.n_frames} frames; take single pictures out of it, or make it a clip"
-        )
+    _refuse_animation(image.n_frames)
     found = _from_pillow(image)
     found.compression = "lossless" if kind == b"VP8L" or (kind == b"VP8X" and _has_chunk(data, b"VP8L")) else "lossy"
     return found
@@ -162,10 +161,7 @@ def _avif(data: bytes, max_pixels: int) -> Found:
         raise DeviceError("this Pillow was built without AVIF: pip install --upgrade pillow, or convert it to PNG")
     image = AvifImagePlugin.AvifImageFile(io.BytesIO(data))
     check(*image.size, max_pixels)
-    if image.n_frames > 1:
-        raise InputError(
-            f"is an animation of {image.n_frames} frames; take single pictures out of it, or make it a clip"
-        )
+    _refuse_animation(image.n_frames)
     bits = avif.bits(data)
     deep = avif.decode_deep(data, bits) if bits > 8 else None
     if deep:

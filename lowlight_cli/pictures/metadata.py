@@ -28,7 +28,6 @@ __all__ = [
     "without",
     "without_gps",
     "without_maker_note",
-    "without_orientation",
 ]
 
 ORIENTATION: Final = 0x0112
@@ -237,13 +236,6 @@ def reset_orientation(data: bytes) -> bytes:
     entry = block.first().find(ORIENTATION)
     if entry is not None:
         block.write(entry, 1)
-    return bytes(block.data)
-
-
-def without_orientation(exif: bytes) -> bytes:
-    """An EXIF block that does not speak of orientation: AVIF keeps that outside of EXIF."""
-    block = _Block(bytearray(exif))
-    block.remove(block.first(), ORIENTATION)
     return bytes(block.data)
 
 

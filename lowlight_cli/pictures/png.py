@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from lowlight_cli.pictures import opencv
 from lowlight_cli.pictures.photo import Codes, Photo
 
 __all__ = ["SIGNATURE", "Header", "decode_deep", "encode_deep", "scan"]
@@ -169,17 +170,10 @@ def decode_deep(header: Header) -> tuple[Codes, Codes | None]:
     Pillow opens RGB of 16 bits as 8 bits, hence OpenCV; which expands grey with alpha to four channels and knows
     nothing of a transparent colour in grey.
     """
-    import cv2
-
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it speaks to stderr; we raise
-    try:
-        decoded = cv2.imdecode(np.frombuffer(header.bare, np.uint8), cv2.IMREAD_UNCHANGED)
-    finally:
-        cv2.utils.logging.setLogLevel(level)
-    if decoded is None or decoded.dtype != np.uint16:
+    decoded = opencv.decode(header.bare)
+    if decoded is None:
         raise ValueError("its pixels are damaged")
-    samples: Codes = decoded.astype(np.uint16, copy=False).reshape(header.height, header.width, -1)
+    samples: Codes = decoded.reshape(header.height, header.width, -1)
     grey = header.colour in (0, 4)
     colours: Codes = np.ascontiguousarray(samples[..., 0] if grey else samples[..., 2::-1])
     if header.colour in (4, 6):

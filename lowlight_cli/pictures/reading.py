@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import stat
 from importlib.util import find_spec
@@ -173,13 +174,10 @@ def _profile(found: Found, notes: list[str]) -> tuple[bytes | None, colour.Profi
     icc = found.icc or None
     if found.icc is None and primaries in _PRIMARIES:
         icc = colour.make_profile(*_PRIMARIES[primaries])
-    elif found.icc is None and found.exif:
-        try:
-            icc = colour.make_profile("Adobe RGB (1998) compatible", colour.ADOBE_RGB, 563 / 256) if (
-                found.colours.ndim == 3 and metadata.adobe_rgb(found.exif)
-            ) else None  # fmt: skip
-        except ValueError:
-            icc = None
+    elif found.icc is None and found.exif and found.colours.ndim == 3:
+        with contextlib.suppress(ValueError):  # damaged EXIF says nothing
+            if metadata.adobe_rgb(found.exif):
+                icc = colour.make_profile("Adobe RGB (1998) compatible", colour.ADOBE_RGB, 563 / 256)
     if icc is None:
         return None, None
     try:

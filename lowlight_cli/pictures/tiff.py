@@ -19,13 +19,17 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 
 from lowlight_cli.errors import InputError
-from lowlight_cli.pictures import metadata
+from lowlight_cli.pictures import metadata, opencv
 from lowlight_cli.pictures.photo import Codes, Photo
 
 if TYPE_CHECKING:
     import tifffile
 
 __all__ = ["Layout", "decode", "encode", "layout"]
+
+_Order = Literal["<", ">"]
+_Tags = dict[int, tuple[int, tuple[int, ...] | bytes]]
+"""Tag to its type and its numbers, or the bytes of its value."""
 
 _DEFLATE: Final = 8
 _STRIP: Final = 2**18  # bytes before compression
@@ -41,14 +45,12 @@ class Layout:
         width: pixels across.
         height: pixels down.
         bits: bits a sample.
-        kind: NumPy's letter of the samples: u, i, f, c.
         compression: `none` or `deflate`, which stands for everything else.
     """
 
     width: int
     height: int
     bits: int
-    kind: str
     compression: str
 
 
@@ -65,16 +67,8 @@ def layout(data: bytes) -> Layout:
         for start, size in zip(page.dataoffsets, page.databytecounts, strict=True):
             if size == 0 or start + size > len(data):
                 raise ValueError("it ends early")
-        kind = "u" if page.dtype is None else page.dtype.kind
         compression = "none" if page.compression == 1 else "deflate"
-        bits = page.bitspersample
-        return Layout(
-            page.imagewidth,
-            page.imagelength,
-            int(bits),
-            kind,
-            compression,
-        )
+        return Layout(page.imagewidth, page.imagelength, int(page.bitspersample), compression)
 
 
 def decode(data: bytes) -> tuple[Codes, Codes | None, bool]:
@@ -128,21 +122,14 @@ def decode(data: bytes) -> tuple[Codes, Codes | None, bool]:
 
 def _by_opencv(data: bytes) -> Codes:
     """LZW and other compressions that tifffile leaves to a package of its own; RGB(A) or grey."""
-    import cv2
-
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    finally:
-        cv2.utils.logging.setLogLevel(level)
-    if decoded is None or decoded.dtype != np.uint16:
+    decoded = opencv.decode(data)
+    if decoded is None:
         raise InputError(
             "its compression cannot be read, or it is damaged; save it anew, uncompressed or with Deflate (ZIP)"
         )
     if decoded.ndim == 3:
         decoded = np.take(decoded, [2, 1, 0, 3][: decoded.shape[-1]], axis=-1)
-    return decoded.astype(np.uint16, copy=False)
+    return decoded
 
 
 def encode(pages: Iterable[tuple[Codes, Photo]], order: bytes = b"II") -> bytes:
@@ -155,7 +142,7 @@ def encode(pages: Iterable[tuple[Codes, Photo]], order: bytes = b"II") -> bytes:
             order is left out.
     """
     body, link = bytearray(), 4
-    sign: Literal["<", ">"] = "<"
+    sign: _Order = "<"
     for samples, kept in pages:
         if not body:
             body += kept.exif or _EMPTY[order]
@@ -176,7 +163,7 @@ def encode(pages: Iterable[tuple[Codes, Photo]], order: bytes = b"II") -> bytes:
     return bytes(body)
 
 
-def _append(body: bytearray, samples: Codes, kept: Photo, entries: dict[int, bytes], order: Literal["<", ">"]) -> bytes:
+def _append(body: bytearray, samples: Codes, kept: Photo, entries: dict[int, bytes], order: _Order) -> bytes:
     """Put a page's samples and values at the end of a file; its directory, which is to follow them.
 
     Args:
@@ -186,13 +173,32 @@ def _append(body: bytearray, samples: Codes, kept: Photo, entries: dict[int, byt
         entries: of the page's EXIF.
         order: `<` or `>`.
     """
-    height, width, channels = samples.shape
+    if description := entries.get(270):
+        (start,) = struct.unpack(order + "I", description[8:])
+        if body[start : start + len(_SHAPE)] == _SHAPE:
+            del entries[270]
     packed = kept.format != "tiff" or kept.compression != "none"
-    bits = samples.dtype.itemsize * 8
-    tags: dict[int, tuple[int, tuple[int, ...] | bytes]] = {
+    tags = _tags(samples, kept, entries, order, packed)
+    offsets, sizes, rows = _put_strips(body, samples, order, packed)
+    tags |= {273: (4, tuple(offsets)), 278: (4, (rows,)), 279: (4, tuple(sizes))}
+    for tag, (kind, value) in tags.items():
+        raw = value if isinstance(value, bytes) else struct.pack(f"{order}{len(value)}{'HI'[kind == 4]}", *value)
+        count = len(raw) // {1: 1, 3: 2, 4: 4, 5: 8, 7: 1}[kind]
+        body += bytes(len(body) % 2)
+        place = raw.ljust(4, b"\0") if len(raw) <= 4 else struct.pack(order + "I", len(body))
+        body += raw if len(raw) > 4 else b""
+        entries[tag] = struct.pack(order + "HHI", tag, kind, count) + place
+    body += bytes(len(body) % 2)
+    return struct.pack(order + "H", len(entries)) + b"".join(entries[tag] for tag in sorted(entries)) + bytes(4)
+
+
+def _tags(samples: Codes, kept: Photo, entries: dict[int, bytes], order: _Order, packed: bool) -> _Tags:
+    """What a page's directory says of its samples, but for where they lie, and its metadata; as in `_append`."""
+    height, width, channels = samples.shape
+    tags: _Tags = {
         256: (4, (width,)),
         257: (4, (height,)),
-        258: (3, (bits,) * channels),
+        258: (3, (samples.dtype.itemsize * 8,) * channels),
         259: (3, (_DEFLATE if packed else 1,)),
         262: (3, (2 if channels > 2 else 1,)),
         274: (3, (1,)),
@@ -200,10 +206,6 @@ def _append(body: bytearray, samples: Codes, kept: Photo, entries: dict[int, byt
         284: (3, (1,)),
         339: (3, (1,) * channels),
     }
-    if description := entries.get(270):
-        (start,) = struct.unpack(order + "I", description[8:])
-        if body[start : start + len(_SHAPE)] == _SHAPE:
-            del entries[270]
     if packed:
         tags[317] = (3, (2,))
     if channels in (2, 4):
@@ -216,7 +218,12 @@ def _append(body: bytearray, samples: Codes, kept: Photo, entries: dict[int, byt
         for tag, inches in zip((282, 283), kept.dpi, strict=True):
             tags[tag] = (5, struct.pack(order + "II", round(inches * 1000), 1000))
         tags[296] = (3, (2,))
+    return tags
 
+
+def _put_strips(body: bytearray, samples: Codes, order: _Order, packed: bool) -> tuple[list[int], list[int], int]:
+    """Put a page's samples at the end of a file: where each strip begins, its bytes, and the rows of a strip."""
+    height, width, channels = samples.shape
     rows = max(1, _STRIP // (width * channels * samples.dtype.itemsize))
     offsets, sizes = [], []
     for start in range(0, height, rows):
@@ -231,14 +238,4 @@ def _append(body: bytearray, samples: Codes, kept: Photo, entries: dict[int, byt
         offsets.append(len(body))
         sizes.append(len(raw))
         body += raw
-    tags |= {273: (4, tuple(offsets)), 278: (4, (rows,)), 279: (4, tuple(sizes))}
-
-    for tag, (kind, value) in tags.items():
-        raw = value if isinstance(value, bytes) else struct.pack(f"{order}{len(value)}{'HI'[kind == 4]}", *value)
-        count = len(raw) // {1: 1, 3: 2, 4: 4, 5: 8, 7: 1}[kind]
-        body += bytes(len(body) % 2)
-        place = raw.ljust(4, b"\0") if len(raw) <= 4 else struct.pack(order + "I", len(body))
-        body += raw if len(raw) > 4 else b""
-        entries[tag] = struct.pack(order + "HHI", tag, kind, count) + place
-    body += bytes(len(body) % 2)
-    return struct.pack(order + "H", len(entries)) + b"".join(entries[tag] for tag in sorted(entries)) + bytes(4)
+    return offsets, sizes, rows

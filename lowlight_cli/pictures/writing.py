@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from lowlight_cli.errors import OutputError, ResourceError, UsageError
+from lowlight_cli.errors import OutputError, ResourceError, UsageError, disk_full
 from lowlight_cli.pictures import avif, colour, metadata, places, png, tiff, xmp
 from lowlight_cli.pictures.formats import FORMATS, KINDS, Kind, format_of
 from lowlight_cli.pictures.photo import Codes, Jpeg, Photo, Pixels, bands
@@ -30,8 +30,6 @@ _QUALITY: Final = {"jpeg": 95, "webp": 90, "avif": 90}
 _LONGEST_EXIF: Final = 65_533 - len(b"Exif\0\0")
 _LONGEST_XMP: Final = 65_533 - len(b"http://ns.adobe.com/xap/1.0/\0") - 2**10
 """A segment of a JPEG has 65,533 bytes after its length (ITU-T T.81, B.1.1.4); a kilobyte of XMP is for provenance."""
-
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def encode(
@@ -67,7 +65,7 @@ def encode(
     if depth not in ("keep", 8, 16):
         raise UsageError(f"depth {depth} is out of range; choose keep, 8 or 16")
     kind = KINDS[photo.format if format == "keep" else format_of(format)]
-    _check(photo, kind.name, depth)
+    _check(photo, kind, depth)
     deep = kind.deep and (photo.depth if depth == "keep" else depth) == 16
     try:
         photo, gone = places.stripped(photo) if strip_gps and not strip_metadata else (photo, [])
@@ -175,9 +173,9 @@ def place(target: Path, data: bytes, *, beside: Path | None = None, ready: Calla
             part.unlink(missing_ok=True)
             raise
     except (OSError, ValueError) as error:
-        number = error.errno if isinstance(error, OSError) else None
-        if number in _FULL:
+        if disk_full(error):
             raise ResourceError(f"{target}: the disk is full; make room or choose another folder") from error
+        number = error.errno if isinstance(error, OSError) else None
         if number == errno.ENOENT:
             reason, way = f"there is no folder {target.parent}", "make it first"
         elif number in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -189,9 +187,8 @@ def place(target: Path, data: bytes, *, beside: Path | None = None, ready: Calla
         raise OutputError(f"{target}: cannot be written, {reason}; {way}") from error
 
 
-def _check(photo: Photo, name: str, depth: Depth) -> None:
-    kind = KINDS[name]
-    if photo.rest and name != "tiff":
+def _check(photo: Photo, kind: Kind, depth: Depth) -> None:
+    if photo.rest and kind.name != "tiff":
         raise OutputError(
             f"{photo.name}: holds {1 + len(photo.rest)} pages and {kind.title} only one; choose --format tiff"
         )
@@ -300,7 +297,8 @@ def _dither(rows: slice, width: int) -> Pixels:
 
 
 def _for_avif(kept: Photo) -> Photo:
-    return replace(kept, exif=metadata.without_orientation(kept.exif)) if kept.exif else kept
+    """The photo whose EXIF does not speak of orientation: AVIF keeps that outside of EXIF."""
+    return replace(kept, exif=metadata.without(kept.exif, frozenset({metadata.ORIENTATION}))) if kept.exif else kept
 
 
 def _by_pillow(image: Image.Image, name: str, quality: int | None, kept: Photo) -> bytes:

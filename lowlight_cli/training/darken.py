@@ -18,7 +18,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 
-from lowlight_cli.exposure import to_linear, to_srgb
+from lowlight_cli.exposure import solved, to_linear, to_srgb
 
 __all__ = ["Darkened", "Parameters", "codec_noise", "darkened", "physical", "sensor"]
 
@@ -147,14 +147,7 @@ def _lamps(height: int, width: int, random: Generator) -> tuple[Floats, int]:
 def _exposure_for(radiance: Floats, mean: float) -> np.float32:
     """The factor after which the sRGB-encoded mean is `mean`."""
     small = np.ascontiguousarray(radiance[::4, ::4])
-    low, high = np.log(1e-3), np.log(1e3)
-    for _ in range(14):
-        middle = (low + high) / 2
-        if to_srgb(_response(small * np.float32(np.exp(middle)))).mean() < mean:
-            low = middle
-        else:
-            high = middle
-    return np.float32(np.exp((low + high) / 2))
+    return np.float32(solved(lambda gain: to_srgb(_response(small * np.float32(gain))).mean(), mean, 1e-3, 1e3, 14))
 
 
 def _response(radiance: Floats) -> Floats:

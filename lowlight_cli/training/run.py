@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lowlight_cli.errors import OutputError, ResourceError
+from lowlight_cli.errors import OutputError, ResourceError, disk_full
 from lowlight_cli.training.data import Source
 from lowlight_cli.training.recipe import Recipe
-from lowlight_cli.weights.disk import disk_full, takes_files
+from lowlight_cli.weights.disk import takes_files
 
 __all__ = ["Progress", "Run", "Scores", "begin", "clear", "log_to", "writing"]
 

@@ -20,6 +20,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from lowlight_cli.errors import InputError
+from lowlight_cli.exposure import LUMA
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -43,7 +44,6 @@ UNSAID: Final = 2
 HDR: Final = {16: "PQ", 18: "HLG"}
 FULL: Final = 2
 
-_LUMA: Final = np.array([0.2126, 0.7152, 0.0722], np.float32)
 _WAY: Final = (
     Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
 )
@@ -110,7 +110,7 @@ class Converter:
         kind = av.VideoFormat(pixel_format, self.width, self.height)
         bits = kind.components[0].bits
         if len(kind.components) < 3:
-            codes = np.rint(picture @ _LUMA * (2**bits - 1)).astype(np.uint16 if bits > 8 else np.uint8)
+            codes = np.rint(picture @ LUMA * (2**bits - 1)).astype(np.uint16 if bits > 8 else np.uint8)
             out = av.VideoFrame.from_ndarray(codes, pixel_format)
         elif kind.is_rgb:
             codes = np.rint(picture * (2**bits - 1)).astype(np.uint16 if bits > 8 else np.uint8)
@@ -159,7 +159,9 @@ class Converter:
         return np.asarray(self._scaled_frame(frame, pixel_format, span).to_ndarray(), np.uint16)
 
     def _rgb(self, frame: VideoFrame) -> Picture:
-        """Neither is asked to widen eight bits: FFmpeg would shift them, and white would be none."""
+        """(H, W, 3) in [0, 1] of an RGB frame. FFmpeg is not asked to widen eight bits: it shifts them, and white falls
+        short of 1.
+        """
         packed, white = ("rgb48le", 65535) if frame.format.components[0].bits > 8 else ("rgb24", 255)
         out = self._scaler.reformat(frame, self.width, self.height, packed, interpolation=_WAY, threads=1)
         return np.asarray(out.to_ndarray(), np.float32) / np.float32(white)

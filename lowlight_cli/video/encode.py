@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowlight_cli.errors import DeviceError, OutputError, UsageError
+from lowlight_cli.sheets import labelled
 from lowlight_cli.video.colour import FULL, UNSAID, Colours, Converter, depth, upright
-from lowlight_cli.video.formats import Codec, Encoding, codec_for
+from lowlight_cli.video.formats import CODECS, Codec, Encoding, codec_for
 
 if TYPE_CHECKING:
     from lowlight_cli.video.series import Film
@@ -127,8 +128,6 @@ def planned(clip: Film, container: str, encoding: Encoding, *, wide: bool = Fals
     if turn % 180:
         width, height, aspect = height, width, 1 / aspect if aspect else None
     if wide:
-        from lowlight_cli.sheets import labelled
-
         blank = np.zeros((height, width, 3), np.float32)
         height, width, _ = labelled([("before", blank), ("after", blank)], 2).shape
         height, width = height + height % 2, width + width % 2
@@ -206,8 +205,6 @@ def _encoder(name: str, codec: Codec, hardware: bool) -> tuple[str, list[str]]:
     try:
         av.Codec(codec.encoder, "w")
     except ValueError as error:  # av.codec.codec.UnknownCodecError
-        from lowlight_cli.video.formats import CODECS
-
         raise UsageError(f"no encoder {codec.encoder!r}: there are {', '.join(CODECS)}") from error
     return codec.encoder, []
 

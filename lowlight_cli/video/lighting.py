@@ -70,7 +70,7 @@ class Lighting:
         """Go on where `state` was taken; its arrays may have become lists."""
         self._smoothing.restore(state)
         self._deblock.restore(state)
-        self._alone, self._shot = state.get("gate", (False, -1))
+        self._alone, self._shot = state["gate"]
 
     def _enhance(self, picture: Picture, steady: Steady) -> Picture:
         each = self._smoothing.mode == "off"

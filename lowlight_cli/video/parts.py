@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -19,10 +18,10 @@ from typing import Any, BinaryIO, Final
 
 import numpy as np
 
-from lowlight_cli.errors import OutputError, ResourceError
+from lowlight_cli.errors import OutputError, ResourceError, disk_full
 from lowlight_cli.video.encode import Packed
 
-__all__ = ["LENGTH", "Part", "Parts"]
+__all__ = ["LENGTH", "Part", "Parts", "explained"]
 
 LENGTH: Final = 240
 """Frames in a part: what a crash costs, at most, and how often a key frame is forced."""
@@ -160,7 +159,7 @@ class _Explained:
 
 def explained(target: Path, error: OSError) -> OutputError | ResourceError:
     """Why a clip cannot be written, in one line."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if disk_full(error):
         return ResourceError(f"{target}: the disk is full; make room, then --resume goes on")
     return OutputError(f"{target}: cannot be written ({error.strerror or error}); choose another place")
 

@@ -138,11 +138,11 @@ def prepared(enhancer: Enhancer, clip: Film, wish: Making) -> list[str]:
     return [f"{engine.name} cannot hold what the network measures: only exposure and level are held steady"]
 
 
-def enhanced(lighting: Lighting, clip: Film, frames: Iterator[Frame], tally: Tally | None = None) -> Iterator[Lit]:
+def enhanced(lighting: Lighting, clip: Film, frames: Iterator[Frame], tally: Tally) -> Iterator[Lit]:
     """The frames with their results, in order."""
     before: Lit | None = None
     for frame in frames:
-        with tally.timed("run") if tally else contextlib.nullcontext():
+        with tally.timed("run"):
             if before is None or frame.picture is not before.frame.picture:
                 lit = lighting.frame(frame.picture, float(frame.pts * clip.base))
             else:

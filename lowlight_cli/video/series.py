@@ -60,7 +60,9 @@ class Series:
 
     @property
     def codec(self) -> str:
-        """What the frames become as a clip where nobody says more: HEVC plays with ten bits, H.264 hardly anywhere."""
+        """What the frames become as a clip where nobody says more: HEVC for 16 bits, because ten-bit H.264 plays hardly
+        anywhere.
+        """
         return "hevc" if self.deep else "h264"
 
     @property
@@ -96,7 +98,7 @@ class Series:
             if after is not None and number - shift <= after:
                 continue
             photo = self._read(number, before)
-            yield Frame(photo.pixels, number - shift, 1, photo is before, number, photo)
+            yield Frame(photo.pixels, number - shift, 1, number=number, photo=photo)
             before = photo
         if before is None and after is None:
             raise InputError(f"{self.name}: no frame from {self.span.start:g} s on; the frames end before")

@@ -67,10 +67,12 @@ def enhance_to_pictures(
         if known:
             lighting.restore(known["state"])
         done = resumed = known["frames"] if known else 0
-        with _writing(target):
+        try:
             target.folder.mkdir(parents=True, exist_ok=True)
             if not known:
                 mark.drop()
+        except OSError as error:
+            raise OutputError(f"{target}: cannot make its folder ({error.strerror}); choose another place") from error
         width, height, deep = clip.width, clip.height, False
         after = known["pts"] if known else None
         frames = results(lighting, clip, tally, told, after, resumed)
@@ -167,11 +169,3 @@ class _Mark:
     def drop(self) -> None:
         """All is done, or begins anew."""
         self.target.mark.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _writing(target: Pattern) -> Any:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(f"{target}: cannot make its folder ({error.strerror}); choose another place") from error

@@ -47,7 +47,6 @@ class Frame:
         picture: (H, W, 3) float32 RGB in [0, 1], as stored: not turned.
         pts: when it is shown, in ticks of the stream's time base; each is later than the one before.
         duration: ticks; 0 where nobody knows.
-        repeated: it stands for one that could not be read.
         number: its own in a row of pictures, 0 too; None in a clip.
         photo: all that its file says, in a row of pictures.
     """
@@ -55,7 +54,6 @@ class Frame:
     picture: NDArray[np.float32] = field(repr=False)
     pts: int
     duration: int
-    repeated: bool = False
     number: int | None = None
     photo: Photo | None = field(default=None, repr=False)
 
@@ -187,7 +185,7 @@ class Clip:
             shown, self.repeated = shown + 1, self.repeated + repeated
             if picture is None or frame is not before:
                 before, picture = frame, self._converter.picture(frame)
-            yield Frame(picture, last, duration, repeated)
+            yield Frame(picture, last, duration)
         if not shown and after is None:
             raise InputError(f"{self.name}: no frame from {self.span.start:g} s on; the clip is shorter")
         if self.repeated:
@@ -260,19 +258,18 @@ class Clip:
             yield last
 
 
-def opened(source: Path | Address | Any, name: str, span: Span | None = None, format: str | None = None) -> Clip:
+def opened(source: Path | Address | Any, name: str, span: Span | None = None) -> Clip:
     """Open a clip.
 
     Args:
         source: a file, an address, or a binary file object.
         name: what messages call it.
         span: the part that is wanted.
-        format: FFmpeg's name of the container, where it has to be said.
 
     Raises:
         InputError: there is no such file, it is no clip, or it has no video that can be read.
     """
-    container = read(source, name, format)
+    container = read(source, name)
     live = isinstance(source, Address) and not (source.stored and container.duration)
     try:
         return Clip(container, name, span or Span(), live=live)
@@ -281,15 +278,13 @@ def opened(source: Path | Address | Any, name: str, span: Span | None = None, fo
         raise
 
 
-def read(source: Path | Address | Any, name: str, format: str | None = None) -> InputContainer:
+def read(source: Path | Address | Any, name: str) -> InputContainer:
     """A container with all its streams; the arguments and what is raised are those of `opened`."""
     av.logging.set_level(None)  # what FFmpeg finds odd is told in our words
     if isinstance(source, Address):
         return _reached(source)
     try:
-        return av.open(
-            str(source) if isinstance(source, Path) else source, "r", format=format, metadata_errors="replace"
-        )
+        return av.open(str(source) if isinstance(source, Path) else source, "r", metadata_errors="replace")
     except FileNotFoundError as error:
         raise InputError(f"{name}: no such file") from error
     except (av.error.FFmpegError, OSError, ValueError) as error:

@@ -25,6 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowlight_cli.errors import UsageError
+from lowlight_cli.exposure import LUMA
+from lowlight_cli.sheets import reduced
 from lowlight_cli.steady import Steady
 
 __all__ = ["MODES", "SLOW", "Smoothing"]
@@ -64,7 +66,6 @@ AGREE: Final = 6.0
 DOUBT: Final = 0.03
 """Median deviation of the blocks, in logarithms, at which only half of what they say is believed."""
 
-_LUMA: Final = np.array([0.2126, 0.7152, 0.0722], np.float32)
 _QUANTILES: Final = np.linspace(0.05, 0.95, 10)
 
 
@@ -138,7 +139,7 @@ class Smoothing:
 
     def _share(self, picture: Picture, seconds: float) -> tuple[float, bool]:
         """How much of this frame's measurements counts, and whether it is the first of its shot."""
-        cells = _grid(picture) @ _LUMA
+        cells = _grid(picture) @ LUMA
         logs = np.log(cells + FLOOR)
         light = np.append(np.quantile(logs, _QUANTILES), math.log(float(cells.mean()) + FLOOR)).astype(np.float32)
         seen = self._seen
@@ -157,7 +158,7 @@ class Smoothing:
 
     def _level(self, lit: Picture, share: float, cut: bool) -> Picture:
         """Take flicker of the result's level off."""
-        small, before = _small(lit), self._small
+        small, before = reduced(lit, SMALL), self._small
         self._small = small
         if cut or before is None or before.shape != small.shape:
             self._excess = np.zeros(3, np.float32)
@@ -195,20 +196,12 @@ def _is_cut(before: NDArray[np.float32], after: NDArray[np.float32]) -> bool:
     return norm == 0 or float((one * other).sum()) / norm < alike
 
 
-def _small(picture: Picture) -> Picture:
-    """A copy with at most `SMALL` pixels of the longer side."""
-    height, width, _ = picture.shape
-    scale = min(1.0, SMALL / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.float32)
-
-
 def _moved(before: Picture, after: Picture) -> Picture:
     """`before` with its things where they are in `after`."""
     height, width, _ = after.shape
     if min(height, width) < 16:  # the search's own limit
         return before
-    one, other = (np.rint(each @ _LUMA * 255).astype(np.uint8) for each in (before, after))
+    one, other = (np.rint(each @ LUMA * 255).astype(np.uint8) for each in (before, after))
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     back = np.asarray(search.calc(other, one, np.zeros((height, width, 2), np.float32)), np.float32)
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
@@ -229,7 +222,7 @@ def _brighter(before: Picture, after: Picture) -> NDArray[np.float32]:
 def _compared(before: Picture, after: Picture) -> tuple[NDArray[np.float32], float]:
     """By how much each channel is brighter over the blocks that agree; how far they disagree, as part of the mean."""
     one, other = (cv2.resize(each, BLOCKS, interpolation=cv2.INTER_AREA) for each in (before, after))
-    dim, bright = one @ _LUMA, other @ _LUMA
+    dim, bright = one @ LUMA, other @ LUMA
     # in what is encoded, noise is nearly the same in dark and in bright blocks
     apart = np.abs(bright - dim * np.median((bright + FLOOR) / (dim + FLOOR)))
     median = float(np.median(apart))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import secrets
@@ -11,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lowlight_cli.errors import OutputError, ResourceError, WeightsError
+from lowlight_cli.errors import OutputError, ResourceError, WeightsError, disk_full
 
 __all__ = [
-    "Header", "called", "disk_full", "first_line", "git_blob_id", "inspect", "replaced", "settle", "sha256", "sniff",
+    "Header", "called", "first_line", "git_blob_id", "inspect", "replaced", "settle", "sha256", "sniff", "takes_files",
 ]  # fmt: skip
 
 
@@ -140,16 +139,6 @@ def called(part: Path, name: str) -> Iterator[None]:
         yield
     except WeightsError as error:
         raise WeightsError(str(error).replace(str(part), name)) from error
-
-
-def disk_full(error: BaseException | None) -> bool:
-    """Whether `error`, or what caused it, is a full disk or a used-up quota."""
-    full = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in full:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def first_line(error: BaseException) -> str:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lowlight_cli import networks
-from lowlight_cli.errors import LowlightError, OutputError, ResourceError, WeightsError
+from lowlight_cli.errors import LowlightError, OutputError, ResourceError, WeightsError, disk_full
 from lowlight_cli.weights import disk, files, hub, web
 from lowlight_cli.weights.catalog import Checkpoint, bundled, catalog, find, of
 from lowlight_cli.weights.hub import Progress, Reference
@@ -172,7 +172,10 @@ def clear() -> int:
 
 
 def cache_folder() -> Path:
-    """LOWLIGHT_CACHE, else the platform's folder for caches; it need not exist, and can be where nothing can."""
+    """LOWLIGHT_CACHE, else the platform's folder for caches; it need not exist.
+
+    Without a home it lies below os.devnull, where nothing can be kept.
+    """
     if chosen := os.environ.get("LOWLIGHT_CACHE"):
         return Path(chosen).expanduser() / "weights"
     from platformdirs import user_cache_path
@@ -330,7 +333,7 @@ def _made(target: Path, find: Callable[[], Path | None], make: Callable[[Path], 
             with tempfile.TemporaryDirectory(prefix=".part-", dir=target.parent) as folder:
                 return make(Path(folder))
     except OSError as error:
-        if disk.disk_full(error):
+        if disk_full(error):
             raise ResourceError(f"the disk is full: {target.parent} cannot take more") from error
         why = error.strerror or error
         raise WeightsError(f"cannot write to {target.parent}: {why}; LOWLIGHT_CACHE names another folder") from error

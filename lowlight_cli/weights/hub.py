@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
-from lowlight_cli.errors import LowlightError, ResourceError, WeightsError
+from lowlight_cli.errors import LowlightError, ResourceError, WeightsError, disk_full
 from lowlight_cli.weights import disk
 
 __all__ = [
@@ -159,7 +159,7 @@ def explained(error: Exception, what: str) -> LowlightError:
     """What went wrong between us and the hub, as one line about `what`."""
     from huggingface_hub import errors
 
-    if disk.disk_full(error):
+    if disk_full(error):
         return ResourceError(f"the disk is full: {what} was not kept")
     transport = errors.HfHubHTTPError.__bases__[0]  # HTTPError of httpx, or of httpx2 since huggingface_hub 2
     cause = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ else error

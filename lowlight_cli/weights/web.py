@@ -11,7 +11,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from lowlight_cli.errors import ResourceError, WeightsError
+from lowlight_cli.errors import ResourceError, WeightsError, disk_full
 from lowlight_cli.weights import disk
 from lowlight_cli.weights.hub import LARGEST, PATIENCE, Progress
 
@@ -73,7 +73,7 @@ def download(url: str, target: Path, *, expected: int | None = None, on_progress
         error.close()
         raise WeightsError(f"{url}: the server answers {error.code} {error.reason}") from error
     except (OSError, HTTPException, ValueError) as error:  # URLError, time-outs and refused connections are OSErrors
-        if disk.disk_full(error):
+        if disk_full(error):
             raise ResourceError(f"the disk is full: {url} was not kept") from error
         reason = error.reason if isinstance(error, URLError) else error
         raise WeightsError(f"{url}: cannot be reached ({reason}); check the connection") from error
