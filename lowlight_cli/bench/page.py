@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lowlight_cli.bench.methods import REFERENCE, Method
+from lowlight_cli.bench.methods import INPUT, REFERENCE, Method
 from lowlight_cli.bench.report import REMARK, Table, environment, measured, notes, stated
 from lowlight_cli.bench.run import Result, Score
+from lowlight_cli.bench.sets import eight_bits
 from lowlight_cli.metrics.table import METRICS
 
 __all__ = ["Gallery", "as_html"]
@@ -35,7 +36,6 @@ SIDE: Final = 720
 """Longer side of a picture in the page, in pixels."""
 QUALITY: Final = 85
 TEMPLATE: Final = Path(__file__).with_name("page.html")
-INPUT: Final = "input"
 
 
 class Gallery:
@@ -162,5 +162,5 @@ def _jpeg(picture: Picture) -> bytes:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.float32)
     held = io.BytesIO()
-    Image.fromarray(np.rint(picture * 255).astype(np.uint8)).save(held, "JPEG", quality=QUALITY, subsampling=0)
+    Image.fromarray(eight_bits(picture)).save(held, "JPEG", quality=QUALITY, subsampling=0)
     return held.getvalue()
