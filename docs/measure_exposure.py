@@ -21,7 +21,7 @@ from lowlight_cli import Enhancer, LowlightError, read
 from lowlight_cli.look import Look, finish, mean_luma
 from lowlight_cli.metrics.psnr import psnr
 from lowlight_cli.pictures import suffixes
-from lowlight_cli.training.data import READERS, Source
+from lowlight_cli.training.sources import READERS, Source
 
 Picture = NDArray[np.float32]
 AUTO = Look(exposure="auto")

@@ -56,9 +56,7 @@ def measured(picture: Picture, model: str, weights: str | None, side: int) -> st
     start = time.perf_counter()
     tiled = Enhancer(model, weights, device="cpu", precision="fp32", tile=side).enhance_picture(picture, cut.append)
     taken = time.perf_counter() - start
-    traits = NETWORKS[model]
-    overlap = tiling.OVERLAP if traits.radius is None else traits.radius
-    plan = tiles.plan(*picture.shape[:2], side, overlap, traits.stride)
+    plan = tiles.plan(*picture.shape[:2], side, tiling.overlap(model), NETWORKS[model].stride)
     difference = tiled - whole
     decibel = -10 * math.log10(float((difference**2).mean()) + 1e-12)
     rows, columns = sorted({t.rows.start for t in plan} - {0}), sorted({t.columns.start for t in plan} - {0})

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Check", "checks"]
 
+Picture = NDArray[np.float32]
+
 SIDE: Final = 64
 """Height and width of the picture that is tried."""
 
@@ -83,11 +85,11 @@ def _weights() -> Iterator[Check]:
     if not shipped:
         yield Check("weights", "none are shipped with this installation", WeightsError.exit_code)
     picture = _picture()
-    ran: dict[str, tuple[Checkpoint, Resolved, NDArray[np.float32]]] = {}
+    ran: dict[str, tuple[Checkpoint, Resolved, Picture]] = {}
     for checkpoint in shipped:
         try:
             resolved = fetch.resolve(checkpoint.network, checkpoint.tag, offline=True)
-            bright = _tried(_load(resolved, checkpoint, "cpu", "fp32"), picture)
+            bright = _tried(engines.load(checkpoint.network, resolved, device="cpu", precision="fp32"), picture)
         except LowlightError as error:
             yield Check(checkpoint.name, str(error), error.exit_code)
         else:
@@ -99,20 +101,17 @@ def _weights() -> Iterator[Check]:
     for device in devices:
         name = f"{checkpoint.name} on {device}"
         try:
-            engine = _load(resolved, checkpoint, device, "auto")
-            off = float(np.abs(_tried(engine, picture) - expected).mean() * 255)
+            engine = engines.load(checkpoint.network, resolved, device=device)
+            check = _judged(name, engine, picture, expected, "the CPU's fp32")
         except LowlightError as error:
-            yield Check(name, str(error), error.exit_code)
-        else:
-            told = f"{engine.precision}, {off:.2f} grey levels from the CPU's fp32"
-            wrong = off > TOLERANCE
-            yield Check(name, f"{told}: it computes wrongly, do not use it" if wrong else told, 6 if wrong else 0)
+            check = Check(name, str(error), error.exit_code)
+        yield check
     for engine_name in engines.NEEDED:
         yield from _engine(engine_name, checkpoint, resolved, picture, expected)
 
 
 def _engine(
-    name: str, checkpoint: Checkpoint, resolved: Resolved, picture: NDArray[np.float32], expected: NDArray[np.float32]
+    name: str, checkpoint: Checkpoint, resolved: Resolved, picture: Picture, expected: Picture
 ) -> Iterator[Check]:
     """A runtime on each of its devices: with the checkpoint's graph where one is kept, else with one of one node."""
     lacking = [package for package in engines.NEEDED[name] if not hardware.installed(package)]
@@ -122,27 +121,28 @@ def _engine(
     module = engines.prepare(name)
     for device in module.devices():
         told = f"engine {name} on {device}"
-        code = 0 if device != "cpu" else None  # a GPU was not promised
         try:
             module.attempt(device)
-            if not engines.known(checkpoint.network, name, resolved.sha256):
+            if not engines.has_graph(checkpoint.network, name, resolved.sha256):
                 yield Check(told, f"runs; `lowlight export -m {checkpoint.network}` makes the graph that it needs")
                 continue
             engine = engines.load(checkpoint.network, resolved, engine=name, device=device)
-            off = float(np.abs(_tried(engine, picture) - expected).mean() * 255)
+            check = _judged(told, engine, picture, expected, "torch's fp32")
         except LowlightError as error:
-            yield Check(told, str(error), error.exit_code if code is None else code)
-        else:
-            wrong = ": it computes wrongly, do not use it" if off > TOLERANCE else ""
-            found = f"{engine.precision}, {off:.2f} grey levels from torch's fp32{wrong}"
-            yield Check(told, found, DeviceError.exit_code if wrong else 0)
+            check = Check(told, str(error), error.exit_code if device == "cpu" else 0)  # a GPU was not promised
+        yield check
 
 
-def _load(resolved: Resolved, checkpoint: Checkpoint, device: str, precision: str) -> Engine:
-    return engines.load(checkpoint.network, resolved, device=device, precision=precision)
+def _judged(name: str, engine: Engine, picture: Picture, expected: Picture, reference: str) -> Check:
+    """How far a result is from the expected one; beyond `TOLERANCE` the engine computes wrongly."""
+    off = float(np.abs(_tried(engine, picture) - expected).mean() * 255)
+    told = f"{engine.precision}, {off:.2f} grey levels from {reference}"
+    if off > TOLERANCE:
+        return Check(name, f"{told}: it computes wrongly, do not use it", DeviceError.exit_code)
+    return Check(name, told)
 
 
-def _tried(engine: Engine, picture: NDArray[np.float32]) -> NDArray[np.float32]:
+def _tried(engine: Engine, picture: Picture) -> Picture:
     """What the engine makes of the picture; a result that is none is an error."""
     bright = engine.run(picture)
     if bright.shape != picture.shape or not np.isfinite(bright).all() or float(np.ptp(bright)) == 0:
@@ -150,11 +150,11 @@ def _tried(engine: Engine, picture: NDArray[np.float32]) -> NDArray[np.float32]:
     return bright
 
 
-def _picture() -> NDArray[np.float32]:
+def _picture() -> Picture:
     """A dim gradient with noise, the same each time: (1, SIDE, SIDE, 3)."""
     slope = np.linspace(0.02, 0.3, SIDE, dtype=np.float32)
     noise = np.random.default_rng(0).normal(0, 0.01, (1, SIDE, SIDE, 3)).astype(np.float32)
-    picture: NDArray[np.float32] = np.clip(slope[None, None, :, None] + noise, 0, 1)
+    picture: Picture = np.clip(slope[None, None, :, None] + noise, 0, 1)
     return picture
 
 

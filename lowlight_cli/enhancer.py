@@ -289,7 +289,7 @@ class Enhancer:
                 offline=wish.offline,
                 on_progress=self._on_progress,
                 on_message=self._on_message,
-                known=functools.partial(engines.known, wish.model, wish.engine),
+                known=functools.partial(engines.has_graph, wish.model, wish.engine),
             )
             choice = engines.choose(
                 wish.engine, wish.model, resolved.sha256, wish.device, wish.precision, pictures=self._pictures

@@ -84,6 +84,20 @@ def dgaf_weights(seeded: Callable[[str], Path]) -> Path:
     return seeded("dgaf")
 
 
+@pytest.fixture(scope="session")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The file of a whole checkpoint of dgaf, by name `night`."""
+    from lowlight_cli.networks import build
+    from lowlight_cli.weights import files
+
+    path = tmp_path_factory.mktemp("ours") / "a.safetensors"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        state = build("dgaf").state_dict()
+    files.save(path, state, {"network": "dgaf", "input": "exposed", "tag": "night"})
+    return path.read_bytes()
+
+
 @pytest.fixture
 def dark() -> NDArray[np.uint8]:
     """A dark picture with a gradient and noise, (40, 56, 3)."""
@@ -95,6 +109,15 @@ def dark_array(height: int = 40, width: int = 56, seed: int = 0) -> NDArray[np.u
     noise = np.random.default_rng(seed).normal(0, 3, (height, width, 3))
     slope = np.linspace(4, 50, width)[None, :, None] * np.array([1.0, 0.9, 0.8])
     return (slope + noise).clip(0, 255).astype(np.uint8)
+
+
+def bright(path: Path, seed: int = 0, size: tuple[int, int] = (80, 60)) -> Path:
+    """A well-lit picture with large shapes."""
+    random = np.random.default_rng(seed)
+    coarse = random.integers(60, 256, (5, 7, 3), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(path)
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -124,6 +147,27 @@ def photo(folder: Path) -> Path:
     """`photo.jpg` in the folder, named as the user would."""
     Image.fromarray(dark_array()).save("photo.jpg", quality=90)
     return Path("photo.jpg")
+
+
+@pytest.fixture
+def photographs(folder: Path) -> Path:
+    """`bright` in the folder, with three well-lit pictures, one of them in a folder of its own."""
+    for number, name in enumerate(("one.png", "two.jpg", "trip/three.png")):
+        bright(folder / "bright" / name, number)
+    return Path("bright")
+
+
+@pytest.fixture
+def call(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run a command line in this process: its exit code, and what the descriptors of stdout and stderr got."""
+
+    def command(*words: object) -> tuple[int, str, str]:
+        code = app.run([str(word) for word in words])
+        out, err = capfd.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return command
 
 
 @pytest.fixture

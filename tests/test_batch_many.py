@@ -14,7 +14,7 @@ import pytest
 from conftest import Ran, dark_array, environment, program
 from PIL import Image
 
-from lowlight_cli.cli import batch
+from lowlight_cli.cli import report
 from lowlight_cli.folders.manifest import NAME
 
 KINDS = {
@@ -82,7 +82,7 @@ def lines() -> list[str]:
 
 
 def test_progress_is_told(folder: Path, lowlight: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "EVERY", 0)
+    monkeypatch.setattr(report, "EVERY", 0)
     Path("in").mkdir()
     for index in range(3):
         picture("RGB", index).save(f"in/{index}.png")

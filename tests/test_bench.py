@@ -18,6 +18,7 @@ from lowlight_cli.errors import InputError, UsageError, WeightsError
 from lowlight_cli.metrics import table
 from lowlight_cli.pictures import read
 from lowlight_cli.training import data
+from lowlight_cli.training.sources import parse
 from lowlight_cli.weights.catalog import Checkpoint, Metric, find
 
 Picture = NDArray[np.float32]
@@ -73,7 +74,7 @@ def lol(folder: Path) -> Path:
 def test_held_out_scenes_are_those_of_training(tmp_path: Path) -> None:
     lol(tmp_path / "lol")
     found = {pair.stem for pair in sets.find("lol-scenes", tmp_path).pairs}
-    read = data.read_source(data.parse(f"lol:{tmp_path / 'lol'}"), tmp_path / "cache")
+    read = data.read_source(parse(f"lol:{tmp_path / 'lol'}"), tmp_path / "cache")
     assert found == {pair.stem for pair in read if pair.validation and not pair.cleaned}
     assert found and any(pair.validation and pair.cleaned for pair in read)
 

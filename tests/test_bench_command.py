@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import html
 import json
 import os
@@ -21,7 +22,6 @@ from PIL import Image
 
 from lowlight_cli import networks
 from lowlight_cli.bench import sets
-from lowlight_cli.cli import app
 from lowlight_cli.enhancer import Enhancer
 from lowlight_cli.weights import catalog, files
 
@@ -38,7 +38,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+def run(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, call: Run) -> Run:
     """An installation that ships dgaf.tiny, and eval15 with three pairs in data/lol."""
     package = tmp_path / "package"
     (package / "checkpoints").mkdir(parents=True)
@@ -56,14 +56,7 @@ def run(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, capfd: p
     for name in ("LOWLIGHT_DATA", "LOWLIGHT_DEVICE", "LOWLIGHT_PRECISION", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-
-    def call(*words: object) -> tuple[int, str, str]:
-        code = app.run(["bench", *map(str, words)])
-        out, err = capfd.readouterr()
-        assert "Traceback" not in err
-        return code, out, err
-
-    return call
+    return functools.partial(call, "bench")
 
 
 def test_everything_that_ships(run: Run, tmp_path: Path) -> None:

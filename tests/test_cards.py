@@ -16,9 +16,9 @@ import pytest
 import yaml
 from safetensors import safe_open
 
-from lowlight_cli.training.data import Source
 from lowlight_cli.training.recipe import load as load_recipe
 from lowlight_cli.training.run import Progress, Run, Scores
+from lowlight_cli.training.sources import Source
 from lowlight_cli.weights import disk
 from lowlight_cli.weights.catalog import Checkpoint, bundled, catalog
 

@@ -255,7 +255,7 @@ def test_dry_run_does_nothing(folder: Path, lowlight: Lowlight) -> None:
 
 
 def test_json(folder: Path, lowlight: Lowlight, dgaf_weights: Path) -> None:
-    from lowlight_cli.weights import files
+    from lowlight_cli.weights import disk
 
     saved("a.jpg"), saved("b_lit.jpg"), saved("b.jpg"), Path("c.jpg").write_text("text")
     ran = lowlight("enhance", "a.jpg", "b.jpg", "c.jpg", "--json", "--exist", "skip")
@@ -263,7 +263,7 @@ def test_json(folder: Path, lowlight: Lowlight, dgaf_weights: Path) -> None:
     done, skipped, failed, summary = (json.loads(line) for line in ran.out.splitlines())
     assert {each["schema"] for each in (done, skipped, failed, summary)} == {"lowlight-1"}
     assert (done["event"], done["status"], done["input"], done["output"]) == ("file", "done", "a.jpg", "a_lit.jpg")
-    assert (done["model"], done["weights"]) == ("dgaf", files.sha256(dgaf_weights))
+    assert (done["model"], done["weights"]) == ("dgaf", disk.sha256(dgaf_weights))
     assert done["engine"] in ENGINES and (done["device"], done["width"], done["height"]) == ("cpu", 56, 40)
     assert done["precision"] in ("fp32", "bf16")
     assert list(done["seconds"]) == ["import", "weights", "read", "run", "write"]

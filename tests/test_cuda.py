@@ -16,7 +16,8 @@ from lowlight_cli.engines import Tiling
 from lowlight_cli.engines.pytorch import TorchEngine
 from lowlight_cli.networks import NETWORKS
 from lowlight_cli.pictures import read
-from lowlight_cli.training import data, loop, recipe
+from lowlight_cli.training import loop, recipe
+from lowlight_cli.training.sources import parse
 from lowlight_cli.weights import fetch
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
@@ -104,7 +105,7 @@ def test_training_learns_and_goes_on(tmp_path: Path, compiled: bool) -> None:
             Image.fromarray(picture).save(tmp_path / name / f"{index}.png")
     numbers = recipe.load("dgaf", ("crop=64", "crop_end=0", "batch=4", "batch_end=0"))
     run = loop.Run(
-        "dgaf", (data.parse(f"pairs:{tmp_path}/low,{tmp_path}/high"),), tmp_path / "run", tmp_path / "cache", numbers,
+        "dgaf", (parse(f"pairs:{tmp_path}/low,{tmp_path}/high"),), tmp_path / "run", tmp_path / "cache", numbers,
         steps=60, device="cuda:0", validate=1, every=30, compiled=compiled,
     )  # fmt: skip
     told: list[loop.Progress] = []

@@ -10,31 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Ran
+from conftest import Ran, bright
 from PIL import Image
 
 from lowlight_cli.errors import UsageError
 from lowlight_cli.training import data
 from lowlight_cli.training.darken import STRENGTH, darkened, physical
+from lowlight_cli.training.sources import parse
 from lowlight_cli.training.synthesis import Wish, synthesise
 
 Command = Callable[..., Ran]
-
-
-def bright(path: Path, seed: int = 0, size: tuple[int, int] = (80, 60)) -> Path:
-    """A well-lit picture with large shapes."""
-    random = np.random.default_rng(seed)
-    coarse = random.integers(60, 256, (5, 7, 3), dtype=np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(path)
-    return path
-
-
-@pytest.fixture
-def photographs(folder: Path) -> Path:
-    for number, name in enumerate(("one.png", "two.jpg", "trip/three.png")):
-        bright(folder / "bright" / name, number)
-    return Path("bright")
 
 
 def manifest(out: str) -> list[dict[str, Any]]:
@@ -65,7 +50,7 @@ def test_pairs_that_training_takes(photographs: Path, lowlight: Command) -> None
         assert 0.01 <= line["parameters"]["light"] <= 0.05
         assert luma(Path("out", line["low"])) < 0.6 * luma(Path("out", line["high"]))
         assert luma(Path("out", line["high"])) == pytest.approx(line["parameters"]["reference"], abs=0.08)
-    pairs = data.read_source(data.parse("pairs:out/low,out/high"), Path("cache"))
+    pairs = data.read_source(parse("pairs:out/low,out/high"), Path("cache"))
     assert [pair.stem for pair in pairs] == ["one", "trip_three", "two"]
 
 

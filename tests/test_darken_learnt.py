@@ -9,28 +9,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Ran, dark_array
+from conftest import Ran, bright, dark_array
 from hub_server import Answer, serve
 from numpy.typing import NDArray
 from PIL import Image
-from test_darken_command import bright, hashes, luma, manifest
+from test_darken_command import hashes, luma, manifest
 
+from lowlight_cli.engines import tiling
 from lowlight_cli.networks import DEGRADATIONS, NETWORKS, build, module
 from lowlight_cli.training import data, learnt
 from lowlight_cli.training.darken import COLOURED, sensor
 from lowlight_cli.training.loop import Run, train
 from lowlight_cli.training.recipe import load
-from lowlight_cli.weights import catalog, files
+from lowlight_cli.training.sources import parse
+from lowlight_cli.weights import catalog, disk, files
 
 Command = Callable[..., Ran]
 Bytes = NDArray[np.uint8]
-
-
-@pytest.fixture
-def photographs(folder: Path) -> Path:
-    for number, name in enumerate(("one.png", "two.jpg", "trip/three.png")):
-        bright(folder / "bright" / name, number)
-    return Path("bright")
 
 
 @pytest.fixture
@@ -71,7 +66,7 @@ def test_a_papers_run_leaves_its_degradation_for_darken(
     sources = ("pairs:low,high", *(("dark:nights",) if model == "dgaf" else ()))
     recipe = load(model, settings, "paper")
     path = train(
-        Run(model, tuple(map(data.parse, sources)), folder / "run", folder / "cache", recipe, steps=2, validate=0),
+        Run(model, tuple(map(parse, sources)), folder / "run", folder / "cache", recipe, steps=2, validate=0),
         lambda _: None,
     )
     beside = path.with_name(f"{degradation}.own.safetensors")
@@ -84,7 +79,7 @@ def test_a_papers_run_leaves_its_degradation_for_darken(
     like = () if model == "dgaf" else ("--like", nights)
     ran = lowlight("darken", photographs, "-o", "out", "--method", method, "-w", beside, *like)
     assert (ran.code, ran.lines) == (0, ["3 dark pictures"])
-    assert {line["weights"] for line in manifest("out")} == {files.sha256(beside)}
+    assert {line["weights"] for line in manifest("out")} == {disk.sha256(beside)}
     ran = lowlight("darken", photographs, "-o", "other", "--method", method, "-w", path, *like)
     assert ran.code == 5
     assert f"holds weights for {model}, --method {method} wants {degradation}" in ran.err
@@ -95,7 +90,7 @@ def test_best_leaves_none(folder: Path) -> None:
         for side in ("low", "high"):
             bright(folder / side / f"{number}.png", number, (32, 32))
     recipe = load("lw-drgn", ("crop=32", "batch=1", "crop_end=0"))
-    run = Run("lw-drgn", (data.parse("pairs:low,high"),), folder / "run", folder / "cache", recipe, steps=1, validate=0)
+    run = Run("lw-drgn", (parse("pairs:low,high"),), folder / "run", folder / "cache", recipe, steps=1, validate=0)
     assert [path.name for path in train(run, lambda _: None).parent.glob("*.own.*")] == ["lw-drgn.own.safetensors"]
 
 
@@ -130,13 +125,13 @@ def test_pairs_by_what_comes_with_the_program(photographs: Path, nights: Path, l
         assert 0.5 <= line["parameters"]["light"] / line["parameters"]["learnt"] <= 2
         if method == "drgn":
             assert len(line["like"]) == 64
-            assert line["parameters"]["night_sha256"] == files.sha256(nights / line["parameters"]["night"])
+            assert line["parameters"]["night_sha256"] == disk.sha256(nights / line["parameters"]["night"])
         else:
             assert line["like"] is None and "night" not in line["parameters"]
         high = np.asarray(Image.open(photographs / line["input"]).convert("RGB"))
         assert np.array_equal(np.asarray(Image.open(Path("out", line["high"]))), high)
     assert len({line["parameters"]["light"] for line in lines}) == 6
-    pairs = data.read_source(data.parse("pairs:out/low,out/high"), Path("cache"))
+    pairs = data.read_source(parse("pairs:out/low,out/high"), Path("cache"))
     assert len(pairs) == 6
 
     again = hashes("out")
@@ -158,7 +153,7 @@ def test_other_nights_or_weights_are_another_wish(
     assert lowlight(*words).lines == ["3 dark pictures"]
     mine = made(folder / "mine.safetensors", "drgn-degradation")
     assert lowlight(*words, "-w", mine).lines == ["3 dark pictures"]
-    assert {line["weights"] for line in manifest("out")} == {files.sha256(mine)}
+    assert {line["weights"] for line in manifest("out")} == {disk.sha256(mine)}
 
 
 def test_strength_is_the_share_of_light_that_is_left(photographs: Path, nights: Path, lowlight: Command) -> None:
@@ -315,7 +310,7 @@ def test_a_large_photograph_in_tiles(method: str, nights: Path, monkeypatch: pyt
         x = np.concatenate([np.divide(dark_array(*x.shape[:2]), 255, dtype=np.float32), x], 2)
     whole = darken._run(x)
     monkeypatch.setattr(learnt, "SIDE", 100)
-    monkeypatch.setattr(learnt, "OVERLAP", 32)
+    monkeypatch.setattr(tiling, "OVERLAP", 32)
     tiled = darken._run(x)
     assert tiled.shape == whole.shape
     assert np.abs(tiled - whole).max() < (1e-5 if method == "dgaf" else 0.02)

@@ -75,7 +75,7 @@ def graph_of(network: str, weights: Resolved) -> Any:
     return onnx.load(path)
 
 
-def same_as_torch(load: Callable[..., Any], engine: str, network: str) -> None:
+def assert_same_as_torch(load: Callable[..., Any], engine: str, network: str) -> None:
     """Every size, and several pictures at once, each under its own statistics."""
     torch, other = load("torch", network, precision="fp32"), load(engine, network, precision="fp32")
     for size in SIZES:
@@ -85,7 +85,7 @@ def same_as_torch(load: Callable[..., Any], engine: str, network: str) -> None:
         assert np.abs(found - wanted).max() * 255 < 0.1, size
 
 
-def without_training(network: str, weights: Resolved) -> None:
+def assert_without_training(network: str, weights: Resolved) -> None:
     """No batch norm, no value that only training has: those of the layers that inference goes through."""
     model = graph_of(network, weights)
     kinds = Counter(node.op_type for node in model.graph.node)
@@ -101,7 +101,7 @@ def without_training(network: str, weights: Resolved) -> None:
 @pytest.mark.parametrize("network", ["dgaf", "frlie"])
 @pytest.mark.parametrize("engine", RUNTIMES)
 def test_the_same_picture(load: Callable[..., Any], engine: str, network: str) -> None:
-    same_as_torch(load, engine, network)
+    assert_same_as_torch(load, engine, network)
 
 
 @pytest.mark.parametrize("engine", RUNTIMES)
@@ -144,15 +144,15 @@ def test_a_real_picture_with_shipped_weights(engine: str, network: str) -> None:
 
 @pytest.mark.parametrize("network", ["dgaf", "frlie"])
 def test_nothing_that_only_training_needs(resolved: Callable[[str], Resolved], network: str) -> None:
-    without_training(network, resolved(network))
+    assert_without_training(network, resolved(network))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("network", [name for name in NETWORKS if name not in ("dgaf", "frlie")])
 def test_the_other_networks(load: Callable[..., Any], resolved: Callable[[str], Resolved], network: str) -> None:
-    without_training(network, resolved(network))
+    assert_without_training(network, resolved(network))
     for engine in RUNTIMES:
-        same_as_torch(load, engine, network)
+        assert_same_as_torch(load, engine, network)
         half = engines.load(network, resolved(network), engine=engine)
         batch = pictures(1, 65, 97)
         assert np.abs(half.run(batch) - load("torch", network, precision="fp32").run(batch)).mean() * 255 < 0.5
@@ -508,7 +508,7 @@ def test_export_writes_one_file(
     assert graph.get_modelmeta().custom_metadata_map["precision"] == "fp16"
     assert sorted(path.name for path in folder.iterdir()) == ["own.onnx"]
     again = lowlight("export", "-o", "own.onnx")
-    assert again.code == 4 and "--exist overwrite" in again.err
+    assert again.code == 4 and "choose --exist skip or overwrite" in again.err
     told = json.loads(lowlight("export", "-o", "own.onnx", "--exist", "skip", "--json").out)
     assert (told["event"], told["status"], told["output"]) == ("exported", "skipped", "own.onnx")
     told = json.loads(lowlight("export", "-o", "own.onnx", "--exist", "overwrite", "--json").out)

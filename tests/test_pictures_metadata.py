@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -333,18 +334,22 @@ def test_no_exif_makes_us_stumble(data):
     for _ in range(data.draw(st.integers(1, 6))):
         exif[data.draw(st.integers(0, 450))] = data.draw(st.integers(0, 255))
     exif = bytes(exif[: data.draw(st.integers(0, len(exif)))])
-    for work in (
-        lambda: metadata.orientation(exif),
-        lambda: metadata.adobe_rgb(exif),
-        lambda: metadata.from_tiff(exif),
-        lambda: metadata.without_gps(
-            metadata.without(metadata.tidy_exif(exif, 5, 6), frozenset({metadata.ORIENTATION}))
-        ),
-    ):
-        try:
-            work()
-        except ValueError:
-            continue
+    turned, adobe, block, tidied, nowhere = 1, False, None, None, None
+    with contextlib.suppress(ValueError):
+        turned = metadata.orientation(exif)
+    with contextlib.suppress(ValueError):
+        adobe = metadata.adobe_rgb(exif)
+    with contextlib.suppress(ValueError):
+        block = metadata.from_tiff(exif)
+    with contextlib.suppress(ValueError):
+        tidied = metadata.tidy_exif(exif, 5, 6)
+        nowhere = metadata.without_gps(metadata.without(tidied, frozenset({metadata.ORIENTATION})))
+    assert 1 <= turned <= 8
+    assert adobe in (True, False)
+    assert block is None or 1 <= metadata.orientation(block) <= 8
+    assert tidied is None or metadata.orientation(tidied) == 1
+    assert nowhere is None or metadata.value(nowhere, 0x8825) is None
+    assert nowhere is None or metadata.value(nowhere, metadata.ORIENTATION) is None
 
 
 def test_a_big_tiff_is_read(tmp_path):

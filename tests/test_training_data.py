@@ -10,7 +10,8 @@ from lowlight_cli.errors import InputError, UsageError
 from lowlight_cli.exposure import TARGET, apply_gain, auto_gain
 from lowlight_cli.training.checks import equal, look_at
 from lowlight_cli.training.darken import codec_noise, physical
-from lowlight_cli.training.data import Pair, batch_of, blended, cut, parse, read_source, seen
+from lowlight_cli.training.data import Pair, batch_of, blended, cut, read_source, seen
+from lowlight_cli.training.sources import parse
 from lowlight_cli.training.synthesis import Wish, synthesise
 
 

@@ -15,9 +15,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from lowlight_cli.cli.app import run as command
 from lowlight_cli.errors import DeviceError, InputError, UsageError
 from lowlight_cli.networks import NETWORKS, build
-from lowlight_cli.training import data, feeding, loop
+from lowlight_cli.training import feeding, loop
 from lowlight_cli.training.loop import Progress, Run, train
 from lowlight_cli.training.recipe import Recipe, load
+from lowlight_cli.training.sources import parse
 from lowlight_cli.weights import files
 
 
@@ -33,7 +34,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         Image.fromarray(low).save(folder / "low" / f"{i}.png")
         Image.fromarray(high).save(folder / "high" / f"{i}.png")
     recipe = replace(load("neid"), crop=32, batch=2, crop_end=48, crop_change=0.5, batch_end=1, warmup=2)
-    sources = (data.parse(f"pairs:{folder / 'low'},{folder / 'high'}"),)
+    sources = (parse(f"pairs:{folder / 'low'},{folder / 'high'}"),)
     return Run("neid", sources, folder / "run", folder / "cache", recipe, steps=8, every=4, bf16=False, validate=2)
 
 

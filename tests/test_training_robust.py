@@ -24,6 +24,7 @@ from lowlight_cli.training.loop import Progress, Run, train
 from lowlight_cli.training.recipe import load
 from lowlight_cli.training.recipes import best
 from lowlight_cli.training.run import log_to
+from lowlight_cli.training.sources import parse
 from lowlight_cli.weights import files
 
 
@@ -49,7 +50,7 @@ def run_of(pictures: Path, output: Path, name: str, kind: str, *more: str, **num
     settings = ("weights.perceptual=0",) if (name, kind) == ("dgaf", "paper") else ()
     recipe = replace(load(name, settings, kind), crop=16, batch=2, crop_end=0, batch_end=0, warmup=1)
     texts = [f"pairs:{pictures / 'low'},{pictures / 'high'}", *(f"{m}:{pictures / 'nights'}" for m in more)]
-    sources = tuple(data.parse(text) for text in texts)
+    sources = tuple(parse(text) for text in texts)
     given = {"steps": 6, "every": 2, "validate": 0} | numbers
     return Run(name, sources, output, pictures / "cache", recipe, bf16=False, threads=1, **given)  # type: ignore[arg-type]
 
@@ -321,14 +322,14 @@ def test_shares_are_shares() -> None:
 def test_all_that_is_wrong_with_all_sources_is_named(pictures: Path, tmp_path: Path) -> None:
     run = run_of(pictures, tmp_path, "dgaf", "best")
     folders = (f"{pictures}/low,{pictures}/nowhere", f"{pictures}/mixed/low,{pictures}/high")
-    sources = tuple(data.parse(f"pairs:{each}") for each in folders)
+    sources = tuple(parse(f"pairs:{each}") for each in folders)
     with pytest.raises(InputError, match=r"nowhere: no such folder; .*21 pictures without partner: 10, 11, 12, "):
         train(replace(run, sources=sources), quiet)
 
 
 def test_odd_pairs_are_told_before_the_first_step(pictures: Path, tmp_path: Path) -> None:
     run = run_of(pictures, tmp_path, "dgaf", "best")
-    sources = (*run.sources, data.parse(f"pairs:{pictures / 'high'},{pictures / 'high'}"))
+    sources = (*run.sources, parse(f"pairs:{pictures / 'high'},{pictures / 'high'}"))
     told: list[str] = []
     train(replace(run, sources=sources), at_first(lambda: told.append("the first step")), told.append)
     assert told[0].startswith("24 dark pictures are the same as their reference: 0, 10, ")
@@ -337,7 +338,7 @@ def test_odd_pairs_are_told_before_the_first_step(pictures: Path, tmp_path: Path
 
 def test_pictures_smaller_than_the_crop_are_named(pictures: Path, tmp_path: Path) -> None:
     run = run_of(pictures, tmp_path, "dgaf", "best")
-    sources = (data.parse(f"pairs:{pictures}/mixed/low,{pictures}/mixed/high"),)
+    sources = (parse(f"pairs:{pictures}/mixed/low,{pictures}/mixed/high"),)
     with pytest.raises(InputError, match="1 pictures are smaller than the crop of 32: 2"):
         train(replace(run, sources=sources, recipe=replace(run.recipe, crop=32)), quiet)
 

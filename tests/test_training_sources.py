@@ -13,10 +13,10 @@ from PIL import Image
 from lowlight_cli.errors import InputError, UsageError
 from lowlight_cli.pictures import colour
 from lowlight_cli.training import feeding
-from lowlight_cli.training.data import Pair, cut, parse, read_source
+from lowlight_cli.training.data import Pair, cut, read_source
 from lowlight_cli.training.loop import Run
 from lowlight_cli.training.recipe import load
-from lowlight_cli.training.sources import held
+from lowlight_cli.training.sources import held, parse
 
 Command = Callable[..., Ran]
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from lowlight_cli import networks
 from lowlight_cli.errors import UsageError, WeightsError
-from lowlight_cli.weights import catalog, files
+from lowlight_cli.weights import catalog, disk, files
 
 LIMIT = 36_000_000
 """All shipped weights together: the wheel stays small enough to fetch at once."""
@@ -89,11 +89,11 @@ def test_every_shipped_file_is_what_its_block_says() -> None:
             continue
         assert path.is_file(), path
         assert path.stat().st_size == checkpoint.bytes, path
-        assert files.sha256(path) == checkpoint.sha256, path
+        assert disk.sha256(path) == checkpoint.sha256, path
         state, metadata = files.load(path, checkpoint.network)
         networks.module(checkpoint.network).load_state_dict(state, strict=True)
         assert metadata["input"] == checkpoint.input, path
-        assert set(files.inspect(path).dtypes.values()) == {"F16"}, path
+        assert set(disk.inspect(path).dtypes.values()) == {"F16"}, path
 
 
 def test_the_shipped_files_are_small_and_all_in_the_table() -> None:
@@ -217,7 +217,7 @@ def test_a_block_from_a_file(tmp_path: Path) -> None:
     files.save(path, networks.build("lw-drgn").state_dict(), {**about, "data": "LOL v1", "licence": "MIT"})
     (checkpoint,) = catalog.read(table(tmp_path, catalog.block(path)))
     assert checkpoint.name == "lw-drgn.lol" and checkpoint.file == path.name
-    assert checkpoint.sha256 == files.sha256(path) and checkpoint.bytes == path.stat().st_size
+    assert checkpoint.sha256 == disk.sha256(path) and checkpoint.bytes == path.stat().st_size
     assert checkpoint.parameters == files.parameters("lw-drgn")
     assert checkpoint.recipe == 'the "best", 1200 steps' and checkpoint.training_data == "LOL v1"
     assert checkpoint.paper_url == networks.descriptor("lw-drgn").url

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import subprocess
@@ -17,9 +18,8 @@ from hub_server import Answer, Hub, serve
 from safetensors.torch import save_file
 
 from lowlight_cli import networks
-from lowlight_cli.cli import app
 from lowlight_cli.errors import WeightsError
-from lowlight_cli.weights import catalog, files
+from lowlight_cli.weights import catalog, disk, files
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -63,14 +63,8 @@ def here(tmp_path: Path, ours: bytes, server: Hub, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.fixture
-def run(here: Path, capfd: pytest.CaptureFixture[str]) -> Run:
-    def call(*words: object) -> tuple[int, str, str]:
-        code = app.run(["weights", *map(str, words)])
-        out, err = capfd.readouterr()
-        assert "Traceback" not in err
-        return code, out, err
-
-    return call
+def run(here: Path, call: Run) -> Run:
+    return functools.partial(call, "weights")
 
 
 def test_list(run: Run, here: Path) -> None:
@@ -92,7 +86,7 @@ def test_info(run: Run, here: Path, ours: bytes) -> None:
     path.write_bytes(ours)
     code, out, _ = run("info", path)
     assert code == 0 and "network\tdgaf" in out and "dtypes\tF16" in out and "licence\tMIT" in out
-    assert json.loads(run("info", path, "--json")[1])["tensors"] == len(files.inspect(path).shapes)
+    assert json.loads(run("info", path, "--json")[1])["tensors"] == len(disk.inspect(path).shapes)
     code, out, _ = run("info", path, "--toml")
     assert code == 0 and tomllib.loads(out)["checkpoint"][0]["file"] == "mine.safetensors"
     assert run("info", "dgaf", "--toml")[0] == 2
@@ -211,16 +205,16 @@ def test_convert(run: Run, here: Path, ours: bytes) -> None:
 def test_convert_keeps_what_a_file_of_ours_says(run: Run, here: Path, ours: bytes) -> None:
     Path("ours.safetensors").write_bytes(ours)
     assert run("convert", "ours.safetensors", "-m", "dgaf", "-o", "b.safetensors")[0] == 0
-    assert files.inspect("b.safetensors").metadata == files.inspect("ours.safetensors").metadata
+    assert disk.inspect("b.safetensors").metadata == disk.inspect("ours.safetensors").metadata
     assert run("convert", "ours.safetensors", "-m", "dgaf", "-o", "c.safetensors", "--licence", "CC0-1.0")[0] == 0
-    assert files.inspect("c.safetensors").metadata == {**files.inspect("b.safetensors").metadata, "licence": "CC0-1.0"}
+    assert disk.inspect("c.safetensors").metadata == {**disk.inspect("b.safetensors").metadata, "licence": "CC0-1.0"}
     assert run("convert", "ours.safetensors", "-m", "dgaf", "-o", "d.safetensors", "--input", "as-is")[0] == 0
-    assert files.inspect("d.safetensors").metadata["input"] == "as-is"
+    assert disk.inspect("d.safetensors").metadata["input"] == "as-is"
     code, _, err = run("convert", "ours.safetensors", "-m", "dgaf", "-o", "e.safetensors", "--tag", "a/b")
     assert code == 2 and "--tag" in err and not Path("e.safetensors").exists()
     torch.save(networks.build("dgaf").state_dict(), "a.pth")
     assert run("convert", "a.pth", "-m", "dgaf", "-o", "f.safetensors")[0] == 0
-    foreign = files.inspect("f.safetensors").metadata
+    foreign = disk.inspect("f.safetensors").metadata
     assert (foreign["input"], foreign["tag"]) == ("as-is", "converted")
     assert (foreign["licence"], foreign["data"]) == ("unknown", "unknown")
 

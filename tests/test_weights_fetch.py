@@ -20,21 +20,12 @@ from hub_server import Answer, Hub, serve
 from lowlight_cli import networks
 from lowlight_cli.engines import graphs
 from lowlight_cli.errors import LowlightError, OutputError, ResourceError, UsageError, WeightsError
-from lowlight_cli.weights import catalog, fetch, files, web
+from lowlight_cli.weights import catalog, disk, fetch, files, web
 
 BLOCK: dict[str, Any] = {
     "parameters": 383353, "licence": "MIT", "training_data": "none", "recipe": "a test", "input": "exposed",
     "paper": "nobody", "paper_url": "https://example.org",
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A whole checkpoint of dgaf."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("ours") / "a.safetensors"
-    files.save(path, networks.build("dgaf").state_dict(), {"network": "dgaf", "input": "exposed", "tag": "night"})
-    return path.read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -342,9 +333,9 @@ def test_the_authors_files(hub: Hub, halves: tuple[bytes, bytes], monkeypatch: p
     state, about = files.load(got.path, "frlie")
     torch.manual_seed(0)
     wanted = networks.build("frlie").state_dict()
-    assert all(torch.equal(state[name], wanted[name].half().float()) for name in files.inspect(got.path).shapes)
+    assert all(torch.equal(state[name], wanted[name].half().float()) for name in disk.inspect(got.path).shapes)
     assert about["tag"] == "official" and about["licence"] == "none stated" and about["input"] == "as-is"
-    assert got.sha256 == files.sha256(got.path) and got.checkpoint == one
+    assert got.sha256 == disk.sha256(got.path) and got.checkpoint == one
     assert cached() == [got.path.name]  # the pickles are gone
     assert said[0].startswith("fetching frlie.official") and "licence none stated" in said[1]
 

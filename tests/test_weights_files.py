@@ -46,7 +46,7 @@ def refused(path: Path, network: str = "dgaf") -> str:
 def rewritten(path: Path, change: dict[str, torch.Tensor | None], about: dict[str, str] | None = None) -> Path:
     """The same file with tensors replaced (None: left out), or with other metadata."""
     tensors = {**load_file(path), **change}
-    metadata = files.inspect(path).metadata if about is None else about
+    metadata = disk.inspect(path).metadata if about is None else about
     save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, path, metadata)
     return path
 
@@ -58,7 +58,7 @@ def test_what_is_saved_comes_back(saved: Path, state: dict[str, torch.Tensor]) -
     for name, tensor in state.items():
         assert torch.equal(loaded[name], tensor.half().float())
     networks.build("dgaf").load_state_dict(loaded, strict=True)
-    assert set(files.inspect(saved).dtypes.values()) == {"F16"}
+    assert set(disk.inspect(saved).dtypes.values()) == {"F16"}
 
 
 def test_what_half_precision_cannot_hold_is_kept_in_full(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
@@ -81,7 +81,7 @@ def test_integer_buffers_are_dropped_and_filled(tmp_path: Path) -> None:
     network = networks.build("frlie")
     path = tmp_path / "a.safetensors"
     files.save(path, network.state_dict(), {**ABOUT, "network": "frlie"})
-    assert not any("num_batches_tracked" in name for name in files.inspect(path).shapes)
+    assert not any("num_batches_tracked" in name for name in disk.inspect(path).shapes)
     loaded, _ = files.load(path, "frlie")
     counters = [tensor for name, tensor in loaded.items() if "num_batches_tracked" in name]
     assert counters and all(tensor.dtype == torch.int64 and tensor == 0 for tensor in counters)
@@ -230,9 +230,9 @@ def test_an_unwritable_target(tmp_path: Path, state: dict[str, torch.Tensor]) ->
 def test_hashes(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"what is up, doc?")  # the example of the Git book, "Git Objects"
-    assert files.git_blob_id(path) == "bd9dbf5aae1a3862dd1526723246b20206e5fc37"
+    assert disk.git_blob_id(path) == "bd9dbf5aae1a3862dd1526723246b20206e5fc37"
     path.write_bytes(b"")
-    assert files.sha256(path) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    assert disk.sha256(path) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
 def test_replaced_cleans_up(tmp_path: Path) -> None:

@@ -14,12 +14,10 @@ from typing import Any
 
 import huggingface_hub
 import pytest
-import torch
 import yaml
 from hub_server import Answer, Hub, serve
 from huggingface_hub import constants
 
-from lowlight_cli import networks
 from lowlight_cli.errors import ResourceError, UsageError, WeightsError
 from lowlight_cli.weights import catalog, fetch, files, hub, publish
 
@@ -28,14 +26,6 @@ BLOCK: dict[str, Any] = {
     "network": "dgaf", "parameters": 383353, "licence": "MIT", "training_data": "LOL v1, bright photographs darkened",
     "recipe": "a test", "input": "exposed", "paper": "nobody, 2023", "paper_url": "https://example.org",
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("ours") / "a.safetensors"
-    files.save(path, networks.build("dgaf").state_dict(), {"network": "dgaf", "input": "exposed", "tag": "night"})
-    return path.read_bytes()
 
 
 @pytest.fixture(scope="module")

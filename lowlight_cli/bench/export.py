@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from lowlight_cli.bench.report import Table, measured, notes
+from lowlight_cli.bench.report import measured, notes
 from lowlight_cli.bench.run import Result
 
 __all__ = ["as_csv", "as_latex"]
@@ -50,7 +50,7 @@ def _latex(result: Result) -> str:
         "\\toprule",
         _line(table.columns),
         "\\midrule",
-        *_rows(table),
+        *map(_line, table.rows),
         "\\bottomrule",
         "\\end{tabular}",
         "\\par\\footnotesize",
@@ -58,10 +58,6 @@ def _latex(result: Result) -> str:
         "\\end{table}",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _rows(table: Table) -> list[str]:
-    return [_line(row) for row in table.rows]
 
 
 def _line(cells: tuple[str, ...]) -> str:

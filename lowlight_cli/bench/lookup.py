@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowlight_cli.bench.methods import LOOKUP, Method
-from lowlight_cli.bench.sets import DataSet, Pair, by_stem
+from lowlight_cli.bench.sets import DataSet, Pair
 from lowlight_cli.pictures import read
+from lowlight_cli.training.scenes import signature
+from lowlight_cli.training.sources import by_stem
 
 __all__ = ["lookup"]
 
@@ -43,7 +45,7 @@ def lookup(dataset: DataSet) -> Method | None:
 
     def make(_: Pair, low: Picture) -> Picture:
         signatures, references = remembered()
-        found = read(references[int(np.argmax(signatures @ _signature(low)))]).pixels
+        found = read(references[int(np.argmax(signatures @ signature(low, SIZE)))]).pixels
         if found.shape == low.shape:
             return found
         size = (low.shape[1], low.shape[0])
@@ -72,11 +74,4 @@ def _seen(pairs: list[tuple[Path, Path]]) -> str:
 
 def _remembered(pairs: list[tuple[Path, Path]]) -> tuple[Picture, list[Path]]:
     """A signature a row for every training picture, and its reference."""
-    return np.stack([_signature(read(low).pixels) for low, _ in pairs]), [high for _, high in pairs]
-
-
-def _signature(picture: Picture) -> Picture:
-    """What a picture shows, whatever its exposure: a small copy, less its mean, of length 1."""
-    small = cv2.resize(picture, SIZE, interpolation=cv2.INTER_AREA).ravel()
-    small = small - small.mean()
-    return np.asarray(small / max(float(np.linalg.norm(small)), 1e-9), np.float32)
+    return np.stack([signature(read(low).pixels, SIZE) for low, _ in pairs]), [high for _, high in pairs]

@@ -21,10 +21,14 @@ from lowlight_cli.weights.catalog import Checkpoint, catalog, named
 if TYPE_CHECKING:
     from lowlight_cli.enhancer import Enhancer
 
-__all__ = ["LOOKUP", "REFERENCE", "Choice", "Loaded", "Method", "baselines", "choose", "external", "network"]
+__all__ = [
+    "INPUT", "LOOKUP", "REFERENCE", "Choice", "Loaded", "Method", "baselines", "choose", "external", "network",
+]  # fmt: skip
 
 Picture = NDArray[np.float32]
 
+INPUT: Final = "input"
+"""What the untouched picture is called, which `BASELINES` has too."""
 REFERENCE: Final = "reference"
 """What a page calls the picture that results are compared with."""
 LOOKUP: Final = "look-up in our485"

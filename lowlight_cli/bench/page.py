@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lowlight_cli.bench.methods import REFERENCE, Method
+from lowlight_cli.bench.methods import INPUT, REFERENCE, Method
 from lowlight_cli.bench.report import REMARK, Table, environment, measured, notes, stated
 from lowlight_cli.bench.run import Result, Score
+from lowlight_cli.bench.sets import eight_bits
 from lowlight_cli.metrics.table import METRICS
 from lowlight_cli.sheets import reduced
 
@@ -35,7 +36,6 @@ SIDE: Final = 720
 """Longer side of a picture in the page, in pixels."""
 QUALITY: Final = 85
 TEMPLATE: Final = Path(__file__).with_name("page.html")
-INPUT: Final = "input"
 
 
 class Gallery:
@@ -158,5 +158,5 @@ def _jpeg(picture: Picture) -> bytes:
     """(H, W, 3) in [0, 1], reduced to `SIDE`."""
     picture = reduced(picture, SIDE)
     held = io.BytesIO()
-    Image.fromarray(np.rint(picture * 255).astype(np.uint8)).save(held, "JPEG", quality=QUALITY, subsampling=0)
+    Image.fromarray(eight_bits(picture)).save(held, "JPEG", quality=QUALITY, subsampling=0)
     return held.getvalue()

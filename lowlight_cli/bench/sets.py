@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 from lowlight_cli.bench.known import OVERLAP, SETS, Known
 from lowlight_cli.errors import InputError, UsageError
 from lowlight_cli.metrics.ssim import SMALLEST
-from lowlight_cli.pictures import FORMATS, read, suffixes
+from lowlight_cli.pictures import read, suffixes
+from lowlight_cli.training.sources import READERS, Source, by_stem
 
-__all__ = ["OVERLAP", "SETS", "DataSet", "Pair", "by_stem", "find", "read_pair", "results", "rounded", "same"]
+__all__ = ["OVERLAP", "SETS", "DataSet", "Pair", "eight_bits", "find", "read_pair", "results", "rounded", "same"]
 
 Picture = NDArray[np.float32]
 
@@ -124,21 +125,9 @@ def rounded(picture: Picture) -> Picture:
     return (np.rint(picture * 255) / 255).astype(np.float32)
 
 
-def by_stem(folder: Path) -> dict[str, Path]:
-    """The pictures of a folder.
-
-    Raises:
-        InputError: there is no such folder, or two pictures share a stem.
-    """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
-    found: dict[str, Path] = {}
-    for file in sorted(folder.iterdir()):
-        if file.suffix.lower() in FORMATS and not file.name.startswith("."):
-            if file.stem in found:
-                raise InputError(f"{folder}: {found[file.stem].name} and {file.name} share a stem; remove one of them")
-            found[file.stem] = file
-    return found
+def eight_bits(picture: Picture) -> NDArray[np.uint8]:
+    """(H, W, 3) in [0, 1] in levels of 8 bits."""
+    return np.rint(picture * 255).astype(np.uint8)
 
 
 def results(folder: Path, dataset: DataSet) -> dict[str, Path]:
@@ -231,8 +220,6 @@ def _sice(folder: Path) -> list[Pair]:
 
 def _held_out(kind: str, folder: Path) -> Iterator[Pair]:
     """What training keeps for validation: asked of training itself, so that the two never drift apart."""
-    from lowlight_cli.training.data import READERS, Source
-
     for row in READERS[kind](Source(kind, (folder,))):
         if row.validation and row.low is not None:
             yield Pair(row.low.stem, row.low, row.high)

@@ -7,19 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
-
 from lowlight_cli.bench.detectors import Box, Detector, detector
 from lowlight_cli.bench.labels import labels
-from lowlight_cli.bench.methods import Method
+from lowlight_cli.bench.methods import INPUT, Method
 from lowlight_cli.bench.report import Table, environment
-from lowlight_cli.bench.sets import DataSet, read_pair
+from lowlight_cli.bench.sets import DataSet, eight_bits, read_pair
 
 __all__ = ["Count", "Detected", "as_json", "matched", "measure", "notes", "table"]
 
 OVERLAP: Final = 0.5
 """Intersection over union from which on a box is the one that was marked."""
-BEFORE: Final = "input"
 SCHEMA: Final = "lowlight-bench-task-1"
 
 
@@ -53,13 +50,13 @@ def measure(
         InputError: a picture or a label file cannot be read.
     """
     finder, marked = detector(task), labels(dataset, task)
-    ordered = sorted(methods, key=lambda method: method.name != BEFORE)
+    ordered = sorted(methods, key=lambda method: method.name != INPUT)
     counts: list[list[Count]] = [[] for _ in ordered]
     for pair in dataset.pairs:
         low, _ = read_pair(pair)
         boxes = marked.get(pair.stem)
         for method, kept in zip(ordered, counts, strict=True):
-            found = finder.find(np.rint(method.make(pair, low) * 255).astype(np.uint8))
+            found = finder.find(eight_bits(method.make(pair, low)))
             right = None if boxes is None else matched(found, boxes)
             kept.append(Count(pair.stem, len(found), right, None if boxes is None else len(boxes)))
             if on_done:

@@ -13,8 +13,8 @@ import typer
 from lowlight_cli import DEFAULT_MODEL
 from lowlight_cli.cli import options, report
 from lowlight_cli.cli.enhance import DEPTHS, STAGES, fields, summary, tell, tell_plan
-from lowlight_cli.cli.ready import ready
-from lowlight_cli.errors import LowlightError, ResourceError, UsageError, disk_full
+from lowlight_cli.cli.ready import exit_code, ready
+from lowlight_cli.errors import ResourceError, UsageError, disk_full
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["batch"]
 
 SEARCH: Final = "Search"
-
-EVERY: Final = 30.0
-"""Seconds between two lines of progress where stderr is no terminal: a night's log stays readable."""
 
 FULL: Final = 3
 """Results in a row that found no room on the disk, after which the rest is not tried."""
@@ -202,9 +199,7 @@ class _Totals:
     @property
     def exit_code(self) -> int:
         """0 where nothing failed, the errors' own code where all failed alike, 1 where some did."""
-        if not self.failed:
-            return 0
-        return min(self.codes) if self.failed == self.count and len(self.codes) == 1 else LowlightError.exit_code
+        return exit_code(self.codes, self.failed == self.count)
 
     def __str__(self) -> str:
         """`312/1000, 1 failed, 4.1 pictures/s, 3 min left`."""
@@ -213,8 +208,7 @@ class _Totals:
         parts = [f"{seen + self.skipped}/{self.count}"]
         parts += [f"{self.failed} failed"] if self.failed else []
         if seen:
-            left = (self.count - seen - self.skipped) / rate
-            parts += [f"{rate:.2f} pictures/s", f"{left:.0f} s left" if left < 100 else f"{left / 60:.0f} min left"]
+            parts += [f"{rate:.2f} pictures/s", report.time_left((self.count - seen - self.skipped) / rate)]
         return ", ".join(parts)
 
 
@@ -233,7 +227,7 @@ def _follow(outcomes: Generator[Outcome, None, None], enhancer: Enhancer, count:
                 if totals.full == FULL:
                     raise ResourceError(f"the disk is full: {totals}; make room, then the same with --resume goes on")
                 advance(1)
-                if time.perf_counter() - last > EVERY:
+                if time.perf_counter() - last > report.EVERY:
                     report.note(str(totals))
                     last = time.perf_counter()
     except (KeyboardInterrupt, SystemExit):

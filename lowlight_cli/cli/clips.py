@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lowlight_cli.cli import report
-from lowlight_cli.cli.ready import ran
+from lowlight_cli.cli.ready import exit_code, ran
 from lowlight_cli.errors import LowlightError, UsageError
 
 if TYPE_CHECKING:
@@ -29,9 +29,6 @@ PICTURES_ALONE: Final = (
 )  # fmt: skip
 """Options that mean nothing to clips."""
 
-EVERY: Final = 30.0
-"""Seconds between two lines of progress where stderr is no terminal."""
-
 
 def make_clips(
     enhancer: Enhancer,
@@ -42,8 +39,6 @@ def make_clips(
     preview: int | None = None,
 ) -> int:
     """Make one clip after the other, and tell what becomes of each; the exit code."""
-    from lowlight_cli.cli.enhance import exit_code
-
     errors: list[LowlightError] = []
     done = skipped = 0
     for job in jobs:
@@ -74,7 +69,7 @@ def make_clips(
             continue
         done += 1
         _tell(job, made, taken, enhancer, json)
-    code = exit_code(errors, len(jobs))
+    code = exit_code({error.exit_code for error in errors}, len(errors) == len(jobs))
     if json:
         totals = {"done": done, "skipped": skipped, "failed": len(errors)}
         report.event("summary", totals | {"seconds": round(time.perf_counter() - begun, 3), "exit_code": code})
@@ -192,10 +187,9 @@ class _Following:
         if course.rate:
             parts.append(f"{rate / course.rate:.2f} x real time")
         if course.count:
-            left = max(0, course.count - course.done) / max(rate, 1e-6)
-            parts.append(f"{left:.0f} s left" if left < 100 else f"{left / 60:.0f} min left")
+            parts.append(report.time_left(max(0, course.count - course.done) / max(rate, 1e-6)))
         told = ", ".join(parts)
-        if not show(course.done, course.count, told) and now - self.last > EVERY:
+        if not show(course.done, course.count, told) and now - self.last > report.EVERY:
             self.last = now
             report.note(f"{self.name}: {course.done}/{course.count or '?'}, {told}")
 

@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 
 from lowlight_cli.cli import report
-from lowlight_cli.cli.options import Debug, Json, Quiet, Verbose
-from lowlight_cli.errors import LowlightError, UsageError
+from lowlight_cli.cli.options import Debug, Json, Quiet, ReplaceChoice, Verbose
+from lowlight_cli.cli.ready import exit_code
+from lowlight_cli.errors import UsageError
 
 __all__ = ["darken"]
 
@@ -23,14 +24,6 @@ class MethodChoice(StrEnum):
     physical = "physical"
     drgn = "drgn"
     dgaf = "dgaf"
-
-
-class ExistChoice(StrEnum):
-    """What to do where there is a manifest, or a picture."""
-
-    error = "error"
-    skip = "skip"
-    overwrite = "overwrite"
 
 
 def _range(text: str) -> tuple[float, float]:
@@ -85,8 +78,8 @@ def darken(
         str, typer.Option(metavar="png|jpg|webp|tiff|bmp|avif", help="Of the files; PNG, TIFF and BMP lose nothing.")
     ] = "png",
     exist: Annotated[
-        ExistChoice, typer.Option(help="Where OUT has a manifest; skip makes what is missing or was made otherwise.")
-    ] = ExistChoice.error,
+        ReplaceChoice, typer.Option(help="Where OUT has a manifest; skip makes what is missing or was made otherwise.")
+    ] = ReplaceChoice.error,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -127,5 +120,4 @@ def darken(
     told += [f"{len(errors)} failed"] if errors else []
     report.note(", ".join(told))
     if errors:
-        alike = not made and not skipped and len({error.exit_code for error in errors}) == 1
-        raise typer.Exit(errors[0].exit_code if alike else LowlightError.exit_code)
+        raise typer.Exit(exit_code({error.exit_code for error in errors}, not made and not skipped))

@@ -12,8 +12,8 @@ import typer
 
 from lowlight_cli import DEFAULT_MODEL
 from lowlight_cli.cli import options, report
-from lowlight_cli.cli.ready import ran, ready
-from lowlight_cli.errors import LowlightError, UsageError
+from lowlight_cli.cli.ready import exit_code, ran, ready
+from lowlight_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lowlight_cli.files import Outcome
     from lowlight_cli.targets import Job
 
-__all__ = ["DEPTHS", "STAGES", "enhance", "exit_code", "fields", "summary", "tell", "tell_plan"]
+__all__ = ["DEPTHS", "STAGES", "enhance", "fields", "summary", "tell", "tell_plan"]
 
 STAGES: Final = ("import", "weights", "read", "run", "write")
 """What the time of a file is made of; the first two only once."""
@@ -181,7 +181,7 @@ def _follow(
             skipped += outcome.skipped
             advance(1)
     done = count - skipped - len(errors)
-    code = exit_code(errors, count)
+    code = exit_code({error.exit_code for error in errors}, len(errors) == count)
     taken = time.perf_counter() - start
     if json:
         totals = {
@@ -267,13 +267,7 @@ def tell_plan(jobs: Sequence[Job], json: bool) -> int:
             report.data(f"{job.source} -> {job.target}{' (exists: skipped)' if job.skip else ''}")
         if job.error:
             report.error(str(job.error))
-    return exit_code([job.error for job in jobs if job.error], len(jobs))
-
-
-def exit_code(errors: Sequence[LowlightError], count: int) -> int:
-    """0 where nothing failed, the errors' own code where all failed alike, 1 where some did."""
-    codes = {error.exit_code for error in errors}
-    return 0 if not codes else codes.pop() if len(errors) == count and len(codes) == 1 else LowlightError.exit_code
+    return exit_code({job.error.exit_code for job in jobs if job.error}, all(job.error for job in jobs))
 
 
 def _ignore(_: float) -> None:

@@ -10,6 +10,7 @@ import typer
 from lowlight_cli import DEFAULT_MODEL
 from lowlight_cli.cli import options, report
 from lowlight_cli.cli.options import ReplaceChoice
+from lowlight_cli.cli.ready import left_alone
 from lowlight_cli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -66,12 +67,7 @@ def export(
         raise UsageError("name the file with -o FILE.onnx: engines on a CPU use graphs in fp32")
     if output and output.suffix.lower() != ".onnx":
         raise UsageError(f"{output} is no name for an ONNX file: end it with .onnx")
-    if output and output.exists() and exist is not ReplaceChoice.overwrite:
-        if exist is ReplaceChoice.error:
-            raise OutputError(f"{output} exists; --exist overwrite replaces it, --exist skip leaves it")
-        report.note(f"{output} exists: skipped")
-        if json:
-            report.event("exported", {"status": "skipped", "output": output})
+    if output and left_alone(output, exist, "exported", json):
         return
     from lowlight_cli import files
     from lowlight_cli.engines import export as exporting

@@ -150,7 +150,7 @@ class ExistChoice(StrEnum):
 
 
 class ReplaceChoice(StrEnum):
-    """What to do where the one file that a command writes exists."""
+    """What to do where what a command writes exists, and no other name would do."""
 
     error = "error"
     skip = "skip"
@@ -170,7 +170,6 @@ Exist = Annotated[
     _option(
         "--exist",
         envvar="LOWLIGHT_EXIST",
-        show_envvar=False,
         rich_help_panel=FILES,
         help="What to do where a target exists.",
     ),
@@ -205,7 +204,6 @@ StripGps = Annotated[
     _option(
         "--strip-gps",
         envvar="LOWLIGHT_STRIP_GPS",
-        show_envvar=False,
         rich_help_panel=FILES,
         help="Write all metadata but the place.",
     ),
@@ -322,7 +320,6 @@ Json = Annotated[
     _option(
         "--json",
         envvar="LOWLIGHT_JSON",
-        show_envvar=False,
         rich_help_panel=MESSAGES,
         help="JSON on stdout instead of text.",
     ),
@@ -334,7 +331,6 @@ Quiet = Annotated[
         "--quiet",
         callback=_quiet,
         envvar="LOWLIGHT_QUIET",
-        show_envvar=False,
         rich_help_panel=MESSAGES,
         help="Only say what fails.",
     ),

@@ -1,17 +1,19 @@
-"""The Enhancer that a command's shared options ask for."""
+"""What commands share beside their options: the Enhancer that those ask for, what ran, how a command ends."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lowlight_cli.cli import options, report
+from lowlight_cli.errors import LowlightError, OutputError
 
 if TYPE_CHECKING:
     from lowlight_cli.enhancer import Enhancer
 
-__all__ = ["ran", "ready"]
+__all__ = ["exit_code", "left_alone", "ran", "ready"]
 
 
 @contextlib.contextmanager
@@ -56,3 +58,37 @@ def ran(enhancer: Enhancer) -> dict[str, str]:
         "device": engine.device,
         "precision": engine.precision,
     }
+
+
+def left_alone(output: Path, exist: options.ReplaceChoice, kind: str, json: bool) -> bool:
+    """Whether the one file that a command would write is there and to be left, which is then told.
+
+    Args:
+        output: the file.
+        exist: what was chosen.
+        kind: the name of the JSON line.
+        json: whether there is one.
+
+    Raises:
+        OutputError: it is there, and nothing was chosen.
+    """
+    if exist is options.ReplaceChoice.overwrite or not output.exists():
+        return False
+    if exist is options.ReplaceChoice.error:
+        raise OutputError(f"{output} exists: choose --exist skip or overwrite")
+    report.note(f"{output} exists: skipped")
+    if json:
+        report.event(kind, {"status": "skipped", "output": output})
+    return True
+
+
+def exit_code(codes: Set[int], everything: bool) -> int:
+    """0 where nothing failed; the errors' own code where everything failed, and alike; else 1.
+
+    Args:
+        codes: of the errors.
+        everything: whether nothing else came about.
+    """
+    if not codes:
+        return 0
+    return min(codes) if everything and len(codes) == 1 else LowlightError.exit_code

@@ -18,16 +18,20 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bar
+    from rich.progress import ProgressColumn
 
     from lowlight_cli.training.loop import Progress
 
 __all__ = [
-    "SCHEMA", "Level", "ReaderGone", "data", "detail", "drawn", "error", "event", "frames", "level", "note", "path",
-    "progress", "raw", "set_level", "table", "training", "transfer", "warning",
+    "EVERY", "SCHEMA", "Level", "ReaderGone", "data", "detail", "drawn", "error", "event", "frames", "let_go",
+    "level", "note", "path", "progress", "raw", "set_level", "table", "time_left", "training", "transfer", "warning",
 ]  # fmt: skip
 
 SCHEMA: Final = "lowlight-1"
 """The `schema` of every JSON line; it changes when a field changes its meaning or goes away."""
+
+EVERY: Final = 30.0
+"""Seconds between two lines of progress where stderr is no terminal: a night's log stays readable."""
 
 
 class Level(IntEnum):
@@ -166,6 +170,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 # -------------------------------------------------------------------------------------------------------- progress
 
 
+def time_left(seconds: float) -> str:
+    """How long something still takes, in a few words."""
+    return f"{seconds:.0f} s left" if seconds < 100 else f"{seconds / 60:.0f} min left"
+
+
 @contextlib.contextmanager
 def progress(label: str, total: float | None, *, unit: str = "") -> Iterator[Callable[[float], None]]:
     """A bar on stderr while the block runs; nothing where stderr is no terminal, or with `-q`.
@@ -178,22 +187,20 @@ def progress(label: str, total: float | None, *, unit: str = "") -> Iterator[Cal
     Yields:
         A function that takes how much more is done.
     """
-    if _level == Level.QUIET or not drawn(sys.stderr) or os.environ.get("TERM") == "dumb":
+    if not _draws_bars():
         yield lambda _: None
         return
     from rich.progress import (
         BarColumn,
         DownloadColumn,
         MofNCompleteColumn,
-        Progress,
         TextColumn,
         TimeRemainingColumn,
         TransferSpeedColumn,
     )
 
     counts = (DownloadColumn(), TransferSpeedColumn()) if unit == "B" else (MofNCompleteColumn(),)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), *counts, TimeRemainingColumn())
-    with _bar(Progress(*columns, console=_console(sys.stderr), transient=True, redirect_stdout=False)) as bar:
+    with _bar(TextColumn("{task.description}", markup=False), BarColumn(), *counts, TimeRemainingColumn()) as bar:
         task = bar.add_task(label, total=total)
         yield lambda amount: bar.advance(task, amount)
 
@@ -205,14 +212,13 @@ def frames(label: str) -> Iterator[Callable[[int, int | None, str], bool]]:
     Yields:
         A function that takes how many are done, of how many, and a few words; it says whether a bar is drawn.
     """
-    if _level == Level.QUIET or not drawn(sys.stderr) or os.environ.get("TERM") == "dumb":
+    if not _draws_bars():
         yield lambda *_: False
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 
     words = TextColumn("{task.fields[words]}", markup=False)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), words)
-    with _bar(Progress(*columns, console=_console(sys.stderr), transient=True, redirect_stdout=False)) as bar:
+    with _bar(TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), words) as bar:
         task = bar.add_task(label, total=None, words="")
 
         def show(done: int, total: int | None, told: str) -> bool:
@@ -260,15 +266,14 @@ def training(model: str) -> Iterator[Callable[[Progress], None]]:
 
     if _level == Level.QUIET:
         yield lambda _: None
-    elif not drawn(sys.stderr) or os.environ.get("TERM") == "dumb":
+    elif not _draws_bars():
         yield lambda seen: note(f"{model}  {told(seen)}  {max(seen.left, 0) / 60:.0f} min left")
     else:
         from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
-        from rich.progress import Progress as Bar
 
         left = TextColumn("{task.fields[left]}", markup=False)
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
-        with _bar(Bar(*columns, TimeElapsedColumn(), left, console=_console(sys.stderr), redirect_stdout=False)) as bar:
+        with _bar(*columns, TimeElapsedColumn(), left, transient=False) as bar:
             task = bar.add_task(model, total=1.0, left="")
 
             def show(seen: Progress) -> None:
@@ -281,15 +286,22 @@ def training(model: str) -> Iterator[Callable[[Progress], None]]:
 
 
 @contextlib.contextmanager
-def _bar(bar: Bar) -> Iterator[Bar]:
-    """Draw a bar and let all that is said meanwhile stand above it."""
+def _bar(*columns: ProgressColumn, transient: bool = True) -> Iterator[Bar]:
+    """Draw a bar and let all that is said meanwhile stand above it; a transient one is gone when it is done."""
     global _live
-    with bar:
+    from rich.progress import Progress as Bar
+
+    with Bar(*columns, console=_console(sys.stderr), transient=transient, redirect_stdout=False) as bar:
         _live = bar.console
         try:
             yield bar
         finally:
             _live = None
+
+
+def _draws_bars() -> bool:
+    """Whether bars are wanted, and something shows them."""
+    return _level > Level.QUIET and drawn(sys.stderr) and os.environ.get("TERM") != "dumb"
 
 
 def drawn(stream: TextIO) -> bool:

@@ -80,8 +80,7 @@ def train(
     from lowlight_cli import heap
     from lowlight_cli.engines.pytorch import choose_device
     from lowlight_cli.networks import descriptor
-    from lowlight_cli.training import data as sources
-    from lowlight_cli.training import loop
+    from lowlight_cli.training import loop, sources
     from lowlight_cli.training import recipe as recipes
     from lowlight_cli.training.ranks import first
     from lowlight_cli.weights import fetch

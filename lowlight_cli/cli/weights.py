@@ -11,7 +11,8 @@ import typer
 from lowlight_cli import __version__
 from lowlight_cli.cli import report
 from lowlight_cli.cli.options import Debug, Json, Offline, Quiet, ReplaceChoice, Verbose
-from lowlight_cli.errors import LowlightError, OutputError, UsageError, WeightsError
+from lowlight_cli.cli.ready import left_alone
+from lowlight_cli.errors import LowlightError, UsageError, WeightsError
 
 if TYPE_CHECKING:
     from lowlight_cli.weights.catalog import Checkpoint
@@ -264,12 +265,7 @@ def convert(
         raise UsageError(f"{output}: the name must end in .safetensors")
     if any(output.resolve() == source.resolve() for source in sources):
         raise UsageError(f"{output} is one of the sources")
-    if output.exists() and exist is not ReplaceChoice.overwrite:
-        if exist is ReplaceChoice.error:
-            raise OutputError(f"{output} exists: choose --exist skip or overwrite")
-        report.note(f"{output} exists: skipped")
-        if json:
-            report.event("converted", {"status": "skipped", "output": output})
+    if left_alone(output, exist, "converted", json):
         return
     if tag is not None:
         catalog.check_tag(tag)

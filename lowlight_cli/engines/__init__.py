@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from lowlight_cli.weights.fetch import Resolved
 
 __all__ = [
-    "ENGINES", "PRECISIONS", "SMALLEST_SIDE", "Choice", "Engine", "SteadyEngine", "Tiling", "check_names", "choose",
-    "known", "load", "prepare",
+    "ENGINES", "NEEDED", "PRECISIONS", "SMALLEST_SIDE", "Choice", "Engine", "SteadyEngine", "Tiling", "check_names",
+    "choose", "has_graph", "load", "prepare",
 ]  # fmt: skip
 
 ENGINES: Final = {
@@ -241,7 +241,7 @@ def choose(engine: str, network: str, weights: str, device: str, precision: str,
     for name in FASTEST[kind]:
         if name == "torch":
             break
-        if not known(network, name, weights) and not (pictures * traits.gmacs >= PAYS and _keeps()):
+        if not has_graph(network, name, weights) and not (pictures * traits.gmacs >= PAYS and _keeps()):
             continue
         if hardware.installed(*NEEDED[name]):
             return Choice(name, f"{name} is the fastest here")
@@ -262,7 +262,7 @@ def _places(device: str) -> list[str]:
     return [f"{kind}:{number}" if number else kind for number in dict.fromkeys(numbers.split(","))]
 
 
-def known(network: str, engine: str, weights: str) -> bool:
+def has_graph(network: str, engine: str, weights: str) -> bool:
     """Whether `engine`, or any with `auto`, has a graph of these weights (their sha256) and needs no torch."""
     if engine == "torch":
         return False

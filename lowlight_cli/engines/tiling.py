@@ -20,7 +20,7 @@ from lowlight_cli import tiles
 from lowlight_cli.engines import Tiling, memory
 from lowlight_cli.errors import ResourceError
 from lowlight_cli.exposure import BAND, apply_gain
-from lowlight_cli.networks import descriptor
+from lowlight_cli.networks import descriptor, known
 
 __all__ = [
     "LARGEST_TILE", "OVERLAP", "REDUCED", "SMALLEST_TILE", "Passes", "Settle", "nchw", "nhwc", "overlap", "run",
@@ -222,8 +222,8 @@ def _in_tiles(
 
 
 def overlap(network: str) -> int:
-    """Pixels that a tile of `network` is seen with on each side."""
-    radius = descriptor(network).radius
+    """Pixels that a tile of `network`, or of a degradation, is seen with on each side."""
+    radius = known(network).radius
     return OVERLAP if radius is None else radius
 
 

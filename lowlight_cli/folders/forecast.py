@@ -28,7 +28,7 @@ def foreseen(batch: Batch, enhancer: Enhancer, saving: Saving, on_message: Calla
     if not batch.records:
         return list(batch.jobs)
     wish = enhancer.settings
-    known = functools.partial(engines.known, wish.model, wish.engine)
+    known = functools.partial(engines.has_graph, wish.model, wish.engine)
     try:
         weights = fetch.resolve(wish.model, wish.weights, offline=True, known=known).sha256
     except WeightsError:

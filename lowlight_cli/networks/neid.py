@@ -28,14 +28,10 @@ REDUCTION: Final = 8
 
 
 class NEID(Network):
-    """The whole; with `upscale` the picture comes back twice as large instead of being halved first.
+    """The whole: halves, encodes, mixes, decodes at twice that size."""
 
-    The two ways share all weights. `upscale` is a plain attribute: it may be set at any time.
-    """
-
-    def __init__(self, *, upscale: bool = False) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.upscale = upscale
         self.encoder = nn.ModuleList(
             _two_convolutions(before, after) for before, after in zip((3, *WIDTHS), WIDTHS, strict=False)
         )
@@ -47,19 +43,19 @@ class NEID(Network):
         self._initialise()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Enhance (N, 3, H, W) RGB in [0, 1] to the same shape, or to (N, 3, 2 H, 2 W) with `upscale`; unclamped."""
-        small = self._small(x)
+        """Enhance (N, 3, H, W) RGB in [0, 1] to the same shape; unclamped."""
+        small = _half(x)
         levels = self._encode(small)
-        return self._crop(self._brighten(small, levels, self.detail(levels[-1])), x)
+        return _cropped(self._brighten(small, levels, self.detail(levels[-1])), x)
 
     def training_outputs(self, x: Tensor) -> dict[str, Tensor]:
         """`output`, as `forward` gives it, and `detail`, of the same shape: the dark picture reconstructed by DR."""
-        small = self._small(x)
+        small = _half(x)
         levels = self._encode(small)
         detail = self.detail(levels[-1])
         return {
-            "output": self._crop(self._brighten(small, levels, detail), x),
-            "detail": self._crop(_double(small) + self.detail_decoder([*levels[:-1], detail]), x),
+            "output": _cropped(self._brighten(small, levels, detail), x),
+            "detail": _cropped(_double(small) + self.detail_decoder([*levels[:-1], detail]), x),
         }
 
     def initialise_as_published(self) -> None:
@@ -83,16 +79,6 @@ class NEID(Network):
         for decoder in (self.decoder, self.detail_decoder):
             with torch.no_grad():
                 decoder.output.weight.mul_(0.1)
-
-    def _small(self, x: Tensor) -> Tensor:
-        """What the U-Net sees: sides a multiple of 8."""
-        if self.upscale:
-            return pad(x, 8)
-        return F.interpolate(pad(x, 16), scale_factor=0.5, mode="bicubic", antialias=True)
-
-    def _crop(self, picture: Tensor, x: Tensor) -> Tensor:
-        scale = 2 if self.upscale else 1
-        return picture[..., : scale * x.shape[-2], : scale * x.shape[-1]]
 
     def _encode(self, small: Tensor) -> list[Tensor]:
         """The features of every level, large to small."""
@@ -147,6 +133,16 @@ def _two_convolutions(before: int, after: int) -> nn.Sequential:
         nn.Conv2d(after, after, 3, padding=1),
         nn.ReLU(inplace=True),
     )
+
+
+def _half(x: Tensor) -> Tensor:
+    """What the U-Net sees: sides a multiple of 8."""
+    return F.interpolate(pad(x, 16), scale_factor=0.5, mode="bicubic", antialias=True)
+
+
+def _cropped(picture: Tensor, x: Tensor) -> Tensor:
+    """Without what `_half` has padded."""
+    return picture[..., : x.shape[-2], : x.shape[-1]]
 
 
 def _double(x: Tensor) -> Tensor:

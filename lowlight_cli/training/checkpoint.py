@@ -130,10 +130,10 @@ class State:
                 raise _no_state(path, "it does not tell its step")
             numbers: dict[str, Any] = json.loads(about["numbers"])
             self.step, self.seconds = int(numbers["step"]), float(numbers["seconds"])
-            self.lowered = float(numbers.get("lowered", 1.0))
-            kind = numbers.get("recipe", self.recipe.kind)  # older states do not tell
-            self.enter(int(numbers.get("stage", 0)))
-            fault = self._differences(tensors, int(numbers.get("tensors", len(tensors))))
+            self.lowered = float(numbers["lowered"])
+            kind = numbers["recipe"]
+            self.enter(int(numbers["stage"]))
+            fault = self._differences(tensors, int(numbers["tensors"]))
             if kind == self.recipe.kind and not fault:
                 self.restore(tensors)
         except OSError as error:

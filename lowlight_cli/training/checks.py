@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lowlight_cli.training.data import Bytes, Pair, named
+from lowlight_cli.training.data import Bytes, Pair
+from lowlight_cli.training.sources import named
 
 __all__ = ["equal", "look_at"]
 

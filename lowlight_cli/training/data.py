@@ -19,11 +19,10 @@ from lowlight_cli.exposure import apply_gain, auto_gain, thumbnail
 from lowlight_cli.training.darken import codec_noise, physical
 from lowlight_cli.training.decoded import decode
 from lowlight_cli.training.scenes import first_alike
-from lowlight_cli.training.sources import READERS, Source, held, listed, named, parse, scenes_told
+from lowlight_cli.training.sources import Source, held, listed, named, scenes_told
 
 __all__ = [
-    "READERS", "Batch", "Crop", "Pair", "Source", "alone", "batch_of", "blended", "cut", "named", "parse",
-    "read_source", "seen", "small",
+    "Batch", "Crop", "Pair", "alone", "batch_of", "blended", "cut", "read_source", "seen", "small",
 ]  # fmt: skip
 
 Bytes = NDArray[np.uint8]

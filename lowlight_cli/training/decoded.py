@@ -16,7 +16,7 @@ from lowlight_cli.pictures import read
 from lowlight_cli.training.sources import named
 from lowlight_cli.weights.disk import replaced
 
-__all__ = ["decode"]
+__all__ = ["decode", "eight_bits"]
 
 Bytes = NDArray[np.uint8]
 
@@ -57,6 +57,11 @@ def decode(paths: Sequence[Path], cache: Path) -> dict[Path, Bytes]:
     return views
 
 
+def eight_bits(pixels: NDArray[np.float32]) -> Bytes:
+    """Pixels in [0, 1] in levels of 8 bits; what lies outside, at its end."""
+    return np.asarray(np.clip(pixels, 0, 1) * np.float32(255) + np.float32(0.5), np.uint8)
+
+
 def _known(flat: Path, index: Path, count: int) -> list[tuple[int, int]] | None:
     """The shapes of what is there; None unless all of it is: a full disk or a cleaner may have taken a part."""
     try:
@@ -80,7 +85,7 @@ def _written(flat: Path, index: Path, paths: Sequence[Path]) -> list[tuple[int, 
                 damaged.append(str(path))
                 why = why or str(error).removeprefix(f"{path}: ")
                 continue
-            rounded = np.asarray(np.clip(pixels, 0, 1) * np.float32(255) + np.float32(0.5), np.uint8)
+            rounded = eight_bits(pixels)
             file.write(rounded.tobytes())
             shapes.append((rounded.shape[0], rounded.shape[1]))
         if damaged:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +17,7 @@ from lowlight_cli.training.darken import codec_noise
 from lowlight_cli.training.ranks import ALONE, Ranks
 from lowlight_cli.training.recipe import Recipe
 from lowlight_cli.training.run import Run
-from lowlight_cli.training.sources import HELD_OUT, scenes_told
+from lowlight_cli.training.sources import HELD_OUT, named, scenes_told
 
 __all__ = ["Feed", "batches", "read"]
 
@@ -61,12 +62,7 @@ def read(run: Run) -> Feed:
         InputError: pictures are missing, unreadable, of another size than their partners, smaller than a crop or, where
             they are held out, too small to be measured; what is wrong with each source is named.
     """
-    for size in {run.recipe.batch, run.recipe.batch_end} - {0}:
-        if size % run.processes:  # a batch's mean is the mean of its parts' means where these are of one size
-            raise UsageError(
-                f"a batch of {size} cannot be shared evenly by {run.processes} processes: choose multiples of it with "
-                f"--set batch={size + -size % run.processes}, batch_end likewise"
-            )
+    _refuse_uneven(run)
     wanted = run.recipe.unpaired
     pools, held, weights, unpaired, faults, notes = [], [], [], [], [], []
     for source in run.sources:
@@ -106,16 +102,7 @@ def read(run: Run) -> Feed:
     for crop in {run.recipe.crop, run.recipe.crop_end} - {0}:
         _large_enough([pair for pool in pools for pair in pool], crop)
     leaked, odd = checks.look_at([pair for group in (*pools, unpaired, *held) for pair in group])
-    known = {id(pair) for pair in leaked}
-    held = [[pair for pair in group if id(pair) not in known] for group in held]
-    longest = max(len(group) for group in held)
-    in_turn = [group[i] for i in range(longest) for group in held if i < len(group)]
-    looked_at = in_turn[: run.validate]
-    if tiny := [pair.stem for pair in looked_at if min(pair.high.shape[:2]) < SMALLEST]:
-        raise InputError(
-            f"{len(tiny)} held-out pictures have less than {SMALLEST} pixels a side, which SSIM wants: "
-            f"{data.named(tiny)}; leave them out, or validate nothing with --validate 0"
-        )
+    looked_at = _looked_at(run, held, leaked)
     if run.validate and not looked_at:
         odd.append(
             "no scene is held out, or none that can be looked at, so nothing is validated: of pairs: and lol: about "
@@ -123,6 +110,30 @@ def read(run: Run) -> Feed:
         )
     shares = np.array(weights)
     return Feed(pools, shares / shares.sum(), unpaired, looked_at, notes + odd)
+
+
+def _refuse_uneven(run: Run) -> None:
+    """A batch's mean is the mean of its parts' means where these are of one size."""
+    for size in {run.recipe.batch, run.recipe.batch_end} - {0}:
+        if size % run.processes:
+            raise UsageError(
+                f"a batch of {size} cannot be shared evenly by {run.processes} processes: choose multiples of it with "
+                f"--set batch={size + -size % run.processes}, batch_end likewise"
+            )
+
+
+def _looked_at(run: Run, held: list[list[data.Pair]], leaked: list[data.Pair]) -> list[data.Pair]:
+    """What is validated of the pairs that each source holds out: of all sources in turn, none that has leaked."""
+    known = {id(pair) for pair in leaked}
+    held = [[pair for pair in group if id(pair) not in known] for group in held]
+    in_turn = [pair for row in itertools.zip_longest(*held) for pair in row if pair is not None]
+    looked_at = in_turn[: run.validate]
+    if tiny := [pair.stem for pair in looked_at if min(pair.high.shape[:2]) < SMALLEST]:
+        raise InputError(
+            f"{len(tiny)} held-out pictures have less than {SMALLEST} pixels a side, which SSIM wants: "
+            f"{named(tiny)}; leave them out, or validate nothing with --validate 0"
+        )
+    return looked_at
 
 
 def batches(
@@ -200,6 +211,6 @@ def _large_enough(pairs: list[data.Pair], crop: int) -> None:
     if len(sides) > 1:
         small = [pair.stem for pair in pairs if pair.low is not None and min(pair.high.shape[:2]) < crop]
         raise InputError(
-            f"{len(small)} pictures are smaller than the crop of {crop}: {data.named(small)}; leave them out, or "
+            f"{len(small)} pictures are smaller than the crop of {crop}: {named(small)}; leave them out, or "
             f"lower crop and crop_end with --set crop={min(sides)}"
         )

@@ -24,12 +24,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lowlight_cli import networks, tiles
+from lowlight_cli.engines.tiling import overlap
 from lowlight_cli.errors import InputError, UsageError, WeightsError
 from lowlight_cli.exposure import to_linear
 from lowlight_cli.networks import statistics
 from lowlight_cli.networks.layers import pad
 from lowlight_cli.pictures import FORMATS, read
 from lowlight_cli.training.darken import Bytes, Darkened, Floats, Parameters, sensor
+from lowlight_cli.training.decoded import eight_bits
 from lowlight_cli.training.recipes.drgn import synthesised
 from lowlight_cli.weights import disk, files
 from lowlight_cli.weights.fetch import Message, Progress, Resolved, resolve
@@ -42,8 +44,6 @@ SPREAD: Final = (0.5, 2.0)
 """A network knows one light for a scene; dark pictures get so much of it, evenly in its logarithm."""
 SIDE: Final = 768
 """Pictures of more than its square are darkened in tiles of this side: a gigabyte, whatever the picture's size."""
-OVERLAP: Final = 64
-"""Around tiles of networks with statistics of the whole picture, as for enhancing."""
 KEPT: Final = 2**30
 """Bytes of decoded nights that are kept, some thirty of twelve megapixels: each picture draws one of all of them."""
 
@@ -109,7 +109,7 @@ class Learnt:
     def _pixels(self, night: Night) -> Bytes:
         """(H, W, 3) uint8, decoded once as long as there is room."""
         if (pixels := self._decoded.get(night)) is None:
-            pixels = np.asarray(np.clip(read(night.path).pixels, 0, 1) * np.float32(255) + np.float32(0.5), np.uint8)
+            pixels = eight_bits(read(night.path).pixels)
             while self._decoded and sum(each.nbytes for each in (pixels, *self._decoded.values())) > KEPT:
                 del self._decoded[next(iter(self._decoded))]  # whichever: the next one is drawn at random
             self._decoded[night] = pixels
@@ -121,7 +121,6 @@ class Learnt:
         if height * width <= SIDE**2:
             return self._forward(x)
         traits = networks.DEGRADATIONS[self.network]
-        overlap = OVERLAP if traits.radius is None else traits.radius
         small_height, small_width = tiles.reduced_size(height, width, SIDE**2)
         with statistics.recording() as measured:
             if traits.radius is None:
@@ -131,7 +130,7 @@ class Learnt:
                 ]
                 self._forward(np.concatenate(small, 2))
         dark = np.empty((height, width, 3), np.float32)
-        for tile in tiles.plan(height, width, SIDE, overlap, traits.stride):
+        for tile in tiles.plan(height, width, SIDE, overlap(self.network), traits.stride):
             with statistics.replaying(measured):
                 tile.keep(self._forward(tile.cut(x)), dark)
         return dark

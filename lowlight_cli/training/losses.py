@@ -15,6 +15,9 @@ __all__ = [
 
 LUMA = (0.299, 0.587, 0.114)
 
+EPSILON = 1e-3
+"""Of Charbonnier's loss: how wide its round bottom is."""
+
 
 @functools.cache
 def constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -22,12 +25,12 @@ def constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype
     return torch.tensor(values, device=device, dtype=dtype)
 
 
-def charbonnier(x: Tensor, y: Tensor, epsilon: float = 1e-3) -> Tensor:
-    """Mean of sqrt((x - y)^2 + epsilon^2): L1 with a round bottom (Charbonnier et al. 1994)."""
-    return torch.sqrt((x - y) ** 2 + epsilon**2).mean()
+def charbonnier(x: Tensor, y: Tensor) -> Tensor:
+    """Mean of sqrt((x - y)^2 + EPSILON^2): L1 with a round bottom (Charbonnier et al. 1994)."""
+    return torch.sqrt((x - y) ** 2 + EPSILON**2).mean()
 
 
-def charbonnier_at_mean(x: Tensor, y: Tensor, epsilon: float = 1e-3) -> Tensor:
+def charbonnier_at_mean(x: Tensor, y: Tensor) -> Tensor:
     """Charbonnier after each picture of `x` is scaled to the mean luma of its reference, the factor held constant.
 
     Lets colour, noise and detail be learnt where the reference's brightness cannot be known from the input.
@@ -35,7 +38,7 @@ def charbonnier_at_mean(x: Tensor, y: Tensor, epsilon: float = 1e-3) -> Tensor:
     weights = constant(LUMA, x.device, x.dtype).view(1, 3, 1, 1)
     means = [(picture.detach() * weights).sum(1, keepdim=True).mean((2, 3), keepdim=True) for picture in (x, y)]
     factor = (means[1] / means[0].clamp(min=1e-3)).clamp(0.25, 4)
-    return charbonnier(x * factor, y, epsilon)
+    return charbonnier(x * factor, y)
 
 
 def ssim(x: Tensor, y: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lowlight_cli.errors import UsageError
+from lowlight_cli.metrics.ssim import SMALLEST
 
 __all__ = ["KINDS", "Recipe", "load"]
 
@@ -115,8 +116,6 @@ TINY, LARGE = math.nextafter(0, 1), math.nextafter(math.inf, 0)
 SHARE: Range = (0, 1, "from 0 to 1")
 WEIGHT: Range = (0, LARGE, "from 0, and finite")
 ANY: Range = (-LARGE, LARGE, "finite")
-WINDOW = 11
-"""SSIM's, in pixels: no crop may be smaller."""
 MANY = 2**16
 """More pixels a side, or crops a step, no machine trains with."""
 
@@ -128,8 +127,8 @@ RANGES: dict[str, Range] = {
     "warmup": (1, 10**9, "from 1 to 1000000000"),
     "betas": (0, math.nextafter(1, 0), "from 0 to below 1"),
     "decay": WEIGHT,
-    "crop": (WINDOW, MANY, f"from {WINDOW} to {MANY}"),
-    "crop_end": (WINDOW, MANY, f"0, or from {WINDOW} to {MANY}"),
+    "crop": (SMALLEST, MANY, f"from {SMALLEST} to {MANY}"),
+    "crop_end": (SMALLEST, MANY, f"0, or from {SMALLEST} to {MANY}"),
     "crop_change": SHARE,
     "batch": (1, MANY, f"from 1 to {MANY}"),
     "batch_end": (0, MANY, f"from 0 to {MANY}"),

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from lowlight_cli.errors import OutputError, ResourceError, disk_full
-from lowlight_cli.training.data import Source
 from lowlight_cli.training.recipe import Recipe
+from lowlight_cli.training.sources import Source
 from lowlight_cli.weights.disk import takes_files
 
 __all__ = ["Progress", "Run", "Scores", "begin", "clear", "log_to", "writing"]

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["first_alike"]
+__all__ = ["first_alike", "signature"]
 
 SIZE: Final = (48, 32)
 """Width and height of what is compared."""
@@ -24,7 +24,7 @@ puts two pairs of them together."""
 
 def first_alike(pictures: Sequence[NDArray[np.uint8]]) -> list[int]:
     """For each picture, (H, W, 3) uint8, the number of the first one of its scene, which may be its own."""
-    signatures = np.stack([_signature(picture) for picture in pictures])
+    signatures = np.stack([signature(picture, SIZE) for picture in pictures])
     scenes = list(range(len(pictures)))
     for number, likeness in enumerate(signatures @ signatures.T):
         alike = {scenes[other] for other in np.flatnonzero(likeness >= ALIKE)} | {scenes[number]}
@@ -33,8 +33,8 @@ def first_alike(pictures: Sequence[NDArray[np.uint8]]) -> list[int]:
     return scenes
 
 
-def _signature(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """What a picture shows, whatever its exposure: a small copy, less its mean, of length 1."""
-    small = cv2.resize(picture, SIZE, interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
+def signature(picture: NDArray[np.uint8 | np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """What a picture shows, whatever its exposure: a copy of `size` (width, height), less its mean, of length 1."""
+    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
     small -= small.mean()
     return np.asarray(small / max(float(np.linalg.norm(small)), 1e-9), np.float32)

@@ -25,7 +25,7 @@ from typing import Final
 from lowlight_cli.errors import InputError, UsageError
 from lowlight_cli.pictures import FORMATS
 
-__all__ = ["HELD_OUT", "READERS", "Row", "Source", "held", "listed", "named", "parse", "scenes_told"]
+__all__ = ["HELD_OUT", "READERS", "Row", "Source", "by_stem", "held", "listed", "named", "parse", "scenes_told"]
 
 HELD_OUT: Final = 20
 """Every HELD_OUT-th scene is kept for validation."""
@@ -110,24 +110,27 @@ def scenes_told(source: Source) -> bool:
 def _files(folder: Path) -> list[Path]:
     """The pictures of a folder, in order; none that is hidden, as what macOS keeps beside files on other disks is."""
     if not folder.is_dir():
-        hint = "" if "," not in folder.name else "; give each folder a --data of its own, only pairs: takes two"
-        raise InputError(f"{folder}: no such folder{hint}")
+        raise InputError(f"{folder}: no such folder")
     return sorted(file for file in folder.iterdir() if file.suffix.lower() in FORMATS and not file.name.startswith("."))
 
 
-def _folder(path: Path) -> dict[str, Path]:
-    """Pictures of a folder by stem."""
+def by_stem(folder: Path) -> dict[str, Path]:
+    """The pictures of a folder.
+
+    Raises:
+        InputError: there is no such folder, or two pictures share a stem.
+    """
     found: dict[str, Path] = {}
-    for file in _files(path):
+    for file in _files(folder):
         if file.stem in found:
             both = f"{found[file.stem].name} and {file.name}"
-            raise InputError(f"{path}: {both} share a stem: which is the pair's? Move the other away")
+            raise InputError(f"{folder}: {both} share a stem: which is the pair's? Move the other away")
         found[file.stem] = file
     return found
 
 
 def _matched(low: Path, high: Path) -> list[tuple[Path, Path]]:
-    lows, highs = _folder(low), _folder(high)
+    lows, highs = by_stem(low), by_stem(high)
     if single := sorted(lows.keys() ^ highs.keys()):
         raise InputError(f"{low} and {high}: {len(single)} pictures without partner: {named(single)}")
     return [(lows[stem], highs[stem]) for stem in sorted(lows)]
@@ -198,7 +201,10 @@ def _pairs(source: Source) -> list[Row]:
 
 
 def _single(source: Source) -> list[Row]:
-    return [Row(None, file, file.stem) for file in _files(source.paths[0])]
+    folder = source.paths[0]
+    if "," in folder.name and not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give each folder a --data of its own, only pairs: takes two")
+    return [Row(None, file, file.stem) for file in _files(folder)]
 
 
 READERS: Final = {"lol": _lol, "sice": _sice, "pairs": _pairs, "bright": _single, "dark": _single}

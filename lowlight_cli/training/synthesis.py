@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from lowlight_cli.errors import InputError, LowlightError, OutputError, UsageError
 from lowlight_cli.pictures import FORMATS, Photo, read, suffix_of, write
 from lowlight_cli.training.darken import Darkened, darkened
+from lowlight_cli.training.decoded import eight_bits
 from lowlight_cli.weights.disk import replaced
 
 __all__ = ["MANIFEST", "METHODS", "SCHEMA", "Made", "Wish", "synthesise"]
@@ -282,7 +283,7 @@ def _reduced(photo: Photo, side: int | None) -> Bytes:
     if side is not None and longest > side:
         size = [max(1, math.floor(length * side / longest + 0.5)) for length in (photo.width, photo.height)]
         pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.float32)
-    return np.asarray(np.clip(pixels, 0, 1) * np.float32(255) + np.float32(0.5), np.uint8)
+    return eight_bits(pixels)
 
 
 def _write(target: Path, picture: Bytes, format: str) -> None:

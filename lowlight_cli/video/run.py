@@ -30,7 +30,10 @@ from lowlight_cli.video.parts import LENGTH, Parts
 from lowlight_cli.video.series import Film, Series, Source, film
 from lowlight_cli.video.streams import Frame, Span
 
-__all__ = ["WAITING", "compared", "enhance_clip", "enhanced", "identity", "once", "partial", "prepared", "results"]
+__all__ = [
+    "WAITING", "compared", "enhance_clip", "enhanced", "identity", "partial", "prepared", "results",
+    "why_not_resumable",
+]  # fmt: skip
 
 Picture = NDArray[np.float32]
 
@@ -80,7 +83,7 @@ def enhance_clip(
             if clip.live and len(clip.container.streams) > 1:
                 notes.append("plays live: its picture alone is kept")
         job = identity(enhancer, source, wish) | {"plan": repr(plan)}
-        refused = once(source, clip)
+        refused = why_not_resumable(source, clip)
         if refused and wish.resume:
             if parts.of(job):
                 parts.begin(job, resume=True)
@@ -199,7 +202,7 @@ def identity(enhancer: Enhancer, source: Source, wish: Making) -> dict[str, Any]
     }
 
 
-def once(source: Source, clip: Film) -> str:
+def why_not_resumable(source: Source, clip: Film) -> str:
     """Why a run cannot go on with what an earlier one left of a source; empty where it can."""
     if clip.live:
         return "plays live, so that what an earlier run left cannot be gone on with"

@@ -19,7 +19,7 @@ from lowlight_cli.video.colour import depth, upright
 from lowlight_cli.video.lighting import Lighting
 from lowlight_cli.video.making import Course, Lit, Made, Making, Tally
 from lowlight_cli.video.numbered import Pattern
-from lowlight_cli.video.run import compared, identity, once, prepared, results
+from lowlight_cli.video.run import compared, identity, prepared, results, why_not_resumable
 from lowlight_cli.video.series import Film, Source, film
 
 __all__ = ["enhance_to_pictures"]
@@ -57,7 +57,7 @@ def enhance_to_pictures(
     tally, told = Tally(making.measure), on_frame or (lambda _: None)
     with film(source, making.span, making.rate) as clip:
         notes = prepared(enhancer, clip, making)
-        refused = once(source, clip)
+        refused = why_not_resumable(source, clip)
         if refused and making.resume:
             raise UsageError(f"{clip.name}: {refused}: leave --resume out, and name another folder with -o")
         mark = _Mark(target, identity(enhancer, source, making), wanted=not refused)

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lowlight_cli import networks
 from lowlight_cli.errors import ResourceError, WeightsError
-from lowlight_cli.weights.disk import Header, called, first_line, git_blob_id, inspect, replaced, sha256, sniff
+from lowlight_cli.weights.disk import Header, called, first_line, inspect, replaced, sniff
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["FORMAT", "Header", "check", "convert", "git_blob_id", "inspect", "load", "parameters", "save", "sha256"]
+__all__ = ["FORMAT", "check", "convert", "load", "parameters", "save"]
 
 FORMAT: Final = "lowlight-1"
 """What `format` in the metadata says; another number means another layout."""
