@@ -73,7 +73,7 @@ def test_where_the_time_goes(run: Run) -> None:
 def test_starving_is_told_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     right = feeding.data.batch_of
     monkeypatch.setattr(loop, "SETTLED", 4)
-    monkeypatch.setattr(feeding.data, "batch_of", lambda crops: [time.sleep(0.1), right(crops)][1])
+    monkeypatch.setattr(feeding.data, "batch_of", lambda crops: [time.sleep(0.3), right(crops)][1])
     seen: list[Progress] = []
     train(replace(run, output=run.output / "starved", threads=1, validate=0), seen.append)
     assert len(seen) == 2 and "raise --threads" in seen[0].note and not seen[1].note
