@@ -64,7 +64,7 @@ def beside(before: Photo, after: Photo) -> Photo:
     """A photograph and its result as one picture, sRGB without a profile; no transparency, no further pages."""
     pixels = labelled([("before", before.pixels), ("after", after.pixels)], 2)
     try:
-        exif = after.exif and tidy_exif(after.exif, *pixels.shape[:2])
+        exif = after.exif and tidy_exif(after.exif, *pixels.shape[:2], srgb=True)
     except ValueError:  # its directories overlap, and what was written into one has broken another
         exif = None
     return replace(after, pixels=pixels, alpha=None, icc=None, exif=exif, source=None, rest=())

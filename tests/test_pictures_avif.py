@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import struct
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
-from pictures_kit import opened, photo_of, seen, smooth
+from pictures_kit import opened, photo_of, saved, seen, smooth
+from PIL import Image
 from test_pictures_metadata import XMP, camera_exif
 
 from lowlight_cli.errors import InputError
@@ -87,3 +91,43 @@ def test_damage_is_an_error_or_a_picture():
     for cut in range(20, len(whole) - 1, 97):
         with pytest.raises(InputError, match=r"damaged or incomplete|not a picture"):
             read(whole[:cut])
+
+
+def turned(bits: int) -> bytes:
+    """A file with a turn beside EXIF that tells of none, as phones write it; its EXIF has a text that is not ASCII."""
+    exif = camera_exif(6).replace(b"Camera Co 1\0", "Müller\0\0\0\0\0".encode())
+    array = smooth().astype(np.uint16) * 4 if bits == 10 else smooth()
+    options = [cv2.IMWRITE_AVIF_DEPTH, bits, cv2.IMWRITE_AVIF_QUALITY, 100]
+    done, data = cv2.imencodeWithMetadata(
+        ".avif", np.ascontiguousarray(array), [cv2.IMAGE_METADATA_EXIF], [np.frombuffer(exif, np.uint8)], options
+    )
+    file = data.tobytes()
+    tag = struct.pack("<HHIH", 0x0112, 3, 1, 6)
+    assert done and b"irot" in file and file.count(tag) == 1
+    return file.replace(tag, struct.pack("<HHIH", 0x0112, 3, 1, 1))
+
+
+@pytest.mark.parametrize("bits", [8, 10])
+def test_a_turn_beside_exif(bits: int) -> None:
+    data = turned(bits)
+    photo = read(data)
+    assert (photo.depth, photo.height, photo.width, photo.notes) == (16 if bits == 10 else 8, 64, 48, ())
+    upright = np.rot90(smooth()[..., ::-1], -1)
+    assert np.abs(photo.pixels * 255 - upright).mean() < 3
+    assert photo.exif is not None
+    assert photo.exif[300:312] == "Müller\0\0\0\0\0".encode()  # where it was, as it was
+    again = read(encode(photo))
+    assert (again.height, again.width) == (64, 48)
+    assert "Müller".encode() in (again.exif or b"")
+
+
+def test_a_turn_beside_no_exif_at_all() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo = read(saved(smooth(), "AVIF", exif=exif))
+    assert (photo.height, photo.width, photo.exif) == (64, 48, None)
+
+
+def test_where_pillow_does_not_give_its_decoder_its_exif_is_read() -> None:
+    image = SimpleNamespace(info={"exif": b"Exif\0\0" + camera_exif(6)})
+    assert avif.exif_of(image) == (camera_exif(6), None)  # type: ignore[arg-type]

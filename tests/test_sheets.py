@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from PIL import Image
 
 from lowlight_cli import sheets
 from lowlight_cli.networks import NETWORKS
-from lowlight_cli.pictures import Photo, read
+from lowlight_cli.pictures import Photo, encode, read
 from lowlight_cli.weights import catalog, fetch
 from lowlight_cli.weights.catalog import Checkpoint
 from lowlight_cli.weights.fetch import Resolved
@@ -55,6 +56,19 @@ def test_beside_leaves_out_what_would_not_fit() -> None:
     shown = sheets.beside(photo, photo.with_pixels(pixels * 1.5))
     assert (shown.alpha, shown.icc, shown.source, shown.depth) == (None, None, None, 16)
     assert places(shown.pixels, 0.5) == places(shown.pixels, 0.75) == (40, 60)
+
+
+def test_beside_declares_the_colours_that_it_has() -> None:
+    """A camera's mark of Adobe RGB, with no profile beside it, would be believed by the next reader."""
+    exif = Image.Exif()
+    exif.get_ifd(0x8769).update({0xA001: 65_535, 0xA005: {1: "R03"}})
+    pixels = np.full((40, 60, 3), 0.5, np.float32)
+    photo = Photo(pixels, exif=exif.tobytes().removeprefix(b"Exif\0\0"), icc=b"profile", format="jpeg")
+    shown = sheets.beside(photo, photo)
+    again = Image.open(io.BytesIO(encode(shown))).getexif()
+    assert again.get_ifd(0x8769)[0xA001] == 1
+    assert again.get_ifd(0xA005)[1] == "R98"
+    assert read(encode(shown)).icc is None
 
 
 def test_compare_writes_input_and_result(photo: Path, lowlight: Command) -> None:

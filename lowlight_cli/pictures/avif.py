@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+from PIL.AvifImagePlugin import AvifImageFile
 
 from lowlight_cli.pictures import opencv
 from lowlight_cli.pictures.found import widened
 from lowlight_cli.pictures.photo import Codes, Photo
 
-__all__ = ["bits", "decode_deep", "encode_deep"]
+__all__ = ["bits", "decode_deep", "encode_deep", "exif_of"]
 
 _WRITTEN: Final = 10
 """Bits a sample of what is written: browsers and phones show them, few show 12."""
@@ -25,6 +26,18 @@ def bits(data: bytes) -> int:
     at = data.find(b"av1C", 0, 2**16)
     flags = data[at + 6] if 0 <= at < len(data) - 6 else 0  # high_bitdepth, twelve_bit
     return 8 if not flags & 0x40 else 12 if flags & 0x20 else 10
+
+
+def exif_of(image: AvifImageFile) -> tuple[bytes | None, int | None]:
+    """EXIF as the file has it, and the turn that stands beside it; None where only EXIF tells the turn.
+
+    Where the two disagree, what Pillow gives is packed anew around its turn, which spoils texts and types of tags.
+    """
+    exif, turn = image.info.get("exif"), None
+    decoder = getattr(image, "_decoder", None)
+    if decoder is not None:
+        *_, exif, turn, _ = decoder.get_info()
+    return (exif or b"").removeprefix(b"Exif\0\0") or None, turn
 
 
 def decode_deep(data: bytes, bits: int) -> tuple[Codes, Codes | None] | None:

@@ -26,6 +26,7 @@ __all__ = [
     "ADOBE_RGB",
     "DISPLAY_P3",
     "REC_2020",
+    "SRGB",
     "Primaries",
     "Profile",
     "hdr_transfer",
@@ -43,7 +44,7 @@ Primaries = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
 ADOBE_RGB: Final[Primaries] = ((0.64, 0.33), (0.21, 0.71), (0.15, 0.06))
 DISPLAY_P3: Final[Primaries] = ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060))
 REC_2020: Final[Primaries] = ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046))
-_SRGB: Final[Primaries] = ((0.64, 0.33), (0.30, 0.60), (0.15, 0.06))
+SRGB: Final[Primaries] = ((0.64, 0.33), (0.30, 0.60), (0.15, 0.06))
 _D65: Final = (0.3127, 0.3290)
 _D50: Final = np.array([0.9642, 1.0, 0.8249])
 """White of the profile connection space (ICC.1:2022, 7.2.16)."""
@@ -231,7 +232,7 @@ def profile_of(icc: bytes, *, grey: bool = False) -> Profile | None:
     else:
         curves = np.stack([_curve(tags[name]) for name in _named(tags, b"rTRC", b"gTRC", b"bTRC")])
         columns = [_xyz(tags[name]) for name in _named(tags, b"rXYZ", b"gXYZ", b"bXYZ")]
-        matrix = np.linalg.inv(_to_d50(_SRGB)) @ np.stack(columns, 1)
+        matrix = np.linalg.inv(_to_d50(SRGB)) @ np.stack(columns, 1)
         matrix = np.eye(3) if grey else matrix
         if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-3:
             raise ValueError("the ICC profile has no usable primaries")
@@ -339,18 +340,20 @@ def to_srgb_image(image: Image.Image, icc: bytes | None) -> Image.Image:
 # -- making a profile, for files that name their primaries without embedding one
 
 
-def _to_d50(primaries: Primaries) -> Matrix:
-    """Linear light of primaries with white D65 to XYZ of the connection space, adapted by Bradford's matrix."""
+def _to_d50(primaries: Primaries, white: tuple[float, float] = _D65) -> Matrix:
+    """Linear light of primaries with a white to XYZ of the connection space, adapted by Bradford's matrix."""
     xyz = np.array([[x / y, 1.0, (1 - x - y) / y] for x, y in primaries]).T
-    white = np.array([_D65[0] / _D65[1], 1.0, (1 - _D65[0] - _D65[1]) / _D65[1]])
+    lit = np.array([white[0] / white[1], 1.0, (1 - white[0] - white[1]) / white[1]])
     cone = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
-    adapt = np.linalg.inv(cone) @ np.diag((cone @ _D50) / (cone @ white)) @ cone
-    result: Matrix = adapt @ (xyz * np.linalg.solve(xyz, white))
+    adapt = np.linalg.inv(cone) @ np.diag((cone @ _D50) / (cone @ lit)) @ cone
+    result: Matrix = adapt @ (xyz * np.linalg.solve(xyz, lit))
     return result
 
 
-def make_profile(name: str, primaries: Primaries, gamma: float | None = None) -> bytes:
-    """A version 4 display profile: primaries with white D65, and a power (None: the curve of sRGB)."""
+def make_profile(
+    name: str, primaries: Primaries | None, gamma: float | None = None, white: tuple[float, float] = _D65
+) -> bytes:
+    """A version 4 display profile: primaries (None: for grey), a power (None: the curve of sRGB), and white."""
 
     def numbers(*values: float) -> bytes:
         return struct.pack(f">{len(values)}i", *(round(value * 65_536) for value in values))
@@ -359,15 +362,19 @@ def make_profile(name: str, primaries: Primaries, gamma: float | None = None) ->
     label = b"mluc\0\0\0\0" + struct.pack(">IIHHII", 1, 12, 0x656E, 0x5553, len(text), 28) + text
     srgb = b"para\0\0\0\0\0\3\0\0" + numbers(2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
     curve = srgb if gamma is None else b"para\0\0\0\0\0\0\0\0" + numbers(gamma)
-    columns = _to_d50(primaries).T
     elements = {b"desc": label, b"cprt": label, b"wtpt": b"XYZ \0\0\0\0" + numbers(*_D50)}
-    elements |= {n: b"XYZ \0\0\0\0" + numbers(*c) for n, c in zip((b"rXYZ", b"gXYZ", b"bXYZ"), columns, strict=True)}
-    elements |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve)
+    if primaries is None:
+        elements[b"kTRC"] = curve
+    else:
+        places = zip((b"rXYZ", b"gXYZ", b"bXYZ"), _to_d50(primaries, white).T, strict=True)
+        elements |= {tag: b"XYZ \0\0\0\0" + numbers(*place) for tag, place in places}
+        elements |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve)
     table, body, start = b"", b"", 132 + 12 * len(elements)
     for tag, element in elements.items():
         table += tag + struct.pack(">II", start + len(body), len(element))
         body += element + bytes(-len(element) % 4)
     size = start + len(body)
-    head = struct.pack(">I4xI4s4s4s12x4s", size, 0x04200000, b"mntr", b"RGB ", b"XYZ ", b"acsp")
+    space = b"RGB " if primaries else b"GRAY"
+    head = struct.pack(">I4xI4s4s4s12x4s", size, 0x04200000, b"mntr", space, b"XYZ ", b"acsp")
     head = (head + bytes(28) + numbers(*_D50)).ljust(128, b"\0")
     return head + struct.pack(">I", len(elements)) + table + body

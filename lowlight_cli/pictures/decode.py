@@ -8,6 +8,7 @@ Reasons to refuse a file are raised as InputError without its name; `read` puts 
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -23,14 +24,16 @@ from PIL import (
 )
 
 from lowlight_cli.errors import DeviceError, InputError
-from lowlight_cli.pictures import avif, colour, heic, metadata, png, raw, tiff
-from lowlight_cli.pictures.found import Found, check
+from lowlight_cli.pictures import avif, colour, heic, metadata, png, raw, tiff, xmp
+from lowlight_cli.pictures.found import MOTION, Found, check
 from lowlight_cli.pictures.photo import Jpeg
 
 __all__ = ["DECODERS"]
 
 _EXTENDED_XMP: Final = b"http://ns.adobe.com/xmp/extension/\0"
 """XMP part 3 (Adobe), 1.1.3.1: what does not fit into one segment, mostly maps of depth and spare pictures."""
+_CLIP: Final = re.compile(rb"\xff\xd9.{0,256}?\0\0\0[\x08-\x40]ftyp", re.DOTALL)
+"""A clip behind the end of a JPEG, as phones put it there: at once, or behind a few words of the maker's."""
 
 
 def _refuse_animation(frames: int) -> None:
@@ -60,6 +63,8 @@ def _jpeg(data: bytes, max_pixels: int) -> Found:
         found.notes += ("it holds more XMP than one segment takes (extended XMP); only the first packet is kept",)
     if info.get("mp"):
         found.notes += ("it holds further pictures (MPO); only the first is kept",)
+    if _CLIP.search(data) or (found.xmp and xmp.names_clip(found.xmp)):
+        found.notes += (MOTION,)
     return found
 
 
@@ -73,8 +78,12 @@ def _png(data: bytes, max_pixels: int) -> Found:
         colours, alpha = png.decode_deep(header)
         found = Found(colours, alpha)
     else:
-        found = _from_pillow(PngImagePlugin.PngImageFile(io.BytesIO(header.bare)))
-    found.icc, found.exif, found.xmp = header.icc, header.exif, header.xmp
+        image = PngImagePlugin.PngImageFile(io.BytesIO(header.bare))
+        if header.colour == 0 and header.depth < 8 and header.transparent:
+            most = 2**header.depth - 1  # Pillow widens such greys to eight bits, but not the one that is transparent
+            image.info["transparency"] = (header.transparent[0] & most) * 255 // most
+        found = _from_pillow(image)
+    found.icc, found.exif, found.xmp = png.profile(header), header.exif, header.xmp
     found.text, found.dpi, found.cicp = tuple(header.text), header.dpi, header.cicp
     if header.left_out:
         found.notes += (f"it holds raw profiles that are not kept: {', '.join(header.left_out)}",)
@@ -135,15 +144,19 @@ def _page(data: bytes, max_pixels: int) -> Found:
     # Pillow turns a TIFF by itself, OpenCV some of them, tifffile none: with the tag reset nobody does
     upright = metadata.reset_orientation(data) if turn != 1 else data
     if about.bits > 8 or data.startswith(b"MM\0+"):  # big-endian BigTIFF, which Pillow does not open
-        colours, alpha, left_out = tiff.decode(upright)
-        found = Found(colours, alpha)
-        if left_out:
-            found.notes += ("it holds channels that are neither colour nor transparency; they are not kept",)
+        found = Found(*tiff.decode(upright))
     else:
-        found = _from_pillow(TiffImagePlugin.TiffImageFile(io.BytesIO(upright)))
+        try:
+            image = TiffImagePlugin.TiffImageFile(io.BytesIO(upright))
+        except SyntaxError:  # samples that Pillow does not know: `tiff` tries, or says of what kind they are
+            found = Found(*tiff.decode(upright))
+        else:
+            found = _from_pillow(image)
+    if about.left_out:
+        found.notes += ("it holds channels that are neither colour nor transparency; they are not kept",)
     found.icc = found.icc if found.icc == b"" else metadata.value(data, metadata.ICC)
     found.exif, found.xmp = metadata.from_tiff(data), metadata.value(data, metadata.XMP)
-    found.turn, found.compression, found.dpi = turn, about.compression, None
+    found.turn, found.compression, found.dpi = turn, about.compression, about.dpi
     resources = metadata.value(data, metadata.PHOTOSHOP) or b""
     if b"8BIM\x04\x04" in resources and metadata.value(data, metadata.IPTC) is None:
         found.notes += ("its IPTC lies among Photoshop's resources alone; it is not kept",)
@@ -165,12 +178,12 @@ def _avif(data: bytes, max_pixels: int) -> Found:
     bits = avif.bits(data)
     deep = avif.decode_deep(data, bits) if bits > 8 else None
     if deep:
-        info = image.info
-        found = Found(*deep, info.get("icc_profile"), info.get("exif"), info.get("xmp"))
+        found = Found(*deep, image.info.get("icc_profile"), xmp=image.info.get("xmp"))
     else:
         found = _from_pillow(image)
         if bits > 8:
             found.notes += ("it has more than 8 bits a sample; 8 of them are read",)
+    found.exif, found.turn = avif.exif_of(image)
     box = data.find(b"colrnclx", 0, 2**16)  # ISO/IEC 14496-12, 12.1.5: primaries, transfer, matrix
     if box >= 0 and box + 12 <= len(data):
         found.cicp = (int.from_bytes(data[box + 8 : box + 10], "big"), int.from_bytes(data[box + 10 : box + 12], "big"))
@@ -199,10 +212,7 @@ def _from_pillow(image: Image.Image) -> Found:
     if image.mode in ("CMYK", "LAB"):
         notes = (f"converted from {image.mode} to sRGB",)
         image, icc = colour.to_srgb_image(image, icc), b""  # empty: used up, not missing
-    elif image.mode == "RGBX":
-        notes = ("it holds channels that are neither colour nor transparency; they are not kept",)
-        image = image.convert("RGB")
-    elif image.mode in ("P", "PA", "RGB", "RGBA", "RGBa", "YCbCr", "HSV"):
+    elif image.mode in ("P", "PA", "RGB", "RGBX", "RGBA", "RGBa", "YCbCr", "HSV"):
         image = image.convert("RGBA" if clear or image.mode in ("PA", "RGBA", "RGBa") else "RGB")
     elif image.mode in ("1", "L", "LA", "La"):
         image = image.convert("LA" if clear or image.mode in ("LA", "La") else "L")

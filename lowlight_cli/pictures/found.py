@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from lowlight_cli.errors import InputError
 from lowlight_cli.pictures.photo import Codes, Jpeg
 
-__all__ = ["Found", "check", "widened"]
+__all__ = ["MOTION", "Found", "check", "widened"]
+
+MOTION: Final = "it is a motion photo; only the picture is kept, not its clip"
 
 
 @dataclass

@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from lowlight_cli.errors import InputError
-from lowlight_cli.pictures.found import Found, check, widened
+from lowlight_cli.pictures import xmp
+from lowlight_cli.pictures.found import MOTION, Found, check, widened
 
 __all__ = ["decode"]
 
@@ -59,6 +60,8 @@ def decode(data: bytes, max_pixels: int) -> Found:
         notes.append("it holds further pictures; only the first is kept")
     if info.get("depth_images"):
         notes.append("it holds a map of depth; only the picture is kept")
+    if info.get("xmp") and xmp.names_clip(info["xmp"]):
+        notes.append(MOTION)
     coded = info.get("nclx_profile") or {}
     return Found(
         np.ascontiguousarray(colours[..., 0] if colours.shape[-1] == 1 else colours),

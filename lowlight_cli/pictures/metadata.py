@@ -39,6 +39,7 @@ ICC: Final = 0x8773
 EXIF_IFD: Final = 0x8769
 GPS_IFD: Final = 0x8825
 INTEROP_IFD: Final = 0xA005
+_COLOUR_SPACE: Final = 0xA001
 _MAKER_NOTE: Final = 0x927C
 _WIDTHS: Final = frozenset({0x0100, 0xA002})
 _HEIGHTS: Final = frozenset({0x0101, 0xA003})
@@ -239,8 +240,8 @@ def reset_orientation(data: bytes) -> bytes:
     return bytes(block.data)
 
 
-def tidy_exif(exif: bytes, height: int, width: int) -> bytes:
-    """EXIF for an upright picture of a size: orientation reset, sizes right, the thumbnail gone.
+def tidy_exif(exif: bytes, height: int, width: int, *, srgb: bool = False) -> bytes:
+    """EXIF for an upright picture of a size: orientation reset, sizes right, the thumbnail gone; if wanted, of sRGB.
 
     Raises:
         ValueError: where the block is damaged.
@@ -255,6 +256,10 @@ def tidy_exif(exif: bytes, height: int, width: int) -> bytes:
                 block.write(entry, width)
             elif entry.tag in _HEIGHTS:
                 block.write(entry, height)
+            elif entry.tag == _COLOUR_SPACE and srgb:
+                block.write(entry, 1)
+    if srgb and (mark := _adobe_mark(block)):  # DCF 2.0: R98 is a file in sRGB
+        data[mark.start : mark.start + 3] = b"R98"
     top = block.first()
     # some writers leave the offset out where there is no second directory
     second = block.number("I", top.next_at) if top.next_at + 4 <= len(data) else 0
@@ -330,11 +335,14 @@ def without_maker_note(exif: bytes) -> bytes:
 
 def adobe_rgb(exif: bytes) -> bool:
     """Whether EXIF declares Adobe RGB in the way of cameras that embed no profile (DCF 2.0: option file, R03)."""
-    block = _Block(exif)
+    return _adobe_mark(_Block(exif)) is not None
+
+
+def _adobe_mark(block: _Block) -> _Entry | None:
     exif_ifd = block.below(block.first(), EXIF_IFD)
     interop = block.below(exif_ifd, INTEROP_IFD) if exif_ifd else None
     index = interop.find(1) if interop else None
-    return index is not None and exif[index.start : index.end][:3] == b"R03"
+    return index if index and block.data[index.start : index.end][:3] == b"R03" else None
 
 
 def from_tiff(data: bytes) -> bytes | None:

@@ -12,10 +12,10 @@ from typing import Final
 
 import numpy as np
 
-from lowlight_cli.pictures import opencv
+from lowlight_cli.pictures import colour, opencv
 from lowlight_cli.pictures.photo import Codes, Photo
 
-__all__ = ["SIGNATURE", "Header", "decode_deep", "encode_deep", "scan"]
+__all__ = ["SIGNATURE", "Header", "decode_deep", "encode_deep", "profile", "scan"]
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _LARGEST_TEXT: Final = 2**26
@@ -24,6 +24,11 @@ _LARGEST_TEXT: Final = 2**26
 _XMP: Final = b"XML:com.adobe.xmp"
 _XMP_IN_JPEG: Final = b"http://ns.adobe.com/xap/1.0/\0"
 _RAW: Final = "Raw profile type "
+_NAME: Final = "gAMA and cHRM of a PNG"
+_POWERS: Final = (10_000, 1_000_000)  # gAMA that can be meant
+_USUAL: Final = 45_455  # gAMA that stands for the curve of sRGB, which is no power
+_SRGB: Final = (31_270, 32_900, 64_000, 33_000, 30_000, 60_000, 15_000, 6_000)
+_POWER_OFF, _POINT_OFF = 0.05, 100  # what libpng lets pass for the same: a share, and steps of a coordinate
 _NEEDED: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT"})
 
 
@@ -40,6 +45,9 @@ class Header:
         transparent: the colour that is transparent (tRNS), one or three 16-bit numbers; None where there is none.
         icc: the embedded profile.
         cicp: primaries and transfer by code (ITU-T H.273).
+        srgb: whether it declares itself as sRGB.
+        gamma: the power by which light became codes, by 100,000.
+        primaries: where white, red, green and blue lie, eight numbers by 100,000.
         exif: a TIFF-structured block.
         xmp: the packet.
         dpi: dots an inch.
@@ -56,6 +64,9 @@ class Header:
     transparent: tuple[int, ...] | None = None
     icc: bytes | None = None
     cicp: tuple[int, int] | None = None
+    srgb: bool = False
+    gamma: int | None = None
+    primaries: tuple[int, ...] | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
@@ -102,6 +113,12 @@ def _note(header: Header, kind: bytes, payload: bytes) -> None:
             header.icc = _inflate(payload.split(b"\0", 1)[1][1:])
         elif kind == b"cICP":
             header.cicp = (payload[0], payload[1])
+        elif kind == b"sRGB":
+            header.srgb = True
+        elif kind == b"gAMA":
+            (header.gamma,) = struct.unpack(">I", payload)
+        elif kind == b"cHRM":
+            header.primaries = struct.unpack(">8I", payload)
         elif kind == b"eXIf":
             header.exif = payload.removeprefix(b"Exif\0\0")
         elif kind == b"acTL":
@@ -154,6 +171,27 @@ def _unwrap(header: Header) -> None:
         elif not (kind in ("icc", "icm") and header.icc):  # a copy of what is there
             lost.append({"8bim": "IPTC", "iptc": "IPTC", "icm": "ICC"}.get(kind, kind.upper()))
     header.left_out = tuple(dict.fromkeys(lost))
+
+
+def profile(header: Header) -> bytes | None:
+    """The profile of a PNG: what is embedded, or what gAMA and cHRM say where nothing else speaks of its colours (4.3).
+
+    None too where they tell of sRGB, within libpng's tolerances.
+    """
+    if header.icc or header.cicp or header.srgb:
+        return header.icc
+    power = 100_000 / header.gamma if header.gamma and _POWERS[0] <= header.gamma <= _POWERS[1] else None
+    usual = power is None or abs(_USUAL * power / 100_000 - 1) <= _POWER_OFF
+    if header.colour in (0, 4):
+        return None if usual else colour.make_profile(_NAME, None, power)
+    points = header.primaries or _SRGB
+    if usual and max(abs(a - b) for a, b in zip(points, _SRGB, strict=True)) <= _POINT_OFF:
+        return None
+    white, red, green, blue = ((x / 100_000, y / 100_000) for x, y in zip(points[::2], points[1::2], strict=True))
+    try:
+        return colour.make_profile(_NAME, (red, green, blue), power, white)
+    except (ValueError, ArithmeticError, struct.error):  # points that make no sense say nothing
+        return None if usual else colour.make_profile(_NAME, colour.SRGB, power)
 
 
 def _inflate(data: bytes) -> bytes:

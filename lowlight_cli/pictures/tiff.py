@@ -46,12 +46,16 @@ class Layout:
         height: pixels down.
         bits: bits a sample.
         compression: `none` or `deflate`, which stands for everything else.
+        left_out: whether there are channels that are neither colour nor the first of transparency.
+        dpi: dots an inch, across and down; None where none are told.
     """
 
     width: int
     height: int
     bits: int
     compression: str
+    left_out: bool
+    dpi: tuple[float, float] | None
 
 
 def _open(data: bytes) -> tifffile.TiffFile:
@@ -68,15 +72,23 @@ def layout(data: bytes) -> Layout:
             if size == 0 or start + size > len(data):
                 raise ValueError("it ends early")
         compression = "none" if page.compression == 1 else "deflate"
-        return Layout(page.imagewidth, page.imagelength, int(page.bitspersample), compression)
+        left_out = len(page.extrasamples) > 1 or page.extrasamples == (0,)
+        return Layout(page.imagewidth, page.imagelength, int(page.bitspersample), compression, left_out, _dpi(page))
 
 
-def decode(data: bytes) -> tuple[Codes, Codes | None, bool]:
+def _dpi(page: tifffile.TiffPage) -> tuple[float, float] | None:
+    unit = {2: 1.0, 3: 2.54}.get(page.resolutionunit)  # inches, centimetres; 1 has none: a ratio
+    if unit is None or not (282 in page.tags and 283 in page.tags):
+        return None
+    across, down = (dots * unit for dots in page.resolution)
+    return (across, down) if all(1 < dots < 65_536 for dots in (across, down)) else None
+
+
+def decode(data: bytes) -> tuple[Codes, Codes | None]:
     """The first page of a TIFF with 16 or 8 bits a sample.
 
     Returns:
-        Colours (H, W) or (H, W, 3) uint16 or uint8; alpha (H, W) of the same or None; whether a channel
-        that is neither was left out.
+        Colours (H, W) or (H, W, 3) uint16 or uint8; alpha (H, W) of the same or None.
 
     Raises:
         InputError: where the samples are of a kind that is not read. Damage raises whatever tifffile raises.
@@ -96,7 +108,7 @@ def decode(data: bytes) -> tuple[Codes, Codes | None, bool]:
         except (ValueError, KeyError, ModuleNotFoundError) as error:
             if "imagecodecs" not in str(error) and not isinstance(error, ModuleNotFoundError):
                 raise
-            samples = _by_opencv(data)
+            samples = _by_opencv(data, page)
         else:
             if page.planarconfig == 2 and samples.ndim == 3:
                 samples = np.moveaxis(samples, 0, -1)
@@ -112,24 +124,59 @@ def decode(data: bytes) -> tuple[Codes, Codes | None, bool]:
     if photometric == "MINISWHITE":
         base = white - base
     if not extra or extra[0] == 0:
-        return np.ascontiguousarray(base), None, bool(extra)
+        return np.ascontiguousarray(base), None
     alpha = np.ascontiguousarray(samples[..., colours])
     if extra[0] == 1:  # colours come multiplied by alpha
         share = np.maximum(alpha, 1) / np.float64(white)
         base = np.minimum(np.rint(base / (share[..., None] if colours == 3 else share)), white).astype(base.dtype)
-    return np.ascontiguousarray(base), alpha, len(extra) > 1
+    return np.ascontiguousarray(base), alpha
 
 
-def _by_opencv(data: bytes) -> Codes:
+def _by_opencv(data: bytes, page: tifffile.TiffPage) -> Codes:
     """LZW and other compressions that tifffile leaves to a package of its own; RGB(A) or grey."""
+    if page.planarconfig == 2 and page.samplesperpixel > 1:  # OpenCV takes such planes for pixels, and says nothing
+        return np.stack([_by_opencv_alone(_plane(data, page, i)) for i in range(page.samplesperpixel)], -1)
+    decoded = _by_opencv_alone(data)
+    if decoded.ndim == 3:
+        decoded = np.take(decoded, [2, 1, 0, 3][: decoded.shape[-1]], axis=-1)
+    return decoded
+
+
+def _by_opencv_alone(data: bytes) -> Codes:
     decoded = opencv.decode(data)
     if decoded is None:
         raise InputError(
             "its compression cannot be read, or it is damaged; save it anew, uncompressed or with Deflate (ZIP)"
         )
-    if decoded.ndim == 3:
-        decoded = np.take(decoded, [2, 1, 0, 3][: decoded.shape[-1]], axis=-1)
     return decoded
+
+
+def _plane(data: bytes, page: tifffile.TiffPage, number: int) -> bytes:
+    """A grey TIFF of one of the planes that a page is stored in, its strips or tiles as they are."""
+    order: _Order = "<" if page.parent.byteorder == "<" else ">"
+    body = bytearray(_EMPTY[b"II" if order == "<" else b"MM"])
+    count = len(page.dataoffsets) // page.samplesperpixel
+    own = slice(number * count, (number + 1) * count)
+    offsets, sizes = [], tuple(page.databytecounts[own])
+    for start, size in zip(page.dataoffsets[own], sizes, strict=True):
+        offsets.append(len(body))
+        body += data[start : start + size]
+    tags: _Tags = {
+        256: (4, (page.imagewidth,)),
+        257: (4, (page.imagelength,)),
+        258: (3, (page.bitspersample,)),
+        259: (3, (page.compression,)),
+        262: (3, (1,)),
+        266: (3, (page.fillorder,)),
+        317: (3, (page.predictor,)),
+    }
+    if page.is_tiled:
+        tags |= {322: (4, (page.tilewidth,)), 323: (4, (page.tilelength,)), 324: (4, tuple(offsets)), 325: (4, sizes)}
+    else:
+        tags |= {273: (4, tuple(offsets)), 278: (4, (page.rowsperstrip,)), 279: (4, sizes)}
+    directory = _directory(body, tags, {}, order)
+    struct.pack_into(order + "I", body, 4, len(body))
+    return bytes(body + directory)
 
 
 def encode(pages: Iterable[tuple[Codes, Photo]], order: bytes = b"II") -> bytes:
@@ -181,6 +228,11 @@ def _append(body: bytearray, samples: Codes, kept: Photo, entries: dict[int, byt
     tags = _tags(samples, kept, entries, order, packed)
     offsets, sizes, rows = _put_strips(body, samples, order, packed)
     tags |= {273: (4, tuple(offsets)), 278: (4, (rows,)), 279: (4, tuple(sizes))}
+    return _directory(body, tags, entries, order)
+
+
+def _directory(body: bytearray, tags: _Tags, entries: dict[int, bytes], order: _Order) -> bytes:
+    """A directory of tags and of entries that are there, to follow at the end of a file, where long values are put."""
     for tag, (kind, value) in tags.items():
         raw = value if isinstance(value, bytes) else struct.pack(f"{order}{len(value)}{'HI'[kind == 4]}", *value)
         count = len(raw) // {1: 1, 3: 2, 4: 4, 5: 8, 7: 1}[kind]

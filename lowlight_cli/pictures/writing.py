@@ -67,6 +67,8 @@ def encode(
     kind = KINDS[photo.format if format == "keep" else format_of(format)]
     _check(photo, kind, depth)
     deep = kind.deep and (photo.depth if depth == "keep" else depth) == 16
+    if kind.name in ("webp", "avif") and photo.icc and photo.icc[16:20] == b"GRAY":
+        photo = replace(photo, icc=None)  # grey is read as colour there, for which such a profile would not count
     try:
         photo, gone = places.stripped(photo) if strip_gps and not strip_metadata else (photo, [])
         kept, notes = _held(_kept(photo, strip_metadata, None), kind)

@@ -11,14 +11,19 @@ from html import escape
 from typing import Final
 from xml.parsers import expat
 
-__all__ = ["tells_place", "tidy", "with_provenance", "without_places"]
+__all__ = ["names_clip", "tells_place", "tidy", "with_provenance", "without_places"]
 
 _THUMBNAILS: Final = re.compile(r"<(xmp|xap):Thumbnails\b.*?</\1:Thumbnails>", re.DOTALL)
 _TURN: Final = re.compile(r"(tiff:Orientation(?:>|\s*=\s*[\"'])\s*)[2-8]")
-_EXTENDED: Final = re.compile(
-    r"""\s[\w.-]+:HasExtendedXMP\s*=\s*(?:"[^"]*"|'[^']*')"""
-    r"""|<([\w.-]+:HasExtendedXMP)(?=[\s>])[^>]*>[^<]*</\1>"""
+_BEHIND: Final = r"(?:HasExtendedXMP|(?:MicroVideo|MotionPhoto)(?:Version|Offset|PresentationTimestampUs)?)"
+_ELSEWHERE: Final = re.compile(
+    rf"""\s[\w.-]+:{_BEHIND}\s*=\s*(?:"[^"]*"|'[^']*')"""
+    rf"""|<([\w.-]+:{_BEHIND})(?=[\s>])[^>]*>[^<]*</\1\s*>"""
+    r"""|<(G?Container:Directory)(?=[\s>]).*?</\2\s*>""",
+    re.DOTALL,
 )
+"""What speaks of further packets, clips and pictures that lay behind the picture (Google: Motion Photo format 1.0)."""
+_CLIP: Final = re.compile(r":(?:MicroVideo|MotionPhoto)(?:\s*=\s*.|\s*>\s*)1\b")
 _PLACES: Final = (
     r"(?:Gps[\w.-]*|Latitude|Longt?itude|City|Sub-?location|State|Province-?State|Country(?:-?(?:Code|Name))?|WorldRegion"
     r"|(?:Dcterms|Shot)?Location|Location(?:Created|Shown|Id|Name))"
@@ -39,8 +44,13 @@ _EMPTY: Final = (
 
 
 def tidy(xmp: bytes) -> bytes:
-    """A packet for an upright picture: orientation reset, thumbnails and the pointer to further packets gone."""
-    return _edited(xmp, lambda packet: _TURN.sub(r"\g<1>1", _EXTENDED.sub("", _THUMBNAILS.sub("", packet))))
+    """A packet for an upright picture: orientation reset, thumbnails and pointers to what lay elsewhere gone."""
+    return _edited(xmp, lambda packet: _TURN.sub(r"\g<1>1", _ELSEWHERE.sub("", _THUMBNAILS.sub("", packet))))
+
+
+def names_clip(xmp: bytes) -> bool:
+    """Whether a packet says that a clip lies behind the picture: that it is a motion photo."""
+    return _CLIP.search(xmp.decode("utf-8", "replace")) is not None
 
 
 def tells_place(name: str) -> bool:
