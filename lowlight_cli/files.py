@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 import lowlight_cli
 from lowlight_cli import engines, highlights
 from lowlight_cli.enhancer import Enhancer
-from lowlight_cli.errors import LowlightError, OutputError, ResourceError
+from lowlight_cli.errors import LowlightError, OutputError, ResourceError, UsageError
 from lowlight_cli.look import Look, mean_luma
-from lowlight_cli.pictures import FORMATS, MAX_PIXELS, Photo, encode, place, read
+from lowlight_cli.pictures import FORMATS, MAX_PIXELS, Photo, encode, format_of, place, read, refuse_unfit
+from lowlight_cli.pictures.formats import KINDS
 from lowlight_cli.sheets import beside
-from lowlight_cli.targets import PIPE, Job, exists
+from lowlight_cli.targets import PIPE, Job, exists, landed
 
 __all__ = [
     "Light",
@@ -57,6 +58,9 @@ class Saving:
         strip_gps: write no places.
         provenance: note in the file by what it was made.
         compare: write input and result side by side, with labels, in place of the result.
+
+    Raises:
+        UsageError: the format never holds so many bits, or there is no such format.
     """
 
     format: str = "keep"
@@ -66,6 +70,16 @@ class Saving:
     strip_gps: bool = False
     provenance: bool = True
     compare: bool = False
+
+    def __post_init__(self) -> None:
+        """See that numbers and format go together."""
+        if self.format != "keep" and self.depth == 16 and not KINDS[format_of(self.format)].deep:
+            holds = " or ".join(kind.name for kind in KINDS.values() if kind.deep)
+            raise UsageError(f"--format {self.format} does not hold 16 bits a sample: choose --format {holds}")
+
+    def kind(self, target: Path) -> str:
+        """The format of a target: a name that `encode` knows, or `keep`."""
+        return FORMATS.get(target.suffix.lower(), "keep") if self.format == "keep" else self.format
 
 
 @dataclass(frozen=True)
@@ -176,7 +190,8 @@ def enhance_files(
 def _enhance_file(
     enhancer: Enhancer, job: Job, saving: Saving, stdin: bytes | None, max_pixels: int, measure: bool
 ) -> Outcome:
-    work = opened(job, stdin or b"" if job.source == PIPE else None, max_pixels=max_pixels, measure=measure)
+    data = stdin or b"" if job.source == PIPE else None
+    work = opened(job, saving, data, max_pixels=max_pixels, measure=measure)
     if not work.error:
         load(enhancer, work.seconds)  # what goes wrong here is no fault of this file
     before = work.photo
@@ -196,11 +211,14 @@ def _whitened(before: Photo, after: Photo, look: Look) -> Iterator[str]:
         yield f"{lost.share:.0%} of it turned white, a sky perhaps: --protect-highlights keeps what was there"
 
 
-def opened(job: Job, data: bytes | None = None, *, max_pixels: int = MAX_PIXELS, measure: bool = False) -> Work:
-    """The first stage: read the picture, and see that its target can be written.
+def opened(
+    job: Job, saving: Saving, data: bytes | None = None, *, max_pixels: int = MAX_PIXELS, measure: bool = False
+) -> Work:
+    """The first stage: read the picture, and see that its target can be written and can hold it.
 
     Args:
         job: what to read.
+        saving: how it will be written.
         data: the content of the source, where it is known already.
         max_pixels: larger pictures are refused.
         measure: whether to measure the brightness.
@@ -213,6 +231,9 @@ def opened(job: Job, data: bytes | None = None, *, max_pixels: int = MAX_PIXELS,
             work.photo = read(data, name=work.name, max_pixels=max_pixels)
         if job.target != PIPE:
             refuse_unwritable(job.target)
+        # what `beside` leaves out need not be held
+        shown = replace(work.photo, alpha=None, rest=()) if saving.compare else work.photo
+        refuse_unfit(shown, format=saving.kind(job.target), depth=saving.depth)
         work.size, work.notes = (work.photo.width, work.photo.height), work.photo.notes
         work.before = _light(work.photo.pixels) if measure else None
     return work
@@ -237,8 +258,12 @@ def brightened(work: Work, enhancer: Enhancer, *, compare: bool = False) -> Work
     return work
 
 
+def _put(job: Job, data: bytes) -> None:
+    place(job.target, data, anew=job.anew)
+
+
 def saved(
-    work: Work, enhancer: Enhancer, saving: Saving, put: Callable[[Path, bytes], None] = place, *, measure: bool = False
+    work: Work, enhancer: Enhancer, saving: Saving, put: Callable[[Job, bytes], None] = _put, *, measure: bool = False
 ) -> Outcome:
     """The last stage: encode the result and put it where it belongs. What failed before becomes its outcome.
 
@@ -246,26 +271,26 @@ def saved(
         work: of `brightened`; it lets go of its picture.
         enhancer: by what the picture was made.
         saving: how to write.
-        put: writes a file whole or not at all, or raises `OutputError` or `ResourceError`.
+        put: writes a job's file whole or not at all, or raises: FileExistsError as `landed` says, or as `place` does.
         measure: whether to measure the brightness.
     """
-    job, data = work.job, None
+    job, data = work.job, b""
     with _kept(work):
         if work.photo and not work.error:
             with _timed(work.seconds, "write"):
                 both = beside(work.original, work.photo) if work.original else None
                 notes: list[str] = []
                 maker = "" if work.untouched else _maker(enhancer)
-                data = _encoded(both or work.photo, job.target, saving, maker, notes.append)
+                data = _encoded(both or work.photo, saving.kind(job.target), saving, maker, notes.append)
                 work.notes = (*work.notes, *notes)
             work.after = _light(work.photo.pixels) if measure else None
             both = work.photo = work.original = None
             with _timed(work.seconds, "write"):
                 if job.target != PIPE:
                     make_folder(job.target)
-                    put(job.target, data)
-    if work.error:
-        return Outcome(job.source, job.target, work.seconds, work.error)
+                    job = landed(job, lambda job: put(job, data))
+    if work.error or job.skip:
+        return Outcome(job.source, job.target, work.seconds, work.error, job.skip)
     return Outcome(
         job.source,
         job.target,
@@ -307,9 +332,8 @@ def load(enhancer: Enhancer, seconds: dict[str, float]) -> None:
             enhancer.load()
 
 
-def _encoded(photo: Photo, target: Path, saving: Saving, maker: str, on_note: Callable[[str], None]) -> bytes:
+def _encoded(photo: Photo, kind: str, saving: Saving, maker: str, on_note: Callable[[str], None]) -> bytes:
     """A result as the bytes of its file; `maker` is by what it was made."""
-    kind = FORMATS.get(target.suffix.lower(), "keep") if saving.format == "keep" else saving.format
     return encode(
         photo,
         format=kind,

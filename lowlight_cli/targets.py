@@ -2,13 +2,14 @@
 
     photo.jpg                 photo_lit.jpg
     photo.jpg  -o out.png     out.png
-    photo.jpg  -o out/        out/photo.jpg          also where out is a folder, or has no suffix
+    photo.jpg  -o out/        out/photo.jpg          also without the slash, where out is a folder or has no suffix
     holiday/                  holiday_lit/...        the tree mirrored
     holiday/   -o out         out/...
     a.jpg b/   -o out         out/a.jpg, out/b/...
     -                         -                      a picture's bytes from stdin to stdout
 
 A target that is one of the inputs, or that two inputs would share, is refused: nothing is lost by a slip of the hand.
+What comes to lie at a target while its picture is made is not lost either: `landed`.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
 from lowlight_cli.errors import InputError, OutputError, UsageError
 
-__all__ = ["EXIST", "PIPE", "Job", "Search", "beside", "exists", "is_dir", "landing", "plan", "same"]
+__all__ = ["EXIST", "PIPE", "Job", "Search", "beside", "exists", "is_dir", "landed", "landing", "plan", "same"]
 
 PIPE: Final = Path("-")
 """stdin as a source, stdout as a target."""
@@ -49,17 +50,52 @@ class Job:
         skip: the target exists and shall stay.
         error: why this job cannot be done, where that is known already: the input is missing, the target exists, or
             another input's is the same (`plan` with `apart`).
+        exist: one of `EXIST`: what to do where a target has come to exist when the picture is made.
+        wanted: the target without the number that it got; None where it got none.
     """
 
     source: Path
     target: Path
     skip: bool = False
     error: InputError | OutputError | UsageError | None = None
+    exist: str = "error"
+    wanted: Path | None = None
+
+    @property
+    def anew(self) -> bool:
+        """Whether the target must be a new file: one that exists is not to be replaced."""
+        return self.exist != "overwrite"
+
+
+def landed(job: Job, put: Callable[[Job], None]) -> Job:
+    """Put a result where it is wanted; where something has come to lie there since that was planned, as `exist` says.
+
+    Args:
+        job: what was planned.
+        put: writes the result to the job's target, or raises FileExistsError where the job is `anew` and there is one.
+
+    Returns:
+        The job as it was done: under another number, or skipped.
+
+    Raises:
+        OutputError: the target exists, and nothing says what to do.
+    """
+    while not job.skip:
+        try:
+            put(job)
+            break
+        except FileExistsError:
+            wanted = job.wanted or job.target
+            target, skip, error = landing(wanted, job.exist, set())
+            if error:
+                raise error from None
+            job = replace(job, target=target, skip=skip, wanted=wanted)
+    return job
 
 
 def plan(
     inputs: Sequence[Path],
-    output: Path | None,
+    output: Path | str | None,
     *,
     formats: Mapping[str, str],
     become: Mapping[str, str] = MappingProxyType({}),
@@ -72,7 +108,7 @@ def plan(
 
     Args:
         inputs: files, folders, or `PIPE`.
-        output: what `-o` says; None writes beside the inputs.
+        output: what `-o` says, a folder where it is text that ends in a slash; None writes beside the inputs.
         formats: suffix (lower case, with the dot) to format; folders are searched by it, and targets have one of them.
         become: suffixes of further pictures, which are not written, to one of `formats` that their targets get.
         suffix: one of `formats`: targets are of its format; None keeps each input's.
@@ -86,7 +122,9 @@ def plan(
     """
     if not inputs:
         raise UsageError("nothing to do: name a picture, a folder, or - for stdin")
-    wish = _Wish(output, len(inputs), formats, become, suffix, search)
+    folder = isinstance(output, str) and output.endswith(("/", os.sep))
+    output = None if output is None else Path(output)
+    wish = _Wish(output, folder, len(inputs), formats, become, suffix, search)
     pairs = [pair for each in inputs for pair in _pairs(each, wish)]
     collisions = _collisions(pairs)
     if collisions and not apart:
@@ -103,6 +141,7 @@ class _Wish:
     """What all inputs have in common."""
 
     output: Path | None
+    folder: bool
     inputs: int
     formats: Mapping[str, str]
     become: Mapping[str, str]
@@ -124,7 +163,11 @@ class _Wish:
 
     def is_picture(self, output: Path) -> bool:
         """Whether `-o` reads as the name of one picture."""
-        return output.suffix.lower() in self.formats and not is_dir(output)
+        return output.suffix.lower() in self.formats and not self.is_folder(output)
+
+    def is_folder(self, output: Path) -> bool:
+        """Whether `-o` is a folder, or says that it is to be one."""
+        return self.folder or is_dir(output)
 
 
 def _pairs(source: Path, wish: _Wish) -> Iterator[tuple[Path, Path]]:
@@ -146,7 +189,7 @@ def _pairs(source: Path, wish: _Wish) -> Iterator[tuple[Path, Path]]:
             raise InputError(f"no picture in folder {source}: looked for {', '.join(sorted(wish.formats))}")
     elif output is None:
         yield source, wish.named(source.with_name(f"{source.stem}_lit{source.suffix}"))
-    elif alone and not _is_folder(output):
+    elif alone and output.suffix and not wish.is_folder(output):
         yield source, _checked(output, wish)
     elif wish.is_picture(output):
         raise UsageError(f"there are {wish.inputs} inputs, but -o {output} names one picture: name a folder")
@@ -163,14 +206,9 @@ def _piped(source: Path, wish: _Wish) -> tuple[Path, Path]:
         if source != PIPE and is_dir(source):
             raise UsageError(f"{source} is a folder and stdout takes one picture: name a folder with -o")
         return source, PIPE
-    if _is_folder(output):
+    if wish.is_folder(output) or not output.suffix:
         raise UsageError(f"a picture from stdin has no name: give a file name with -o, such as {output / 'photo.png'}")
     return source, _checked(output, wish)
-
-
-def _is_folder(output: Path) -> bool:
-    """Whether `-o` means a folder for one picture: it is one, or a name without a suffix."""
-    return is_dir(output) or not output.suffix
 
 
 def _checked(output: Path, wish: _Wish) -> Path:
@@ -259,7 +297,10 @@ def _settle(source: Path, target: Path, exist: str, taken: set[str]) -> Job:
     """The job of one pair, given what exists."""
     if source != PIPE and not exists(source):
         return Job(source, target, error=InputError(_why_not(source)))
-    return Job(source, target) if target == PIPE else Job(source, *landing(target, exist, taken))
+    if target == PIPE:
+        return Job(source, target)
+    there, skip, error = landing(target, exist, taken)
+    return Job(source, there, skip, error, exist, None if there == target else target)
 
 
 def _why_not(source: Path) -> str:

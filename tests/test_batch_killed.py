@@ -55,7 +55,7 @@ def child(fatal, after):
                 os.kill(os.getpid(), signal.SIGKILL)
             return result
         return call
-    os.fsync = counted(os.fsync)
+    os.fsync, os.link = counted(os.fsync), counted(os.link)
     pathlib.Path.replace = counted(pathlib.Path.replace)
     os._exit(app.run(["batch", "in", "--resume", "-q"]))
 

@@ -375,6 +375,39 @@ def test_unwritable_folder_is_found_before_the_work(
     assert not Path("new").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("-o", "x.jpg"), "JPEG cannot hold its transparency"),
+        (("--format", "bmp"), "BMP cannot hold its transparency"),
+        (("-o", "x.webp", "--bit-depth", "16"), "WebP does not hold 16 bits a sample"),
+        (("-o", "x.avif", "--bit-depth", "16", "--compare"), "AVIF does not hold 16 bits a sample"),
+    ],
+)
+def test_what_the_target_cannot_hold_is_refused_before_the_work(
+    folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], told: str
+) -> None:
+    Image.fromarray(np.dstack([dark_array(), dark_array()[..., 0]])).save("clear.png")
+    monkeypatch.setattr("lowlight_cli.enhancer.Enhancer.load", lambda _: pytest.fail("loaded for nothing"))
+    ran = lowlight("enhance", "clear.png", *options)
+    assert (ran.code, len(ran.lines)) == (4, 1)
+    assert told in ran.err
+
+
+def test_a_sheet_has_no_transparency_to_hold(folder: Path, lowlight: Lowlight) -> None:
+    Image.fromarray(np.dstack([dark_array(), dark_array()[..., 0]])).save("clear.png")
+    assert lowlight("enhance", "clear.png", "--compare", "-o", "x.jpg").code == 0
+
+
+@pytest.mark.parametrize("command", [("enhance", "in/a.png"), ("enhance", "in", "--dry-run"), ("batch", "in")])
+@pytest.mark.parametrize("kind", ["jpg", "webp", "bmp", "avif"])
+def test_formats_that_never_hold_16_bits(folder: Path, lowlight: Lowlight, command: tuple[str, ...], kind: str) -> None:
+    saved("in/a.png")
+    ran = lowlight(*command, "--format", kind, "--bit-depth", "16")
+    told = f"error: --format {kind} does not hold 16 bits a sample: choose --format png or tiff"
+    assert (ran.code, ran.out, ran.lines) == (2, "", [told])
+
+
 def test_stdin_to_file(photo: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(photo.read_bytes())))
     assert lowlight("enhance", "-", "-o", "lit.png").out == "lit.png\n"

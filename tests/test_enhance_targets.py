@@ -10,7 +10,7 @@ import pytest
 from lowlight_cli.errors import InputError, OutputError, UsageError
 from lowlight_cli.folders.search import chosen
 from lowlight_cli.pictures import FORMATS
-from lowlight_cli.targets import EXIST, PIPE, Job, plan
+from lowlight_cli.targets import EXIST, PIPE, Job, landed, plan
 
 
 def made(*names: str) -> None:
@@ -21,9 +21,7 @@ def made(*names: str) -> None:
 
 
 def planned(inputs: list[str], output: str | None = None, **options: str | None) -> list[tuple[str, str]]:
-    jobs = plan(
-        [Path(i) for i in inputs], None if output is None else Path(output), formats=FORMATS, search=chosen(), **options
-    )  # type: ignore[arg-type]
+    jobs = plan([Path(i) for i in inputs], output, formats=FORMATS, search=chosen(), **options)  # type: ignore[arg-type]
     return [(job.source.as_posix(), job.target.as_posix()) for job in jobs]
 
 
@@ -37,6 +35,10 @@ def planned(inputs: list[str], output: str | None = None, **options: str | None)
         (["a.jpg"], "b.JPEG", ".jpg", ["b.JPEG"]),
         (["a.jpg"], "new", None, ["new/a.jpg"]),
         (["a.jpg"], "d", ".tif", ["d/a.tif"]),
+        (["a.jpg"], "2024.05/", None, ["2024.05/a.jpg"]),
+        (["a.jpg"], "new.png/", None, ["new.png/a.jpg"]),
+        (["a.jpg", "d/c.png"], "new.png/", None, ["new.png/a.jpg", "new.png/c.png"]),
+        (["d"], "new.png/", None, ["new.png/a.JPG", "new.png/c.png", "new.png/e/f.bmp"]),
         (["a.jpg", "d/c.png"], "v1.2", None, ["v1.2/a.jpg", "v1.2/c.png"]),
         (["noname"], None, None, ["noname_lit"]),
         (["d"], None, None, ["d_lit/a.JPG", "d_lit/c.png", "d_lit/e/f.bmp"]),
@@ -74,6 +76,7 @@ def test_this_folder(folder: Path) -> None:
         (["a.jpg", "a.png"], "-", None, "- is one picture"),
         (["d"], "-", None, "stdout takes one picture"),
         (["-"], "d", None, "has no name"),
+        (["-"], "new.png/", None, "has no name"),
         (["/"], None, None, "no folder beside it"),
     ],
 )
@@ -109,6 +112,20 @@ def test_what_exists(folder: Path) -> None:
     assert [job.skip for job in jobs("a.jpg", "b.jpg", exist="skip")] == [True, False]
     assert [job.target.name for job in jobs("a.jpg", "b.jpg", exist="overwrite")] == ["a_lit.jpg", "b_lit.jpg"]
     assert [job.target.name for job in jobs("a.jpg", "b.jpg", exist="number")] == ["a_lit_3.jpg", "b_lit.jpg"]
+
+
+def test_numbers_that_are_taken_meanwhile(folder: Path) -> None:
+    made("a.jpg", "a_lit.jpg")
+    [job] = jobs("a.jpg", exist="number")
+    made("a_lit_2.jpg", "a_lit_3.jpg")
+    tried = []
+
+    def put(job: Job) -> None:
+        tried.append(job.target.name)
+        job.target.open("x").close()
+
+    assert landed(job, put).target.name == "a_lit_4.jpg"
+    assert tried == ["a_lit_2.jpg", "a_lit_4.jpg"]
 
 
 def test_numbers_avoid_other_targets(folder: Path) -> None:

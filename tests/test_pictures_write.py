@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from pictures_kit import noise, photo_of, seen
 
 from lowlight_cli.errors import OutputError, ResourceError
-from lowlight_cli.pictures import write
+from lowlight_cli.pictures import place, write
 
 ARRAY = noise(12, 10, 3, np.uint8)
 PHOTO = photo_of(ARRAY, name="in.png")
@@ -42,6 +43,59 @@ def test_the_longest_name_there_is(tmp_path: Path):
     target = tmp_path / ("x" * 251 + ".png")
     write(target, PHOTO)
     assert target.exists()
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_what_is_to_be_new_replaces_nothing(tmp_path: Path, monkeypatch, links):
+    if not links:  # as on FAT
+
+        def refused(*_: object) -> None:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+        monkeypatch.setattr(os, "link", refused)
+    target = tmp_path / "out.png"
+    place(target, b"first", anew=True)
+    with pytest.raises(FileExistsError):
+        place(target, b"second", anew=True)
+    assert (target.read_bytes(), target.stat().st_nlink) == (b"first", 1)
+    place(target, b"third")
+    assert target.read_bytes() == b"third"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_of_many_who_write_at_once_one_does(tmp_path: Path):
+    target, start, done = tmp_path / "out.png", threading.Barrier(8), []
+
+    def write_new(data: bytes) -> None:
+        start.wait()
+        try:
+            place(target, data, anew=True)
+        except FileExistsError:
+            return
+        done.append(data)
+
+    threads = [threading.Thread(target=write_new, args=(bytes([number]),)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert done == [target.read_bytes()]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_first_name_that_a_result_has_too_is_not_written_into(tmp_path: Path):
+    """What is left where a program is killed between giving the last name and taking away the first."""
+    first, target = tmp_path / ".first.part", tmp_path / "a.png"
+    first.write_bytes(b"result")
+    os.link(first, target)
+    with pytest.raises(KeyboardInterrupt):
+        place(target, b"another", beside=first, ready=_interrupted)
+    assert target.read_bytes() == b"result"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def _interrupted() -> None:
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("failing", ["fsync", "replace"])

@@ -194,6 +194,40 @@ def test_compare_makes_its_folder(photo: Path, lowlight: Command, shipped: list[
     assert Path("new/sheet.png").exists()
 
 
+@pytest.mark.parametrize("name", ["IMG.heic", "IMG.NEF", "IMG.data", "IMG"])
+def test_a_sheet_is_a_jpeg_where_the_photo_s_own_kind_is_not_written(
+    photo: Path, lowlight: Command, shipped: list[str], name: str
+) -> None:
+    photo.rename(name)
+    assert lowlight("compare", name, "-o", "sheets").out == "sheets/IMG.jpg\n"
+    assert read(Path("sheets/IMG.jpg")).format == "jpeg"
+
+
+def test_compare_replaces_nothing_that_came_meanwhile(
+    photo: Path, lowlight: Command, shipped: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = sheets.labelled
+
+    def meanwhile(*args: object) -> object:
+        Path("sheet.png").write_text("of another run")
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sheets, "labelled", meanwhile)
+    ran = lowlight("compare", photo, "-o", "sheet.png")
+    assert (ran.code, ran.lines) == (4, ["error: sheet.png exists: choose --exist skip, overwrite or number"])
+    Path("sheet.png").unlink()
+    ran = lowlight("compare", photo, "-o", "sheet.png", "--exist", "skip", "--json")
+    assert json.loads(ran.out.splitlines()[-1])["status"] == "skipped"
+    assert Path("sheet.png").read_text() == "of another run"
+    assert lowlight("compare", photo, "-o", "sheet.png", "--exist", "number").out == "sheet_2.png\n"
+    assert lowlight("compare", photo, "-o", "sheet.png", "--exist", "overwrite").code == 0
+    assert read(Path("sheet.png")).format == "png"
+
+
+def test_compare_into_a_folder_that_a_slash_tells(photo: Path, lowlight: Command, shipped: list[str]) -> None:
+    assert lowlight("compare", photo, "-o", "2024.05/").out == "2024.05/photo.jpg\n"
+
+
 def test_compare_without_weights(photo: Path, lowlight: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sheets, "catalog", tuple)
     ran = lowlight("compare", photo)

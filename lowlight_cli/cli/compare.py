@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from lowlight_cli.cli import options, report
 from lowlight_cli.errors import UsageError, WeightsError
+
+if TYPE_CHECKING:
+    from lowlight_cli.targets import Job
 
 __all__ = ["compare"]
 
@@ -20,10 +23,9 @@ SHAPE: Final = 1.4
 def compare(
     photo: Annotated[Path, typer.Argument(metavar="PHOTO", readable=False, help="A picture.", show_default=False)],
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            "-o", "--output", metavar="SHEET", readable=False, show_default="photo_compare.jpg",
-            help="The file to write.",
+            "-o", "--output", metavar="SHEET", show_default="photo_compare.jpg", help="The file to write, or a folder."
         ),
     ] = None,
     side: Annotated[
@@ -46,26 +48,26 @@ def compare(
     The sheet has the picture as it is first. Prints the path of the sheet.
     """
     from lowlight_cli.files import make_folder, refuse_unwritable
-    from lowlight_cli.pictures import FORMATS, Photo, read, write
+    from lowlight_cli.pictures import FORMATS, Photo, encode, place, read
     from lowlight_cli.sheets import each_model, labelled, reduced, shipped
-    from lowlight_cli.targets import PIPE, is_dir, plan
+    from lowlight_cli.targets import PIPE, is_dir, landed, plan
 
     if photo == PIPE:
         raise UsageError("`lowlight compare` does not read from stdin: name a picture")
-    if output == PIPE:
+    if output is not None and Path(output) == PIPE:
         raise UsageError("`lowlight compare` does not write to stdout: name a file with -o")
     if is_dir(photo):
         raise UsageError(
             f"{photo} is a folder: name one picture; `lowlight enhance {photo}` brightens all that are in it"
         )
     target = output or photo.with_name(f"{photo.stem}_compare.jpg")
-    job = plan([photo], target, formats=FORMATS, exist=exist.value)[0]
+    own = photo.suffix.lower()
+    become = {} if own in FORMATS else {own: ".jpg"}  # a sheet is no HEIC or RAW
+    job = plan([photo], target, formats=FORMATS, become=become, exist=exist.value)[0]
     if job.error:
         raise job.error
     if job.skip:
-        report.note(f"{job.target} exists: skipped")
-        if json:
-            report.event("sheet", {"input": str(photo), "output": str(job.target), "status": "skipped"})
+        _tell_skipped(photo, job, json)
         return
     checkpoints, missing = shipped()
     if not checkpoints:
@@ -82,12 +84,22 @@ def compare(
                 report.event("model", {"name": each.name, "seconds": round(each.seconds, 4)})
             advance(1)
     columns = max(1, round(math.sqrt(len(shown) * SHAPE * height / width)))
+    made = encode(Photo(labelled(shown, columns), name=job.target.name), format=FORMATS[job.target.suffix.lower()])
     make_folder(job.target)
-    write(job.target, Photo(labelled(shown, columns), name=job.target.name), format="keep")
+    job = landed(job, lambda job: place(job.target, made, anew=job.anew))
+    if job.skip:
+        _tell_skipped(photo, job, json)
+        return
     if missing:
         report.note(f"left out, no weights are shipped: {', '.join(missing)}")
     if json:
-        made = {"status": "done", "width": width, "height": height}
-        report.event("sheet", {"input": str(photo), "output": str(job.target), **made})
+        told = {"status": "done", "width": width, "height": height}
+        report.event("sheet", {"input": str(photo), "output": str(job.target), **told})
     else:
         report.path(job.target)
+
+
+def _tell_skipped(photo: Path, job: Job, json: bool) -> None:
+    report.note(f"{job.target} exists: skipped")
+    if json:
+        report.event("sheet", {"input": str(photo), "output": str(job.target), "status": "skipped"})

@@ -44,9 +44,9 @@ def enhance(
         ),
     ],
     output: Annotated[
-        Path | None,
+        str | None,  # a path would lose the slash by which a folder is told
         typer.Option(
-            "-o", "--output", metavar="OUT", readable=False, show_default="photo_lit.jpg, FOLDER_lit/",
+            "-o", "--output", metavar="OUT", show_default="photo_lit.jpg, FOLDER_lit/",
             help="A file, a folder (inputs keep their names in it), or - for stdout.",
         ),
     ] = None,

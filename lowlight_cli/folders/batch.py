@@ -88,7 +88,7 @@ class Batch:
             return job
         if record.folder != self.home:
             return job  # another folder's result: it stays, as `--exist` says
-        return replace(job, skip=False, error=None)
+        return replace(job, skip=False, error=None, exist="overwrite")
 
 
 def output_folder(folder: Path, output: Path | None) -> Path:
@@ -139,6 +139,8 @@ def planned(
     )
     if not resume and exist == "error" and exists(root / NAME) and any(_exists(job) for job in jobs):
         raise OutputError(f"{root} has results of an earlier batch: add --resume, or --exist skip, overwrite or number")
+    if exist == "number":  # two threads must not come to one name: a number that is taken meanwhile is an error
+        jobs = [replace(job, exist="error") for job in jobs]
     return Batch(folder, root, tuple(jobs), records(root) if resume else {})
 
 
@@ -251,7 +253,7 @@ class Stages:
             job = self._batch.decided(job, record, done)
             task.work, task.skip = Work(job, error=job.error), job.skip
             if not (job.error or job.skip):
-                task.work = opened(job, data, max_pixels=self._max_pixels, measure=True)
+                task.work = opened(job, self._saving, data, max_pixels=self._max_pixels, measure=True)
         except Exception as error:
             task.work.error = _surprise(job, error)
         task.work.seconds["read"] = time.perf_counter() - start
@@ -283,8 +285,10 @@ class Stages:
             self._record(replace(self._entry(task), error=told))
         return outcome
 
-    def _put(self, task: Task, target: Path, data: bytes) -> None:
+    def _put(self, task: Task, job: Job, data: bytes) -> None:
         """Put a result in its place, recorded when it is safe under its first name and has not its last one yet."""
+        if job.anew and exists(job.target):
+            raise FileExistsError  # before there is a line, by which another batch would take it for a result
         start, seconds = time.perf_counter(), task.work.seconds
         digest = hashlib.sha256(data).hexdigest()
 
@@ -293,8 +297,11 @@ class Stages:
             entry = self._entry(replace(task, work=replace(task.work, seconds={**seconds, "write": spent})))
             self._record(replace(entry, output_sha256=digest, output_bytes=len(data)))
 
-        first = part(target)
-        place(target if self._named else first, data, beside=first, ready=record)
+        first = part(job.target)
+        if self._named:
+            place(job.target, data, anew=job.anew, beside=first, ready=record)
+        else:
+            place(first, data, beside=first, ready=record)
 
     def _entry(self, task: Task) -> Entry:
         """The line of a file, as far as it came."""
@@ -327,9 +334,11 @@ class Stages:
 
 def _is_there(target: Path, record: Record) -> bool:
     """Whether the output is whole; one that has not got its name yet, because the program was killed, gets it now."""
-    if _is_whole(target, record):
-        return True
     first = part(target)
+    if _is_whole(target, record):
+        with contextlib.suppress(OSError):  # killed when it had both names
+            first.unlink(missing_ok=True)
+        return True
     if not _is_whole(first, record):
         return False
     first.replace(target)

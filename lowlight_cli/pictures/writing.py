@@ -20,7 +20,7 @@ from lowlight_cli.pictures import avif, colour, metadata, places, png, tiff, xmp
 from lowlight_cli.pictures.formats import FORMATS, KINDS, Kind, format_of
 from lowlight_cli.pictures.photo import Codes, Jpeg, Photo, Pixels, bands
 
-__all__ = ["encode", "place", "write"]
+__all__ = ["encode", "give_name", "place", "refuse_unfit", "write"]
 
 Depth = Literal["keep", 8, 16]
 
@@ -64,8 +64,8 @@ def encode(
         raise UsageError(f"quality {quality} is out of range; choose 1 to 100")
     if depth not in ("keep", 8, 16):
         raise UsageError(f"depth {depth} is out of range; choose keep, 8 or 16")
-    kind = KINDS[photo.format if format == "keep" else format_of(format)]
-    _check(photo, kind, depth)
+    kind = _kind(photo, format)
+    refuse_unfit(photo, format=format, depth=depth)
     deep = kind.deep and (photo.depth if depth == "keep" else depth) == 16
     if kind.name in ("webp", "avif") and photo.icc and photo.icc[16:20] == b"GRAY":
         photo = replace(photo, icc=None)  # grey is read as colour there, for which such a profile would not count
@@ -147,16 +147,25 @@ def write(
     place(target, data)
 
 
-def place(target: Path, data: bytes, *, beside: Path | None = None, ready: Callable[[], None] | None = None) -> None:
+def place(
+    target: Path,
+    data: bytes,
+    *,
+    anew: bool = False,
+    beside: Path | None = None,
+    ready: Callable[[], None] | None = None,
+) -> None:
     """Put bytes where a file is wanted: beside it first, on the disk for sure, then under its name at one stroke.
 
     Args:
-        target: the file; an existing one is replaced.
+        target: the file.
         data: its content.
+        anew: leave a file that exists; else it is replaced.
         beside: the name before the final one, in the same folder; what has it is replaced. None takes a new one.
         ready: called when the content is safe under the first name. What it raises leaves nothing behind.
 
     Raises:
+        FileExistsError: there is a file already, and `anew`.
         OutputError: the file cannot be written there.
         ResourceError: the disk is full.
     """
@@ -164,17 +173,21 @@ def place(target: Path, data: bytes, *, beside: Path | None = None, ready: Calla
     part = beside or target.parent / f".lowlight-{secrets.token_hex(6)}.tmp"
     try:
         try:
-            with part.open("wb" if beside else "xb") as file:
+            if beside:
+                beside.unlink(missing_ok=True)  # not written into: it may be a second name of a result
+            with part.open("xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             if ready:
                 ready()
-            part.replace(target)
+            give_name(part, target, anew=anew)
         except BaseException:  # Ctrl-C too: nothing half-written stays
             part.unlink(missing_ok=True)
             raise
     except (OSError, ValueError) as error:
+        if anew and isinstance(error, FileExistsError):
+            raise
         if disk_full(error):
             raise ResourceError(f"{target}: the disk is full; make room or choose another folder") from error
         number = error.errno if isinstance(error, OSError) else None
@@ -189,7 +202,43 @@ def place(target: Path, data: bytes, *, beside: Path | None = None, ready: Calla
         raise OutputError(f"{target}: cannot be written, {reason}; {way}") from error
 
 
-def _check(photo: Photo, kind: Kind, depth: Depth) -> None:
+def give_name(part: Path, target: Path, *, anew: bool = False) -> None:
+    """Give a complete file its last name at one stroke.
+
+    Args:
+        part: the file.
+        target: its last name.
+        anew: leave a file that has that name; else it is replaced.
+
+    Raises:
+        FileExistsError: a file has that name, and `anew`.
+        OSError: it cannot be renamed.
+    """
+    if anew:
+        try:
+            os.link(part, target)  # unlike renaming, it never replaces
+        except OSError as error:  # the name is taken, or the file system has no links
+            if os.path.exists(target):  # noqa: PTH110  # Path.exists raises where it may not look
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
+        else:
+            part.unlink()
+            return
+    part.replace(target)
+
+
+def _kind(photo: Photo, format: str) -> Kind:
+    return KINDS[photo.format if format == "keep" else format_of(format)]
+
+
+def refuse_unfit(photo: Photo, *, format: str = "keep", depth: Depth = "keep") -> None:
+    """Raise OutputError where a format cannot hold a picture; what holds it is known before any work is done.
+
+    Args:
+        photo: what is to be written.
+        format: as in `encode`.
+        depth: as in `encode`.
+    """
+    kind = _kind(photo, format)
     if photo.rest and kind.name != "tiff":
         raise OutputError(
             f"{photo.name}: holds {1 + len(photo.rest)} pages and {kind.title} only one; choose --format tiff"
