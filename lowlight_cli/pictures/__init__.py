@@ -7,7 +7,7 @@ RGB, sRGB-encoded, in [0, 1].
 from lowlight_cli.pictures.formats import FORMATS, READ_ONLY, format_of, suffix_of, suffixes
 from lowlight_cli.pictures.photo import Jpeg, Photo
 from lowlight_cli.pictures.reading import MAX_PIXELS, read
-from lowlight_cli.pictures.writing import encode, give_name, place, refuse_unfit, write
+from lowlight_cli.pictures.writing import encode, place, refuse_unfit, write
 
 __all__ = [
     "FORMATS",
@@ -17,7 +17,6 @@ __all__ = [
     "Photo",
     "encode",
     "format_of",
-    "give_name",
     "place",
     "read",
     "refuse_unfit",

@@ -20,7 +20,7 @@ from lowlight_cli.pictures import avif, colour, metadata, places, png, tiff, xmp
 from lowlight_cli.pictures.formats import FORMATS, KINDS, Kind, format_of
 from lowlight_cli.pictures.photo import Codes, Jpeg, Photo, Pixels, bands
 
-__all__ = ["encode", "give_name", "place", "refuse_unfit", "write"]
+__all__ = ["encode", "place", "refuse_unfit", "write"]
 
 Depth = Literal["keep", 8, 16]
 
@@ -181,7 +181,7 @@ def place(
                 os.fsync(file.fileno())
             if ready:
                 ready()
-            give_name(part, target, anew=anew)
+            _give_name(part, target, anew=anew)
         except BaseException:  # Ctrl-C too: nothing half-written stays
             part.unlink(missing_ok=True)
             raise
@@ -202,7 +202,7 @@ def place(
         raise OutputError(f"{target}: cannot be written, {reason}; {way}") from error
 
 
-def give_name(part: Path, target: Path, *, anew: bool = False) -> None:
+def _give_name(part: Path, target: Path, *, anew: bool = False) -> None:
     """Give a complete file its last name at one stroke.
 
     Args:
