@@ -65,6 +65,16 @@ def ten(name: str) -> Path:
     return Path(name)
 
 
+def test_the_rate_of_a_file_in_a_pipe(folder: Path, dgaf_weights: Path) -> None:
+    """It is that of the frames, not the clock of the file."""
+    clip = kit.write(Path("clip.mp4"), kit.pictures(5))
+    done = piped(dgaf_weights, b"", str(clip), "-o", "-")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(b"YUV4MPEG2 W64 H36 F25:1 ")
+    Path("out.y4m").write_bytes(done.stdout)
+    assert kit.known(Path("out.y4m")).ticks == kit.known(clip).ticks
+
+
 def test_from_a_pipe_to_a_file(folder: Path, dgaf_weights: Path) -> None:
     clip = stream("in.y4m")
     done = piped(dgaf_weights, clip.read_bytes(), "-", "-o", "out.mp4")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lowlight_cli.errors import DeviceError, OutputError, UsageError
 from lowlight_cli.sheets import labelled
 from lowlight_cli.video.colour import FULL, UNSAID, Colours, Converter, depth, upright
-from lowlight_cli.video.formats import CODECS, Codec, Encoding, codec_for
+from lowlight_cli.video.formats import CODECS, NAMED, Y4M, Codec, Encoding, codec_for
 
 if TYPE_CHECKING:
     from lowlight_cli.video.series import Film
@@ -30,6 +30,9 @@ TURNS: Final = ("mp4", "mov", "3gp", "matroska", "webm")
 
 _PICTURES: Final = {"rgb24": "yuv420p", "rgba": "yuv420p", "rgb48le": "yuv420p10le", "rgba64le": "yuv420p10le"}
 """Pictures as clips: what every player shows, which RGB or colour at full size is not."""
+
+_MPEG4: Final = 2**16 - 1
+"""Ticks a second that MPEG-4 can count."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Plan:
         aspect: of a pixel, width over height; None where nothing is said.
         fields: FFmpeg's number of the order of fields.
         base: seconds a tick.
+        clock: seconds a tick of the encoder, which counts frames where that is not `base`.
         rate: frames a second on average.
         turn: degrees by which pictures are turned before, counter-clockwise; 0 where the container says so.
         matrix: the display matrix to write, or None.
@@ -65,6 +69,7 @@ class Plan:
     aspect: Fraction | None
     fields: int
     base: Fraction
+    clock: Fraction
     rate: Fraction
     turn: int
     matrix: tuple[int, ...] | None
@@ -76,10 +81,20 @@ class Plan:
         """Whether pixels are not square, and the container has to be told in a way of its own."""
         return self.container in ("matroska", "webm") and self.aspect not in (None, 0, 1)
 
+    @property
+    def counted(self) -> bool:
+        """Whether the encoder is told which frame it is in place of when it is shown."""
+        return self.clock != self.base
+
+    @property
+    def constant(self) -> bool:
+        """Whether the container knows nothing but a constant rate."""
+        return self.container == Y4M
+
     def configure(self, to: Any) -> None:
         """Tell an encoder, or the stream that owns one, all of it."""
         to.width, to.height, to.pix_fmt = self.width, self.height, self.pixel_format
-        to.time_base, to.framerate = self.base, self.rate
+        to.time_base, to.framerate = self.clock, 1 / self.clock if self.counted else self.rate
         to.color_range, to.colorspace = self.colours.range, self.colours.matrix
         to.color_primaries, to.color_trc = self.colours.primaries, self.colours.transfer
         to.bit_rate = self.bitrate
@@ -91,6 +106,15 @@ class Plan:
             to.qmin = to.qmax = self.quantiser
             to.bit_rate = 200_000_000
         to.options = dict(self.options)
+
+    def open(self, context: Any) -> None:
+        """Make an encoder that is configured ready.
+
+        Raises:
+            DeviceError: it does not work here, or not with these options.
+        """
+        with _explained(self.name):
+            context.open()
 
 
 @dataclass(frozen=True)
@@ -123,7 +147,7 @@ def planned(clip: Film, container: str, encoding: Encoding, *, wide: bool = Fals
         name, codec = codec_for(clip.codec, container, encoder)
     _check_container(container, encoder)
     options, bitrate, quantiser = _told(codec, encoding, container)
-    turn = 0 if container in TURNS and not wide else clip.rotation
+    turn = 0 if container in TURNS and not wide else clip.rotation  # sheets are made of upright pictures
     width, height, aspect = clip.width, clip.height, clip.aspect
     if turn % 180:
         width, height, aspect = height, width, 1 / aspect if aspect else None
@@ -137,9 +161,12 @@ def planned(clip: Film, container: str, encoding: Encoding, *, wide: bool = Fals
         colours = replace(colours, matrix=UNSAID)
     if name == "mjpeg":
         colours = replace(colours, range=FULL)  # it knows no other
+    if clip.fields > 1:
+        more.append("is interlaced, and becomes progressive with its combs: deinterlace it first, ffmpeg -vf bwdif")
     return Plan(
         encoder, options, bitrate, quantiser, width, height, pixels, colours, aspect, clip.fields, clip.base,
-        clip.rate, turn, None if turn or wide else clip.matrix, container, (*notes, *more),
+        _clock(encoder, clip.base, clip.rate), clip.rate, 0 if wide else turn, None if turn or wide else clip.matrix,
+        container, (*notes, *more),
     )  # fmt: skip
 
 
@@ -153,21 +180,22 @@ class Encoder:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._converter = Converter(plan.colours, plan.width, plan.height)
-        self._durations: dict[int, int] = {}
+        self._shown: dict[int, tuple[int, int]] = {}
+        self._count = 0
         self._context: Any = av.CodecContext.create(plan.name, "w")
         plan.configure(self._context)
         if _global_header(plan.container):
             self._context.flags |= av.codec.context.Flags.global_header
-        with _explained(plan.name):
-            self._context.open()
+        plan.open(self._context)
 
     def encode(self, picture: NDArray[np.float32], pts: int, duration: int) -> Iterator[Packed]:
         """Take a picture, (H, W, 3) float32 in [0, 1], and give what is ready."""
         if self.plan.turn:
             picture = upright(picture, self.plan.turn)
         frame = self._converter.frame(np.ascontiguousarray(picture), self.plan.pixel_format)
-        frame.pts, frame.time_base = pts, self.plan.base
-        self._durations[pts] = duration
+        frame.pts, frame.time_base = self._count if self.plan.counted else pts, self.plan.clock
+        self._shown[frame.pts] = pts, duration
+        self._count += 1
         with _explained(self.plan.name):
             yield from self._packed(self._context.encode(frame))
 
@@ -178,8 +206,10 @@ class Encoder:
 
     def _packed(self, packets: list[Any]) -> Iterator[Packed]:
         for packet in packets:
-            duration = self._durations.pop(packet.pts, 0) or packet.duration or 0
-            yield Packed(bytes(packet), packet.pts, duration, packet.is_keyframe)
+            pts, duration = self._shown.pop(packet.pts, (packet.pts, 0))
+            if not duration and not self.plan.counted:
+                duration = packet.duration or 0
+            yield Packed(bytes(packet), pts, duration, packet.is_keyframe)
 
 
 @contextlib.contextmanager
@@ -225,10 +255,22 @@ def _check_container(container: str, encoder: str) -> None:
     with av.open(os.devnull, "w", format=container) as trial:
         try:
             trial.add_stream(encoder, rate=25)
+            if container == "mpegts" and av.Codec(encoder, "w").canonical_name not in NAMED["video"]:
+                raise ValueError
         except ValueError as error:
             raise OutputError(
                 f"{container} cannot hold what {encoder} writes: choose another --codec or suffix"
             ) from error
+
+
+def _clock(encoder: str, base: Fraction, rate: Fraction) -> Fraction:
+    """Seconds a tick of an encoder: those of the clip, or about a frame where the codec has no number for them."""
+    if encoder == "mpeg4":
+        return base if base.denominator <= _MPEG4 else (1 / rate).limit_denominator(_MPEG4)
+    rates = [Fraction(each.numerator, each.denominator) for each in av.Codec(encoder, "w").frame_rates or ()]
+    if encoder == "mpeg1video":
+        rates = [each for each in rates if each > 20]  # those below are beyond the standard
+    return 1 / min(rates, key=lambda each: abs(each - rate)) if rates else base
 
 
 def _told(codec: Codec, encoding: Encoding, container: str) -> tuple[dict[str, str], int, int]:

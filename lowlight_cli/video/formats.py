@@ -9,7 +9,9 @@ from typing import Final
 
 from lowlight_cli.errors import DeviceError, UsageError
 
-__all__ = ["CODECS", "CONTAINERS", "Codec", "Encoding", "codec_for", "is_clip", "need_av"]
+__all__ = ["CODECS", "CONTAINERS", "NAMED", "Y4M", "Codec", "Encoding", "codec_for", "is_clip", "need_av"]
+
+Y4M: Final = "yuv4mpegpipe"
 
 CONTAINERS: Final = {
     ".mp4": "mp4",
@@ -26,7 +28,7 @@ CONTAINERS: Final = {
     ".3gp": "3gp",
     ".flv": "flv",
     ".wmv": "asf",
-    ".y4m": "yuv4mpegpipe",
+    ".y4m": Y4M,
 }
 """Suffix to FFmpeg's name of the container."""
 
@@ -79,8 +81,25 @@ CODECS: Final = {
 """FFmpeg's name of a codec to how it is written; a clip in another codec becomes H.264, in WebM VP9."""
 
 _LIKE: Final = {"vp8": "vp9", "msmpeg4v3": "mpeg4", "msmpeg4v2": "mpeg4", "mpeg1video": "mpeg2video", "mjpegb": "mjpeg"}
-_ONLY: Final = {"webm": ("vp9", "av1"), "mpeg": ("mpeg2video",), "flv": ("h264",), "3gp": ("h264", "mpeg4")}
-"""What a container holds, where that is little; the first is taken where the clip's own does not go in."""
+_ONLY: Final = {
+    "webm": ("vp9", "av1"),
+    "mpeg": ("mpeg2video",),
+    "flv": ("h264",),
+    "3gp": ("h264", "mpeg4"),
+    "mpegts": ("h264", "hevc", "mpeg2video", "mpeg4"),
+    "mov": ("h264", "hevc", "prores", "mpeg4", "mjpeg", "mpeg2video"),
+    Y4M: ("rawvideo",),
+}
+"""What a container holds, where that is little; where the clip's own does not go in, H.264 is taken, or the first."""
+
+NAMED: Final[Mapping[str, tuple[str, ...]]] = {
+    "video": ("h264", "hevc", "vvc", "mpeg1video", "mpeg2video", "mpeg4"),
+    "audio": (
+        "aac", "aac_latm", "mp2", "mp3", "ac3", "eac3", "dts", "truehd", "opus", "s302m", "pcm_bluray",
+    ),
+    "subtitle": ("dvb_subtitle", "dvb_teletext", "hdmv_pgs_subtitle"),
+}  # fmt: skip
+"""What MPEG-TS has a name for: FFmpeg writes all else into it too, without a word, as data that nobody can play."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +154,7 @@ def codec_for(source: str, container: str, wanted: str = "auto") -> tuple[str, C
     holds = _ONLY.get(container, tuple(CODECS))
     if name not in holds:
         name = "h264" if "h264" in holds else holds[0]
-    return name, CODECS[name]
+    return name, CODECS.get(name) or Codec(name)
 
 
 def is_clip(path: Path) -> bool:

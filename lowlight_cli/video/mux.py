@@ -18,6 +18,7 @@ import av.error
 
 from lowlight_cli.errors import OutputError
 from lowlight_cli.video.aspect import PAIR, say_aspect
+from lowlight_cli.video.formats import NAMED
 from lowlight_cli.video.parts import Parts, explained
 from lowlight_cli.video.streams import read, zero
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from lowlight_cli.video.encode import Plan
     from lowlight_cli.video.streams import Span
 
-__all__ = ["assemble", "decoding_ticks"]
+__all__ = ["assemble", "decoding_ticks", "rehearse"]
 
 _MOV: Final = ("mp4", "mov", "3gp")
 _OWN: Final = {"major_brand", "minor_version", "compatible_brands", "encoder", "software"}
@@ -91,12 +92,29 @@ def assemble(
     except OSError as error:
         raise explained(target, error) from error
     except av.error.FFmpegError as error:
-        raise OutputError(
-            f"{target}: cannot be written ({error.strerror}); choose another suffix or --codec"
-        ) from error
+        raise _refused(target, error) from error
     finally:
         part.unlink(missing_ok=True)
     return notes
+
+
+def rehearse(source: Path | Address | None, index: int, plan: Plan, span: Span, target: Path) -> None:
+    """Lay the clip out where nobody reads it, so that what its container refuses is known before the first frame.
+
+    The arguments are those of `assemble`.
+
+    Raises:
+        OutputError: the container does not take the video.
+        DeviceError: the encoder does not work here, or not with these options.
+    """
+    try:
+        with contextlib.ExitStack() as stack:
+            clip = Original(stack.enter_context(read(source, str(source))), index, span) if source else None
+            out, *_ = _begun(clip, plan, os.devnull)
+            with contextlib.suppress(av.error.FFmpegError):  # no frame came
+                out.close()
+    except av.error.FFmpegError as error:
+        raise _refused(target, error) from error
 
 
 def decoding_ticks(pts: list[int]) -> list[int]:
@@ -108,10 +126,21 @@ def decoding_ticks(pts: list[int]) -> list[int]:
     return [shown[at - delay] if at >= delay else shown[0] - (delay - at) * step for at in range(len(pts))]
 
 
+def _refused(target: Path, error: av.error.FFmpegError) -> OutputError:
+    return OutputError(f"{target}: cannot be written ({error.strerror}); choose another suffix or --codec")
+
+
 def _write(clip: Original | None, parts: Parts, plan: Plan, part: Path) -> list[str]:
-    """Try with all streams, then without those that the container may refuse."""
+    out, video, copies, notes = _begun(clip, plan, str(part))
+    with out:
+        _interleave(out, _new(parts, plan, video), _copied(clip, copies))
+    return notes
+
+
+def _begun(clip: Original | None, plan: Plan, path: str) -> tuple[OutputContainer, Any, dict[int, Stream], list[str]]:
+    """Write the header: try with all streams, then without those that the container may refuse."""
     for surplus in _SURPLUS:
-        out = av.open(str(part), "w", format=plan.container, options=_options(clip, plan))
+        out = av.open(path, "w", format=plan.container, options=_options(clip, plan))
         try:
             video, copies, notes = _laid_out(clip, out, plan, surplus)
             out.start_encoding()
@@ -121,9 +150,7 @@ def _write(clip: Original | None, parts: Parts, plan: Plan, part: Path) -> list[
             if clip is None or surplus == _SURPLUS[-1]:
                 raise
             continue
-        with out:
-            _interleave(out, _new(parts, plan, video), _copied(clip, copies))
-        return notes
+        return out, video, copies, notes
     raise AssertionError("the last try raises or returns")
 
 
@@ -131,6 +158,8 @@ def _options(clip: Original | None, plan: Plan) -> dict[str, str]:
     """What the muxer is told."""
     if plan.container == "mpegts":
         return {"mpegts_copyts": "1"}
+    if plan.constant:
+        return {"strict": "-1"}  # more than 8 bits are beyond the first standard
     if plan.container not in _MOV:
         return {"write_crc32": "0"} if plan.shaped else {}  # sums would not hold for what is put in
     flags = "+faststart"
@@ -160,8 +189,10 @@ def _laid_out(
             notes.append(f"{plan.container} cannot hold stream {stream.index} ({stream.type}): left out")
             continue
         try:
+            if stream.type in NAMED:
+                _check(stream, plan.container)
             copy = out.add_stream_from_template(stream, opaque=True)
-        except ValueError:
+        except (av.error.FFmpegError, ValueError):
             what = stream.codec_context.name if stream.codec_context else "no codec"
             notes.append(f"{plan.container} cannot hold stream {stream.index} ({stream.type}, {what}): left out")
             continue
@@ -174,15 +205,32 @@ def _laid_out(
     return video or _video(out, plan), copies, notes
 
 
+def _check(stream: Stream, container: str) -> None:
+    """Raise an error of PyAV's where a container cannot hold a stream, which some say late, by an abort, or never."""
+    name = stream.codec_context.codec.canonical_name if stream.codec_context else ""
+    if container == "mpegts" and name not in NAMED[stream.type]:
+        raise ValueError("would be data without a name")
+    if container == "flv" and name.startswith("pcm_"):
+        raise ValueError("ends the process, FFmpeg 8.1")
+    if stream.type == "audio":
+        with av.open(os.devnull, "w", format=container) as alone:
+            alone.add_stream_from_template(stream, opaque=True)
+            alone.start_encoding()
+
+
 def _video(out: OutputContainer, plan: Plan) -> Any:
     video: Any = out.add_stream(plan.name, rate=plan.rate)
     plan.configure(video)
     video.codec_context.options = dict(plan.options)
-    video.time_base = video.codec_context.time_base = plan.base  # an MPEG-4 header states its clock
+    video.codec_context.time_base = plan.clock  # an MPEG-4 header states it
+    video.time_base = 1 / plan.rate if plan.constant else plan.base
+    if plan.container in _MOV and video.codec_context.codec.canonical_name == "hevc":
+        video.codec_context.codec_tag = "hvc1"  # what QuickTime and Safari play
     if plan.shaped:
         video.metadata.update(PAIR)
     if plan.matrix:
         video.set_display_matrix(plan.matrix)
+    plan.open(video.codec_context)
     return video
 
 
@@ -205,8 +253,14 @@ def _new(parts: Parts, plan: Plan, video: Stream) -> Iterator[Any]:
     frames = [frame for part in parts.done for frame in part.frames]
     shown = sorted((pts, duration) for pts, duration, *_ in frames)
     lasts = {pts: then - pts for (pts, _), (then, _) in itertools.pairwise(shown)}
-    for packed, dts in zip(parts.packets(), decoding_ticks([pts for pts, *_ in frames]), strict=True):
+    ticks = decoding_ticks([pts for pts, *_ in frames])
+    for number, (packed, dts) in enumerate(zip(parts.packets(), ticks, strict=True)):
         packet = av.Packet(packed.data)
+        if plan.constant:
+            packet.stream, packet.time_base = video, 1 / plan.rate
+            packet.pts = packet.dts = number
+            yield packet
+            continue
         packet.stream, packet.time_base = video, plan.base
         packet.pts, packet.dts = packed.pts, dts
         packet.duration = lasts.get(packed.pts, packed.duration) or round(1 / plan.rate / plan.base)

@@ -17,7 +17,7 @@ from lowlight_cli.errors import InputError, OutputError, ResourceError, disk_ful
 from lowlight_cli.sheets import labelled, reduced
 from lowlight_cli.video.colour import upright
 from lowlight_cli.video.encode import Encoder, planned
-from lowlight_cli.video.formats import Encoding
+from lowlight_cli.video.formats import Y4M, Encoding
 from lowlight_cli.video.lighting import Lighting
 from lowlight_cli.video.making import Course, Made, Making, Tally
 from lowlight_cli.video.run import compared, prepared, results
@@ -25,8 +25,6 @@ from lowlight_cli.video.series import Film, Series, Source, film
 from lowlight_cli.video.streams import Span
 
 __all__ = ["enhance_to_pipe", "preview"]
-
-Y4M: Final = "yuv4mpegpipe"
 
 SIDE: Final = 480
 """Pixels of the longer side of a frame on a sheet."""
@@ -61,6 +59,7 @@ def enhance_to_pipe(
         out = av.open(sink, "w", format=Y4M, options={"strict": "-1"})  # more than 8 bits are beyond the first standard
         video: Any = out.add_stream(plan.name, rate=plan.rate)
         plan.configure(video)
+        video.time_base = 1 / plan.rate  # the header states it as the rate
         frames = results(lighting, clip, tally, told)
         try:
             with contextlib.closing(frames):

@@ -24,7 +24,7 @@ from lowlight_cli.video.encode import Encoder, Plan, planned
 from lowlight_cli.video.formats import CONTAINERS
 from lowlight_cli.video.lighting import Lighting
 from lowlight_cli.video.making import Course, Lit, Made, Making, Tally
-from lowlight_cli.video.mux import assemble
+from lowlight_cli.video.mux import assemble, rehearse
 from lowlight_cli.video.numbered import Pattern
 from lowlight_cli.video.parts import LENGTH, Parts
 from lowlight_cli.video.series import Film, Series, Source, film
@@ -83,6 +83,7 @@ def enhance_clip(
             if clip.live and len(clip.container.streams) > 1:
                 notes.append("plays live: its picture alone is kept")
         job = identity(enhancer, source, wish) | {"plan": repr(plan)}
+        rehearse(file, index, plan, wish.span, target)
         refused = why_not_resumable(source, clip)
         if refused and wish.resume:
             if parts.of(job):

@@ -1,0 +1,189 @@
+"""Containers and codecs with a will of their own: clocks, what they cannot hold, what players ask of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Ran
+
+pytest.importorskip("av")
+
+import av
+import video_kit as kit
+
+from lowlight_cli.video import run
+
+Lowlight = Callable[..., Ran]
+SAME = ("--strength", "0", "--temporal", "off")
+FINE: dict[str, Any] = {"base": Fraction(1, 90_000), "ticks": [number * 3600 for number in range(12)]}
+UNEVEN: dict[str, Any] = {"base": Fraction(1, 90_000), "ticks": [number * 3013 + number % 2 for number in range(12)]}
+
+
+def ticks(path: Path) -> list[Fraction]:
+    """From the first on, which some containers put elsewhere."""
+    first, *_ = found = kit.known(path).ticks
+    return [each - first for each in found]
+
+
+def alike(one: Path, other: Path) -> bool:
+    pairs = zip(kit.shown(one), kit.shown(other), strict=True)
+    return all(np.abs(a.astype(int) - b).mean() < 4 for a, b in pairs)
+
+
+@pytest.mark.parametrize(
+    ("clock", "words", "target"),
+    [
+        ({}, (), "out.mpg"),
+        (FINE, (), "out.mpg"),
+        (FINE, ("--codec", "mpeg2video"), "out.ts"),
+        (UNEVEN, ("--codec", "mpeg2video"), "out.ts"),
+        (UNEVEN, ("--codec", "mpeg2video"), "out.mp4"),
+        (FINE, ("--codec", "mpeg1video"), "out.mkv"),
+        (FINE, ("--codec", "mpeg4"), "out.mp4"),
+        (UNEVEN, ("--codec", "mpeg4"), "out.mp4"),
+        (FINE, ("--codec", "mpeg4"), "out.avi"),
+    ],
+)
+def test_codecs_that_state_a_rate(
+    folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch,
+    clock: dict[str, Any], words: tuple[str, ...], target: str,
+) -> None:  # fmt: skip
+    """MPEG-1, 2 and 4 from a clip of whatever clock: each frame at its tick, as fine as the container counts."""
+    monkeypatch.setattr(run, "LENGTH", 5)
+    clip = kit.write(Path("clip.mp4"), **clock)
+    ran = lowlight("video", clip, "-o", target, *words, *SAME)
+    assert ran.code == 0, ran.err
+    assert alike(clip, Path(target))
+    bound = {".mkv": 1 / 1000, ".avi": 1 / 600}.get(Path(target).suffix, 1 / 90_000)
+    assert max(abs(a - b) for a, b in zip(ticks(clip), ticks(Path(target)), strict=True)) <= bound
+
+
+def test_mpeg2_stays(folder: Path, lowlight: Lowlight) -> None:
+    clip = kit.write(Path("clip.mpg"), codec="mpeg2video", base=Fraction(1, 25), ticks=list(range(12)), sound="mp2")
+    ran = lowlight("video", clip, *SAME)
+    assert ran.code == 0, ran.err
+    assert kit.known(Path("clip_lit.mpg")).kinds == ("video", "audio")
+    assert ticks(Path("clip_lit.mpg")) == ticks(clip)
+
+
+@pytest.mark.parametrize("pixels", ["yuv420p", "yuv422p10le"])
+def test_yuv4mpeg_as_a_file(folder: Path, lowlight: Lowlight, pixels: str) -> None:
+    """At the clip's rate, without its sound, which is said."""
+    clip = kit.write(Path("clip.mov"), pixels=pixels, sound="aac")
+    ran = lowlight("video", clip, "-o", "out.y4m", *SAME)
+    assert ran.code == 0, ran.err
+    assert "cannot hold stream 1 (audio, aac): left out" in ran.err
+    assert Path("out.y4m").read_bytes().startswith(b"YUV4MPEG2 W64 H36 F25:1 ")
+    assert ticks(Path("out.y4m")) == ticks(clip)
+    assert kit.known(Path("out.y4m")).said["pixels"] == pixels
+    again = lowlight("video", "out.y4m", *SAME)
+    assert again.code == 0, again.err
+    assert len(kit.shown(Path("out_lit.y4m"))) == 12
+
+
+@pytest.mark.parametrize(
+    ("codec", "source", "target", "becomes"),
+    [
+        ("libvpx-vp9", "clip.webm", "out.ts", "h264"),
+        ("libvpx-vp9", "clip.webm", "out.mov", "h264"),
+        ("ffv1", "clip.mkv", "out.m2ts", "h264"),
+        ("mjpeg", "clip.avi", "out.ts", "h264"),
+        ("libx265", "clip.mkv", "out.ts", "hevc"),
+    ],
+)
+def test_another_codec_where_the_clips_own_does_not_go_in(
+    folder: Path, lowlight: Lowlight, codec: str, source: str, target: str, becomes: str
+) -> None:
+    options = {"x265-params": "log-level=none"} if codec == "libx265" else None
+    clip = kit.write(
+        Path(source), codec=codec, pixels="yuvj420p" if codec == "mjpeg" else "yuv420p",
+        base=Fraction(1, 25), ticks=list(range(12)), options=options,
+    )  # fmt: skip
+    ran = lowlight("video", clip, "-o", target, *SAME)
+    assert ran.code == 0, ran.err
+    with av.open(target) as after:
+        assert after.streams.video[0].codec_context.codec.canonical_name == becomes
+    assert len(kit.shown(Path(target))) == 12
+
+
+@pytest.mark.parametrize(
+    ("words", "target"),
+    [(("--codec", "vp9"), "out.ts"), (("--codec", "vp9"), "out.mov"), (("--codec", "ffv1"), "out.ts")],
+)
+def test_what_is_refused_is_refused_before_the_first_frame(
+    folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], target: str
+) -> None:
+    monkeypatch.setattr(run, "_encode", lambda *_: pytest.fail("frames were made for nothing"))
+    clip = kit.write(Path("clip.mp4"), kit.pictures(3))
+    ran = lowlight("video", clip, "-o", target, *words, *SAME)
+    assert (ran.code, len(ran.lines)) == (4, 1), ran.err
+    assert [each.name for each in folder.iterdir()] == ["clip.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("source", "sound", "target"),
+    [
+        ("clip.mov", "pcm_s16le", "out.ts"),
+        ("clip.mov", "pcm_s16le", "out.mpg"),
+        ("clip.mp4", "aac", "out.mpg"),
+        ("clip.mov", "pcm_s16le", "out.flv"),
+        ("clip.ts", "aac", "out.avi"),
+    ],
+)
+def test_sound_that_the_container_cannot_hold(
+    folder: Path, lowlight: Lowlight, source: str, sound: str, target: str
+) -> None:
+    """It is left out and said: not data that nobody plays, no abort of the process, no error at the end."""
+    clip = kit.write(Path(source), sound=sound, **FINE)
+    ran = lowlight("video", clip, "-o", target, *SAME)
+    assert ran.code == 0, ran.err
+    assert f"cannot hold stream 1 (audio, {sound}): left out" in ran.err
+    assert kit.known(Path(target)).kinds == ("video",)
+    assert len(kit.shown(Path(target))) == 12
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+@pytest.mark.parametrize("target", ["out.mp4", "out.avi"])
+def test_a_turned_clip_side_by_side(folder: Path, lowlight: Lowlight, degrees: int, target: str) -> None:
+    """Upright with its labels upright, and said to be so."""
+    clip = kit.write(Path("clip.mp4"), matrix=kit.turned(degrees))
+    ran = lowlight("video", clip, "-o", target, "--compare", *SAME)
+    assert ran.code == 0, ran.err
+    with av.open(str(clip)) as before, av.open(target) as after:
+        frame, sheet = next(before.decode(video=0)), next(after.decode(video=0))
+        assert (frame.rotation % 180, sheet.rotation) == (degrees % 180, 0)
+        upright = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90).astype(int)
+        pixels = sheet.to_ndarray(format="rgb24").astype(int)
+    height, width, _ = upright.shape
+    places = [
+        np.abs(pixels[y : y + height, x : x + width] - upright).mean()
+        for y in range(pixels.shape[0] - height + 1)
+        for x in range(8)
+    ]
+    assert min(places) < 4
+
+
+@pytest.mark.parametrize("target", ["out.mp4", "out.mov"])
+def test_hevc_as_quicktime_plays_it(
+    folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    """Under the name hvc1, by which all parameters stand in the header: several parts share them."""
+    monkeypatch.setattr(run, "LENGTH", 5)
+    clip = kit.write(Path("clip.mp4"))
+    ran = lowlight("video", clip, "-o", target, "--codec", "hevc", *SAME)
+    assert ran.code == 0, ran.err
+    with av.open(target) as after:
+        assert after.streams.video[0].codec_context.codec_tag == "hvc1"
+    assert alike(clip, Path(target))
+
+
+def test_an_interlaced_clip_is_told_of(folder: Path, lowlight: Lowlight) -> None:
+    told = "is interlaced, and becomes progressive"
+    clip = kit.write(Path("clip.mp4"), kit.pictures(12, 64, 64), options={"x264-params": "tff=1"})
+    assert told in lowlight("video", clip, *SAME).err
+    assert told not in lowlight("video", kit.write(Path("plain.mp4")), *SAME).err
