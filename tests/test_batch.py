@@ -193,6 +193,16 @@ def test_resume_skips_what_is_the_same(folder: Path, lowlight: Lowlight) -> None
     assert ran.out.count("(exists: skipped)") == 3
 
 
+def test_resume_after_pictures_that_got_numbers(folder: Path, lowlight: Lowlight) -> None:
+    """Of an input there are two results then, and the first is still known."""
+    made("in/a.png", "in/b.png")
+    assert lowlight("batch", "in").code == 0
+    assert lowlight("batch", "in", "--exist", "number").code == 0
+    assert len(lines("in_lit")) == 4
+    ran = lowlight("batch", "in", "--resume")
+    assert (ran.code, ran.out, ran.lines[0][:9]) == (0, "", "2 skipped"), ran.err
+
+
 def test_resume_does_again_what_is_not_the_same(
     folder: Path, lowlight: Lowlight, seeded: Callable[[str], Path]
 ) -> None:
@@ -285,7 +295,8 @@ def test_torn_and_foreign_lines(folder: Path, lowlight: Lowlight) -> None:
     manifest = Path("in_lit") / NAME
     first, second, third = manifest.read_bytes().splitlines(keepends=True)
     torn = json.loads(third)["input"]  # whichever was written last
-    manifest.write_bytes(first + b'\n[]\n"x"\n{"schema": 7}\n\xff\xfe\n' + second + third[:-40])
+    deep = b"[" * 100_000 + b"]" * 100_000 + b"\n"
+    manifest.write_bytes(first + b'\n[]\n"x"\n{"schema": 7}\n\xff\xfe\n' + deep + second + third[:-40])
     ran = lowlight("batch", "in", "--resume")
     assert ran.code == 1, "the file whose line was torn is foreign now"
     assert lowlight("batch", "in", "--resume", "--exist", "overwrite").out == f"in_lit/{torn}\n"

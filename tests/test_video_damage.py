@@ -318,3 +318,49 @@ def test_no_thread_is_left(folder: Path, lowlight: Lowlight) -> None:
     assert lowlight("video", clip, *SAME).code == 0
     assert [each for each in threading.enumerate() if each.name.startswith("ahead")] == []
     assert list(folder.iterdir())
+
+
+def test_a_trimmed_clip_is_whole(folder: Path, lowlight: Lowlight) -> None:
+    """A cut without encoding anew keeps what is before it from the key frame on, and an edit list hides it."""
+    clip = kit.write(Path("clip.mp4"), kit.pictures(50))
+    with av.open(str(clip)) as source, av.open("trimmed.mp4", "w") as out:
+        (video,) = source.streams
+        copy = out.add_stream_from_template(video)
+        for packet in source.demux(video):
+            if packet.size and packet.pts is not None and packet.dts is not None:
+                packet.pts, packet.dts = packet.pts - 18 * kit.STEP, packet.dts - 18 * kit.STEP
+                packet.stream = copy
+                out.mux(packet)
+    ran = lowlight("video", "trimmed.mp4", *SAME, "--json")
+    assert ran.code == 0, ran.err
+    event = json.loads(ran.out.splitlines()[0])
+    assert (event["frames"], event["notes"]) == (32, [])
+
+
+@pytest.mark.parametrize("parts", [0, 1])
+def test_a_disk_that_is_full_when_a_part_is_made_safe(
+    folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch, parts: int
+) -> None:
+    """The encoder has given all that it had, and is not asked again: what it says then would hide the reason."""
+    from lowlight_cli.video import run as runs
+
+    monkeypatch.setattr(runs, "LENGTH", 8)
+    clip = matroska(30)
+    safe, left = os.fsync, [1 + 2 * parts]  # the job, and of each part data and index
+
+    def full(descriptor: int) -> None:
+        if not left[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        left[0] -= 1
+        safe(descriptor)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", full)
+        ran = lowlight("video", clip, *SAME)
+    assert (ran.code, len(ran.lines)) == (7, 1), ran.err
+    assert "the disk is full; make room, then --resume goes on" in ran.err
+    ran = lowlight("video", clip, *SAME, "--resume", "--json")
+    assert ran.code == 0, ran.err
+    event = json.loads(ran.out.splitlines()[0])
+    assert (event["frames"], event["resumed"]) == (30, 8 * parts)
+    assert kit.known(Path("clip_lit.mkv")).ticks == kit.known(clip).ticks

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +13,7 @@ import av
 import numpy as np
 import pytest
 import video_kit as kit
-from conftest import Ran
+from conftest import Ran, environment, program
 from PIL import Image
 
 from lowlight_cli import read
@@ -302,6 +304,44 @@ def test_cut_short_before_the_first_frame(folder: Path, lowlight: Lowlight, cut_
         broken.setattr(stills, "place", _interrupted)
         ran = lowlight("video", "in", "--strength", "0.5", "--exist", "overwrite")
     assert (ran.code, "--resume" in ran.err) == (130, False), ran.err
+
+
+def killed(folder: Path, weights: Path, *words: str) -> None:
+    """A command that is killed as soon as there are three pictures."""
+    run = subprocess.Popen(program(words), env=environment(weights), stderr=subprocess.DEVNULL)
+    while len(list(folder.glob("*.png"))) < 3:
+        assert run.poll() is None
+        time.sleep(0.002)
+    run.kill()
+    run.wait()
+
+
+@pytest.mark.parametrize("words", [("--resume",), ("--exist", "skip")])
+def test_killed_soon(folder: Path, lowlight: Lowlight, dgaf_weights: Path, words: tuple[str, ...]) -> None:
+    """Within the first second too, it is known that there is more to do."""
+    frames("in", range(1, 400))
+    killed(Path("in_lit"), dgaf_weights, "video", "in", *SAME)
+    assert 3 <= len(numbers("in_lit")) < 399
+    ran = lowlight("video", "in", *SAME, *words)
+    assert ran.code == 0, ran.err
+    assert "skipped" not in ran.err
+    assert numbers("in_lit") == list(range(1, 400))
+    assert not list(Path("in_lit").glob("*.json"))
+
+
+def test_skipping_goes_on(folder: Path, lowlight: Lowlight, cut_short: Callable[..., Ran]) -> None:
+    """Pictures that are there stay, and the row becomes whole; where they are of another job, nothing is done."""
+    frames("in", range(1, 7))
+    assert cut_short(3, "video", "in", *SAME).code == 130
+    before = Path("in_lit/00001.png").stat().st_ino
+    ran = lowlight("video", "in", "--strength", "0.5", "--exist", "skip")
+    assert (ran.code, "is of another job" in ran.err) == (4, True), ran.err
+    ran = lowlight("video", "in", *SAME, "--exist", "skip", "--json")
+    assert ran.code == 0, ran.err
+    assert [json.loads(ran.out.splitlines()[0])[key] for key in ("frames", "resumed")] == [6, 3]
+    assert Path("in_lit/00001.png").stat().st_ino == before
+    ran = lowlight("video", "in", *SAME, "--exist", "skip")
+    assert (ran.code, "exists: skipped" in ran.err) == (0, True), ran.err
 
 
 def _interrupted(*_: object) -> None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from conftest import Ran
 from numpy.typing import NDArray
 from test_video_addresses import played, server  # noqa: F401  # a fixture
 
+from lowlight_cli.video import mux
 from lowlight_cli.video import run as runs
 
 Lowlight = Callable[..., Ran]
@@ -162,6 +164,22 @@ def test_the_input_is_not_replaced_by_what_is_done(
     assert (ran.code, len(ran.lines)) == (2, 1), ran.err
     assert "name another file with -o" in ran.err
     assert clip.read_bytes() == before
+
+
+def test_nothing_lies_beside_the_parts(folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the clip is put together too: what a crash leaves there goes with the parts when it is whole."""
+    clip = kit.write(Path("clip.mp4"), kit.pictures(12))
+    there: list[list[str]] = []
+    interleave = mux._interleave
+
+    def seen(*args: Any) -> None:
+        there.append(sorted(path.name for path in folder.iterdir()))
+        interleave(*args)
+
+    monkeypatch.setattr(mux, "_interleave", seen)
+    assert lowlight("video", clip, *SAME).code == 0
+    assert there == [[".lowlight-clip_lit.mp4.parts", "clip.mp4"]]
+    assert sorted(path.name for path in folder.iterdir()) == ["clip.mp4", "clip_lit.mp4"]
 
 
 @pytest.mark.parametrize("start", ["0", "0.4"])

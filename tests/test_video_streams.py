@@ -17,6 +17,7 @@ import pytest
 import video_kit as kit
 from conftest import Ran
 
+from lowlight_cli.pictures import Photo, encode
 from lowlight_cli.video.mux import decoding_ticks
 
 Lowlight = Callable[..., Ran]
@@ -349,6 +350,36 @@ def test_the_shape_of_pixels_in_matroska(folder: Path, lowlight: Lowlight, codec
     if shutil.which("ffprobe"):
         words = ["ffprobe", "-v", "error", "-show_entries", "stream=sample_aspect_ratio:stream_side_data", "-of", "csv"]
         assert subprocess.check_output([*words, target], text=True).strip() == "stream,4:3"
+
+
+@pytest.mark.parametrize(
+    ("tags", "target", "covers", "told"),
+    [
+        ({"title": "A night"}, "out.mp4", 1, ""),
+        ({"location": "+52.5200+013.4050/"}, "out.mp4", 1, ""),
+        ({"com.example.camera": "north"}, "out.mp4", 1, "mp4 holds a cover or unusual tags, not both: left out COM.EX"),
+        ({"com.example.camera": "north"}, "out.mov", 0, "mov cannot hold stream 1 (cover): left out"),
+    ],
+)  # fmt: skip
+def test_covers(folder: Path, lowlight: Lowlight, tags: dict[str, str], target: str, covers: int, told: str) -> None:
+    """What cannot be written beside it, or it itself, is told."""
+    picture = encode(Photo(np.zeros((16, 16, 3), np.float32), depth=8, name="cover"), format="png")
+    with av.open(str(made("plain.mp4"))) as clip, av.open("clip.mkv", "w") as out:
+        out.metadata.update(tags)
+        copy: Any = out.add_stream_from_template(clip.streams.video[0])
+        out.add_attachment("cover.png", "image/png", picture)
+        for packet in clip.demux(video=0):
+            if packet.size:
+                packet.stream = copy
+                out.mux(packet)
+    ran = lowlight("video", "clip.mkv", *SAME, "-o", target)
+    assert ran.code == 0, ran.err
+    assert told in ran.err and ("left out" in ran.err) == bool(told)
+    with av.open(target) as after:
+        found = [each for each in after.streams.video if each.disposition & av.stream.Disposition.attached_pic]
+        assert len(found) == covers
+        kept = {key.lower(): value for key, value in after.metadata.items()}  # Matroska writes all in capitals
+        assert (kept.items() >= tags.items()) == ("unusual tags" not in told)
 
 
 def test_hdr_is_refused(folder: Path, lowlight: Lowlight) -> None:

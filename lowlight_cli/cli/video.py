@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -199,7 +200,7 @@ def video(
     need_av()
     from lowlight_cli.cli.clips import make_clips, refuse_for_clips
     from lowlight_cli.video.addresses import option
-    from lowlight_cli.video.jobs import clip_job
+    from lowlight_cli.video.jobs import ClipJob, clip_job
     from lowlight_cli.video.making import Making
     from lowlight_cli.video.streams import Span
     from lowlight_cli.video.temporal import Smoothing
@@ -219,6 +220,8 @@ def video(
     )
     told = dict(map(option, input_option or ()))
     job = clip_job(clip, output, exist=exist.value, resume=resume, sheet=bool(preview), options=told)
+    if isinstance(job, ClipJob) and job.begun:
+        making = replace(making, resume=True)
     with ready(context.params) as enhancer:
         code = make_clips(enhancer, [job], making, json, begun, preview)
     if code:

@@ -56,18 +56,18 @@ class Batch:
         folder: where the pictures are.
         root: where the results go, with the manifest.
         jobs: what to make of what.
-        records: what the manifest says was made, by the input's path below `folder`; empty where nothing is resumed.
+        records: what the manifest says was made, by the input's path below `folder` and the output's below `root`;
+            empty where nothing is resumed.
     """
 
     folder: Path
     root: Path
     jobs: tuple[Job, ...]
-    records: Mapping[str, Record]
+    records: Mapping[tuple[str, str], Record]
 
     def recorded(self, job: Job) -> Record | None:
         """What the manifest says of this job's result, where it says something."""
-        record = self.records.get(_below(job.source, self.folder))
-        return record if record and record.output == _below(job.target, self.root) else None
+        return self.records.get((_below(job.source, self.folder), _below(job.target, self.root)))
 
     @functools.cached_property
     def home(self) -> str:

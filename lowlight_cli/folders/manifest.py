@@ -127,21 +127,22 @@ class Manifest:
             self._file.close()
 
 
-def records(root: Path) -> dict[str, Record]:
-    """Input to the last picture that was made of it, as `root`'s manifest tells; lines that make no sense are passed.
+def records(root: Path) -> dict[tuple[str, str], Record]:
+    """Input and output to what was made last, as `root`'s manifest tells; lines that make no sense are passed.
 
     Raises:
         OutputError: there is a manifest that cannot be read.
     """
-    found: dict[str, Record] = {}
+    found: dict[tuple[str, str], Record] = {}
     path = root / NAME
     try:
         with path.open("rb") as file:
             for line in file:
-                with contextlib.suppress(ValueError, KeyError, TypeError):
+                with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
                     told = json.loads(line)
                     if told["schema"] == SCHEMA and told["error"] is None:
-                        found[str(told["input"])] = Record(*(told[name] for name in Record._fields))
+                        record = Record(*(told[name] for name in Record._fields))
+                        found[str(told["input"]), record.output] = record
     except FileNotFoundError:
         pass
     except OSError as error:

@@ -18,12 +18,16 @@ __all__ = ["ClipJob", "clip_job"]
 
 @dataclass(frozen=True)
 class ClipJob:
-    """One clip to make, or one row of pictures; as `targets.Job`, with more kinds of places."""
+    """One clip to make, or one row of pictures; as `targets.Job`, with more kinds of places.
+
+    Where an earlier run has `begun` a row, it is gone on with.
+    """
 
     source: Path | Pattern | Address
     target: Path | Pattern
     skip: bool = False
     error: InputError | OutputError | None = None
+    begun: bool = False
 
 
 def clip_job(
@@ -125,7 +129,7 @@ def _into_pictures(source: Path | Pattern | Address, target: Pattern, exist: str
     if not there or exist == "overwrite" or (resume and begun):
         return ClipJob(source, target)
     if exist == "skip":
-        return ClipJob(source, target, skip=True)
+        return ClipJob(source, target, skip=not begun, begun=begun)
     found = f"{next(iter(there.values()))} exists{', and no run was cut short there' if resume else ''}"
     choice = f"choose --exist skip or overwrite{', or --resume' if begun else ''}"
     return ClipJob(source, target, error=OutputError(f"{found}: {choice}"))

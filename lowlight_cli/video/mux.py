@@ -6,8 +6,7 @@ import contextlib
 import itertools
 import math
 import os
-import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import av
 import av.error
+from av.stream import Disposition
 
 from lowlight_cli.errors import OutputError
 from lowlight_cli.video.aspect import PAIR, say_aspect
@@ -41,7 +41,10 @@ _PLAIN: Final = _OWN | {
     "description", "episode_id", "genre", "grouping", "language", "lyrics", "network", "show", "synopsis", "timecode",
     "track", "year",
 }  # fmt: skip
-"""Tags that MP4 has boxes of its own for; others need the newer kind of box."""
+"""Tags that MP4 has boxes of its own for; others need the newer kind of box, beside which no cover is written."""
+
+_BOTH: Final = {"keywords", "location", "location-eng"}
+"""Tags that both kinds of boxes hold all the same."""
 
 _COUNTED: Final = ("BPS", "DURATION", "NUMBER_OF_", "_STATISTICS_")
 """Beginnings of Matroska's tags that count bytes of the old video."""
@@ -52,11 +55,15 @@ _SURPLUS: Final = ((), ("data", "unknown"), ("data", "unknown", "attachment", "s
 
 @dataclass(frozen=True)
 class Original:
-    """The clip that was read: its streams, which of them is the video that is replaced, and the part that is meant."""
+    """The clip that was read: its streams, which of them is the video that is replaced, and the part that is meant.
+
+    `again` opens it once more, at its beginning.
+    """
 
     container: InputContainer
     index: int
     span: Span
+    again: Callable[[], InputContainer]
 
 
 def assemble(
@@ -79,10 +86,14 @@ def assemble(
         OutputError: it cannot be written there, or the container does not take it.
         ResourceError: the disk is full.
     """
-    part = target.parent / f".lowlight-{secrets.token_hex(6)}{target.suffix}"
+    part = parts.folder / f"clip{target.suffix}"  # where a crash leaves it, a later run drops it with the rest
     try:
         with contextlib.ExitStack() as stack:
-            clip = Original(stack.enter_context(read(source, str(source))), index, span) if source else None
+
+            def container() -> InputContainer:
+                return stack.enter_context(read(source, str(source)))
+
+            clip = Original(container(), index, span, container) if source else None
             notes = _write(clip, parts, plan, part)
         if plan.shaped and plan.aspect:
             say_aspect(part, plan.width, plan.height, plan.aspect)
@@ -163,13 +174,19 @@ def _options(clip: Original | None, plan: Plan) -> dict[str, str]:
     if plan.container not in _MOV:
         return {"write_crc32": "0"} if plan.shaped else {}  # sums would not hold for what is put in
     flags = "+faststart"
-    if clip and set(clip.container.metadata) - _PLAIN:
+    if clip and set(clip.container.metadata) - _PLAIN and not _covers(clip, plan):
         flags += "+use_metadata_tags"
     bases = [plan.base, *(stream.time_base for stream in (clip.container.streams if clip else ()) if stream.time_base)]
     scale = math.lcm(*(base.denominator for base in bases))
     options = {"movflags": flags, "video_track_timescale": str(plan.base.denominator)}
     # where a stream does not begin at once, MP4 counts the gap in ticks of the whole clip: a fine one keeps it exact
     return options | ({"movie_timescale": str(scale)} if scale < 2**31 else {})
+
+
+def _covers(clip: Original, plan: Plan) -> bool:
+    """Whether there is a cover to write."""
+    streams = clip.container.streams
+    return plan.container == "mp4" and any(stream.disposition & Disposition.attached_pic for stream in streams)
 
 
 def _laid_out(
@@ -185,8 +202,10 @@ def _laid_out(
             continue
         if plan.container in _MOV and stream.type == "data" and stream.name == "bin_data":
             continue  # the text of the chapters, which the muxer writes anew
-        if stream.type in surplus:
-            notes.append(f"{plan.container} cannot hold stream {stream.index} ({stream.type}): left out")
+        cover = plan.container == "mov" and stream.disposition & Disposition.attached_pic  # which it drops unsaid
+        if stream.type in surplus or cover:
+            kind = "cover" if cover else stream.type
+            notes.append(f"{plan.container} cannot hold stream {stream.index} ({kind}): left out")
             continue
         try:
             if stream.type in NAMED:
@@ -200,6 +219,9 @@ def _laid_out(
         copy.disposition = stream.disposition
         copies[stream.index] = copy
     if clip:
+        lost = [key for key in clip.container.metadata if key.lower() not in _PLAIN | _BOTH]
+        if lost and _covers(clip, plan):
+            notes.append(f"mp4 holds a cover or unusual tags, not both: left out {', '.join(lost)}")
         out.metadata.update({key: value for key, value in clip.container.metadata.items() if key not in _OWN})
         out.set_chapters(list(_chapters(clip)))
     return video or _video(out, plan), copies, notes
@@ -274,20 +296,15 @@ def _copied(clip: Original | None, copies: dict[int, Stream]) -> Iterator[Any]:
         return
     container = clip.container
     begin, end = clip.span.bounds(zero(container))
-    if clip.span.start > 1:
-        with contextlib.suppress(av.error.FFmpegError):
-            container.seek(int(begin * av.time_base))
-    streams = [stream for stream in container.streams if stream.index in copies]
     stop = None  # Matroska gives the last packet its full length, although the clip ends within
     if container.duration and "matroska" in container.format.name:
         stop = zero(container) + Fraction(container.duration, av.time_base)
     with contextlib.suppress(av.error.FFmpegError):  # what is cut short ends there; the video has said so
-        for packet in container.demux(streams):
-            if packet.size == 0:
-                continue
+        for packet in _packets(clip, begin):
             stream, base = packet.stream, packet.time_base
-            tick = packet.pts if packet.pts is not None else packet.dts
-            when = None if tick is None else tick * base
+            if packet.size == 0 or stream.index not in copies:
+                continue
+            when = _shown(packet)
             if when is not None and ((clip.span.start and when < begin) or (end is not None and when >= end)):
                 continue
             if stop and when is not None and packet.duration and when < stop:
@@ -297,6 +314,25 @@ def _copied(clip: Original | None, copies: dict[int, Stream]) -> Iterator[Any]:
             packet.dts = None if packet.dts is None else packet.dts - shift
             packet.stream = copies[stream.index]
             yield packet
+
+
+def _packets(clip: Original, begin: Fraction) -> Iterator[Any]:
+    """All streams' packets, from about `begin` on; from the beginning where one cannot go there."""
+    if clip.span.start <= 1:
+        return clip.container.demux()
+    with contextlib.suppress(av.error.FFmpegError):
+        clip.container.seek(int((begin - 1) * av.time_base))  # MPEG-TS lands a little behind
+        packets = clip.container.demux()
+        first = next(packets, None)
+        when = _shown(first) if first else None
+        if when is not None and when <= begin:  # a server that cannot go back lands anywhere, and raises nothing
+            return itertools.chain([first], packets)
+    return clip.again().demux()
+
+
+def _shown(packet: Any) -> Fraction | None:
+    tick = packet.pts if packet.pts is not None else packet.dts
+    return None if tick is None else tick * packet.time_base
 
 
 def _interleave(out: OutputContainer, video: Iterator[Any], copied: Iterable[Any]) -> None:

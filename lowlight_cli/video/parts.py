@@ -4,10 +4,12 @@
   job.json       what the parts depend on
   00000.data     encoded frames, one after the other
   00000.json     each frame's ticks and bytes, and what lighting has to know; written last, so it stands for the part
+  clip.mp4       the whole, while it is put together
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -86,14 +88,14 @@ class Parts:
 
     def close(self, state: Mapping[str, Any]) -> None:
         """The part that is open is complete."""
-        if self._file is None:
+        data, self._file = self._file, None
+        if data is None:
             return
         with self._explained():
-            self._file.truncate(sum(size for *_, size in self._frames))  # an interruption may lie between two lines
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            self._file = None
+            with data:
+                data.truncate(sum(size for *_, size in self._frames))  # an interruption may lie between two lines
+                data.flush()
+                os.fsync(data.fileno())
             part = Part(len(self.done), tuple(self._frames), state)
             index = {"frames": part.frames, "state": part.state}
             _write(self._index(part.number), json.dumps(index, default=np.ndarray.tolist).encode())
@@ -109,8 +111,9 @@ class Parts:
 
     def drop(self) -> None:
         """The clip is written: the parts are not needed any more."""
-        if self._file is not None:
-            self._file.close()
+        with contextlib.suppress(OSError):  # a full disk takes nothing of it, and nobody needs it
+            if self._file is not None:
+                self._file.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _read(self) -> Iterator[Part]:

@@ -253,19 +253,24 @@ def _encode(
     resumed: int,
 ) -> None:
     """All frames that the parts do not have yet; interrupted, what is in the encoder still becomes a part."""
-    encoder, inside = Encoder(plan), 0
+    encoder: Encoder | None = Encoder(plan)
+    inside = 0
     state: Mapping[str, Any] = lighting.state()
 
     def close() -> None:
-        for packed in encoder.flush():
-            parts.add(packed)
-        parts.close(state)
+        nonlocal encoder
+        spent, encoder = encoder, None  # once: an encoder that is flushed again fails, which would hide a full disk
+        if spent:
+            for packed in spent.flush():
+                parts.add(packed)
+            parts.close(state)
 
     def encode(lit: Lit) -> None:
         nonlocal encoder, inside, state
         if inside == LENGTH:
             close()
-            encoder, inside = Encoder(plan), 0
+            inside = 0
+        encoder = encoder or Encoder(plan)
         picture = lit.picture
         if wish.compare:
             picture = compared(lit.frame.picture, picture, clip.rotation, (plan.width, plan.height))

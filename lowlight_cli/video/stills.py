@@ -71,6 +71,7 @@ def enhance_to_pictures(
             target.folder.mkdir(parents=True, exist_ok=True)
             if not known:
                 mark.drop()
+                mark.begin(lighting.state())
         except OSError as error:
             raise OutputError(f"{target}: cannot make its folder ({error.strerror}); choose another place") from error
         width, height, deep = clip.width, clip.height, False
@@ -88,7 +89,10 @@ def enhance_to_pictures(
                     done += 1
                     mark.see(done, lit)
         except BaseException:
-            mark.write()
+            if done or known:
+                mark.write()
+            else:
+                mark.drop()  # there is nothing to go on with
             raise
         mark.drop()
         return Made(
@@ -144,6 +148,11 @@ class _Mark:
     wanted: bool
     before: dict[str, Any] = field(default_factory=dict)
     written: float = field(default_factory=time.monotonic)
+
+    def begin(self, state: Mapping[str, Any]) -> None:
+        """No picture is on the disk yet: what comes before the next mark is not to be taken for all."""
+        self.before = {"job": self.job, "frames": 0, "pts": None, "state": state}
+        self.write()
 
     def see(self, done: int, lit: Lit) -> None:
         """One more picture is on the disk."""

@@ -6,17 +6,19 @@ picture would part. Which frames are missing is known from the packets' timestam
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import av
 import av.error
+import av.format
 import av.sidedata.sidedata
 import av.stream
 from numpy.typing import NDArray
@@ -37,6 +39,15 @@ if TYPE_CHECKING:
 __all__ = ["Clip", "Frame", "Span", "opened", "read", "zero"]
 
 _COVER: Final = av.stream.Disposition.attached_pic
+
+_UNTIMED: Final[Any] = av.format.Flags.no_timestamps.value
+"""Streams without a container: times are counted from the beginning, and nowhere else can one know them."""
+
+_WITHOUT_PTS: Final = ("avi", "asf")
+"""Containers that count the frames in the order of decoding."""
+
+_Found: TypeAlias = "tuple[VideoFrame, int, int, bool]"
+"""A frame, its tick, its duration, and whether it stands for one that could not be read."""
 
 
 @dataclass(frozen=True)
@@ -96,18 +107,24 @@ class Clip:
         pixel_format: FFmpeg's name.
         base: seconds a tick.
         rate: frames a second on average.
-        frames: how many the header promises, 0 where it says nothing.
         live: it plays as it comes, once; its time begins with its first frame.
         notes: what was odd, a line each; complete when the last frame is read.
     """
 
-    def __init__(self, container: InputContainer, name: str, span: Span, *, live: bool = False) -> None:
-        self.container, self.name, self.span, self.live = container, name, span, live
+    def __init__(
+        self,
+        container: InputContainer,
+        name: str,
+        span: Span,
+        *,
+        live: bool = False,
+        again: Callable[[], InputContainer] | None = None,
+    ) -> None:
+        self.container, self.name, self.span, self.live, self._again = container, name, span, live, again
         self.stream = _video(container, name)
         self.notes: list[str] = []
         self.base: Fraction = self.stream.time_base or Fraction(1, 90_000)
         self.rate: Fraction = self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
-        self.frames = self.stream.frames
         self.zero = zero(container)
         self.width, self.height = self.stream.width, self.stream.height
         context = self.stream.codec_context
@@ -116,6 +133,11 @@ class Clip:
         self.aspect = self.stream.sample_aspect_ratio
         self.fields = context.field_order
         self.repeated = 0
+        self._trimmed: set[int | None] = set()
+        # the packets say when they are decoded, and FFmpeg's guess of when each is shown is that of its neighbour
+        self._guessed = (
+            container.format.name in _WITHOUT_PTS and self.codec in ("h264", "hevc") and context.has_b_frames
+        )
         self._read = self._frames()
         self._first = self._first_frame()
         if live:
@@ -134,6 +156,11 @@ class Clip:
     def codec(self) -> str:
         """FFmpeg's name of the stream's codec."""
         return str(self.stream.codec_context.codec.canonical_name)
+
+    @property
+    def frames(self) -> int:
+        """How many the header promises, without those that an edit list is known to hide; 0 where it says nothing."""
+        return max(0, self.stream.frames - len(self._trimmed))
 
     @property
     def seconds(self) -> float | None:
@@ -164,15 +191,16 @@ class Clip:
         begin, end = self.span.bounds(self.zero)
         shift = self.span.shift(self.base) + (self._first[1] if self.live else 0)
         wanted = begin if after is None else (after + shift) * self.base
-        frames = itertools.chain([self._first], self._read)
-        if not self.live and wanted > self.zero + 1 and self._seek(wanted):
-            frames = itertools.chain(self._frames())
+        frames: Iterator[_Found] = itertools.chain([self._first], self._read)
+        timed = not (self._guessed or self.container.format.flags & _UNTIMED)
+        if self._again and timed and wanted > self.zero + 1:
+            frames = self._sought(wanted, self._again)
         shown, last, before, picture = 0, after, None, None
         sizes = {(self.width, self.height)}
         for frame, pts, duration, repeated in frames:
             if end is not None and pts * self.base >= end:
                 break
-            if pts * self.base < begin or (last is not None and pts - shift <= last):
+            if (self.span.start and pts * self.base < begin) or (last is not None and pts - shift <= last):
                 continue
             size = frame.width, frame.height
             if size not in sizes:
@@ -194,26 +222,43 @@ class Clip:
         if self.span == Span() and after is None and self.frames > shown + 1:
             self.notes.append(f"cut short: the header promises {self.frames} frames, {shown} could be read")
 
-    def _first_frame(self) -> tuple[VideoFrame, int, int, bool]:
+    def _first_frame(self) -> _Found:
         for found in self._read:
             return found
         raise InputError(f"{self.name}: no frame of its video can be decoded; is it complete?")
 
-    def _seek(self, where: Fraction) -> bool:
-        """Go to the key frame before; whether that could be done."""
-        try:
-            self.container.seek(int(where / self.base), stream=self.stream)
-        except av.error.FFmpegError:
-            return False  # a pipe, or no index: what is not wanted is read and left out
-        return True
+    def _sought(self, wanted: Fraction, again: Callable[[], InputContainer]) -> Iterator[_Found]:
+        """As `_frames`, from a key frame at or before `wanted` on; from the beginning where none is found.
 
-    def _frames(self) -> Iterator[tuple[VideoFrame, int, int, bool]]:
+        MPEG-TS and MPEG-PS go to a packet near by, whose key frame lies behind what is wanted, and a server that cannot
+        go back to nowhere, and none of them says so: what decodes first tells.
+        """
+        told, back = len(self.notes), 0
+        while wanted - back > self.zero:
+            try:
+                self.container.seek(int((wanted - back) / self.base), stream=self.stream)
+            except av.error.FFmpegError:
+                break  # no index
+            frames = self._frames()
+            first = next((found for found in frames if not found[3]), None)
+            if first and first[0].pts is not None and first[1] * self.base <= wanted:
+                return itertools.chain([first], frames)
+            back = 2 * back or 1
+        del self.notes[told:]  # of tries
+        before, self.container = self.container, again()
+        self.stream = _video(self.container, self.name)
+        before.close()
+        return self._frames()
+
+    def _frames(self) -> Iterator[_Found]:
         """Frames with tick, duration and whether they repeat the one before; ticks rise."""
         missing: list[int] = []  # ticks of packets that have shown no frame yet
         damaged, until, last, before = False, 0, None, None
         step = max(1, round(1 / self.rate / self.base))
         for packet in self._packets():
-            if packet.size and packet.pts is not None and not packet.is_discard:
+            if packet.is_discard:
+                self._trimmed.add(packet.dts)
+            elif packet.size and packet.pts is not None:
                 heapq.heappush(missing, packet.pts)
             try:
                 frames = packet.decode()
@@ -225,6 +270,8 @@ class Clip:
                 damaged, until = True, max(until, packet.pts or 0)
             for frame in frames:
                 pts = frame.pts if frame.pts is not None else step + (last if last is not None else -step)
+                if self._guessed and missing and not damaged:
+                    pts = missing[0]
                 lost = []
                 while missing and missing[0] <= pts:
                     if (tick := heapq.heappop(missing)) < pts and (last is None or tick > last):
@@ -271,8 +318,9 @@ def opened(source: Path | Address | Any, name: str, span: Span | None = None) ->
     """
     container = read(source, name)
     live = isinstance(source, Address) and not (source.stored and container.duration)
+    again = functools.partial(read, source, name) if isinstance(source, Path | Address) and not live else None
     try:
-        return Clip(container, name, span or Span(), live=live)
+        return Clip(container, name, span or Span(), live=live, again=again)
     except BaseException:
         container.close()
         raise
