@@ -89,11 +89,7 @@ def assemble(
     part = parts.folder / f"clip{target.suffix}"  # where a crash leaves it, a later run drops it with the rest
     try:
         with contextlib.ExitStack() as stack:
-
-            def container() -> InputContainer:
-                return stack.enter_context(read(source, str(source)))
-
-            clip = Original(container(), index, span, container) if source else None
+            clip = _original(source, index, span, stack)
             notes = _write(clip, parts, plan, part)
         if plan.shaped and plan.aspect:
             say_aspect(part, plan.width, plan.height, plan.aspect)
@@ -120,7 +116,7 @@ def rehearse(source: Path | Address | None, index: int, plan: Plan, span: Span, 
     """
     try:
         with contextlib.ExitStack() as stack:
-            clip = Original(stack.enter_context(read(source, str(source))), index, span) if source else None
+            clip = _original(source, index, span, stack)
             out, *_ = _begun(clip, plan, os.devnull)
             with contextlib.suppress(av.error.FFmpegError):  # no frame came
                 out.close()
@@ -135,6 +131,17 @@ def decoding_ticks(pts: list[int]) -> list[int]:
     delay = max((position - rank[tick] for position, tick in enumerate(pts)), default=0)
     step = shown[1] - shown[0] if len(shown) > 1 else 1
     return [shown[at - delay] if at >= delay else shown[0] - (delay - at) * step for at in range(len(pts))]
+
+
+def _original(source: Path | Address | None, index: int, span: Span, stack: contextlib.ExitStack) -> Original | None:
+    """The clip that was read, open until the stack is left; None where there is nothing to copy."""
+    if source is None:
+        return None
+
+    def container() -> InputContainer:
+        return stack.enter_context(read(source, str(source)))
+
+    return Original(container(), index, span, container)
 
 
 def _refused(target: Path, error: av.error.FFmpegError) -> OutputError:
