@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lowlight_cli.cli import report
-from lowlight_cli.cli.ready import exit_code, ran
+from lowlight_cli.cli.ready import exit_code, lit_by, ran
 from lowlight_cli.errors import LowlightError, UsageError
 
 if TYPE_CHECKING:
@@ -204,13 +204,11 @@ def _tell(job: ClipJob | Job, made: Made, taken: float, enhancer: Enhancer, json
         report.data(str(job.target))
     spent = ", ".join(f"{stage} {value:.2f}" for stage, value in made.seconds.items())
     report.detail(f"{job.source}: {made.size[0]}x{made.size[1]} {made.codec} {made.pixel_format}, {spent}")
-    engine, resolved = enhancer.load()
-    name = resolved.checkpoint.name if resolved.checkpoint else f"{enhancer.settings.model} ({resolved.path})"
     fresh = made.frames - made.resumed
     rate = fresh / max(taken, 1e-3)
     even = f"blocks in the dark evened out by {made.deblocked:.0%}, " if made.deblocked >= 0.005 else ""
     report.note(
-        f"{made.frames} frames lit with {name} on {engine.device} in {engine.precision}, {even}{taken:.2f} s, "
+        f"{made.frames} frames lit with {lit_by(enhancer)}, {even}{taken:.2f} s, "
         f"{rate:.2f} frames/s, {rate / made.rate:.2f} x real time"
     )
 

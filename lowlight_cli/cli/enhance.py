@@ -12,7 +12,7 @@ import typer
 
 from lowlight_cli import DEFAULT_MODEL
 from lowlight_cli.cli import options, report
-from lowlight_cli.cli.ready import exit_code, ran, ready
+from lowlight_cli.cli.ready import exit_code, lit_by, ran, ready
 from lowlight_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -222,10 +222,8 @@ def summary(done: int, skipped: int, failed: int, enhancer: Enhancer | None, tak
     ]
     how = ""
     if enhancer:
-        engine, resolved = enhancer.load()
-        name = resolved.checkpoint.name if resolved.checkpoint else f"{enhancer.settings.model} ({resolved.path})"
-        by = "" if engine.name == "torch" else f" by {engine.name}"
-        how = f" with {name}{by} on {engine.device} in {engine.precision}" + (f" ({engine.why})" if engine.why else "")
+        why = enhancer.load()[0].why
+        how = f" with {lit_by(enhancer)}{f' ({why})' if why else ''}"
     return f"{', '.join(counts)}{how}, {taken:.2f} s"
 
 

@@ -13,7 +13,7 @@ from lowlight_cli.errors import LowlightError, OutputError
 if TYPE_CHECKING:
     from lowlight_cli.enhancer import Enhancer
 
-__all__ = ["exit_code", "left_alone", "ran", "ready"]
+__all__ = ["exit_code", "left_alone", "lit_by", "ran", "ready"]
 
 
 @contextlib.contextmanager
@@ -58,6 +58,14 @@ def ran(enhancer: Enhancer) -> dict[str, str]:
         "device": engine.device,
         "precision": engine.precision,
     }
+
+
+def lit_by(enhancer: Enhancer) -> str:
+    """`dgaf.real by openvino on cpu in bf16`: what ran, for a sentence; PyTorch is not named."""
+    engine, resolved = enhancer.load()
+    name = resolved.checkpoint.name if resolved.checkpoint else f"{enhancer.settings.model} ({resolved.path})"
+    by = "" if engine.name == "torch" else f" by {engine.name}"
+    return f"{name}{by} on {engine.device} in {engine.precision}"
 
 
 def left_alone(output: Path, exist: options.ReplaceChoice, kind: str, json: bool) -> bool:
