@@ -54,6 +54,11 @@ def test_pairs_that_training_takes(photographs: Path, lowlight: Command) -> None
     assert [pair.stem for pair in pairs] == ["one", "trip_three", "two"]
 
 
+def test_keep_is_no_format_here(photographs: Path, lowlight: Command) -> None:
+    ran = lowlight("darken", photographs, "-o", "out", "--format", "keep")
+    assert ran.code == 2 and "choose one of jpeg, png" in ran.err and not Path("out").exists()
+
+
 def test_the_same_for_the_same_name_and_seed(photographs: Path, lowlight: Command) -> None:
     lowlight("darken", photographs, "-o", "all", "--pairs")
     (photographs / "one.png").unlink()

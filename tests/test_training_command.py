@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from lowlight_cli.training.recipe import load
+from lowlight_cli.training.recipes import best
 
 Train = Callable[..., Ran]
 
@@ -166,7 +169,9 @@ def ended(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from lowlight_cli.cli.app import run
 
     folder = tmp_path_factory.mktemp("ended")
-    words = ["-o", folder, "--steps", 1, "--device", "cpu", "--set", "crop=16", "--set", "batch=2", "--validate", 0]
+    words = ["-o", folder, "--steps", 1, "--device", "cpu", "--validate", 0]
+    for number in ("crop=16", "crop_end=0", "batch=2", "batch_end=0"):
+        words += ["--set", number]
     assert run(["train", "-m", "neid", "--data", f"pairs:{pairs}/low,{pairs}/high", *map(str, words)]) == 0
     return folder / "state.safetensors"
 
@@ -226,6 +231,61 @@ def test_a_state_goes_on_by_its_own_recipe(train: Train, ended: Path) -> None:
     ran = train("--steps", 2, "--resume", "--recipe", "paper", model="neid")
     assert ran.code == 3 and "--recipe best" in ran.err
     assert train("--steps", 2, "--resume", model="neid").code == 0
+
+
+def described() -> dict[str, Any]:
+    return json.loads(Path("run/run.json").read_text())  # type: ignore[no-any-return]
+
+
+def test_a_resumed_run_keeps_the_numbers_that_were_typed(train: Train, lowlight: Callable[..., Ran]) -> None:
+    typed = ["--set", 'input="as-is"', "--set", "rate=2e-3", "--set", "weights.detail=0.5", "--set", "clip=inf"]
+    assert train("--steps", 2, "--recipe", "paper", "--seed", 5, *typed, model="neid").code == 0
+    before = described()
+    data = before["sources"][0]["paths"]
+    words = ["-m", "neid", "--data", f"pairs:{data[0]},{data[1]}", "-o", "run", "--device", "cpu", "--resume"]
+    assert lowlight("train", *words, "--steps", "3").code == 0
+    after = described()
+    assert after["recipe"] == before["recipe"] and after["recipe"]["input"] == "as-is" and after["seed"] == 5
+    numbers = json.loads(state(Path("run/neid.own.safetensors"))[1]["numbers"])
+    assert (numbers["seed"], numbers["crop"], numbers["rate"], numbers["steps"]) == (5, 16, 2e-3, 3)
+    assert lowlight("train", *words, "--steps", "4", "--seed", "5", "--set", "rate=2e-3").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--set", "rate=0.5"), "rate was 0.001, and is to be 0.5"),
+        (("--seed", 6), "seed was 0, and is to be 6"),
+        (("--set", "betas=[0.5, 0.9]"), "betas was [0.9, 0.99], and is to be [0.5, 0.9]"),
+    ],
+)
+def test_a_resumed_run_refuses_other_numbers(train: Train, ended: Path, words: tuple[object, ...], told: str) -> None:
+    Path("run").mkdir()
+    shutil.copy(ended, "run")
+    ran = train("--steps", 2, "--resume", *words, model="neid")
+    assert ran.code == 2 and told in ran.err and len(ran.lines) == 1
+    assert not Path("run/run.json").exists()
+
+
+# ------------------------------------------------------------------------------------------------------------ memory
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes."),
+        MemoryError(),
+    ],
+)
+def test_too_little_memory_is_told(train: Train, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(best.losses, "supervised", fails)
+    ran = train("--steps", 1)
+    assert ran.code == 7 and all(word in ran.err for word in ("--set batch=", "crop=", "--validate"))
+    assert len(ran.lines) == 1
 
 
 # --------------------------------------------------------------------------------------------- output, and addresses

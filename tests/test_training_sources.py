@@ -89,6 +89,24 @@ def test_profiles_are_followed(tmp_path: Path) -> None:
     assert red < 90 and 150 < green < 156 and blue < 100
 
 
+def test_avif_of_ones_own_is_validated_and_keeps_its_noise(tmp_path: Path) -> None:
+    for number in range(30):
+        save(tmp_path / "low" / f"{number}.avif", picture(number, 40, 40, 0.1))
+        save(tmp_path / "high" / f"{number}.png", picture(number, 40, 40, 0.9))
+    source = parse(f"pairs:{tmp_path}/low,{tmp_path}/high")
+    assert not any(pair.cleaned for pair in read_source(source, tmp_path / "cache"))
+    run = Run("dgaf", (source,), tmp_path / "run", tmp_path / "cache", replace(load("dgaf"), crop=16, crop_end=0))
+    assert feeding.read(run).validation
+
+
+def test_lol_as_avif_gets_its_noise_back(tmp_path: Path) -> None:
+    for number in range(3):
+        save(tmp_path / "our485" / "low" / f"{number}.{'avif' if number else 'png'}", picture(number, 40, 40, 0.1))
+        save(tmp_path / "our485" / "high" / f"{number}.png", picture(number, 40, 40, 0.9))
+    found = read_source(parse(f"lol:{tmp_path}"), tmp_path / "cache")
+    assert {pair.stem: pair.cleaned for pair in found} == {"0": False, "1": True, "2": True}
+
+
 def test_a_damaged_avif_is_named(tmp_path: Path) -> None:
     good = save(tmp_path / "a.avif", picture(1)).read_bytes()
     (tmp_path / "b.avif").write_bytes(good[: len(good) // 2])

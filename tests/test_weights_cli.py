@@ -120,6 +120,25 @@ def test_verify(run: Run, here: Path, ours: bytes) -> None:
     assert code == 5 and first["ok"] is False and "damaged" in first["error"] and second["ok"] is None
 
 
+def test_verify_tells_what_is_no_checkpoint(run: Run, here: Path, ours: bytes) -> None:
+    tensors = safetensors.torch.load(ours)
+    save_file(tensors, "foreign.safetensors")
+    code, out, err = run("verify", "foreign.safetensors")
+    assert (code, out) == (5, "")
+    assert "`lowlight weights convert foreign.safetensors --model MODEL -o FILE.safetensors` may read it" in err
+    averages = {f"average.{name}": tensor for name, tensor in tensors.items()}
+    save_file(averages, "state.safetensors", {"numbers": "{}"})
+    code, out, err = run("verify", "state.safetensors")
+    assert (code, out) == (5, "") and "convert" not in err
+    assert "the state of a training" in err and "MODEL.TAG.safetensors" in err
+
+
+def test_convert_of_what_is_no_pickle(run: Run, here: Path) -> None:
+    Path("notes.pth").write_bytes(b"These are notes.\n" * 9)
+    code, _, err = run("convert", "notes.pth", "-m", "dgaf", "-o", "b.safetensors")
+    assert code == 5 and "it is not a .pth, .pt or .safetensors file" in err and "weights_only" not in err
+
+
 def test_verify_goes_on_after_what_it_cannot_tell(run: Run, here: Path, ours: bytes) -> None:
     """One name after the other: a wrong one is a line, and 5 in the end."""
     tensors = safetensors.torch.load(ours)
@@ -237,6 +256,12 @@ def test_push(run: Run, here: Path, server: Hub, ours: bytes, monkeypatch: pytes
     assert (pushed["event"], pushed["name"], pushed["address"]) == ("pushed", "dgaf.night", out.strip())
     assert run("push", "me/lowlight", "dgaf.far")[0] == 5
     assert run("push", "lowlight")[0] == 2
+    code, out, err = run("push", "lowlight", "--dry-run")
+    assert (code, out) == (2, "") and "ORG/NAME" in err
+    code, out, _ = run("push", "me/lowlight", "dgaf", "--dry-run")
+    assert code == 0 and "dgaf.night" in out
+    assert run("push", "me/lowlight", "dgaf", "dgaf.night", "--json")[1].count("pushed") == 1
+    assert run("push", "me/lowlight", "dgav", "--dry-run")[0] == 2
 
 
 def test_help_names_every_command(run: Run) -> None:

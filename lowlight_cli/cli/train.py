@@ -40,8 +40,12 @@ def train(
         Path | None, typer.Option("-o", "--output", help="Folder of the run.", show_default="runs/MODEL")
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="best: ours, for all networks alike. paper: losses, stages and schedule as published.")
-    ] = "best",
+        str | None,
+        typer.Option(
+            show_default="best",
+            help="best: ours, for all networks alike. paper: losses, stages and schedule as published.",
+        ),
+    ] = None,
     steps: Annotated[int, typer.Option(min=1, help="How many steps, unless --minutes ends before.")] = 10_000,
     minutes: Annotated[
         float | None, typer.Option(min=0.01, help="How long; the learning rate reaches its end by then.")
@@ -53,13 +57,17 @@ def train(
     init: Annotated[
         str | None, typer.Option(metavar="TAG|FILE", help="Start from these weights instead of from nothing.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in --output stopped.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the run in --output stopped, by its numbers and seed.")
+    ] = False,
     exist: Annotated[
         RunChoice, typer.Option(help="Where --output has a run already; see --resume.")
     ] = RunChoice.error,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N; auto takes a GPU where there is one.")] = "auto",
     precision: Annotated[str, typer.Option(help="bf16 or fp32.")] = "bf16",
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Same seed, same run.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**32 - 1, show_default="0", help="Same seed, same run.")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads that prepare batches.")] = 2,
     every: Annotated[int, typer.Option(min=1, help="Steps between validations and saved states.")] = 500,
     validate: Annotated[int, typer.Option(min=0, help="How many held-out pictures to validate on.")] = 8,
@@ -83,6 +91,7 @@ def train(
     from lowlight_cli.training import loop, sources
     from lowlight_cli.training import recipe as recipes
     from lowlight_cli.training.ranks import first
+    from lowlight_cli.training.run import settings
     from lowlight_cli.weights import fetch
     from lowlight_cli.weights.catalog import check_tag
     from lowlight_cli.weights.disk import sha256
@@ -95,16 +104,21 @@ def train(
     descriptor(model)
     if not first():  # of torchrun's processes one speaks
         report.set_level(report.Level.QUIET)
+    output = output or Path("runs") / model
+    had = settings(output / "state.safetensors") if resume else {}
+    had = had if had.get("model") == model else {}  # another network's state is refused by what it holds
+    before = had.get("recipe", {})
+    recipe = recipe or before.get("kind", "best")
     run = loop.Run(
         model=model,
         sources=tuple(sources.parse(text) for text in data or [_default_data()]),
-        output=output or Path("runs") / model,
+        output=output,
         cache=fetch.decoded_folder(),
-        recipe=recipes.load(model, tuple(set_ or ()), recipe),
+        recipe=recipes.load(model, tuple(set_ or ()), recipe, before if before.get("kind") == recipe else None),
         steps=steps,
         minutes=minutes or math.inf,
         tag=tag,
-        seed=seed,
+        seed=had.get("seed", 0) if seed is None else seed,
         device=choose_device(device),
         bf16=precision == "bf16",
         resume=resume,

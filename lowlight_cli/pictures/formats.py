@@ -101,8 +101,10 @@ def suffixes() -> frozenset[str]:
     return frozenset({*FORMATS, *READ_ONLY})
 
 
-def format_of(name: str) -> str:
+def format_of(name: str, *, keep: bool = True) -> str:
     """The name in `KINDS` for what a user may type: `jpg`, `JPEG`, `.tif`.
+
+    `keep`: whether the caller takes that word too, so that an error is to name it.
 
     Raises:
         UsageError: where no such format is written.
@@ -110,14 +112,14 @@ def format_of(name: str) -> str:
     typed = name.lower().lstrip(".")
     found = typed if typed in KINDS else FORMATS.get(f".{typed}")
     if found is None:
-        known = ", ".join(KINDS)
-        raise UsageError(f"format {name!r} is not known; choose one of keep, {known}")
+        known = ", ".join((*["keep"] * keep, *KINDS))
+        raise UsageError(f"format {name!r} is not known; choose one of {known}")
     return found
 
 
-def suffix_of(name: str) -> str:
-    """The suffix that new files of a format get: `jpeg` or `jpg` to `.jpg`."""
-    return KINDS[format_of(name)].suffixes[0]
+def suffix_of(name: str, *, keep: bool = True) -> str:
+    """The suffix that new files of a format get: `jpeg` or `jpg` to `.jpg`. `keep` as for `format_of`."""
+    return KINDS[format_of(name, keep=keep)].suffixes[0]
 
 
 def sniff(data: bytes) -> str | None:

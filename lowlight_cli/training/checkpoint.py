@@ -6,7 +6,7 @@ import contextlib
 import json
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +101,8 @@ class State:
         for number, optimiser in enumerate(self.optimisers):
             _fill(optimiser, _under(f"optimiser{number or ''}.", tensors))
 
-    def save(self, path: Path) -> None:
-        """Write everything; the file at `path` is always a whole one.
+    def save(self, path: Path, settings: Mapping[str, Any]) -> None:
+        """Write everything, and by which `Run.settings`; the file at `path` is always a whole one.
 
         Raises:
             OutputError: the folder cannot be written.
@@ -111,6 +111,7 @@ class State:
         tensors = {key: value.contiguous() for key, value in self.tensors().items()}
         numbers: dict[str, Any] = {"step": self.step, "seconds": self.seconds, "stage": self.stage}
         numbers |= {"lowered": self.lowered, "recipe": self.recipe.kind, "tensors": len(tensors)}
+        numbers["settings"] = settings
         with replaced(path) as part:  # in one piece: safetensors' own writing leaves a file of its own when killed
             part.write_bytes(to_bytes(tensors, {"numbers": json.dumps(numbers)}))
 

@@ -36,7 +36,7 @@ enough, and twelve megapixels need not be darkened for one crop."""
 class Pair:
     """One pair, decoded: (H, W, 3) uint8 each; `low` is None where it is to be made from `high`, or `high` is alone.
 
-    `cleaned`: the low picture was kept by a lossy codec, which took its noise away.
+    `cleaned`: the low picture is of LOL and kept by a lossy codec, which took its noise away.
     """
 
     stem: str
@@ -107,7 +107,7 @@ def read_source(source: Source, cache: Path) -> list[Pair]:
             pictures[row.high],
             row.scene,
             row.validation,
-            row.low is not None and row.low.suffix == ".avif",
+            source.kind == "lol" and row.low is not None and row.low.suffix == ".avif",
         )
         for row in rows
     ]

@@ -19,7 +19,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lowlight_cli.errors import LowlightError
+from lowlight_cli.engines.tiling import OUT_OF_MEMORY
+from lowlight_cli.errors import LowlightError, ResourceError
 from lowlight_cli.networks import build
 from lowlight_cli.training import feeding, recipes
 from lowlight_cli.training.board import board, writer
@@ -57,16 +58,32 @@ def train(run: Run, report: Callable[[Progress], None], warn: Callable[[str], No
 
     Raises:
         UsageError: no source, sources without a pair to train on, or without what the recipe wants beside pairs; a
-            batch that the processes cannot share evenly.
+            batch that the processes cannot share evenly; a run to be resumed by other numbers than it had.
         InputError: sources that cannot be read.
         OutputError: the folder cannot be written, or has a run that is neither to be resumed nor overwritten.
         DeviceError: TensorBoard is asked for and not there, or fewer GPUs than processes.
-        ResourceError: the disk is full; the last good state is still there.
+        ResourceError: the disk is full, or the memory does not suffice; the last good state is still there.
         LowlightError: the loss is no number, at however low a rate; another process is gone.
     """
     device = place(run.device)
-    with joined(device) as ranks:
+    with joined(device) as ranks, _enough_memory(run, device):
         return _train(replace(run, device=device, processes=ranks.count), ranks, report, warn)
+
+
+@contextlib.contextmanager
+def _enough_memory(run: Run, device: str) -> Iterator[None]:
+    """Where it is not enough, say which numbers of the run take less."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch's own are RuntimeErrors, told apart by what they say
+        if not isinstance(error, MemoryError) and not any(sign in str(error).lower() for sign in OUT_OF_MEMORY):
+            raise
+        recipe = run.recipe
+        batch, crop = max(recipe.batch, recipe.batch_end), max(recipe.crop, recipe.crop_end)
+        raise ResourceError(
+            f"{device} has not the memory to train {run.model}: start anew with less than --set batch={batch} "
+            f"or --set crop={crop}, batch_end and crop_end likewise; --validate 0 looks at no whole picture"
+        ) from error
 
 
 def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Callable[[str], None]) -> Path:
@@ -89,7 +106,7 @@ def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Cal
     def save() -> None:
         state.seconds = time.perf_counter() - started
         if ranks.first:
-            state.save(run.state)
+            state.save(run.state, run.settings())
 
     waited, streak, good = 0.0, 0, state.copy()
     steps: list[Tensor] = []

@@ -152,8 +152,12 @@ UNPADDED = {"drgn": 4, "lw-drgn": 4}
 """Whose papers' losses hand crops to parts of the network, which pad nothing: they must be multiples of this."""
 
 
-def load(network: str, overrides: tuple[str, ...] = (), kind: str = "best") -> Recipe:
+def load(
+    network: str, overrides: tuple[str, ...] = (), kind: str = "best", had: Mapping[str, Any] | None = None
+) -> Recipe:
     """The recipe of a network, with `key=value` overrides in TOML's notation.
+
+    `had`: the numbers of a run that is resumed, in place of the table's.
 
     Raises:
         UsageError: there is no such recipe, an override names no number of it, or its value is of another kind or out
@@ -162,8 +166,8 @@ def load(network: str, overrides: tuple[str, ...] = (), kind: str = "best") -> R
     tables = tomllib.loads((FOLDER / f"{network}.toml").read_text(encoding="utf-8"))
     if kind not in KINDS or kind not in tables:
         raise UsageError(f"--recipe {kind}: {network} has {' and '.join(tables)}")
-    values: dict[str, Any] = tables[kind]
-    weights: dict[str, float] = values.pop("weights", {})
+    values: dict[str, Any] = {key: value for key, value in (had or tables[kind]).items() if key != "kind"}
+    weights: dict[str, float] = dict(values.pop("weights", {}))
     stages, wanted = len(values.get("shares", (1.0,))), values.get("unpaired", "")
     for override in overrides:
         try:

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lowlight_cli.errors import OutputError, ResourceError, disk_full
+from lowlight_cli.errors import LowlightError, OutputError, ResourceError, UsageError, disk_full
 from lowlight_cli.training.recipe import Recipe
 from lowlight_cli.training.sources import Source
-from lowlight_cli.weights.disk import takes_files
+from lowlight_cli.weights.disk import inspect, takes_files
 
-__all__ = ["Progress", "Run", "Scores", "begin", "clear", "log_to", "writing"]
+__all__ = ["Progress", "Run", "Scores", "begin", "clear", "log_to", "settings", "writing"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,10 @@ class Run:
     def described(self) -> str:
         """The run as JSON, paths and numbers alike; null for what has no bound."""
         return json.dumps(_finite(dataclasses.asdict(self)), default=str, indent=2)
+
+    def settings(self) -> dict[str, Any]:
+        """What a run is resumed by: its model, the recipe's numbers and the seed."""
+        return {"model": self.model, "seed": self.seed, "recipe": dataclasses.asdict(self.recipe)}
 
     def numbers(self) -> str:
         """The recipe's numbers and the run's as JSON, without paths: for a checkpoint, which may be published."""
@@ -138,6 +142,7 @@ def begin(run: Run) -> None:
 
     Raises:
         OutputError: it cannot be written, or has a run that is neither to be resumed nor overwritten.
+        UsageError: the run to be resumed had other numbers.
     """
     with writing(run.output):
         run.output.mkdir(parents=True, exist_ok=True)
@@ -147,8 +152,39 @@ def begin(run: Run) -> None:
             f"{there} is there, of a run before: --resume goes on with it, another -o leaves it alone, "
             "--exist overwrite replaces it"
         )
+    if run.resume:
+        _refuse_changed(settings(run.state), run)
     if not takes_files(run.output):
         raise OutputError(f"{run.output} cannot be written to; check its permissions or choose another with -o")
+
+
+def settings(state: Path) -> dict[str, Any]:
+    """`Run.settings` of a saved state; empty where it tells none, of which `State.load` says what is wrong."""
+    try:
+        told = json.loads(inspect(state).metadata["numbers"])["settings"]
+        return {**told, "recipe": {**told["recipe"]}}
+    except (LowlightError, LookupError, TypeError, ValueError):
+        return {}
+
+
+def _refuse_changed(had: dict[str, Any], run: Run) -> None:
+    """See that a run goes on by the numbers that it had. Another network or kind of recipe is refused by its state."""
+    if not had or (had.get("model"), had["recipe"].get("kind")) != (run.model, run.recipe.kind):
+        return
+    before, now = _flat(had), _flat(json.loads(json.dumps(run.settings())))  # lists for tuples, as they are read
+    if changed := [key for key in sorted(before.keys() & now.keys()) if before[key] != now[key]]:
+        told = "; ".join(f"{key} was {before[key]}, and is to be {now[key]}" for key in changed)
+        raise UsageError(
+            f"--resume goes on by the numbers that the run in {run.output} had: {told}; leave that out, or start "
+            "another run with another -o"
+        )
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """The numbers by the names that `--set` has for them, and the seed."""
+    recipe = settings["recipe"]
+    weights = {f"weights.{name}": value for name, value in (recipe.get("weights") or {}).items()}
+    return {"seed": settings.get("seed")} | {k: v for k, v in recipe.items() if k != "weights"} | weights
 
 
 def clear(run: Run) -> None:

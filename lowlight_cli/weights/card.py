@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from lowlight_cli import networks
+from lowlight_cli.errors import UsageError
 from lowlight_cli.weights.catalog import Checkpoint, Metric, Published
 
-__all__ = ["PROJECT", "card", "files", "front_matter", "measured", "published", "table"]
+__all__ = ["PROJECT", "card", "check_repository", "files", "front_matter", "measured", "published", "table"]
 
 PROJECT: Final = "lowlight-cli"
 
@@ -29,8 +30,23 @@ EXPOSED: Final = (
 )
 
 
+def check_repository(repo: str) -> None:
+    """See that a repository's name is of the hub's form.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
+        raise UsageError(f"{repo!r} is not of the form ORG/NAME, as in `lowlight weights push me/lowlight`")
+
+
 def card(repo: str, checkpoints: Sequence[Checkpoint]) -> str:
-    """README.md for the hub: front matter, how to use the files, what each is, measured and published figures."""
+    """README.md for the hub: front matter, how to use the files, what each is, measured and published figures.
+
+    Raises:
+        UsageError: `repo` is not of the hub's form.
+    """
+    check_repository(repo)
     first = checkpoints[0]
     training = [(c.file or "", c.training_data, c.recipe) for c in checkpoints]
     papers = dict.fromkeys((networks.descriptor(c.network).title, c.paper, c.paper_url) for c in checkpoints)

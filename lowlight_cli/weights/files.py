@@ -50,11 +50,16 @@ def check(path: str | Path, network: str) -> Header:
         WeightsError: it is foreign, for another network, cut off, or a tensor is missing, unknown or misshapen.
     """
     header = inspect(path)
+    way = f"`lowlight weights convert {path} --model {network or 'MODEL'} -o FILE.safetensors`"
     if (found := header.metadata.get("format")) != FORMAT:
+        if not found and any(name.startswith("average.") for name in header.shapes):  # as training's `State` has it
+            raise WeightsError(
+                f"{path} is the state of a training, which only `lowlight train --resume` reads; its weights are in "
+                "MODEL.TAG.safetensors beside it, once the training is done"
+            )
         what = f"its format is {found!r}, this version reads {FORMAT!r}" if found else "it was not written by lowlight"
-        raise WeightsError(f"{path}: {what}; `lowlight weights convert {path} --model {network}` may read it")
+        raise WeightsError(f"{path}: {what}; {way} may read it")
     if not (found := header.metadata.get("network")):
-        way = f"`lowlight weights convert {path} --model {network or 'MODEL'} -o FILE.safetensors`"
         raise WeightsError(f"{path} does not say which network its weights are for; {way} notes it in a new file")
     if found not in networks.NETWORKS and found not in networks.DEGRADATIONS:
         raise WeightsError(
@@ -259,7 +264,7 @@ def _refusal(path: Path, error: Exception) -> str:
         return "it wants to run code when it is read, which is refused"
     with path.open("rb") as file:
         if not file.read(2).startswith((b"PK", b"\x80")):
-            return sniff(path) or first_line(error)
+            return sniff(path) or "it is not a .pth, .pt or .safetensors file"
     return "it holds more than tensors" if isinstance(error, pickle.UnpicklingError) else "it is cut off or damaged"
 
 

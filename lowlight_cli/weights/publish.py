@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from lowlight_cli.errors import LowlightError, UsageError, WeightsError
+from lowlight_cli.errors import LowlightError, WeightsError
 from lowlight_cli.weights import fetch, hub
-from lowlight_cli.weights.card import PROJECT, card
-from lowlight_cli.weights.catalog import Checkpoint, catalog
+from lowlight_cli.weights.card import PROJECT, card, check_repository
+from lowlight_cli.weights.catalog import Checkpoint, catalog, named
 
 __all__ = ["Pushed", "card", "publishable", "push"]
 
@@ -31,18 +30,20 @@ class Pushed:
 
 
 def publishable(names: Sequence[str] = ()) -> list[Checkpoint]:
-    """The shipped checkpoints, or those of `names` (`network.tag`).
+    """The shipped checkpoints, or those of `names` (`network.tag`, or `network` for its default), each once.
 
     Raises:
+        UsageError: no such network.
         WeightsError: there is none, no such one, or it is not ours to publish.
     """
     shipped = {checkpoint.name: checkpoint for checkpoint in catalog() if checkpoint.file}
-    for name in names:
+    wanted = dict.fromkeys(named(name).name for name in names)
+    for name in wanted:
         if name not in shipped:
             raise WeightsError(f"{name} is not shipped, so it is not published: there are {_list(shipped)}")
     if not shipped:
         raise WeightsError("no weights are shipped with this version: there is nothing to publish")
-    return [shipped[name] for name in names] if names else list(shipped.values())
+    return [shipped[name] for name in wanted or shipped]
 
 
 def push(
@@ -68,8 +69,7 @@ def push(
         UsageError: `repo` is not of that form.
         WeightsError: offline, a file is damaged, the hub refuses or is unreachable.
     """
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
-        raise UsageError(f"{repo!r} is not of the form ORG/NAME, as in `lowlight weights push me/lowlight`")
+    check_repository(repo)
     if reason := fetch.offline_reason():
         raise WeightsError(f"{reason} is set: nothing is published")
     say = on_message or (lambda _: None)
