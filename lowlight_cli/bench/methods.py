@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "INPUT", "LOOKUP", "REFERENCE", "Choice", "Loaded", "Method", "baselines", "choose", "external", "network",
+    "refuse_one_folder",
 ]  # fmt: skip
 
 Picture = NDArray[np.float32]
@@ -119,13 +120,29 @@ def baselines() -> list[Method]:
     return [method(name, function) for name, function in BASELINES.items()]
 
 
+def refuse_one_folder(found: Sequence[DataSet]) -> None:
+    """Raise where the results of two sets would be looked for in one folder.
+
+    Raises:
+        UsageError: two of the sets have folders of one name.
+    """
+    others: dict[str, DataSet] = {}
+    for dataset in found:
+        if other := others.get(dataset.folder):
+            raise UsageError(
+                f"--external looks for the results on {other.name} and on {dataset.name} in one folder, "
+                f"{dataset.folder!r}: measure one after the other, or rename one"
+            )
+        others[dataset.folder] = dataset
+
+
 def external(text: str, dataset: DataSet, alone: bool = True) -> Method:
     """`NAME=DIR`: what another program made of the low pictures, named as they are, whatever the suffix.
 
     Args:
         text: as it was typed.
         dataset: of which the pictures are.
-        alone: whether this is the only set; else the results are in a folder of its name in DIR.
+        alone: whether this is the only set; else the results are in DIR, in a folder that is called as the set's.
 
     Raises:
         UsageError: not of that form, or a name that tables or the page use themselves.
@@ -136,7 +153,7 @@ def external(text: str, dataset: DataSet, alone: bool = True) -> Method:
         raise UsageError(f"--external {text!r}: write NAME=DIR")
     if name in (REFERENCE, LOOKUP, *BASELINES):
         raise UsageError(f"--external {text!r}: tables or the page call something else {name!r}; choose another name")
-    place = Path(folder).expanduser() / ("" if alone else dataset.name)
+    place = Path(folder).expanduser() / ("" if alone else dataset.folder)
     files = results(place, dataset)
     if missing := [pair.stem for pair in dataset.pairs if pair.stem not in files]:
         raise InputError(f"{place}: {len(missing)} of {len(dataset.pairs)} results are missing, first {missing[0]}")

@@ -140,7 +140,7 @@ def measure(
         UsageError: two methods share a name; no such metric.
         InputError: a picture cannot be read, or sizes differ.
         OutputError: the journal cannot be written.
-        ResourceError: the memory does not suffice.
+        ResourceError: the memory does not suffice, or the disk is full.
     """
     names = Counter(method.name for method in methods)
     if twice := [name for name, count in names.items() if count > 1]:

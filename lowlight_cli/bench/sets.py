@@ -6,14 +6,15 @@
     ...          what else `known.SETS` has, with and without references
     PATH         any folder with low/ and high/, or with dark pictures alone
 
-Pairs are matched by stem, whatever the suffix.
+Pairs are matched by stem, whatever the suffix. What lies in folders of its own is called by its path: `Cat_1` is Cat/1.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -37,11 +38,19 @@ PARTS: Final = ("low", "high")
 
 @dataclass(frozen=True)
 class Pair:
-    """The files of a dark picture and its reference, where it has one."""
+    """The files of a dark picture and its reference, where it has one.
+
+    Attributes:
+        stem: what tables call it; no other pair of its set is called so.
+        low: the dark picture.
+        high: its reference.
+        called: how a result of it may be called, the likeliest first: paths below their folder, without suffixes.
+    """
 
     stem: str
     low: Path
     high: Path | None
+    called: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,14 @@ class DataSet:
     limited: bool = False
     notes: tuple[str, ...] = ()
     paired: bool = True
+
+    @property
+    def folder(self) -> str:
+        """What the folder of its results is called, among those of other sets."""
+        if self.name in SETS:
+            return self.name
+        path = Path(self.name).expanduser()
+        return path.name if path.name not in ("", "..") else path.resolve().name  # a link goes by its own name
 
 
 def find(name: str, root: Path, limit: int | None = None) -> DataSet:
@@ -133,13 +150,28 @@ def eight_bits(picture: Picture) -> NDArray[np.uint8]:
 def results(folder: Path, dataset: DataSet) -> dict[str, Path]:
     """What another program made of a set, by the stems of its pairs: named and laid out as the low pictures.
 
+    Where folders were left out, a name that only one pair has will do; of LOL v2's `low1`, also `1` or `normal1`.
+
     Raises:
-        InputError: there is no such folder, or two pictures share a stem.
+        InputError: there is no such folder, or several pictures may be what was made of one pair.
     """
-    if not dataset.paired:
-        return {pair.stem: pair.low for pair in _alone(folder)}
-    files = by_stem(folder)
-    return {_bare(stem): file for stem, file in files.items()} | files
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    named, bare = dict[str, list[Path]](), dict[str, list[Path]]()
+    for path in _pictures(folder):
+        name = "/".join(_parts(path, folder))
+        named.setdefault(name, []).append(path)
+        if dataset.paired:
+            bare.setdefault(_bare(name), []).append(path)
+    found: dict[str, Path] = {}
+    for pair in dataset.pairs:
+        files = next((named[name] for name in pair.called if name in named), bare.get(pair.stem, []))
+        if len(files) > 1:
+            both = " and ".join(str(file.relative_to(folder)) for file in files[:2])
+            raise InputError(f"{folder}: {both} may both be the result of {pair.stem}; remove one of them")
+        if files:
+            found[pair.stem] = files[0]
+    return found
 
 
 def _place(name: str, known: Known, root: Path) -> Path:
@@ -174,7 +206,7 @@ def _folders(folder: Path, parts: tuple[str, str]) -> list[Pair]:
         raise InputError(
             f"{folder}: {len(single)} pictures of {parts[0]}/ or {parts[1]}/ have no partner, first {single[0]}"
         )
-    return [Pair(stem, lows[stem], highs[stem]) for stem in lows]
+    return [Pair(stem, lows[stem], highs[stem], (lows[stem].stem,)) for stem in lows]
 
 
 def _by_pair(folder: Path) -> dict[str, Path]:
@@ -197,17 +229,33 @@ def _alone(folder: Path) -> list[Pair]:
     """Pictures without references, also of the folders inside."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; a data set is a folder with low/ and high/, or with dark pictures")
+    return _told_apart(folder, ((path, None) for path in _pictures(folder)))
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """Those of a folder and of the folders inside, in order; none that is hidden."""
     files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in suffixes() and path.is_file()]
-    pairs: dict[str, Pair] = {}
-    for path in files:
-        parts = path.relative_to(folder).with_suffix("").parts
-        if any(part.startswith(".") for part in parts):
-            continue
-        stem = "_".join(parts)
-        if stem in pairs:
-            raise InputError(f"{folder}: {pairs[stem].low.name} and {path.name} share a stem; remove one of them")
-        pairs[stem] = Pair(stem, path, None)
-    return list(pairs.values())
+    return [path for path in files if not any(part.startswith(".") for part in _parts(path, folder))]
+
+
+def _parts(path: Path, folder: Path) -> tuple[str, ...]:
+    """The path of a file below a folder, without its suffix; its stem alone where it lies elsewhere."""
+    return path.relative_to(folder).with_suffix("").parts if path.is_relative_to(folder) else (path.stem,)
+
+
+def _told_apart(folder: Path, files: Iterable[tuple[Path, Path | None]]) -> list[Pair]:
+    """Pairs called by the paths of their low pictures below `folder`, since these may have the same names."""
+    found: dict[str, tuple[Path, Path | None]] = {}
+    for low, high in files:
+        stem = "_".join(_parts(low, folder))
+        if stem in found:
+            raise InputError(f"{found[stem][0]} and {low} share a stem, {stem}; remove one of them")
+        found[stem] = low, high
+    shared = Counter(name for stem, (low, _) in found.items() for name in {stem, low.stem})
+    return [
+        Pair(stem, low, high, ("/".join(_parts(low, folder)), stem, *([low.stem] if shared[low.stem] == 1 else [])))
+        for stem, (low, high) in found.items()
+    ]
 
 
 def _scenes(folder: Path) -> list[Pair]:
@@ -215,14 +263,13 @@ def _scenes(folder: Path) -> list[Pair]:
 
 
 def _sice(folder: Path) -> list[Pair]:
-    return list(_held_out("sice", folder))
+    return _held_out("sice", folder)
 
 
-def _held_out(kind: str, folder: Path) -> Iterator[Pair]:
+def _held_out(kind: str, folder: Path) -> list[Pair]:
     """What training keeps for validation: asked of training itself, so that the two never drift apart."""
-    for row in READERS[kind](Source(kind, (folder,))):
-        if row.validation and row.low is not None:
-            yield Pair(row.low.stem, row.low, row.high)
+    rows = READERS[kind](Source(kind, (folder,)))
+    return _told_apart(folder / "low", ((row.low, row.high) for row in rows if row.validation and row.low is not None))
 
 
 def _order(pair: Pair) -> tuple[int, str]:

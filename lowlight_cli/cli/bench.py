@@ -78,8 +78,8 @@ def bench(
         list[str] | None,
         typer.Option(
             metavar="NAME=DIR", rich_help_panel=options.MODEL, show_default=False,
-            help="A folder of another program's results, named as the low pictures; for several sets with a folder of "
-            "each set's name in it. May be given several times.",
+            help="A folder of another program's results, named as the low pictures; for several sets with a folder for "
+            "each in it, called as the set or its folder. May be given several times.",
         ),
     ] = None,
     metric: Annotated[
@@ -172,6 +172,8 @@ def bench(
         return
     names = list(dict.fromkeys(dataset or ["lol"]))
     found = [sets.find(name, root.expanduser(), limit) for name in names]
+    if external:
+        methods.refuse_one_folder(found)
     given = [[methods.external(text, each, len(found) == 1) for text in external or ()] for each in found]
     if task:
         from lowlight_cli.bench.detectors import detector

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lowlight_cli.cli import report
-from lowlight_cli.errors import LowlightError, OutputError, UsageError
+from lowlight_cli.errors import LowlightError, OutputError, ResourceError, UsageError, disk_full
 
 if TYPE_CHECKING:
     from lowlight_cli.bench.methods import Choice, Method
@@ -40,6 +41,11 @@ class Written:
     csv: Path | None
     latex: Path | None
     page: Path | None
+
+    @property
+    def any(self) -> bool:
+        """Whether there is one."""
+        return any((self.json, self.markdown, self.csv, self.latex, self.page))
 
 
 def loaded(choice: Choice, running: Running) -> Method:
@@ -75,6 +81,7 @@ def sets(
         make_folder(resume)
     journal = Journal(resume) if resume else None
     results, galleries = list[run.Result](), list[Gallery]()
+    unseen = list[Exception]()
     for dataset, given in zip(found, rows, strict=True):
         memory = lookup(dataset)
         methods = [*given, memory] if memory else given
@@ -83,7 +90,8 @@ def sets(
             results.append(run.measure(dataset, methods, advance, gallery, metrics, offline, journal))
         if gallery:
             galleries.append(gallery)
-        _show(results[-1], len(found) > 1)
+        with _seen(unseen, written.any):
+            _show(results[-1], len(found) > 1)
     forms = (
         (written.json, tables.as_json), (written.markdown, tables.as_markdown), (written.csv, export.as_csv),
         (written.latex, export.as_latex),
@@ -93,6 +101,8 @@ def sets(
             _write(path, form(results))
     if written.page:
         _write(written.page, as_html(results, galleries))
+    if unseen:
+        raise unseen[0]
     return results
 
 
@@ -119,17 +129,21 @@ def speed(choices: Sequence[Choice], size: str, runs: int, running: Running, jso
             choices, speed.wishes(running.engine, running.precision), size=_size(size), runs=runs,
             device=running.device, offline=running.offline, on_message=report.note, on_done=advance,
         )  # fmt: skip
-    _table(speed.table(result))
-    _remarks(f"{name}: {meaning}" for name, meaning in speed.DEFINITIONS.items())
-    peaks = ", ".join(f"{value:.0f} in {kind}" for kind, value in result.peaks.items())
-    _remarks(
-        [
-            f"{size}, {runs} pictures each; the peak is {peaks} GMAC/s; JPEG at "
-            f"{result.decode:.0f} megapixels/s in, {result.encode:.0f} out"
-        ]
-    )
+    unseen = list[Exception]()
+    with _seen(unseen, json is not None):
+        _table(speed.table(result))
+        _remarks(f"{name}: {meaning}" for name, meaning in speed.DEFINITIONS.items())
+        peaks = ", ".join(f"{value:.0f} in {kind}" for kind, value in result.peaks.items())
+        _remarks(
+            [
+                f"{size}, {runs} pictures each; the peak is {peaks} GMAC/s; JPEG at "
+                f"{result.decode:.0f} megapixels/s in, {result.encode:.0f} out"
+            ]
+        )
     if json:
         _write(json, speed.as_json(result))
+    if unseen:
+        raise unseen[0]
 
 
 def clips(paths: Sequence[Path], frames: int, choices: Sequence[Choice], running: Running) -> None:
@@ -161,14 +175,17 @@ def task(name: str, found: Sequence[DataSet], rows: Sequence[Sequence[Method]], 
     """Detect in each set before and after, and tell."""
     from lowlight_cli.bench import tasks
 
-    results = []
+    results, unseen = [], list[Exception]()
     for dataset, methods in zip(found, rows, strict=True):
         with report.progress(f"{name} in {dataset.title}", len(dataset.pairs) * len(methods)) as advance:
             results.append(tasks.measure(name, dataset, methods, advance))
-        _table(tasks.table(results[-1]))
-        _remarks(tasks.notes(results[-1]))
+        with _seen(unseen, json is not None):
+            _table(tasks.table(results[-1]))
+            _remarks(tasks.notes(results[-1]))
     if json:
         _write(json, tasks.as_json(results))
+    if unseen:
+        raise unseen[0]
 
 
 def refuse_unwritable(target: Path) -> None:
@@ -186,6 +203,17 @@ def refuse_unwritable(target: Path) -> None:
         files.refuse_unwritable(target)
     elif not os.access(target, os.W_OK):  # it is written in its place, which wants nothing of its folder: /dev/stdout
         raise OutputError(f"{target} cannot be written to; check its permissions or choose another")
+
+
+@contextlib.contextmanager
+def _seen(unseen: list[Exception], wanted: bool) -> Iterator[None]:
+    """Put what befalls stdout, as in `| head`, into `unseen` where files are still wanted."""
+    try:
+        yield
+    except (report.ReaderGone, OSError) as error:
+        if not wanted:
+            raise
+        unseen.append(error)
 
 
 def _show(result: Result, titled: bool) -> None:
@@ -225,11 +253,36 @@ def _remarks(lines: Iterable[str]) -> None:
 
 
 def _write(target: Path, text: str) -> None:
+    """A file, whole or not at all where that can be; what was there stays until then.
+
+    Raises:
+        OutputError: it cannot be written there.
+        ResourceError: the disk is full.
+    """
     from lowlight_cli.files import make_folder
+    from lowlight_cli.pictures import place
 
     make_folder(target)
-    try:
-        target.write_text(text, "utf-8")
-    except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror or error}; choose another place") from error
+    if _replaceable(target):
+        place(target.resolve(), text.encode("utf-8"))  # a link goes on leading there
+    else:
+        try:
+            target.write_text(text, "utf-8")
+        except OSError as error:
+            if disk_full(error):
+                raise ResourceError(f"{target}: the disk is full; make room or choose another place") from error
+            raise OutputError(f"cannot write {target}: {error.strerror or error}; choose another place") from error
     report.note(f"wrote {target}")
+
+
+def _replaceable(target: Path) -> bool:
+    """Whether a new file may take its place: not that of a pipe or of what our streams go to, nor in a shut folder."""
+    if not target.exists():
+        return True
+    if not target.is_file() or not os.access(target.resolve().parent, os.W_OK | os.X_OK):
+        return False
+    with contextlib.suppress(OSError):  # a stream may be closed
+        return not any(
+            os.path.samestat(target.stat(), os.fstat(number)) for number in (1, 2)
+        )  # `--json /dev/stdout >f`
+    return True
