@@ -6,6 +6,7 @@ size, the depth and the channels of what went in.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from PIL import Image
 from lowlight_cli.errors import InputError
 from lowlight_cli.exposure import LUMA
 
-__all__ = ["AnyArray", "opened"]
+__all__ = ["AnyArray", "check", "opened"]
 
 Picture = NDArray[np.float32]
 AnyArray = NDArray[Any]
@@ -34,16 +35,30 @@ def opened(image: AnyArray | Image.Image) -> tuple[Picture, Callable[[Picture], 
 
     Returns:
         The picture, and a function that makes of an enhanced one what the user gave: alpha as it was, grey stays grey.
+        Of the picture itself it makes a copy of what was given, to the bit.
 
     Raises:
         TypeError: it is neither, or its numbers are of another kind.
-        InputError: it has another shape, no pixels, or values that are no light.
+        InputError: it has another shape, no pixels, values that are no light, or is an image that is damaged or closed.
     """
     if isinstance(image, Image.Image):
         return _from_pil(image)
     if isinstance(image, np.ndarray):
         return _from_array(image)
     raise TypeError(f"wanted a NumPy array or a PIL image, got {type(image).__module__}.{type(image).__qualname__}")
+
+
+def check(picture: AnyArray) -> None:
+    """Raise InputError for what is not (H, W, 3) of finite floats."""
+    shape = picture.shape
+    if len(shape) != 3 or shape[2] != 3 or picture.size == 0:
+        raise InputError(f"wanted a picture (H, W, 3), got {shape}: `enhance` takes grey and alpha too")
+    if not np.issubdtype(picture.dtype, np.floating):
+        raise InputError(f"wanted float numbers in [0, 1], got {picture.dtype}: `enhance` takes uint8 and uint16 too")
+    with np.errstate(all="ignore"):
+        total = picture.sum(dtype=np.result_type(picture.dtype, np.float32))  # half the time that a look at each takes
+    if not np.isfinite(total):
+        raise InputError("the picture holds values that are not finite")
 
 
 def _from_array(image: AnyArray) -> tuple[Picture, Callable[[Picture], AnyArray]]:
@@ -57,6 +72,8 @@ def _from_array(image: AnyArray) -> tuple[Picture, Callable[[Picture], AnyArray]
     picture = values.repeat(3, axis=2) if channels == 1 else np.ascontiguousarray(values[..., :3])
 
     def back(bright: Picture) -> AnyArray:
+        if bright is picture:
+            return np.array(image, order="C")  # it was left alone: what float32 in [0, 1] cannot hold stays too
         result = (bright @ LUMA)[..., None] if channels == 1 else bright
         numbers = _numbers(result, kind)
         if channels == 4:
@@ -97,6 +114,11 @@ def _white(kind: np.dtype[Any]) -> np.float32:
 
 
 def _from_pil(image: Image.Image) -> tuple[Picture, Callable[[Picture], Image.Image]]:
+    try:
+        image.load()
+    except (OSError, SyntaxError, ValueError, IndexError, EOFError, struct.error) as error:
+        raise InputError(f"the PIL image cannot be read, it is damaged or closed ({error})") from error
+    dropped = {"transparency"} | ({"icc_profile"} if image.mode == "CMYK" else set())  # it says nothing of RGB
     if image.mode.startswith("I;16"):
         numbers = np.asarray(image).astype(np.uint16)
     elif image.mode in ("I", "F"):
@@ -115,7 +137,7 @@ def _from_pil(image: Image.Image) -> tuple[Picture, Callable[[Picture], Image.Im
         if alpha is not None:
             values = np.stack((values, alpha), axis=2)
         result = Image.fromarray(values)
-        result.info = {key: value for key, value in image.info.items() if key != "transparency"}
+        result.info = {key: value for key, value in image.info.items() if key not in dropped}
         return result
 
     return picture, back

@@ -70,7 +70,7 @@ class Settings:
     self_ensemble: bool = False
 
     def __post_init__(self) -> None:
-        descriptor(self.model)
+        descriptor(str(self.model))  # None and the like are told as unknown names
         engines.check_names(self.engine, self.device, self.precision)
 
 
@@ -164,20 +164,20 @@ class Enhancer:
 
         Raises:
             TypeError: it is neither.
-            InputError: an array that is no picture.
+            InputError: an array that is no picture, or an image that is damaged.
             WeightsError: weights that are missing, wrong or unreachable.
             DeviceError: a device that is not to be had.
             ResourceError: the memory does not suffice.
         """
         picture, back = arrays.opened(image)  # type: ignore[arg-type]  # what is neither is told there
-        return back(self.enhance_picture(picture))
+        return back(self._enhanced(picture, None))
 
     def enhance_photo(self, photo: Photo, on_tiles: Callable[[int], None] | None = None) -> Photo:
         """Brighten what `lowlight_cli.read` gave; all that its file said stays with it. As `enhance_picture`.
 
         Of several pages each is a picture by itself; `on_tiles` is told of the first.
         """
-        lit = photo.with_pixels(self.enhance_picture(photo.pixels, on_tiles))
+        lit = replace(photo, pixels=self.enhance_picture(photo.pixels, on_tiles))
         return replace(lit, rest=tuple(self.enhance_photo(page) for page in photo.rest)) if photo.rest else lit
 
     def enhance_picture(self, picture: Picture, on_tiles: Callable[[int], None] | None = None) -> Picture:
@@ -187,6 +187,10 @@ class Enhancer:
             picture: it is not changed, and may be what comes back where nothing is to be done.
             on_tiles: told into how many tiles the picture is cut, at each pass and each attempt; 1 is whole.
         """
+        arrays.check(picture)
+        return self._enhanced(picture, on_tiles)
+
+    def _enhanced(self, picture: Picture, on_tiles: Callable[[int], None] | None) -> Picture:
         look = self.settings.look
         if look.strength == 0 or left_alone(picture, look.gate):
             return picture

@@ -7,7 +7,8 @@ in [0, 1]; luma is the Rec. 709 weighting of the encoded channels.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from numbers import Real
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +56,7 @@ class Look:
         gate: an input whose mean luma is at least this is bright already and left alone; None is off.
 
     Raises:
-        UsageError: a number outside its range.
+        UsageError: a number outside its range, or what is no number.
     """
 
     strength: float = 1.0
@@ -64,14 +65,19 @@ class Look:
     gate: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.strength <= 1:
-            raise UsageError(f"strength {self.strength} is out of range; choose 0 to 1")
-        if self.gate is not None and not 0 <= self.gate <= 1:
-            raise UsageError(f"gate {self.gate} is out of range; choose off or 0 to 1")
-        exposure = self.exposure
-        fits = isinstance(exposure, float | int) and EXPOSURES[0] <= exposure <= EXPOSURES[1]
-        if not fits and exposure not in (None, "auto"):
-            raise UsageError(f"exposure {self.exposure} is out of range; choose auto, off or 0.2 to 0.8")
+        _check("strength", self.strength, 0, 1)
+        if self.gate is not None:
+            _check("gate", self.gate, 0, 1, ", or None")
+        if self.exposure is not None and not (isinstance(self.exposure, str) and self.exposure == "auto"):
+            _check("exposure", self.exposure, *EXPOSURES, ", auto or None")
+
+
+def _check(name: str, value: Any, low: float, high: float, words: str = "") -> None:
+    """Raise UsageError for what is no number, such as the command's `off`, or one out of its range."""
+    number = isinstance(value, Real)
+    if not number or not low <= value <= high:
+        slip = "out of range" if number else "no number"
+        raise UsageError(f"{name} {value if number else repr(value)} is {slip}; choose {low:g} to {high:g}{words}")
 
 
 def finish(before: Picture, after: Picture, look: Look, gain: float | None = None) -> Picture:

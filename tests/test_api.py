@@ -120,7 +120,7 @@ def test_pil_images(enhancer: Enhancer, mode: str, back: str) -> None:
     image.info["icc_profile"] = b"profile"
     lit = enhancer.enhance(image)
     assert (type(lit), lit.mode, lit.size) == (Image.Image, back, image.size)
-    assert lit.info.get("icc_profile") == b"profile"
+    assert lit.info.get("icc_profile") == (None if mode == "CMYK" else b"profile")
     if mode in ("LA", "RGBA"):
         assert lit.getchannel("A").tobytes() == image.getchannel("A").tobytes()
 
@@ -334,15 +334,21 @@ error: LowlightError
 
 @pytest.mark.slow
 def test_types(tmp_path: Path) -> None:
-    (tmp_path / "typed.py").write_text(TYPED)
+    assert checked(tmp_path, TYPED) == ""
+    assert 'has no attribute "Enhencer"' in checked(tmp_path, "from lowlight_cli import Enhencer\n")
+
+
+def checked(folder: Path, code: str) -> str:
+    """What mypy finds wrong in some code."""
+    (folder / "typed.py").write_text(code)
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", str(tmp_path / "typed.py")],
+        [sys.executable, "-m", "mypy", "--strict", str(folder / "typed.py")],
         cwd=Path(__file__).parent.parent,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout
+    return done.stdout if done.returncode else ""
 
 
 def test_the_mean_of_eight_flips_and_turns(dgaf_weights: Path) -> None:
@@ -374,6 +380,13 @@ def test_how_pictures_are_cut(dgaf_weights: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
+        ({"strength": "0.5"}, r"strength '0.5' is no number; choose 0 to 1$"),
+        ({"strength": None}, r"strength None is no number"),
+        ({"gate": "off"}, r"gate 'off' is no number; choose 0 to 1, or None"),
+        ({"exposure": "off"}, r"exposure 'off' is no number; choose 0.2 to 0.8, auto or None"),
+        ({"exposure": 0.9}, r"exposure 0.9 is out of range; choose 0.2 to 0.8, auto or None"),
+        ({"exposure": np.zeros(3)}, r"exposure .* is no number"),
+        ({"model": None}, r"unknown model 'None'"),
         ({"tile": "auto"}, r"tile 'auto' is no number; choose a number of pixels, 0 for off, or None"),
         ({"memory": "4GB"}, r"memory '4GB' is no number; choose a number of bytes, or None"),
     ],

@@ -153,10 +153,15 @@ def test_the_gate():
      {"exposure": "bright"}, {"gate": 2.0}],
 )  # fmt: skip
 def test_numbers_out_of_range(numbers):
-    with pytest.raises(UsageError, match="out of range"):
+    with pytest.raises(UsageError, match=r"out of range|'bright' is no number"):
         Look(**numbers)
 
 
 def test_shapes_must_agree():
     with pytest.raises(ValueError, match="shape"):
         finish(np.zeros((2, 3, 3), np.float32), np.zeros((3, 2, 3), np.float32), Look())
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_numbers_may_be_numpys(kind):
+    assert Look(kind(0.5), kind(0.4), gate=kind(0.3)) == Look(kind(0.5), float(kind(0.4)), gate=float(kind(0.3)))

@@ -17,7 +17,7 @@ from pictures_kit import CHANNELS, noise, opened, photo_of, png, samples, saved,
 from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin
 from test_pictures_metadata import XMP
 
-from lowlight_cli.errors import OutputError, UsageError
+from lowlight_cli.errors import InputError, OutputError, UsageError
 from lowlight_cli.pictures import FORMATS, READ_ONLY, encode, format_of, read, suffix_of, suffixes, write
 from lowlight_cli.pictures.colour import scaled
 
@@ -284,7 +284,7 @@ def test_pixels_beyond_the_range_are_clipped():
 
 
 def test_with_pixels_wants_the_same_shape():
-    with pytest.raises(ValueError, match="was wanted"):
+    with pytest.raises(InputError, match="was wanted"):
         photo_of(noise(3, 3, 3, np.uint8)).with_pixels(np.zeros((4, 3, 3), np.float32))
 
 

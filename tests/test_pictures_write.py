@@ -14,6 +14,7 @@ from pictures_kit import noise, photo_of, seen
 
 from lowlight_cli.errors import OutputError, ResourceError
 from lowlight_cli.pictures import place, write
+from lowlight_cli.weights import disk
 
 ARRAY = noise(12, 10, 3, np.uint8)
 PHOTO = photo_of(ARRAY, name="in.png")
@@ -150,6 +151,28 @@ def test_targets_that_cannot_be(tmp_path: Path):
     with pytest.raises(OutputError, match="cannot be written"):
         write(tmp_path / "nul\0byte.png", PHOTO)
     assert {path.name for path in tmp_path.iterdir()} == {"folder.png", "file"}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no named pipes")
+def test_a_file_takes_the_place_of_files_alone(tmp_path: Path):
+    """A root's `-o /dev/null` would else leave the machine with a picture of that name."""
+    pipe, link, weights = tmp_path / "pipe.png", tmp_path / "link.png", tmp_path / "new"
+    folder = tmp_path / "folder.png"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    folder.symlink_to(tmp_path)
+    weights.write_bytes(b"weights")
+    for target in (pipe, link, folder):
+        with pytest.raises(OutputError, match="a folder has that name" if target == folder else "it is not a file"):
+            write(target, PHOTO)
+        with pytest.raises(OutputError, match="it is not a file"):
+            disk.settle(weights, target)
+        with pytest.raises(OutputError, match="it is not a file"), disk.replaced(target):
+            pass
+        with pytest.raises(FileExistsError):
+            place(target, b"", anew=True)
+    assert stat.S_ISFIFO(pipe.stat().st_mode) and link.is_symlink() and folder.is_symlink()
+    assert {path.name for path in tmp_path.iterdir()} == {"pipe.png", "link.png", "folder.png", "new"}
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from lowlight_cli.errors import InputError
+
 __all__ = ["Codes", "Jpeg", "Photo", "Pixels", "bands"]
 
 Pixels = NDArray[np.float32]
@@ -88,10 +90,17 @@ class Photo:
         """The same photograph with other pixels of the same shape, float RGB, sRGB-encoded, [0, 1].
 
         Raises:
-            ValueError: where the shape differs; everything else here belongs to the old one.
+            InputError: where the shape differs, as everything else here belongs to the old one; or the numbers are not
+                floats, or not finite.
         """
         if pixels.shape != self.pixels.shape:
-            raise ValueError(f"pixels of shape {pixels.shape} where {self.pixels.shape} was wanted")
+            raise InputError(f"pixels of shape {pixels.shape} where {self.pixels.shape} was wanted")
+        if not np.issubdtype(pixels.dtype, np.floating):
+            raise InputError(f"pixels of {pixels.dtype} where float numbers in [0, 1] were wanted")
+        with np.errstate(all="ignore"):
+            total = pixels.sum(dtype=np.result_type(pixels.dtype, np.float32))
+        if not np.isfinite(total):
+            raise InputError("pixels that are not finite")
         return replace(self, pixels=pixels.astype(np.float32, copy=False))
 
 

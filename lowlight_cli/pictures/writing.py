@@ -171,6 +171,10 @@ def place(
     """
     # a short name of its own: one made from the target's could be too long for the file system
     part = beside or target.parent / f".lowlight-{secrets.token_hex(6)}.tmp"
+    if not anew and os.path.exists(target) and not os.path.isfile(target):  # noqa: PTH110, PTH113  # as in `_give_name`
+        # renaming would put a file where a device or a pipe was
+        reason = "a folder has that name" if target.is_dir() else "it is not a file"
+        raise OutputError(f"{target}: cannot be written, {reason}; choose another name")
     try:
         try:
             if beside:

@@ -100,7 +100,7 @@ def replaced(target: Path) -> Iterator[Path]:
     """A temporary name beside `target` that takes its place when the block ends well, and goes away when not.
 
     Raises:
-        OutputError: the folder cannot be written.
+        OutputError: the folder cannot be written, or `target` is there and no file.
         ResourceError: the disk is full.
     """
     try:
@@ -126,7 +126,14 @@ def takes_files(folder: Path) -> bool:
 
 
 def settle(part: Path, target: Path) -> Path:
-    """Give the finished file `part` its final name, safely on the disk first; the name is the result."""
+    """Give the finished file `part` its final name, safely on the disk first; the name is the result.
+
+    Raises:
+        OutputError: what has that name is no file, but a device, a pipe or a folder.
+        OSError: it cannot be renamed.
+    """
+    if target.exists() and not target.is_file():
+        raise OutputError(f"cannot write {target}: it is not a file")
     with part.open("rb+") as file:
         os.fsync(file.fileno())
     return part.replace(target)
