@@ -270,10 +270,12 @@ def test_errors_come_with_the_first_picture(dgaf_weights: Path) -> None:
         Enhancer(weights=dgaf_weights, device="cuda:99").enhance(dark_array())
 
 
-def test_a_device_of_torchs_is_one() -> None:
+def test_a_device_of_torchs_is_one(dgaf_weights: Path) -> None:
     import torch
 
     assert Enhancer(device=torch.device("cpu")).settings == Enhancer(device="cpu").settings
+    Enhancer(device=torch.device("mps", 0))
+    assert Enhancer(weights=dgaf_weights, device=torch.device("cpu", 0)).load()[0].device == "cpu"
     assert Enhancer(device=torch.device("cuda", 1)).settings == Enhancer(device="cuda:1").settings
     with pytest.raises(UsageError, match="meta"):
         Enhancer(device=torch.device("meta"))
@@ -394,3 +396,33 @@ def test_how_pictures_are_cut(dgaf_weights: Path) -> None:
 def test_what_only_the_command_understands(options: dict[str, Any], told: str) -> None:
     with pytest.raises(UsageError, match=told):
         Enhancer(**options)
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "float64"])
+def test_what_the_host_has_set_torch_to(dgaf_weights: Path, kind: str) -> None:
+    """Its default type is not ours, and its random numbers are not used."""
+    import torch
+
+    def lit() -> np.ndarray[Any, Any]:
+        return Enhancer(weights=dgaf_weights, engine="torch", precision="fp32").enhance(dark_array())
+
+    wanted, before = lit(), torch.get_rng_state()
+    torch.set_default_dtype(getattr(torch, kind))
+    try:
+        found = lit()
+        assert torch.get_default_dtype() == getattr(torch, kind)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert np.array_equal(found, wanted)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_threads_are_shared_once(dgaf_weights: Path) -> None:
+    import torch
+
+    torch.set_num_threads(8)
+    for at_once, part in ((2, 4), (2, 4), (4, 2)):
+        shared = Enhancer(weights=dgaf_weights, engine="torch", device="cpu")
+        shared.expect(2, at_once=at_once)
+        shared.load()
+        assert torch.get_num_threads() == part

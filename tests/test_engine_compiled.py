@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +19,7 @@ from numpy.typing import NDArray
 
 from lowlight_cli import engines
 from lowlight_cli.engines import Tiling, graphs, hardware, memory
-from lowlight_cli.errors import WeightsError
+from lowlight_cli.errors import DeviceError, WeightsError
 from lowlight_cli.weights import disk
 from lowlight_cli.weights.fetch import Resolved
 
@@ -196,3 +199,51 @@ def test_the_exposure_stays_in_float32(impatient: Callable[..., Any]) -> None:
         bright = half.run(picture(*size))
         assert np.array_equal(bright, half.replay({"statistic_00": exact}, picture(*size)))
         assert np.abs(half.run(picture(*size)) - bright).max() * 255 < 0.01  # by its own graph
+
+
+def test_little_is_kept_of_each_new_size() -> None:
+    """By itself the runtime keeps 1.3 MB a size, up to 5000 of them; a graph does not tell how many it was given."""
+    from lowlight_cli.engines import openvino
+
+    assert openvino._settings("fp32", 1)["CPU_RUNTIME_CACHE_CAPACITY"] == 256
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs the memory of a process as Linux tells it")
+def test_many_sizes_take_bounded_memory(impatient: Callable[..., Any]) -> None:
+    engine, held = impatient(), []
+    for number in range(400):
+        engine.run(picture(33 + number // 20 * 3, 35 + number % 20 * 3))
+        held.append(memory.resident() or 0)
+    assert held[-1] - held[199] < 60e6
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are started anew there")
+@pytest.mark.skipif(hardware.every_core() < 2, reason="one number of threads only")
+@pytest.mark.parametrize("threads", ["", "1"])
+def test_a_forked_process_loads_anew(weights: Resolved, threads: str) -> None:
+    """The runtime would take its parent's idle threads, which are not forked, and wait without end."""
+    code = (
+        "import sys, numpy, multiprocessing\nfrom lowlight_cli import Enhancer\n"
+        "dark = numpy.full((60, 80, 3), 9, numpy.uint8)\n"
+        "def lit(_): return Enhancer(weights=sys.argv[1], engine='openvino', precision='fp32').enhance(dark)\n"
+        "lit(0), lit(0)\n"  # the second takes what is kept of the first
+        "with multiprocessing.get_context('fork').Pool(1) as pool:\n"
+        "    other = pool.map_async(lit, [0]).get(timeout=20)[0]\n"
+        "assert abs(lit(0).astype(int) - other).max() <= 1\n"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": threads}
+    subprocess.run([sys.executable, "-c", code, str(weights.path)], check=True, timeout=120, env=environment)
+
+
+def test_where_no_number_of_threads_is_left_it_is_told(weights: Resolved, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lowlight_cli.engines import openvino
+
+    monkeypatch.setattr(openvino, "_dead", set(range(1, hardware.every_core() + 1)))
+    with pytest.raises(DeviceError, match="forked so often"):
+        openvino.attempt("cpu")
+    with pytest.raises(DeviceError, match="forked so often"):
+        engines.load("dgaf", weights, engine="openvino", device="cpu")
+    found = engines.load("dgaf", weights, engine=engines.Choice("openvino", "the fastest"), device="cpu")
+    assert found.name == "torch"
+    assert "forked so often" in found.why

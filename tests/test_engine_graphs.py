@@ -556,3 +556,22 @@ def test_an_export_that_cannot_be_written_is_not_made(
     for target in ("file/own.onnx", "folder.onnx"):
         ran = lowlight("export", "-o", target, "--exist", "overwrite")
         assert ran.code == 4 and target in ran.err, ran.err
+
+
+def test_what_may_not_be_looked_into_has_no_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOWLIGHT_CACHE", str(tmp_path))
+    path = graphs.keep(b"graph", "dgaf", "1" * 64)
+    graphs.keep_compiled(b"made", path, "machine")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as closed:
+        closed.setattr(disk, "sha256", refuse)
+        closed.setattr(Path, "read_bytes", refuse)
+        assert graphs.compiled(path, "machine") is None
+        closed.setattr(graphs, "_stem", lambda *_: "dgaf")
+        assert graphs.find("dgaf", "1" * 64) is None
+    path.unlink()
+    with pytest.raises(WeightsError, match="No such file"):
+        graphs.parts(path)

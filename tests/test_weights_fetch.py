@@ -377,3 +377,10 @@ def test_every_refusal_is_ours(hub: Hub) -> None:
     for weights in ("hf://", "hf://a/b", "://", "https://", "", ".", "..", "~", "a/b", "x" * 5000, "\0"):
         with pytest.raises(LowlightError):
             fetch.resolve("dgaf", weights)
+
+
+def test_a_home_that_there_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "names a home" in refused("~nobody-of-that-name/w.safetensors")
+    monkeypatch.setenv("LOWLIGHT_CACHE", "~nobody-of-that-name/cache")
+    with pytest.raises(WeightsError, match="names a home"):
+        fetch.cache_folder()

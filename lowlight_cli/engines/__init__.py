@@ -14,7 +14,7 @@ from numbers import Integral
 from types import ModuleType
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
-from lowlight_cli.errors import UsageError
+from lowlight_cli.errors import DeviceError, UsageError
 from lowlight_cli.networks import descriptor
 
 if TYPE_CHECKING:
@@ -200,12 +200,21 @@ def load(
     if isinstance(engine, str):
         check_names(engine, device, precision)
         engine = choose(engine, network, resolved.sha256, device, precision)
-    loaded: list[Engine] = [
-        prepare(engine.engine).load(
-            network, resolved, device=place, precision=precision, tiling=tiling or Tiling(), why=engine.why
-        )
-        for place in _places(device)
-    ]
+
+    def made(choice: Choice) -> list[Engine]:
+        return [
+            prepare(choice.engine).load(
+                network, resolved, device=place, precision=precision, tiling=tiling or Tiling(), why=choice.why
+            )
+            for place in _places(device)
+        ]
+
+    try:
+        loaded = made(engine)
+    except DeviceError as error:
+        if not engine.why:  # it was asked for by name
+            raise
+        loaded = made(Choice("torch", str(error)))
     if len(loaded) == 1:
         return loaded[0]
     from lowlight_cli.engines import several
@@ -233,7 +242,7 @@ def choose(engine: str, network: str, weights: str, device: str, precision: str,
 
     traits = descriptor(network)
     half = traits.bf16 and precision in ("auto", "bf16") and hardware.bf16() is not False
-    if device not in ("auto", "cpu") or (device == "auto" and hardware.gpu()):
+    if device not in ("auto", "cpu", "cpu:0") or (device == "auto" and hardware.gpu()):
         return Choice("torch")
     if precision == "fp16" or (precision == "bf16" and not hardware.bf16()):
         return Choice("torch")  # it alone emulates what a CPU has not
@@ -257,7 +266,9 @@ def _keeps() -> bool:
 
 
 def _places(device: str) -> list[str]:
-    """`cuda:0,1` as `cuda:0` and `cuda:1`; any other device as it is."""
+    """`cuda:0,1` as `cuda:0` and `cuda:1`; `cpu:0` as `cpu`; any other device as it is."""
+    if device in ("cpu:0", "mps:0"):
+        return [device.removesuffix(":0")]
     kind, _, numbers = device.partition(":")
     return [f"{kind}:{number}" if number else kind for number in dict.fromkeys(numbers.split(","))]
 
@@ -279,7 +290,7 @@ def check_names(engine: str, device: str, precision: str) -> None:
     """
     if engine != "auto" and engine not in ENGINES:
         raise UsageError(f"unknown engine {engine!r}: there are auto, {', '.join(ENGINES)}")
-    if not re.fullmatch(r"auto|cpu|mps|(cuda|tensorrt)(:\d+)?|cuda:\d+(,\d+)+", device):
+    if not re.fullmatch(r"auto|(cpu|mps)(:0)?|(cuda|tensorrt)(:\d+)?|cuda:\d+(,\d+)+", device):
         raise UsageError(f"unknown device {device!r}: there are auto, cpu, cuda, cuda:N, cuda:N,M, mps, tensorrt")
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision {precision!r}: there are {', '.join(PRECISIONS)}")

@@ -165,7 +165,7 @@ def _loaded(network: str, resolved: Resolved) -> tuple[Network, dict[str, str]]:
     import torch
 
     state, metadata = files.load(resolved.path, network)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         module = build(network)
     module.load_state_dict(state, strict=True)
     return module.eval().requires_grad_(False), metadata

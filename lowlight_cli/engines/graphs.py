@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from lowlight_cli import networks
-from lowlight_cli.errors import OutputError, ResourceError
+from lowlight_cli.errors import OutputError, ResourceError, WeightsError
 from lowlight_cli.weights import disk, fetch
 
 __all__ = [
@@ -55,9 +55,10 @@ def find(network: str, weights: str, precision: str = "fp32") -> Path | None:
         weights: their sha256.
         precision: what the graph computes in.
     """
-    for path in sorted(folder().glob(f"{_stem(network, weights, precision)}-*.onnx")):
-        if path.stem.endswith(disk.sha256(path)):
-            return path
+    with contextlib.suppress(OSError):  # what may not be looked into has nothing for us
+        for path in sorted(folder().glob(f"{_stem(network, weights, precision)}-*.onnx")):
+            if path.stem.endswith(disk.sha256(path)):
+                return path
     return None
 
 
@@ -83,10 +84,11 @@ def compiled(graph: Path, machine: str) -> bytes | None:
         graph: of `find` or `keep`.
         machine: all else that it depends on: runtime, processor, settings.
     """
-    for path in folder().glob(f"{_compiled_stem(graph, machine)}-*.blob"):
-        data = path.read_bytes()
-        if path.stem.endswith(hashlib.sha256(data).hexdigest()):
-            return data
+    with contextlib.suppress(OSError):
+        for path in folder().glob(f"{_compiled_stem(graph, machine)}-*.blob"):
+            data = path.read_bytes()
+            if path.stem.endswith(hashlib.sha256(data).hexdigest()):
+                return data
     return None
 
 
@@ -123,11 +125,17 @@ def parts(path: Path) -> tuple[bytes, bytes]:
 
     Returns:
         measure: `input` to the statistics; replay: `input` and the statistics to `output`.
+
+    Raises:
+        WeightsError: the file is gone, or cannot be read.
     """
     import onnx
     from onnx.utils import Extractor
 
-    model = onnx.load(path)
+    try:
+        model = onnx.load(path)
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
     names = {entry.key: entry.value for entry in model.metadata_props}["statistics"].split()
     cut = Extractor(model)
     measure = cut.extract_model(["input"], names)

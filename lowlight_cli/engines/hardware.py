@@ -9,7 +9,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-__all__ = ["bf16", "cores", "gpu", "installed"]
+__all__ = ["bf16", "cores", "every_core", "gpu", "installed"]
 
 
 def bf16() -> bool | None:
@@ -25,6 +25,11 @@ def cores() -> int:
     """How many of the CPU's cores this process may use; OMP_NUM_THREADS is heeded, as the runtimes do."""
     if (threads := os.environ.get("OMP_NUM_THREADS", "")).isdecimal() and int(threads):
         return int(threads)
+    return every_core()
+
+
+def every_core() -> int:
+    """How many cores the system lets this process use, whatever OMP_NUM_THREADS says."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowlight_cli import heap
-from lowlight_cli.engines import Tiling, graphs, memory, tiling
+from lowlight_cli.engines import Tiling, graphs, hardware, memory, tiling
 from lowlight_cli.engines.tiling import Settle
 from lowlight_cli.errors import DeviceError, WeightsError
 from lowlight_cli.networks import descriptor
@@ -50,6 +50,9 @@ PATIENCE: Final = 2.0
 
 SIZES: Final = 2
 """How many have one of their own: pictures upright and lying."""
+
+KEPT: Final = 256
+"""How many things that depend on a size the runtime keeps, for a graph: by itself 5000, 1.3 MB for every new size."""
 
 SPECIAL: Final = {"SNIPPETS_MODE": "DISABLE"}
 """What is asked for one size alone: snippets, which only graphs of one size get, round to bfloat16 between their steps.
@@ -224,6 +227,16 @@ _called, _calling_first = Event(), Lock()
 """The first call in a process is made alone: of two at once, each would wait for what the other holds, without end.
 (The runtime's bindings then make values of their own, which wants Python's lock, and let others wait for these.)"""
 
+_alive: set[int] = set()
+"""Numbers of threads that graphs of this process were given: the runtime takes idle ones again for the next graph."""
+
+_dead: set[int] = set()
+"""The same of the processes that this one was forked from. These threads are not forked, and a graph that was given the
+same number would wait for them without end: it is given another one, the lowest."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _dead.update(_alive))
+
 
 class Graph:
     """A graph for pictures of any size, and for a size that keeps coming one of its own, which is a tenth faster.
@@ -339,12 +352,27 @@ def compiled(
 
 
 def _settings(precision: str, at_once: int) -> dict[str, object]:
-    """What OpenVINO is told."""
-    settings: dict[str, object] = {"INFERENCE_PRECISION_HINT": HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
+    """What OpenVINO is told.
+
+    Raises:
+        DeviceError: the process was forked, and each number of threads that there is was that of a parent.
+    """
+    settings: dict[str, object] = {
+        "INFERENCE_PRECISION_HINT": HINTS[precision],
+        "PERFORMANCE_HINT": "LATENCY",
+        "CPU_RUNTIME_CACHE_CAPACITY": KEPT,
+    }
+    if _dead:
+        threads = min(set(range(1, hardware.every_core() + 1)) - _dead, default=0)
+        if not threads:
+            raise DeviceError(
+                "OpenVINO cannot go on in a process forked so often: start it anew, or use engine 'torch'"
+            )
+        return settings | {"INFERENCE_NUM_THREADS": threads}
     if at_once > 1:
         settings["NUM_STREAMS"] = at_once
-    if (threads := os.environ.get("OMP_NUM_THREADS", "")).isdecimal():  # as torch and ONNX Runtime heed it
-        settings["INFERENCE_NUM_THREADS"] = int(threads)
+    if (wanted := os.environ.get("OMP_NUM_THREADS", "")).isdecimal():  # as torch and ONNX Runtime heed it
+        settings["INFERENCE_NUM_THREADS"] = int(wanted)
     return settings
 
 
@@ -353,6 +381,7 @@ def _computing_in(made: openvino.CompiledModel, precision: str) -> openvino.Comp
     taken = made.get_property("INFERENCE_PRECISION_HINT").to_string()
     if taken != HINTS[precision]:
         raise DeviceError(f"OpenVINO computes in {taken}, not in {precision}: use --engine torch")
+    _alive.add(made.get_property("INFERENCE_NUM_THREADS"))
     return made
 
 

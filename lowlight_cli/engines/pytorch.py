@@ -179,10 +179,10 @@ def load(
         if network not in UNKEPT:
             heap.keep()
         if wish.at_once > 1:
-            torch.set_num_threads(max(1, torch.get_num_threads() // wish.at_once))
+            _share(wish.at_once)
     _outlive_forks()
     state, metadata = files.load(resolved.path, network)
-    module = build(network)
+    module = _blank(network)
     module.load_state_dict(state, strict=True)
     module = fused(module.eval()).requires_grad_(False)
     try:
@@ -195,6 +195,25 @@ def load(
     if precision == "auto" and place == "cpu" and chosen == "bf16":
         reasons.append("the CPU has bf16")
     return TorchEngine(network, place, chosen, ", ".join(reasons), metadata, module, wish)
+
+
+def _blank(network: str) -> Network:
+    """A network to be filled: what the host has set torch to does not show in it, nor are its random numbers used."""
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        return build(network)
+
+
+_given: list[int] = []
+"""Threads that torch had before `_share`, and what it left: they are the process's, and are shared once."""
+
+
+def _share(at_once: int) -> None:
+    """Leave each of so many threads that call torch its part of the threads that torch computes on."""
+    now = torch.get_num_threads()
+    whole = _given[0] if _given and now == _given[1] else now
+    part = max(1, whole // at_once)
+    torch.set_num_threads(part)
+    _given[:] = whole, part
 
 
 @functools.cache
@@ -223,7 +242,7 @@ def choose_device(wanted: str) -> str:
     found = devices()
     if wanted == "auto":
         return found[0]
-    exact = "cuda:0" if wanted == "cuda" else wanted
+    exact = {"cuda": "cuda:0", "cpu:0": "cpu", "mps:0": "mps"}.get(wanted, wanted)
     if exact in found:
         return exact
     reason = ", only --engine onnx has it" if wanted.startswith("tensorrt") else ""

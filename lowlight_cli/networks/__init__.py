@@ -246,4 +246,14 @@ def module(name: str) -> nn.Module:
 
 def _made(line: Descriptor) -> Any:
     file, _, factory = line.factory.partition(":")
-    return getattr(importlib.import_module(f"{__name__}.{file}"), factory)()
+    make = getattr(importlib.import_module(f"{__name__}.{file}"), factory)
+    import torch  # not by the table
+
+    default = torch.get_default_dtype()
+    if default == torch.float32:
+        return make()
+    torch.set_default_dtype(torch.float32)  # of the host; `float()` afterwards would keep tables that were rounded
+    try:
+        return make()
+    finally:
+        torch.set_default_dtype(default)

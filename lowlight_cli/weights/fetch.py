@@ -114,7 +114,7 @@ def resolve(
         return _from_catalog(named[weights], way)
     if other := next((c for c in catalog() if c.name == weights), None):
         raise WeightsError(f"{weights} is for {other.network}, not for {network}: use `--model {other.network}`")
-    path = Path(weights).expanduser()
+    path = _expanded(weights)
     if os.path.isfile(path) or path.suffix or len(path.parts) > 1:  # noqa: PTH113 (False, too, for impossible names)
         # Here, so that a wrong file ends the work before any picture is read.
         return Resolved(path, _checked(path, str(path), way), None)
@@ -175,9 +175,12 @@ def cache_folder() -> Path:
     """LOWLIGHT_CACHE, else the platform's folder for caches; it need not exist.
 
     Without a home it lies below os.devnull, where nothing can be kept.
+
+    Raises:
+        WeightsError: LOWLIGHT_CACHE begins with the home of a user that there is not.
     """
     if chosen := os.environ.get("LOWLIGHT_CACHE"):
-        return Path(chosen).expanduser() / "weights"
+        return _expanded(chosen) / "weights"
     from platformdirs import user_cache_path
 
     try:
@@ -306,6 +309,14 @@ def _from_authors(checkpoint: Checkpoint, way: _Way) -> Resolved:
 
 
 # ----------------------------------------------------------------------------------------------------------- inside
+
+
+def _expanded(path: str) -> Path:
+    """With the home that `~` stands for."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise WeightsError(f"{path} names a home that there is not") from error
 
 
 def _checked(path: Path, name: str, way: _Way) -> str:
