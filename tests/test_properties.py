@@ -48,7 +48,7 @@ def arrays(draw: st.DrawFn) -> np.ndarray:
     return array[..., 0] if channels == 1 and draw(st.booleans()) else array
 
 
-def keeps_what_it_gets(enhancer: Enhancer, array: np.ndarray) -> None:
+def assert_keeps_what_it_gets(enhancer: Enhancer, array: np.ndarray) -> None:
     before = array.copy()
     lit = enhancer.enhance(array)
     assert (lit.shape, lit.dtype) == (array.shape, array.dtype)
@@ -70,7 +70,7 @@ def enhancer(seeded: Callable[[str], Path]) -> Enhancer:
 @few
 @given(array=arrays())
 def test_arrays(enhancer, array):
-    keeps_what_it_gets(enhancer, array)
+    assert_keeps_what_it_gets(enhancer, array)
 
 
 @pytest.mark.slow
@@ -78,10 +78,10 @@ def test_arrays(enhancer, array):
 @many
 @given(array=arrays())
 def test_many_arrays(enhancer, array):
-    keeps_what_it_gets(enhancer, array)
+    assert_keeps_what_it_gets(enhancer, array)
 
 
-def cuts_and_stitches(height: int, width: int, side: int, radius: int, stride: int, seed: int) -> None:
+def assert_cuts_and_stitches(height: int, width: int, side: int, radius: int, stride: int, seed: int) -> None:
     """A neighbourhood's largest value: it needs all of `radius` pixels around, and comes out exactly or wrongly."""
     around = -(-radius // stride) * stride
     side = max(side, 2 * around + stride)
@@ -104,17 +104,17 @@ cutting = given(
 @few
 @cutting
 def test_tiles(height, width, side, radius, stride, seed):
-    cuts_and_stitches(height, width, side, radius, stride, seed)
+    assert_cuts_and_stitches(height, width, side, radius, stride, seed)
 
 
 @pytest.mark.slow
 @many
 @cutting
 def test_many_tiles(height, width, side, radius, stride, seed):
-    cuts_and_stitches(height, width, side, radius, stride, seed)
+    assert_cuts_and_stitches(height, width, side, radius, stride, seed)
 
 
-def comes_back(array: np.ndarray, kind: str) -> None:
+def assert_comes_back(array: np.ndarray, kind: str) -> None:
     """Written and read by us, and read by others, a picture is what it was."""
     photo = photo_of(array)
     data = encode(photo, format=kind)
@@ -129,11 +129,11 @@ def comes_back(array: np.ndarray, kind: str) -> None:
 @few
 @given(array=samples(300), kind=st.sampled_from(["png", "tiff"]))
 def test_files(array, kind):
-    comes_back(array, kind)
+    assert_comes_back(array, kind)
 
 
 @pytest.mark.slow
 @settings(many, max_examples=300)
 @given(array=samples(300), kind=st.sampled_from(["png", "tiff"]))
 def test_many_files(array, kind):
-    comes_back(array, kind)
+    assert_comes_back(array, kind)
