@@ -148,12 +148,16 @@ def test_networks_are_told() -> None:
     assert f"`{lowlight_cli.DEFAULT_MODEL}` is the default" in readme
 
 
-def test_rooms_are_told() -> None:
+def test_rooms_are_told_in_the_order_of_their_layers() -> None:
+    """Else "below" would mean one thing on the page and another to import-linter."""
     development = (ROOT / "docs" / "development.md").read_text("utf-8")
-    for path in sorted((ROOT / "lowlight_cli").iterdir()):
-        if path.name.startswith(("_", ".")) or path.name in ("py.typed", "checkpoints", "weights.toml"):
-            continue
-        assert f"`{path.name}{'/' if path.is_dir() else ''}`" in development, path.name
+    told = [name.removesuffix(".py") for name in re.findall(r"^\| `(\w+(?:/|\.py))` \|", development, re.MULTILINE)]
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
+    layers = next(each["layers"] for each in settings["contracts"] if each["type"] == "layers")
+    level = {room: number for number, layer in enumerate(layers) for room in layer.split(" | ")}
+    rooms = [name.rstrip("/") for name in told]
+    assert sorted(rooms) == sorted(level.keys() - {"__main__"})
+    assert [level[room] for room in rooms] == sorted(level[room] for room in rooms)
 
 
 @every_page

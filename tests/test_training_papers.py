@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lowlight_cli.errors import WeightsError
-from lowlight_cli.networks import NETWORKS, build
+from lowlight_cli.networks import build
 from lowlight_cli.training import recipes
 from lowlight_cli.training.data import Batch
 from lowlight_cli.training.losses import hue_and_saturation, seen_through, ssim, supervised, taken_for_real
@@ -349,7 +349,7 @@ def test_ours_compares_what_the_paper_does_beside_the_result(name: str, beside: 
 # ---------------------------------------------------------------------------------------------------------- stages
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", recipes.PAPERS)
 def test_stages_fit_the_numbers(name: str) -> None:
     network, plan = planned(name)
     recipe = load(name, (), "paper")

@@ -164,9 +164,10 @@ def load(
             of its range.
     """
     tables = tomllib.loads((FOLDER / f"{network}.toml").read_text(encoding="utf-8"))
-    if kind not in KINDS or kind not in tables:
-        raise UsageError(f"--recipe {kind}: {network} has {' and '.join(tables)}")
-    values: dict[str, Any] = {key: value for key, value in (had or tables[kind]).items() if key != "kind"}
+    kinds = [each for each in KINDS if each == "best" or each in tables]  # what `best` does not say, `Recipe` does
+    if kind not in kinds:
+        raise UsageError(f"--recipe {kind}: {network} has {' and '.join(kinds)}")
+    values: dict[str, Any] = {key: value for key, value in (had or tables.get(kind, {})).items() if key != "kind"}
     weights: dict[str, float] = dict(values.pop("weights", {}))
     stages, wanted = len(values.get("shares", (1.0,))), values.get("unpaired", "")
     for override in overrides:
