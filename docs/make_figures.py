@@ -104,7 +104,7 @@ def _block(text: str, sets: Sets) -> str:
 def figures(sets: Sets, stated: Sequence[Mapping[str, Any]]) -> str:
     """The table with its notes."""
     shown = {key: title for key, title in (PAIRED | ALONE).items() if key in sets}
-    columns = ["model", *shown.values(), "as published, own split"]
+    columns = ["model", *shown.values(), "as published"]
     lines = [columns, ["---"] * len(columns)]
     lines += [[f"`{name}`", *_cells(name, sets, shown), _stated(name, stated)] for name in _networks(sets)]
     lines += [
@@ -118,6 +118,7 @@ def figures(sets: Sets, stated: Sequence[Mapping[str, Any]]) -> str:
     command += f" --metric {niqe.replace('_', '-')}" if niqe else ""
     notes = [
         LOL if "lol" in sets else "",
+        f"As published: by the authors' weights, {_splits(sets, stated)}." if _splits(sets, stated) else "",
         SCENES.format(**sets["lol-scenes"]) if "lol-scenes" in sets else "",
         DICM.format(niqe=METRICS[niqe].title, **sets["dicm"]) if niqe else "",
         OWN if niqe == "niqe_own" else "",
@@ -161,6 +162,13 @@ def _stated(name: str, stated: Sequence[Mapping[str, Any]]) -> str:
         if each["network"] == name.split(".")[0] and each["dataset"] == "LOL":
             return _cell({**each, "psnr_gt_mean": None}, ("psnr", "psnr_gt_mean", "ssim"))
     return "-"
+
+
+def _splits(sets: Sets, stated: Sequence[Mapping[str, Any]]) -> str:
+    """On what, of each paper whose figure is in the table."""
+    shown = {name.split(".")[0] for name in _networks(sets)}
+    told = [f"`{each['network']}` on {each['split']}" for each in stated if each["dataset"] == "LOL"]
+    return "; ".join(text for text in told if text.split("`")[1] in shown)
 
 
 def page(text: str, made: str) -> str:

@@ -4,7 +4,8 @@
 pp. 2440-2444. The authors publish PyTorch code and weights (YaN9-Y/FRLIE) without a
 licence: this is our own writing after the paper, with their key names, so that their `encoder`, `decoder` and
 `feature_processor` states load into the submodules of the same names with `strict=True`. The paper gives the parts
-(Sec. 2); widths, kernels and strides are read off those states.
+(Sec. 2); widths, kernels and strides are read off those states. Where the paper has pixel-shuffle blocks in the decoder
+(Sec. 2.1), the states have bilinear doubling and convolutions, and so have we.
 """
 
 from __future__ import annotations

@@ -7,8 +7,10 @@ The paper gives the stages and Equations 1 to 7. Widths and depths that it leave
 
     [P] the paper, [C] the authors' code, [W] our choice.
 
-The code departs from the paper in three places, and we follow the paper: the spatial transform multiplies (Eq. 5), the
-first stage's picture is divided by the estimate R (Eq. 6), and back projection works on 64 channels (Sec. III-C).
+Where the code departs from the paper we follow the paper in three places: the spatial transform multiplies (Eq. 5),
+the first stage's picture is divided by the estimate R (Eq. 6), and back projection works on 64 channels (Sec. III-C).
+We follow the code in two: E sees the three colours together, where Sec. III-B takes each by itself, and lambda, a
+number in Eq. 7, is a 1x1 convolution and a PReLU.
 The starting values [W] make an untrained network give about its input back: every layer that ends in three channels
 starts small, not at zero, so that gradients reach all others at the first step.
 
@@ -305,7 +307,7 @@ class BackProjection(nn.Module):
         super().__init__()
         self.attention = ChannelAttention(6, 2)  # [C]
         self.aggregate = nn.Sequential(conv(6, AGGREGATED, 1), nn.PReLU())
-        self.weight = nn.Sequential(conv(AGGREGATED, AGGREGATED, 1), nn.PReLU())  # lambda, for each channel [C]
+        self.weight = nn.Sequential(conv(AGGREGATED, AGGREGATED, 1), nn.PReLU())  # lambda [C]
         self.lighten = Offset(1)
         self.darken = Offset(-1)
         self.lighten_rest = Offset(1)

@@ -8,6 +8,7 @@ Jiang et al., AAAI 2022, arXiv 2103.10621, Sec. 2. Left open by the paper and fi
 - The distributions of Eq. 6 are histograms of each channel: positions in two different scenes have nothing in common.
 - DeG takes part in Eq. 5 and 6 by -log D of what it made up; I_D, which Eq. 6 calls real, is held constant there.
 - The adversaries are small and see patches (`Judge`).
+- Crops are flipped and turned in all eight ways, as of every network; the paper flips, and scales pairs (Sec. 3.1).
 - No loss of the first stage compares pictures, and I_D = 0 everywhere lowers Eq. 7 as well as a night does: short runs
   end there. `--set weights.anchor=10` holds DeG to dark pictures (`anchor`); 0, as published, is the default.
 """

@@ -1,7 +1,8 @@
 """FRLIE as published: a reconstructor of normal-light pictures, then the restoration of features between its halves.
 
-Yang, Zhang, Guo, ICASSP 2022, Sec. 2. Norms are taken as means, as the authors' code does. It departs from the paper in
-two places where we do not: it takes the feature target from the low-light picture, and divides the hue loss by 360.
+Yang, Zhang, Guo, ICASSP 2022, Sec. 2. Norms are taken as means, as the authors' code does. Its losses depart from the
+paper's in two places where ours do not: the feature target is taken from the low-light picture, and the hue loss is
+divided by 360.
 """
 
 from __future__ import annotations
