@@ -21,7 +21,7 @@ import lowlight_cli
 from lowlight_cli import engines, highlights
 from lowlight_cli.enhancer import Enhancer
 from lowlight_cli.errors import LowlightError, OutputError, ResourceError, UsageError
-from lowlight_cli.look import Look, mean_luma
+from lowlight_cli.look import Look, left_alone, mean_luma
 from lowlight_cli.pictures import FORMATS, MAX_PIXELS, Photo, encode, format_of, place, read, refuse_unfit
 from lowlight_cli.pictures.formats import KINDS
 from lowlight_cli.sheets import beside
@@ -73,7 +73,9 @@ class Saving:
 
     def __post_init__(self) -> None:
         """See that numbers and format go together."""
-        if self.format != "keep" and self.depth == 16 and not KINDS[format_of(self.format)].deep:
+        if self.format == "keep":
+            return
+        if not KINDS[format_of(self.format)].deep and self.depth == 16:
             holds = " or ".join(kind.name for kind in KINDS.values() if kind.deep)
             raise UsageError(f"--format {self.format} does not hold 16 bits a sample: choose --format {holds}")
 
@@ -245,16 +247,17 @@ def brightened(work: Work, enhancer: Enhancer, *, compare: bool = False) -> Work
         return work
     with _kept(work), _timed(work.seconds, "run"):
         attempts: list[int] = []
-        lit = enhancer.enhance_photo(work.photo, attempts.append)
-        pages = zip((lit, *lit.rest), (work.photo, *work.photo.rest), strict=True)
+        photo = replace(work.photo, rest=()) if compare else work.photo
+        lit = enhancer.enhance_photo(photo, attempts.append)
+        pages = list(zip((lit, *lit.rest), (photo, *photo.rest), strict=True))
         work.untouched = all(after.pixels is before.pixels for after, before in pages)
-        if work.untouched and enhancer.settings.look.gate:
+        if work.untouched and all(left_alone(before.pixels, enhancer.settings.look.gate) for _, before in pages):
             work.notes = (*work.notes, "bright already, left alone")
         work.notes = (*work.notes, *_retried(attempts))
         work.tiles = attempts[-1] if attempts else 1
-        if compare and lit.rest:
+        if compare and work.photo.rest:
             work.notes = (*work.notes, "only its first page is shown")
-        work.original, work.photo = work.photo if compare else None, lit
+        work.original, work.photo = photo if compare else None, lit
     return work
 
 

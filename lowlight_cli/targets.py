@@ -27,7 +27,9 @@ from typing import Final
 
 from lowlight_cli.errors import InputError, OutputError, UsageError
 
-__all__ = ["EXIST", "PIPE", "Job", "Search", "beside", "exists", "is_dir", "landed", "landing", "plan", "same"]
+__all__ = [
+    "EXIST", "PIPE", "Job", "Search", "exists", "is_dir", "landed", "landing", "lit_folder", "occupied", "plan", "same",
+]  # fmt: skip
 
 PIPE: Final = Path("-")
 """stdin as a source, stdout as a target."""
@@ -180,7 +182,7 @@ def _pairs(source: Path, wish: _Wish) -> Iterator[tuple[Path, Path]]:
             raise UsageError(f"{source} is a folder, but -o {output} names one picture: name a folder")
         if wish.search is None:
             raise UsageError(f"{source} is a folder: name a file")
-        root = beside(source) if output is None else output if alone else output / source.resolve().name
+        root = lit_folder(source) if output is None else output if alone else output / source.resolve().name
         found = False
         for file in wish.search(source, wish.searched, root):
             found = True
@@ -229,7 +231,7 @@ def _checked(output: Path, wish: _Wish) -> Path:
     return output
 
 
-def beside(folder: Path) -> Path:
+def lit_folder(folder: Path) -> Path:
     """FOLDER_lit beside FOLDER, spelt as the user spelt it."""
     if folder.name and folder.name != "..":
         return folder.with_name(f"{folder.name}_lit")
@@ -287,6 +289,11 @@ def exists(path: Path) -> bool:
     return _status(path) is not None
 
 
+def occupied(path: Path) -> bool:
+    """Whether something has this name, be it a link to nothing: what that leads to may be away for now; as `exists`."""
+    return os.path.lexists(path)
+
+
 def is_dir(path: Path) -> bool:
     """Whether it is a folder, or a link to one; as `exists`."""
     status = _status(path)
@@ -326,7 +333,7 @@ def landing(target: Path, exist: str, taken: set[str]) -> tuple[Path, bool, Outp
     Returns:
         The target, whether it exists and shall stay, and why it cannot be written: as in `Job`.
     """
-    if not exists(target):
+    if not occupied(target):
         return target, False, None
     if is_dir(target):
         return target, False, OutputError(f"{target} is a folder: give another name with -o")
@@ -334,7 +341,8 @@ def landing(target: Path, exist: str, taken: set[str]) -> tuple[Path, bool, Outp
         return _numbered(target, taken), False, None
     if exist in ("skip", "overwrite"):
         return target, exist == "skip", None
-    return target, False, OutputError(f"{target} exists: choose --exist skip, overwrite or number")
+    found = "exists" if exists(target) else "is a link to nothing"
+    return target, False, OutputError(f"{target} {found}: choose --exist skip, overwrite or number")
 
 
 def _numbered(target: Path, taken: set[str]) -> Path:
@@ -342,7 +350,7 @@ def _numbered(target: Path, taken: set[str]) -> Path:
     number = 2
     while True:
         candidate = target.with_name(f"{target.stem}_{number}{target.suffix}")
-        if not exists(candidate) and _key(candidate) not in taken:
+        if not occupied(candidate) and _key(candidate) not in taken:
             taken.add(_key(candidate))
             return candidate
         number += 1

@@ -408,7 +408,7 @@ def test_few_pictures_are_held(folder: Path, lowlight: Lowlight, monkeypatch: py
     monkeypatch.setattr(batches, "opened", counted)
     assert lowlight("batch", "in", "-q").code == 0
     assert len(seen) == 30
-    assert 1 <= most <= 2 * (batches.THREADS["cpu"] + 1) + 1
+    assert 1 <= most <= 2 * (batches.THREADS + 1) + 1
 
 
 def test_non_ascii_and_deep_names(folder: Path, lowlight: Lowlight) -> None:

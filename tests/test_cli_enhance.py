@@ -102,6 +102,14 @@ def test_gate_leaves_bright_pictures_alone(folder: Path, lowlight: Lowlight) -> 
     ran = lowlight("enhance", "a.png", "--gate", "0.05")
     assert "a.png: bright already, left alone" in ran.err
     assert np.array_equal(np.asarray(opened("a.png")), np.asarray(opened("a_lit.png")))
+    assert "a.png: bright already, left alone" in lowlight("enhance", "a.png", "-o", "b.png", "--gate", "0").err
+
+
+def test_what_is_dark_is_not_called_bright(folder: Path, lowlight: Lowlight) -> None:
+    saved("a.png")
+    ran = lowlight("enhance", "a.png", "--strength", "0", "--gate", "0.9")
+    assert ran.code == 0 and "bright" not in ran.err
+    assert np.array_equal(np.asarray(opened("a.png")), np.asarray(opened("a_lit.png")))
 
 
 def test_quality(photo: Path, lowlight: Lowlight) -> None:

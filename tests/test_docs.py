@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import inspect
 import re
 import shlex
 import tomllib
@@ -20,7 +22,7 @@ from PIL import Image
 import lowlight_cli
 from lowlight_cli import errors
 from lowlight_cli.cli import report
-from lowlight_cli.cli.app import app
+from lowlight_cli.cli.app import BROKEN_PIPE, INTERRUPTED, TERMINATED, app
 from lowlight_cli.networks import NETWORKS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -133,6 +135,21 @@ def test_exit_codes_are_told() -> None:
         kind = getattr(errors, name)
         assert f"| {kind.exit_code} |" in usage, name
         assert name == "LowlightError" or f"| `{name}` | {kind.exit_code} |" in api, name
+    told = {int(code) for code in re.findall(r"^\| (\d+) \|", usage, re.MULTILINE)}
+    assert told >= {INTERRUPTED, BROKEN_PIPE, TERMINATED}
+    assert {int(code) for code in re.findall(r"\d+", str(app.info.epilog))} == told
+
+
+def test_the_defaults_of_an_enhancer_are_told() -> None:
+    """The listing of api.md has every parameter, each with its default."""
+    listing = next(text for language, text in blocks(ROOT / "docs" / "api.md") if "    gate=" in text)
+    call = next(node for node in ast.walk(ast.parse(listing)) if isinstance(node, ast.Call))
+    told = {"model": call.args[0], **{str(each.arg): each.value for each in call.keywords}}
+    parameters = inspect.signature(lowlight_cli.Enhancer).parameters.values()
+    silent = {"on_message", "on_progress"}  # of the command
+    assert {name: ast.literal_eval(value) for name, value in told.items()} == {
+        each.name: each.default for each in parameters if each.name not in silent
+    }
 
 
 def test_networks_are_told() -> None:

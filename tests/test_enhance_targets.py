@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import Ran
 
 from lowlight_cli.errors import InputError, OutputError, UsageError
 from lowlight_cli.folders.search import chosen
 from lowlight_cli.pictures import FORMATS
 from lowlight_cli.targets import EXIST, PIPE, Job, landed, plan
+
+posix = pytest.mark.skipif(os.name != "posix", reason="links need no rights there")
 
 
 def made(*names: str) -> None:
@@ -86,7 +90,7 @@ def test_refused(folder: Path, inputs: list[str], output: str | None, suffix: st
         planned(inputs, output, suffix=suffix)
 
 
-@pytest.mark.skipif(os.name != "posix", reason="links need no rights there")
+@posix
 @pytest.mark.parametrize("link", [os.symlink, os.link])
 def test_a_link_to_an_input_is_that_input(folder: Path, link: object) -> None:
     made("a.jpg")
@@ -112,6 +116,56 @@ def test_what_exists(folder: Path) -> None:
     assert [job.skip for job in jobs("a.jpg", "b.jpg", exist="skip")] == [True, False]
     assert [job.target.name for job in jobs("a.jpg", "b.jpg", exist="overwrite")] == ["a_lit.jpg", "b_lit.jpg"]
     assert [job.target.name for job in jobs("a.jpg", "b.jpg", exist="number")] == ["a_lit_3.jpg", "b_lit.jpg"]
+
+
+@posix
+@pytest.mark.parametrize(
+    ("exist", "code", "out", "told"),
+    [
+        ("error", 4, "", "error: away.jpg is a link to nothing: choose --exist skip, overwrite or number"),
+        ("skip", 0, "", "away.jpg exists: skipped"),
+        ("number", 0, "away_2.jpg\n", "1 lit"),
+        ("overwrite", 0, "away.jpg\n", "1 lit"),
+    ],
+)
+@pytest.mark.parametrize("meanwhile", [False, True])
+def test_a_link_to_nothing(
+    photo: Path, lowlight: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch,
+    exist: str, code: int, out: str, told: str, meanwhile: bool,
+) -> None:  # fmt: skip
+    """The disk that it leads to is not there now, and will be again."""
+    real, link = os.fsync, Path("away.jpg")
+
+    def then(handle: int) -> None:
+        monkeypatch.setattr(os, "fsync", real)
+        link.symlink_to("/mnt/away/x.jpg")
+        real(handle)
+
+    if meanwhile:
+        monkeypatch.setattr(os, "fsync", then)
+    else:
+        link.symlink_to("/mnt/away/x.jpg")
+    ran = lowlight("enhance", photo, "-o", "away.jpg", "--exist", exist)
+    assert (ran.code, ran.out, ran.lines[0][: len(told)]) == (code, out, told)
+    assert link.is_symlink() == (exist != "overwrite")
+    assert {path.name for path in Path().iterdir()} == {"photo.jpg", "away.jpg", *out.split()}
+
+
+@posix
+def test_a_link_to_nothing_where_one_file_is_written(photo: Path, lowlight: Callable[..., Ran]) -> None:
+    for name in ("a.onnx", "low/photo.jpg", "lit/photo.jpg"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).symlink_to("/mnt/away/x")
+    Path("in").mkdir()
+    photo.rename("in/photo.jpg")
+    for words in (
+        ("export", "-o", "a.onnx"),
+        ("darken", "in", "-o", ".", "--format", "jpg"),
+        ("batch", "in", "-o", "lit"),
+    ):
+        ran = lowlight(*words)
+        assert ran.code == 4 and "choose --exist skip" in ran.err, ran.err
+    assert all(Path(name).is_symlink() for name in ("a.onnx", "low/photo.jpg", "lit/photo.jpg"))
 
 
 def test_numbers_that_are_taken_meanwhile(folder: Path) -> None:

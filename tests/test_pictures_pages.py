@@ -16,7 +16,9 @@ from PIL import Image
 
 from lowlight_cli import Enhancer
 from lowlight_cli.errors import InputError, OutputError
+from lowlight_cli.files import Work, brightened
 from lowlight_cli.pictures import encode, read
+from lowlight_cli.targets import Job
 
 
 def booklet(*pages: np.ndarray, byteorder: str = "<", bigtiff: bool = False, **options: object) -> bytes:
@@ -112,6 +114,12 @@ def test_the_command(folder: Path, lowlight):
     assert "scan.tif: holds 2 pages and JPEG only one" in ran.err
     ran = lowlight("enhance", "scan.tif", "--compare", "-o", "both.png")
     assert "only its first page is shown" in ran.err
+
+
+def test_a_page_that_is_not_shown_is_not_enhanced(dgaf_weights: Path):
+    enhancer = Enhancer(weights=dgaf_weights, device="cpu")
+    work = Work(Job(Path("scan.tif"), Path("both.png")), photo=read(booklet(smooth() // 8, smooth(20, 30))))
+    assert brightened(work, enhancer, compare=True).photo.rest == ()
 
 
 def test_a_chain_of_pages_that_ends_nowhere_or_bites_its_tail():

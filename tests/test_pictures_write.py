@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from pictures_kit import noise, photo_of, seen
 
-from lowlight_cli.errors import OutputError, ResourceError
+from lowlight_cli.errors import OutputError, ResourceError, UsageError
+from lowlight_cli.files import Saving
 from lowlight_cli.pictures import place, write
 from lowlight_cli.weights import disk
 
@@ -25,6 +26,12 @@ def test_a_file_is_written_and_nothing_else(tmp_path: Path):
     write(target, PHOTO)
     assert np.array_equal(seen(target.read_bytes()), ARRAY)
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_format_that_there_is_not_is_told_before_any_file():
+    with pytest.raises(UsageError, match="format 'xyz' is not known; choose one of keep, jpeg"):
+        Saving(format="xyz")
+    assert Saving(format="JPG").kind(Path("out.png")) == "JPG"
 
 
 def test_an_old_file_is_replaced_and_the_umask_obeyed(tmp_path: Path):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -14,11 +16,14 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from conftest import bright
 from hub_server import Answer, Hub, serve
 from safetensors.torch import save_file
 
 from lowlight_cli import networks
+from lowlight_cli.engines import graphs
 from lowlight_cli.errors import WeightsError
+from lowlight_cli.training.decoded import decode
 from lowlight_cli.weights import catalog, disk, files
 
 Run = Callable[..., tuple[int, str, str]]
@@ -188,15 +193,83 @@ def test_pull_and_rm(run: Run, here: Path, server: Hub, ours: bytes) -> None:
     assert code == 0 and "0.8 MB" in err and not (here / "cache" / "weights").exists()
 
 
-def test_rm_all_leaves_no_decoded_sets(run: Run, here: Path) -> None:
-    """They can be the largest of what a cache holds."""
-    decoded = here / "cache" / "decoded"
-    decoded.mkdir(parents=True)
-    (decoded / "a.npy").write_bytes(bytes(3_000_000))
+def test_rm_all_leaves_nothing_of_ours(run: Run, here: Path, server: Hub, ours: bytes) -> None:
+    """Decoded sets can be the largest of what a cache holds."""
+    digest = hashlib.sha256(ours).hexdigest()
+    run("pull", f"{server.url}/a.safetensors#sha256={digest}", "--model", "dgaf")
+    weights, decoded, kept = here / "cache" / "weights", here / "cache" / "decoded", here / "cache" / "graphs"
+    (weights / f"{digest}.safetensors.lock").touch()
+    graph = graphs.keep(b"graph", "dgaf", digest)
+    graphs.keep_compiled(b"made of it", graph, "this machine")
+    bright(here / "sets" / "big.png", size=(1000, 1000))
+    decode([here / "sets" / "big.png"], decoded)
+    half = [killed_while_writing(path) for path in (graph, *decoded.iterdir())]
+    fetching = weights / ".part-4f_0hw2x"
+    fetching.mkdir()
+    half += [killed_while_writing(fetching / "converted.safetensors"), fetching / "0.pth"]
+    half[-1].write_bytes(b"half")
+    assert all(path.is_file() for path in half) and len(half) == 5
     code, _, err = run("rm", "--all")
-    assert code == 0 and "3.0 MB" in err and str(decoded) in err and not decoded.exists()
+    assert code == 0 and "3.8 MB" in err and str(decoded) in err
+    assert not any(folder.exists() for folder in (weights, kept, decoded))
     told = [json.loads(line)["path"] for line in run("rm", "--all", "--json")[1].splitlines()]
-    assert told == [str(here / "cache" / name) for name in ("weights", "graphs", "decoded")]
+    assert told == [str(folder) for folder in (weights, kept, decoded)]
+
+
+def killed_while_writing(target: Path) -> Path:
+    """What lies beside `target` then."""
+    with contextlib.suppress(KeyboardInterrupt), disk.replaced(target) as part:
+        raise KeyboardInterrupt
+    part.write_bytes(b"half")
+    return part
+
+
+def test_rm_all_leaves_what_others_put_there(run: Run, here: Path) -> None:
+    names = ("my_training.pth", "mine.safetensors", "other.onnx", "a.blob", "holiday.json", ".hidden", "sub/a.onnx")
+    theirs = [here / "cache" / folder / name for folder in ("weights", "graphs", "decoded") for name in names]
+    for path in theirs:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(1000))
+    graphs.keep(bytes(10**6), "dgaf", "0" * 64)
+    code, _, err = run("rm", "--all")
+    assert code == 0 and "1.0 MB" in err
+    assert sorted(path for path in (here / "cache").rglob("*") if path.is_file()) == sorted(theirs)
+
+
+def test_rm_all_of_a_cache_that_is_none(run: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "file").touch()
+    for nothing in ("file", "nowhere"):
+        monkeypatch.setenv("LOWLIGHT_CACHE", str(here / nothing))
+        code, _, err = run("rm", "--all")
+        assert code == 0 and "0.0 MB" in err
+    assert (here / "file").is_file()
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may delete anything")
+@pytest.mark.parametrize("name", ["weights", "graphs", "decoded"])
+def test_rm_all_where_nothing_may_be_deleted(run: Run, here: Path, name: str) -> None:
+    folder = here / "cache" / name
+    folder.mkdir(parents=True)
+    graph = graphs.keep(b"graph", "dgaf", "0" * 64)
+    kept = {"weights": f"{'0' * 64}.safetensors", "graphs": graph.name, "decoded": f"{'0' * 16}.json"}[name]
+    (folder / kept).touch()
+    folder.chmod(0o555)
+    try:
+        code, _, err = run("rm", "--all")
+    finally:
+        folder.chmod(0o755)
+    assert (code, len(err.splitlines())) == (4, 1) and f"cannot delete {folder / kept}: " in err
+    assert (folder / kept).exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+@pytest.mark.parametrize("name", ["weights", "graphs", "decoded"])
+def test_rm_all_where_nothing_can_be_looked_at(run: Run, here: Path, name: str) -> None:
+    folder = here / "cache" / name
+    folder.parent.mkdir()
+    folder.symlink_to(folder)
+    code, out, err = run("rm", "--all")
+    assert (code, out, len(err.splitlines())) == (4, "", 1) and f"cannot delete {folder}: " in err
 
 
 def test_convert(run: Run, here: Path, ours: bytes) -> None:

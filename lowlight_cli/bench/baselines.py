@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lowlight_cli.bench.sets import eight_bits
+from lowlight_cli.bench.sets import in_levels
 from lowlight_cli.exposure import to_linear, to_srgb
 
 __all__ = [
@@ -67,14 +67,14 @@ def auto_levels(picture: Picture) -> Picture:
 
 def equalised(picture: Picture) -> Picture:
     """Histogram equalisation of luma (Y of YCrCb, 8 bits)."""
-    planes = cv2.cvtColor(eight_bits(picture), cv2.COLOR_RGB2YCrCb)
+    planes = cv2.cvtColor(in_levels(picture), cv2.COLOR_RGB2YCrCb)
     planes[..., 0] = cv2.equalizeHist(planes[..., 0])
     return _floats(cv2.cvtColor(planes, cv2.COLOR_YCrCb2RGB))
 
 
 def clahe(picture: Picture) -> Picture:
     """Contrast-limited adaptive equalisation of L (CIELAB, 8 bits): limit 3, 8x8 tiles."""
-    planes = cv2.cvtColor(eight_bits(picture), cv2.COLOR_RGB2LAB)
+    planes = cv2.cvtColor(in_levels(picture), cv2.COLOR_RGB2LAB)
     planes[..., 0] = cv2.createCLAHE(clipLimit=3.0, tileGridSize=(8, 8)).apply(planes[..., 0])
     return _floats(cv2.cvtColor(planes, cv2.COLOR_LAB2RGB))
 
@@ -109,7 +109,7 @@ def _to_mean(curve: Curve, picture: Picture) -> Picture:
     A curve acts on values, so the search looks at the 256 levels and how often each occurs.
     """
     levels = np.arange(256, dtype=np.float32) / np.float32(255)
-    share = np.bincount(eight_bits(picture).ravel(), minlength=256) / picture.size
+    share = np.bincount(in_levels(picture).ravel(), minlength=256) / picture.size
     low, high = 0.0, float(np.log(LARGEST))
     for _ in range(40):
         middle = (low + high) / 2

@@ -22,7 +22,7 @@ from PIL import Image
 from lowlight_cli.bench.methods import INPUT, REFERENCE, Method
 from lowlight_cli.bench.report import REMARK, Table, environment, measured, notes, stated
 from lowlight_cli.bench.run import Result, Score
-from lowlight_cli.bench.sets import eight_bits
+from lowlight_cli.bench.sets import in_levels
 from lowlight_cli.metrics.table import METRICS
 from lowlight_cli.sheets import reduced
 
@@ -158,5 +158,5 @@ def _jpeg(picture: Picture) -> bytes:
     """(H, W, 3) in [0, 1], reduced to `SIDE`."""
     picture = reduced(picture, SIDE)
     held = io.BytesIO()
-    Image.fromarray(eight_bits(picture)).save(held, "JPEG", quality=QUALITY, subsampling=0)
+    Image.fromarray(in_levels(picture)).save(held, "JPEG", quality=QUALITY, subsampling=0)
     return held.getvalue()

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from lowlight_cli.bench.journal import Journal, key
 from lowlight_cli.bench.methods import Method
-from lowlight_cli.bench.sets import DataSet, Pair, eight_bits, read_pair, rounded
+from lowlight_cli.bench.sets import DataSet, Pair, in_levels, read_pair, rounded
 from lowlight_cli.errors import UsageError
 from lowlight_cli.metrics.once import sharing
 from lowlight_cli.metrics.table import Metric, chosen
@@ -191,6 +191,6 @@ def _made(method: Method, pair: Pair, low: Picture) -> tuple[Picture, float | No
 
 def _bytes(picture: Picture) -> bytes:
     """What of a picture its hash is taken: its shape and its 8-bit levels, or its numbers where they are none."""
-    levels = eight_bits(picture)
+    levels = in_levels(picture)
     exact = np.array_equal(rounded(picture), picture)  # else a set of 16 bits would pass for its 8-bit copy
     return repr(picture.shape).encode() + (levels if exact else picture).tobytes()

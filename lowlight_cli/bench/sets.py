@@ -28,7 +28,7 @@ from lowlight_cli.metrics.ssim import SMALLEST
 from lowlight_cli.pictures import read, suffixes
 from lowlight_cli.training.sources import READERS, Source, by_stem
 
-__all__ = ["OVERLAP", "SETS", "DataSet", "Pair", "eight_bits", "find", "read_pair", "results", "rounded", "same"]
+__all__ = ["OVERLAP", "SETS", "DataSet", "Pair", "find", "in_levels", "read_pair", "results", "rounded", "same"]
 
 Picture = NDArray[np.float32]
 
@@ -142,8 +142,8 @@ def rounded(picture: Picture) -> Picture:
     return (np.rint(picture * 255) / 255).astype(np.float32)
 
 
-def eight_bits(picture: Picture) -> NDArray[np.uint8]:
-    """(H, W, 3) in [0, 1] in levels of 8 bits."""
+def in_levels(picture: Picture) -> NDArray[np.uint8]:
+    """(H, W, 3) in [0, 1] in levels of 8 bits, those of `rounded`."""
     return np.rint(picture * 255).astype(np.uint8)
 
 

@@ -11,7 +11,7 @@ from lowlight_cli.bench.detectors import Box, Detector, detector
 from lowlight_cli.bench.labels import labels
 from lowlight_cli.bench.methods import INPUT, Method
 from lowlight_cli.bench.report import Table, environment
-from lowlight_cli.bench.sets import DataSet, eight_bits, read_pair
+from lowlight_cli.bench.sets import DataSet, in_levels, read_pair
 
 __all__ = ["Count", "Detected", "as_json", "matched", "measure", "notes", "table"]
 
@@ -56,7 +56,7 @@ def measure(
         low, _ = read_pair(pair)
         boxes = marked.get(pair.stem)
         for method, kept in zip(ordered, counts, strict=True):
-            found = finder.find(eight_bits(method.make(pair, low)))
+            found = finder.find(in_levels(method.make(pair, low)))
             right = None if boxes is None else matched(found, boxes)
             kept.append(Count(pair.stem, len(found), right, None if boxes is None else len(boxes)))
             if on_done:

@@ -124,7 +124,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 some of several failed, 2 usage, 3 input, 4 output, 5 weights, 6 device or extra, "
-    "7 memory or disk, 130 interrupted, 143 terminated.",
+    "7 memory or disk, 130 interrupted, 141 output no longer read, 143 terminated.",
 )
 
 

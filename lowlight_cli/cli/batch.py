@@ -131,7 +131,7 @@ def batch(
     from lowlight_cli.folders.forecast import foreseen
     from lowlight_cli.folders.manifest import claimed
     from lowlight_cli.folders.search import chosen
-    from lowlight_cli.folders.watch import landed, there
+    from lowlight_cli.folders.watch import arrivals, there
     from lowlight_cli.pictures import suffixes
 
     if watch and (dry_run or exist is options.ExistChoice.number):
@@ -156,7 +156,7 @@ def batch(
             # What is wrong with the weights is told now, not when a picture comes; what is there decides what runs it.
             prepare(enhancer, there(folder, search, suffixes(), root))
             report.note(f"waiting for pictures in {folder}; Ctrl-C ends it")
-        for each in landed(folder, search, suffixes(), root) if watch else (search,):
+        for each in arrivals(folder, search, suffixes(), root) if watch else (search,):
             found = planned(folder, root, each, format=format, exist=exist.value, resume=resume or watch, apart=watch)
             if dry_run:
                 code = tell_plan(foreseen(found, enhancer, saving, report.note), json)

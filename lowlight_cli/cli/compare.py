@@ -29,10 +29,9 @@ def compare(
         ),
     ] = None,
     side: Annotated[
-        int | None,
+        int,
         typer.Option(
-            min=16, metavar="N", show_default="1024",
-            help="Reduce the picture to N pixels of its longer side first; large ones take long.",
+            min=16, metavar="N", help="Reduce the picture to N pixels of its longer side first; large ones take long."
         ),
     ] = 1024,
     exist: options.Exist = options.ExistChoice.error,
@@ -73,7 +72,7 @@ def compare(
     if not checkpoints:
         raise WeightsError("no weights are shipped with this installation: there is nothing to compare")
     refuse_unwritable(job.target)
-    picture = reduced(read(photo).pixels, side or 1024)
+    picture = reduced(read(photo).pixels, side)
     height, width, _ = picture.shape
     shown = [(f"{photo.name}, {width}x{height}", picture)]
     with report.progress("compare", len(checkpoints)) as advance:

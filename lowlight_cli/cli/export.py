@@ -83,7 +83,8 @@ def export(
     precision = "fp16" if fp16 else "int8" if int8 else "fp32"
     with report.transfer(f"weights of {model}") as moved:
         resolved = fetch.resolve(model, weights, offline=offline, on_message=report.note, on_progress=moved)
-    made = exporting.exported(model, resolved, precision, _read(pictures) if pictures else ())
+    seen = _read(pictures) if pictures else []
+    made = exporting.exported(model, resolved, precision, seen)
     if output is None:
         output = graphs.keep(made.data, model, resolved.sha256, precision)
     else:
@@ -92,24 +93,26 @@ def export(
     off = made.difference
     if json:
         told = {"status": "done", "output": output, "model": model, "weights": resolved.sha256, "precision": precision}
-        levels = {"largest": off.largest, "mean": off.mean, "sizes": off.tried}
+        levels = {"largest": off.largest, "mean": off.mean, "sizes": len(exporting.SIZES), "pictures": len(seen)}
         report.event("exported", {**told, "bytes": len(made.data), "difference": levels})
     else:
         report.path(output)
+    tried = f"at {len(exporting.SIZES)} sizes" + (f" and {len(seen)} of --pictures" if seen else "")
     report.note(
-        f"{precision}, {len(made.data) / 1e6:.1f} MB; from torch's fp32 at {off.tried} sizes: {off.largest:.4f} grey "
-        f"levels at most, {off.mean:.4f} on average"
+        f"{precision}, {len(made.data) / 1e6:.1f} MB; from torch's fp32 {tried}: {off.largest:.4f} grey levels "
+        f"at most, {off.mean:.4f} on average"
     )
 
 
 def _read(folder: Path) -> list[NDArray[np.float32]]:
     """The first pictures of a folder, subfolders too."""
     from lowlight_cli.engines.export import PICTURES
+    from lowlight_cli.folders.search import chosen
     from lowlight_cli.pictures import FORMATS, read
 
     if not folder.is_dir():
         raise UsageError(f"--pictures {folder} is no folder")
-    found = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in FORMATS and path.is_file()]
+    found = sorted(chosen()(folder, FORMATS, folder))
     if not found:
         raise UsageError(f"--pictures {folder} holds no picture")
     return [_middle(read(path).pixels) for path in found[:PICTURES]]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lowlight_cli.cli import options, report
 from lowlight_cli.errors import LowlightError, OutputError
+from lowlight_cli.targets import exists, occupied
 
 if TYPE_CHECKING:
     from lowlight_cli.enhancer import Enhancer
@@ -80,10 +81,11 @@ def left_alone(output: Path, exist: options.ReplaceChoice, kind: str, json: bool
     Raises:
         OutputError: it is there, and nothing was chosen.
     """
-    if exist is options.ReplaceChoice.overwrite or not output.exists():
+    if exist is options.ReplaceChoice.overwrite or not occupied(output):
         return False
     if exist is options.ReplaceChoice.error:
-        raise OutputError(f"{output} exists: choose --exist skip or overwrite")
+        found = "exists" if exists(output) else "is a link to nothing"
+        raise OutputError(f"{output} {found}: choose --exist skip or overwrite")
     report.note(f"{output} exists: skipped")
     if json:
         report.event(kind, {"status": "skipped", "output": output})

@@ -57,19 +57,17 @@ TAIL: Final = 4.0
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a graph is from torch's float32, in grey levels of 255: the worst of all sizes that were tried.
+    """How far a graph is from torch's float32, in grey levels of 255: the worst of all pictures that were tried.
 
     Attributes:
         largest: of any value.
         mean: over a picture.
         tail: what one value in a thousand exceeds.
-        tried: of how many pictures that is.
     """
 
     largest: float
     mean: float
     tail: float
-    tried: int
 
     def holds(self, precision: str) -> bool:
         """Whether that is little enough."""
@@ -142,7 +140,7 @@ def compared(
         off = np.abs(run(batch) - wanted) * 255
         differences.append((float(off.max()), float(off.mean()), float(np.quantile(off, 0.999))))
     largest, mean, tail = (max(column) for column in zip(*differences, strict=True))
-    return Difference(largest, mean, tail, len(differences))
+    return Difference(largest, mean, tail)
 
 
 def _tried() -> Iterator[NDArray[np.float32]]:

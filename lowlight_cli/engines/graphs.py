@@ -102,17 +102,20 @@ def keep_compiled(data: bytes, graph: Path, machine: str) -> None:
 
 
 def clear() -> int:
-    """Remove every graph, and what was made of them; the bytes that this frees."""
-    size = sum(path.stat().st_size for path in folder().glob("*") if path.is_file())
-    _drop("*.onnx")
-    _drop("*.blob")
-    return size
+    """Remove every graph that was kept, and what was made of them; the bytes that this frees.
+
+    Raises:
+        OutputError: it cannot be deleted.
+    """
+    return disk.delete(folder(), r".+-[0-9a-f]{12}-[0-9a-f]{64}\.(onnx|blob)")
 
 
-def _drop(pattern: str, but: Path | None = None) -> None:
-    for path in folder().glob(pattern):
-        if path != but:
-            path.unlink(missing_ok=True)
+def _drop(pattern: str, but: Path) -> None:
+    """Delete older files; what stays, in use perhaps, is not found any more."""
+    with contextlib.suppress(OSError):
+        for path in folder().glob(pattern):
+            if path != but:
+                path.unlink(missing_ok=True)
 
 
 def _compiled_stem(graph: Path, machine: str) -> str:

@@ -33,16 +33,16 @@ from lowlight_cli.folders.manifest import NAME, Entry, Manifest, Record, records
 from lowlight_cli.folders.overlap import overlapped
 from lowlight_cli.folders.pace import at_once
 from lowlight_cli.pictures import FORMATS, MAX_PIXELS, READ_ONLY, place, suffix_of
-from lowlight_cli.targets import PIPE, Job, Search, beside, exists, is_dir, plan, same
+from lowlight_cli.targets import PIPE, Job, Search, exists, is_dir, lit_folder, occupied, plan, same
 
 __all__ = [
     "Batch", "Stages", "Task", "enhance_folder", "has_size", "output_folder", "part", "planned", "prepare",
     "settings_hash",
 ]  # fmt: skip
 
-THREADS: Final = {"cpu": 2}
-"""By device, how many read and how many save: a CPU has no more to spare beside the network."""
+THREADS: Final = 2
 THREADS_OF_A_GPU: Final = 4
+"""How many read and how many save: a CPU has no more to spare beside the network."""
 
 _NO_MATTER: Final = ("weights", "device", "offline", "tiling")
 """Settings that a result does not depend on, or that stand in the manifest by themselves."""
@@ -104,7 +104,7 @@ def output_folder(folder: Path, output: Path | None) -> Path:
         raise InputError(f"{folder}: no such folder ({error.strerror})") from error
     if not S_ISDIR(mode):
         raise UsageError(f"{folder} is not a folder: use `lowlight enhance {folder}`")
-    root = beside(folder) if output is None else output
+    root = lit_folder(folder) if output is None else output
     if root == PIPE or (root.suffix.lower() in FORMATS and not is_dir(root)):
         raise UsageError(f"-o {root} is the name of one picture: name a folder")
     if same(folder, root):
@@ -179,7 +179,7 @@ def enhance_folder(
     Image.init()  # what Pillow would do at the first picture, and two threads at once do wrong
     with Manifest(batch.root) as manifest:
         stages = Stages(batch, enhancer, saving, max_pixels, manifest.append)
-        threads = THREADS.get(stages.device, THREADS_OF_A_GPU)
+        threads = THREADS if stages.device == "cpu" else THREADS_OF_A_GPU
         with (
             contextlib.closing(overlapped(stages.read, batch.jobs, threads)) as read,
             contextlib.closing(_lit(stages, read)) as lit,
@@ -287,7 +287,7 @@ class Stages:
 
     def _put(self, task: Task, job: Job, data: bytes) -> None:
         """Put a result in its place, recorded when it is safe under its first name and has not its last one yet."""
-        if job.anew and exists(job.target):
+        if job.anew and occupied(job.target):
             raise FileExistsError  # before there is a line, by which another batch would take it for a result
         start, seconds = time.perf_counter(), task.work.seconds
         digest = hashlib.sha256(data).hexdigest()

@@ -13,7 +13,7 @@ from typing import Final
 from lowlight_cli.errors import InputError
 from lowlight_cli.targets import Search
 
-__all__ = ["EVERY", "landed", "there"]
+__all__ = ["EVERY", "arrivals", "there"]
 
 EVERY: Final = 2.0
 """Seconds between two looks. A file that has not changed from one to the next counts as complete."""
@@ -23,11 +23,11 @@ SHARE: Final = 10
 
 
 def there(folder: Path, search: Search, suffixes: Collection[str], skip: Path) -> list[Path]:
-    """The pictures that are there now, complete or not; the arguments are those of `landed`."""
+    """The pictures that are there now, complete or not; the arguments are those of `arrivals`."""
     return [path for path, _ in _look(folder, search, suffixes, skip)]
 
 
-def landed(folder: Path, search: Search, suffixes: Collection[str], skip: Path) -> Iterator[Search]:
+def arrivals(folder: Path, search: Search, suffixes: Collection[str], skip: Path) -> Iterator[Search]:
     """Wait for pictures, for ever.
 
     Args:

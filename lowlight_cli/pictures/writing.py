@@ -171,7 +171,7 @@ def place(
     """
     # a short name of its own: one made from the target's could be too long for the file system
     part = beside or target.parent / f".lowlight-{secrets.token_hex(6)}.tmp"
-    if not anew and os.path.exists(target) and not os.path.isfile(target):  # noqa: PTH110, PTH113  # as in `_give_name`
+    if not anew and os.path.exists(target) and not os.path.isfile(target):  # noqa: PTH110, PTH113  # Path's may raise
         # renaming would put a file where a device or a pipe was
         reason = "a folder has that name" if target.is_dir() else "it is not a file"
         raise OutputError(f"{target}: cannot be written, {reason}; choose another name")
@@ -222,7 +222,7 @@ def _give_name(part: Path, target: Path, *, anew: bool = False) -> None:
         try:
             os.link(part, target)  # unlike renaming, it never replaces
         except OSError as error:  # the name is taken, or the file system has no links
-            if os.path.exists(target):  # noqa: PTH110  # Path.exists raises where it may not look
+            if os.path.lexists(target):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
         else:
             part.unlink()

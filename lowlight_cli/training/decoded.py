@@ -58,7 +58,7 @@ def decode(paths: Sequence[Path], cache: Path) -> dict[Path, Bytes]:
 
 
 def eight_bits(pixels: NDArray[np.float32]) -> Bytes:
-    """Pixels in [0, 1] in levels of 8 bits; what lies outside, at its end."""
+    """Pixels in [0, 1] in levels of 8 bits, halves up; what lies outside, at its end."""
     return np.asarray(np.clip(pixels, 0, 1) * np.float32(255) + np.float32(0.5), np.uint8)
 
 

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from lowlight_cli.errors import InputError, LowlightError, OutputError, UsageError
 from lowlight_cli.pictures import FORMATS, Photo, read, suffix_of, write
+from lowlight_cli.targets import occupied
 from lowlight_cli.training.darken import Darkened, darkened
 from lowlight_cli.training.decoded import eight_bits
 from lowlight_cli.weights.disk import replaced
@@ -148,7 +149,7 @@ def synthesise(
     if exist == "error":
         planned = [_files(stem, number, wish) for stem in photographs for number in range(wish.per_picture)]
         for target in (manifest, *(output / name for files in planned for name in files if name)):
-            if target.exists():
+            if occupied(target):
                 raise OutputError(f"{target} exists: choose --exist skip or overwrite, or another folder")
     before = {} if exist == "error" else _lines(manifest, strict=exist == "skip")
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lowlight_cli.errors import InputError, OutputError, UsageError
 from lowlight_cli.pictures.formats import FORMATS, READ_ONLY, suffixes
-from lowlight_cli.targets import PIPE, Job, beside, exists, is_dir, landing, plan, same
+from lowlight_cli.targets import PIPE, Job, exists, is_dir, landing, lit_folder, plan, same
 from lowlight_cli.video.addresses import Address, address
 from lowlight_cli.video.formats import CONTAINERS
 from lowlight_cli.video.numbered import Pattern, in_folder, pattern
@@ -68,7 +68,7 @@ def clip_job(
     if isinstance(source, Pattern) and (output is None or is_dir(output) or not output.suffix) and output != PIPE:
         suffix = READ_ONLY.get(source.suffix)
         after = source.after if suffix is None else str(Path(source.after).with_suffix(suffix))
-        folder = beside(source.folder) if output is None else output
+        folder = lit_folder(source.folder) if output is None else output
         return _into_pictures(source, Pattern(folder, source.before, source.digits, after), exist, resume)
     if output is None:
         named = Path(source.name)

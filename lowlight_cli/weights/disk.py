@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,8 @@ from pathlib import Path
 from lowlight_cli.errors import OutputError, ResourceError, WeightsError, disk_full
 
 __all__ = [
-    "Header", "called", "first_line", "git_blob_id", "inspect", "replaced", "settle", "sha256", "sniff", "takes_files",
+    "Header", "called", "delete", "first_line", "git_blob_id", "inspect", "replaced", "settle", "sha256", "sniff",
+    "takes_files",
 ]  # fmt: skip
 
 
@@ -116,6 +119,37 @@ def replaced(target: Path) -> Iterator[Path]:
         if disk_full(error):
             raise ResourceError(f"the disk is full: {target} was not written") from error
         raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
+
+
+def delete(folder: Path, names: str) -> int:
+    """Delete the files of a folder that we made, those half-written too; the folder goes where it holds nothing else.
+
+    Args:
+        folder: it need not exist.
+        names: a regular expression of how the files are called.
+
+    Returns:
+        How many bytes that were.
+
+    Raises:
+        OutputError: it cannot be looked into, or a file not be deleted.
+    """
+    ours = re.compile(rf"({names})|\.({names})\.[0-9a-f]{{8}}\.part")  # as `replaced` calls them
+    size, path = 0, folder
+    try:
+        for path in [path for path in folder.iterdir() if ours.fullmatch(path.name)]:
+            size += sum(part.lstat().st_size for part in (path, *path.rglob("*")) if part.is_file())
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    except (FileNotFoundError, NotADirectoryError):  # nothing there, or no longer
+        return size
+    except OSError as error:
+        raise OutputError(f"cannot delete {path}: {error.strerror or error}") from error
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+    return size
 
 
 def takes_files(folder: Path) -> bool:

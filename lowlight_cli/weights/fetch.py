@@ -16,11 +16,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from lowlight_cli import networks
 from lowlight_cli.errors import LowlightError, OutputError, ResourceError, WeightsError, disk_full
@@ -32,6 +32,13 @@ __all__ = [
     "Message", "Progress", "Resolved", "cache_folder", "clear", "decoded_folder", "local", "offline_reason", "remove",
     "resolve",
 ]  # fmt: skip
+
+_STEM: Final = r".+-[0-9a-f]{12}"
+_OURS: Final = rf"({_STEM}-)?[0-9a-f]{{64}}\.safetensors(\.lock)?|{_STEM}\.lock|\.part-\w{{8}}"
+"""What files of our cache are called: see `_from_web`, `_from_authors`, `_made`."""
+
+_DECODED: Final = r"[0-9a-f]{16}\.(u8|json)"
+"""What decoded sets are called: see `training.decoded`."""
 
 Message = Callable[[str], None]
 """Called with one line before the network is used, and with warnings."""
@@ -157,18 +164,12 @@ def remove(checkpoint: Checkpoint) -> Path | None:
 def clear() -> int:
     """Delete what was fetched into our own cache, and the sets decoded for training; say how many bytes that were.
 
+    What others have put there stays.
+
     Raises:
         OutputError: it cannot be deleted.
     """
-    size = 0
-    for folder in (cache_folder(), decoded_folder()):
-        size += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        try:
-            if folder.exists():
-                shutil.rmtree(folder)
-        except OSError as error:
-            raise OutputError(f"cannot delete {folder}: {error.strerror or error}") from error
-    return size
+    return disk.delete(cache_folder(), _OURS) + disk.delete(decoded_folder(), _DECODED)
 
 
 def cache_folder() -> Path:
