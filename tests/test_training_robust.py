@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from lowlight_cli.errors import InputError, LowlightError, ResourceError, UsageError
-from lowlight_cli.training import data, feeding, ranks, validation
+from lowlight_cli.training import data, feeding, loop, ranks, validation
 from lowlight_cli.training.checkpoint import unbroken
 from lowlight_cli.training.loop import Progress, Run, train
 from lowlight_cli.training.recipe import load
@@ -163,6 +163,22 @@ def test_a_request_to_end_saves(pictures: Path, tmp_path: Path) -> None:
         train(run_of(pictures, tmp_path, "dgaf", "best", every=5, steps=40), at_step(20, SystemExit))
     with safe_open(tmp_path / "state.safetensors", "pt") as file:
         assert json.loads(file.metadata()["numbers"])["step"] == 20
+
+
+def test_a_validation_that_fails_loses_no_step(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole pictures are larger than crops: a device may have too little memory for them, or no kernel."""
+    run = run_of(pictures, tmp_path, "dgaf", "best", validate=1)
+
+    def refusing(*_: object) -> None:
+        raise NotImplementedError("not implemented on this device")
+
+    with monkeypatch.context() as once:
+        once.setattr(loop, "validate", refusing)
+        with pytest.raises(NotImplementedError):
+            train(run, quiet)
+    seen: list[Progress] = []
+    train(replace(run, resume=True), seen.append)
+    assert [each.step for each in seen] == [4, 6]
 
 
 # --------------------------------------------------------------------------------------------------- not a number

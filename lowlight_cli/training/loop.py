@@ -153,7 +153,11 @@ def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Cal
                     streak = 0
                 complete = state.stage == len(state.plan.stages) - 1  # before, the network as a whole is nothing yet
                 shown = looked and complete and feed.validation and ranks.first
-                scores = validate(run, state, feed.validation, mixed) if shown else None
+                try:
+                    scores = validate(run, state, feed.validation, mixed) if shown else None
+                except Exception:  # whole pictures are larger than crops, and some device may not take them
+                    save()
+                    raise
                 watch.lap("evaluation")
                 times = watch.shares()
                 if not note and times["data"] > STARVED and state.step >= judged:
