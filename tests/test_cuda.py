@@ -17,8 +17,9 @@ from lowlight_cli.engines import Tiling, memory, several
 from lowlight_cli.engines.pytorch import TorchEngine
 from lowlight_cli.networks import NETWORKS
 from lowlight_cli.pictures import read
-from lowlight_cli.training import loop, recipe
+from lowlight_cli.training import loop, ranks, recipe
 from lowlight_cli.training.sources import parse
+from lowlight_cli.training.timing import Watch
 from lowlight_cli.weights import fetch
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
@@ -180,3 +181,18 @@ def test_training_learns_and_goes_on(tmp_path: Path, compiled: bool) -> None:
     assert told[-1].loss < 0.7 * told[0].loss
     loop.train(replace(run, steps=80, resume=True), told.append)
     assert told[-1].step == 80
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="has no second GPU")
+def test_a_run_works_on_its_own_gpu_alone() -> None:
+    """Events, which take its times, are of the GPU that is the current one."""
+    before = torch.cuda.current_device()
+    try:
+        with ranks.joined("cuda:1"):
+            assert torch.cuda.current_device() == 1
+            watch = Watch("cuda:1")
+            torch.ones(4096, 4096, device="cuda:1").sum()
+            watch.lap("sum")
+            assert watch.shares() == {"sum": 1.0}
+    finally:
+        torch.cuda.set_device(before)
