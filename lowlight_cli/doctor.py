@@ -31,8 +31,9 @@ __all__ = ["Check", "checks"]
 
 Picture = NDArray[np.float32]
 
-SIDE: Final = 64
-"""Height and width of the picture that is tried."""
+HEIGHT, WIDTH = 61, 83
+"""Of the picture that is tried: odd, as a photograph's may be, since there are devices that refuse what does not divide
+into anything."""
 
 TOLERANCE: Final = 2.0
 """Mean difference from the CPU's float32 that a device or precision may have, in grey levels of 255. Half precision
@@ -93,7 +94,7 @@ def _weights() -> Iterator[Check]:
         except LowlightError as error:
             yield Check(checkpoint.name, str(error), error.exit_code)
         else:
-            yield Check(checkpoint.name, f"loads and runs {SIDE}x{SIDE}")
+            yield Check(checkpoint.name, f"loads and runs {WIDTH}x{HEIGHT}")
             ran.setdefault(checkpoint.network, (checkpoint, resolved, bright))
     if not ran:
         return
@@ -105,6 +106,9 @@ def _weights() -> Iterator[Check]:
             check = _judged(name, engine, picture, expected, "the CPU's fp32")
         except LowlightError as error:
             check = Check(name, str(error), error.exit_code)
+        except RuntimeError as error:  # the device takes the network, and not the picture
+            told = str(error).partition("\n")[0]
+            check = Check(name, f"it does not work ({told}), do not use it", DeviceError.exit_code)
         yield check
     for engine_name in engines.NEEDED:
         yield from _engine(engine_name, checkpoint, resolved, picture, expected)
@@ -151,9 +155,9 @@ def _tried(engine: Engine, picture: Picture) -> Picture:
 
 
 def _picture() -> Picture:
-    """A dim gradient with noise, the same each time: (1, SIDE, SIDE, 3)."""
-    slope = np.linspace(0.02, 0.3, SIDE, dtype=np.float32)
-    noise = np.random.default_rng(0).normal(0, 0.01, (1, SIDE, SIDE, 3)).astype(np.float32)
+    """A dim gradient with noise, the same each time: (1, HEIGHT, WIDTH, 3)."""
+    slope = np.linspace(0.02, 0.3, WIDTH, dtype=np.float32)
+    noise = np.random.default_rng(0).normal(0, 0.01, (1, HEIGHT, WIDTH, 3)).astype(np.float32)
     picture: Picture = np.clip(slope[None, None, :, None] + noise, 0, 1)
     return picture
 

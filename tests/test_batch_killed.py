@@ -10,13 +10,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import dark_array, environment, program
+from conftest import Ran, dark_array, environment, program
 from PIL import Image
 
+from lowlight_cli.folders.batch import part
 from lowlight_cli.folders.manifest import NAME
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
@@ -143,6 +144,24 @@ def test_killed_at_every_step(dark: list[str], dgaf_weights: Path) -> None:
     assert (code, done.stderr) == (0, "")
     assert kills >= 12
     all_there_once(dark)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="tells which file is written")
+def test_the_line_is_on_the_disk_before_the_picture_has_its_name(
+    folder: Path, lowlight: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the picture before the line: a power cut leaves no line without a picture, nor a name without a line."""
+    Path("in").mkdir()
+    Image.fromarray(dark_array(16, 24)).save("in/a.png")
+    real, safe = os.fsync, list[tuple[str, bool]]()
+
+    def told(handle: int) -> None:
+        real(handle)
+        safe.append((Path(f"/proc/self/fd/{handle}").readlink().name, Path("in_lit/a.png").exists()))
+
+    monkeypatch.setattr(os, "fsync", told)
+    assert lowlight("batch", "in").code == 0
+    assert safe[:2] == [(part(Path("in_lit/a.png")).name, False), (NAME, False)]
 
 
 def test_interrupted_while_another_wants_in(dark: list[str], dgaf_weights: Path) -> None:

@@ -93,6 +93,41 @@ def ended_after(pauses: int, monkeypatch: pytest.MonkeyPatch, do: Callable[[int]
     monkeypatch.setattr(watch.time, "sleep", pause)
 
 
+def bitmap(seed: int, moment: int) -> None:
+    """A picture, always of the same size, that was written at this second."""
+    Image.fromarray(dark_array(20, 28, seed=seed)).save("in/a.bmp")
+    os.utime("in/a.bmp", (moment, moment))
+
+
+def test_another_picture_of_the_same_size_is_another_one(
+    folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("in").mkdir()
+    bitmap(1, 1_000)
+    ended_after(6, monkeypatch, lambda moment: bitmap(2, 2_000) if moment == 2 else None)
+    ran = lowlight("batch", "in", "--watch")
+    assert (ran.code, ran.out) == (130, "in_lit/a.bmp\nin_lit/a.bmp\n")
+
+
+def test_what_goes_and_comes_back_is_looked_at_again(
+    folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as of a disk that is taken out, its result removed meanwhile."""
+    Path("in").mkdir()
+    bitmap(1, 1_000)
+
+    def later(moment: int) -> None:
+        if moment == 2:
+            Path("in/a.bmp").unlink()
+            Path("in_lit/a.bmp").unlink()
+        elif moment == 3:
+            bitmap(1, 1_000)
+
+    ended_after(7, monkeypatch, later)
+    ran = lowlight("batch", "in", "--watch")
+    assert (ran.code, ran.out) == (130, "in_lit/a.bmp\nin_lit/a.bmp\n")
+
+
 def test_two_with_one_name_fail_and_the_others_are_made(
     folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch
 ) -> None:

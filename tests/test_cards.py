@@ -71,7 +71,7 @@ def test_a_run_in_two_legs(tmp_path: Path) -> None:
     assert log.hours(legs) == pytest.approx(6000 / 2 / 3600, rel=1e-3)
     assert [leg.setting["steps"] for leg in legs] == [4000, 2000] and legs[1].points[-1].step == 6000
     assert legs[1].setting["init"] == "first.safetensors" and legs[0].setting["sources"] == {"lol": 1.0, "bright": 3.0}
-    assert legs[0].setting["config"] == hashlib.sha256((folders[0] / "run.json").read_bytes()).hexdigest()
+    assert legs[0].setting["config"] == json.loads((folders[0] / "run.json").read_bytes())["config"]
     text = make_cards.text(dgaf(), legs)
     assert "6,000 steps in 0.8 hours, without validation, in 2 legs" in text
     assert "pairs of LOL 25%, well-lit photographs, darkened on the way 75%" in text
@@ -117,6 +117,17 @@ def test_thinning_loses_no_second_no_score_and_no_note() -> None:
     assert sum(point.seconds for point in kept) == pytest.approx(1500)
     assert [point.scores["psnr"] for point in kept if point.scores] == list(range(50, 1001, 50))
     assert [point.step for point in kept if point.note] == [1540]
+
+
+def test_a_run_that_does_not_tell_what_it_is_called(tmp_path: Path) -> None:
+    """As those that made the shipped weights: it is called by the hash of its run.json."""
+    ran(tmp_path / "dgaf.real", 100)
+    path = tmp_path / "dgaf.real" / "run.json"
+    described = json.loads(path.read_text())
+    del described["config"]
+    path.write_text(json.dumps(described))
+    (leg,) = log.read_runs([path.parent], "")
+    assert leg.setting["config"] == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_a_line_that_a_kill_cut_short(tmp_path: Path) -> None:
@@ -204,7 +215,7 @@ def test_only_the_run_that_made_the_weights_is_taken(
     page = tmp_path / "models" / f"{dgaf().name}.md"
     assert "is not the run that made" in capsys.readouterr().err and not kept.exists()
     assert "Its log was not kept" in page.read_text("utf-8")
-    config = hashlib.sha256((tmp_path / "runs" / dgaf().name / "run.json").read_bytes()).hexdigest()
+    config = json.loads((tmp_path / "runs" / dgaf().name / "run.json").read_bytes())["config"]
     inspected = disk.inspect(bundled(dgaf()) or tmp_path)
     ours = dataclasses.replace(inspected, metadata={**inspected.metadata, "config": config})
     monkeypatch.setattr(disk, "inspect", lambda path: ours)

@@ -130,13 +130,6 @@ def test_metadata(folder: Path, lowlight: Lowlight) -> None:
     assert [bool(each.get_ifd(0x8825)) for each in kept.values()] == [True, False, False]
 
 
-def test_provenance(photo: Path, lowlight: Lowlight) -> None:
-    assert lowlight("enhance", photo).code == 0
-    assert b"lowlight 0." in Path("photo_lit.jpg").read_bytes()
-    assert lowlight("enhance", photo, "-o", "plain.jpg", "--no-provenance").code == 0
-    assert b"lowlight" not in Path("plain.jpg").read_bytes()
-
-
 # ---------------------------------------------------------------------------------------------------------- targets
 
 

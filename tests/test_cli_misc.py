@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from conftest import Ran
+from torch import nn
 
 from lowlight_cli.networks import NETWORKS
 from lowlight_cli.weights.catalog import Checkpoint
@@ -69,7 +72,7 @@ def test_doctor_is_content(lowlight: Lowlight, cache: Path) -> None:
     ran = lowlight("doctor")
     assert (ran.code, ran.err) == (0, "")
     told = dict(line.split(": ", 1) for line in ran.out.splitlines())
-    assert told["dgaf.seeded"] == "loads and runs 64x64"
+    assert told["dgaf.seeded"] == "loads and runs 83x61"
     assert "grey levels from the CPU's fp32" in told["dgaf.seeded on cpu"]
     assert told["devices"].endswith("cpu")
     assert told["cache"].startswith(str(cache))
@@ -112,6 +115,36 @@ def test_doctor_finds_a_device_that_computes_wrongly(lowlight: Lowlight, monkeyp
     ran = lowlight("doctor")
     assert ran.code == 6
     assert "it computes wrongly, do not use it" in ran.err
+
+
+@pytest.mark.usefixtures("one_shipped", "cache")
+def test_doctor_goes_on_after_a_device_that_fails(lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card takes nothing, as torch is not built for it; another takes the network, and has no kernel for pictures."""
+    from lowlight_cli import doctor
+    from lowlight_cli.engines import pytorch
+
+    on, right, tried = nn.Module.to, doctor._tried, []
+
+    def to(module: nn.Module, device: str, **more: Any) -> nn.Module:
+        if device == "cuda:0":
+            raise RuntimeError("CUDA error: no kernel image is available\nFor debugging consider another line\n")
+        return on(module, "cpu", **more)
+
+    def without_a_kernel(engine: Any, picture: Any) -> Any:
+        tried.append(engine.device)
+        if engine.device == "mps":
+            raise NotImplementedError("not implemented on this device\nlong explanations")
+        return right(engine, picture)
+
+    monkeypatch.setattr(nn.Module, "to", to)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (7, 0))
+    monkeypatch.setattr(pytorch, "devices", lambda: ["cuda:0", "mps", "cpu"])
+    monkeypatch.setattr(doctor, "_tried", without_a_kernel)
+    ran = lowlight("doctor")
+    assert (ran.code, len(ran.lines), tried) == (6, 2, ["cpu", "mps", "cpu"])
+    assert ran.lines[0].startswith("error: dgaf.seeded on cuda:0: ") and "no kernel image is available" in ran.lines[0]
+    assert ran.lines[1].startswith("error: dgaf.seeded on mps: ") and "not implemented on this device" in ran.lines[1]
+    assert "grey levels" in dict(line.split(": ", 1) for line in ran.out.splitlines())["dgaf.seeded on cpu"]
 
 
 def test_doctor_finds_a_cache_that_takes_nothing(

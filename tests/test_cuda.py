@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from lowlight_cli import engines
-from lowlight_cli.engines import Tiling
+from lowlight_cli.engines import Tiling, memory, several
 from lowlight_cli.engines.pytorch import TorchEngine
 from lowlight_cli.networks import NETWORKS
 from lowlight_cli.pictures import read
-from lowlight_cli.training import loop, recipe
+from lowlight_cli.training import loop, ranks, recipe
 from lowlight_cli.training.sources import parse
+from lowlight_cli.training.timing import Watch
 from lowlight_cli.weights import fetch
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
@@ -71,6 +73,72 @@ def test_the_second_of_a_size_is_a_graph_and_the_same_picture(name: str, night: 
     assert np.abs(engine.run(other[:, :128]) - load(name, "cuda", "fp32").run(other[:, :128])).max() * 255 < 0.1
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_sides_that_divide_by_nothing(name: str, night: NDArray[np.float32]) -> None:
+    odd = np.ascontiguousarray(night[:, :61, :83])
+    expected = load(name, "cpu", "fp32").run(odd)
+    engine = load(name, "cuda", "fp32")
+    for _ in range(2):  # eager, then as a graph
+        assert np.abs(engine.run(odd) - expected).max() * 255 < 1
+
+
+def test_sizes_that_alternate_are_graphs_each_with_its_own_picture(night: NDArray[np.float32]) -> None:
+    engine = load("dgaf", "cuda", "fp32")
+    upright = np.ascontiguousarray(night.transpose(0, 2, 1, 3))
+    pictures = [night, upright, night[:, ::-1], upright[:, ::-1]] * 2
+    made = [engine.run(picture) for picture in pictures]
+    assert all(engine.seconds(each.shape) is not None for each in (night, upright))
+    for picture, lit in zip(pictures, made, strict=True):
+        assert np.abs(load("dgaf", "cuda", "fp32").run(picture) - lit).max() * 255 < 0.1
+
+
+def test_graphs_leave_room_for_another_size(night: NDArray[np.float32]) -> None:
+    """The budget has room for one such picture, and so have both sizes in turn, whole, and again as graphs."""
+    large = np.tile(night, (1, 10, 8, 1))
+    budget = int(1.2 * memory.needed("dgaf", "fp32", large.size // 3))
+    engine = replace(load("dgaf", "cuda", "fp32"), tiling=Tiling(memory=budget))
+    cut: list[int] = []
+    for picture in (large, large, large.transpose(0, 2, 1, 3), large.transpose(0, 2, 1, 3), large, large):
+        engine.run(picture, cut.append)
+    assert cut == [1] * 6
+    assert engine.seconds(large.shape) is not None
+    assert engine.seconds(large.transpose(0, 2, 1, 3).shape) is None
+    engine._clean()
+    assert engine.seconds(large.shape) is None
+
+
+def test_threads_record_and_give_back_beside_each_other(night: NDArray[np.float32]) -> None:
+    sizes = [(160, 224 - 16 * n) for n in range(6)]
+    pictures = [np.ascontiguousarray(night[:, :height, :width]) for height, width in sizes]
+    expected = [load("dgaf", "cuda", "fp32").run(picture) for picture in pictures]
+
+    def work(engine: TorchEngine) -> float:
+        worst = 0.0
+        for picture, wanted in zip(pictures, expected, strict=True):
+            worst = max(worst, *(float(np.abs(engine.run(picture) - wanted).max()) for _ in range(4)))
+            engine._clean()
+        return worst * 255
+
+    with ThreadPoolExecutor(3) as pool:
+        assert max(pool.map(work, [load("dgaf", "cuda", "fp32") for _ in range(3)])) < 0.1
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_each_gpu_has_graphs_of_its_own(night: NDArray[np.float32]) -> None:
+    pictures = [np.ascontiguousarray(np.roll(night, 16 * n, 2)) for n in range(4)]
+    wanted = [load("dgaf", "cpu", "fp32").run(picture) for picture in pictures]
+    own = [load("dgaf", f"cuda:{card}", "fp32") for card in range(2)]
+    for engine in own:
+        for picture, expected in zip(pictures, wanted, strict=True):
+            assert np.abs(engine.run(picture) - expected).max() * 255 < 1, engine.device
+        assert engine.seconds(night.shape) is not None
+    both = several.together([load("dgaf", f"cuda:{card}", "fp32") for card in range(2)], "cuda:0,1")
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(both.run, pictures * 8))
+    for lit, expected in zip(made, wanted * 8, strict=True):
+        assert np.abs(lit - expected).max() * 255 < 1
+
+
 def test_tiles_are_the_processors(night: NDArray[np.float32]) -> None:
     large = np.tile(night, (1, 4, 3, 1))
     expected = load("dgaf", "cpu", "fp32", 512).run(large)
@@ -113,3 +181,18 @@ def test_training_learns_and_goes_on(tmp_path: Path, compiled: bool) -> None:
     assert told[-1].loss < 0.7 * told[0].loss
     loop.train(replace(run, steps=80, resume=True), told.append)
     assert told[-1].step == 80
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="has no second GPU")
+def test_a_run_works_on_its_own_gpu_alone() -> None:
+    """Events, which take its times, are of the GPU that is the current one."""
+    before = torch.cuda.current_device()
+    try:
+        with ranks.joined("cuda:1"):
+            assert torch.cuda.current_device() == 1
+            watch = Watch("cuda:1")
+            torch.ones(4096, 4096, device="cuda:1").sum()
+            watch.lap("sum")
+            assert watch.shares() == {"sum": 1.0}
+    finally:
+        torch.cuda.set_device(before)

@@ -86,6 +86,14 @@ def test_several_of_each_reduced_as_jpeg(photographs: Path, lowlight: Command) -
     assert {line["high"] for line in manifest("out")} == {None}
 
 
+def test_a_side_never_enlarges(photographs: Path, lowlight: Command) -> None:
+    assert lowlight("darken", photographs, "-o", "out", "--pairs", "--side", 160).code == 0
+    assert {(line["width"], line["height"]) for line in manifest("out")} == {(80, 60)}
+    for kind in ("low", "high"):
+        with Image.open(f"out/{kind}/one.png") as picture:
+            assert picture.size == (80, 60)
+
+
 def test_going_on(photographs: Path, lowlight: Command) -> None:
     args = ("darken", photographs, "-o", "out", "--pairs")
     lowlight(*args)

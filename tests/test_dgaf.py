@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from lowlight_cli.exposure import to_linear as to_linear_array
-from lowlight_cli.networks.dgaf import DGAF, Exposure, expose, headroom, to_linear, to_srgb
+from lowlight_cli.networks.dgaf import DGAF, Exposure, averaged, expose, headroom, to_linear, to_srgb
+from lowlight_cli.training.recipes import dgaf as recipe
 
 
 def test_transfer_functions_agree_with_the_array_ones() -> None:
@@ -37,6 +38,49 @@ def test_a_crop_is_exposed_by_the_whole_pictures_gain() -> None:
         alone = network.training_outputs(whole[..., 64:, 64:])["exposed"]
     assert torch.allclose(crop, exposed[..., 64:, 64:], atol=1e-6)
     assert (alone - crop).abs().mean() > 0.02
+
+
+@pytest.mark.parametrize(
+    ("size", "cells"),
+    [
+        ((61, 83), (64, 64)),
+        ((1, 7), (64, 64)),
+        ((200, 30), (64, 64)),
+        ((33, 50), (9, 13)),
+        ((24, 24), (24, 24)),
+        ((1024, 640), (64, 64)),
+    ],
+)
+def test_averages_are_those_of_torch(size: tuple[int, int], cells: tuple[int, int]) -> None:
+    picture = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    wanted = torch.nn.functional.interpolate(picture, cells, mode="area")
+    for given in (picture, picture.to(memory_format=torch.channels_last)):
+        assert torch.allclose(averaged(given, *cells), wanted, atol=1e-6)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.allclose(averaged(picture, *cells), wanted, atol=1e-6)
+    assert torch.allclose(averaged(picture.bfloat16(), *cells), wanted, atol=2**-8)
+
+
+def test_apples_gpu_takes_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its adaptive pooling refuses sides of which neither divides the other."""
+    network, picture = DGAF(), torch.rand(1, 3, 61, 83, generator=torch.Generator().manual_seed(0)) * 0.2
+    omega, features = picture[:, :1], torch.rand(1, 8, 16, 21, generator=torch.Generator().manual_seed(1))
+    pooled = torch.nn.functional.adaptive_avg_pool2d
+    expected = (1 - pooled(omega, features.shape[-2:])) * features
+    given = pooled(picture, (64, 64))
+
+    def refusing(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        for sides in zip(x.shape[-2:], size, strict=True):
+            if max(sides) % min(sides):
+                raise NotImplementedError("Adaptive pool MPS: input sizes must be divisible by output sizes.")
+        return pooled(x, size)
+
+    monkeypatch.setattr(torch.nn.functional, "adaptive_avg_pool2d", refusing)
+    with torch.no_grad():
+        exposed = network.training_outputs(picture)["exposed"]
+        assert torch.allclose(exposed, network.training_outputs(picture, given)["exposed"], atol=1e-5)
+    weighed = recipe.weighted(features, torch.zeros_like(features), omega)
+    assert torch.allclose(weighed, expected.mean(), atol=1e-6)
 
 
 def test_lamps_stay_white_and_warm_and_never_pass_white() -> None:

@@ -72,6 +72,23 @@ def test_memory_that_gives_out_means_smaller_tiles(
     assert decibel(engine.run(large[None])[0, :, : picture.shape[1] - 80], whole[0, :, :-80]) > 30
 
 
+def test_too_many_values_for_a_kernel_means_tiles(
+    engine: engines.Engine, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CUDA's padding by reflection counts to 2^31, which `frlie` passes at 67 megapixels; here at less than one."""
+    assert isinstance(engine, pytorch.TorchEngine)
+    whole, forward, told = engine.run(picture[None]), engine.module.forward, list[int]()
+
+    def refusing(x: torch.Tensor) -> torch.Tensor:
+        if x.numel() > 3 * 650 * 650:
+            raise RuntimeError("input tensor must fit into 32-bit index math")
+        return forward(x)
+
+    monkeypatch.setattr(engine.module, "forward", refusing)
+    assert decibel(engine.run(picture[None], told.append), whole) > 45
+    assert told[0] == 1 and told[-1] > 1
+
+
 def test_too_little_even_for_tiles(
     engine: engines.Engine, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:

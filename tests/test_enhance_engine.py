@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import Ran
 from numpy.typing import NDArray
 
 from lowlight_cli import engines
-from lowlight_cli.engines import memory, pytorch
-from lowlight_cli.errors import DeviceError, ResourceError, UsageError
+from lowlight_cli.engines import hardware, memory, pytorch
+from lowlight_cli.errors import DeviceError, LowlightError, ResourceError, UsageError
 from lowlight_cli.networks import NETWORKS
 from lowlight_cli.weights.catalog import catalog
 from lowlight_cli.weights.fetch import Resolved
@@ -86,8 +87,33 @@ def test_precision(
     monkeypatch: pytest.MonkeyPatch, wanted: str, device: str, safe: bool, hardware: bool, chosen: str
 ) -> None:
     monkeypatch.setattr(pytorch, "cpu_bf16", lambda: hardware)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: hardware)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 6) if hardware else (7, 5))
     assert pytorch.choose_precision(wanted, device, safe=safe) == chosen
+
+
+@pytest.fixture
+def two_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first with bf16, the second without; the first is current."""
+    cards = {"cuda:0": (8, 6), "cuda:1": (7, 5)}
+    monkeypatch.setattr(pytorch, "devices", lambda: [*cards, "cpu"])
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device="cuda:0": cards[device])
+    on = torch.nn.Module.to
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, *_, **__: on(self, "cpu"))
+
+
+@pytest.mark.usefixtures("two_cards")
+def test_a_card_is_asked_for_its_own_precision(load: Load) -> None:
+    assert [load(device=device).precision for device in ("cuda:0", "cuda:1", "auto")] == ["bf16", "fp16", "bf16"]
+
+
+@pytest.mark.usefixtures("two_cards")
+def test_cards_of_two_generations_compute_alike(load: Load) -> None:
+    """Else it would be chance in which precision a picture of a batch is made."""
+    for device in ("cuda:0,1", "cuda:1,0"):
+        several: Any = load(device=device)
+        each = [several._free.get() for _ in range(several.count)]
+        assert [several.precision, *(engine.precision for engine in each)] == ["fp16"] * 3
 
 
 def test_device(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,6 +127,52 @@ def test_device(monkeypatch: pytest.MonkeyPatch) -> None:
         pytorch.choose_device("mps")
     with pytest.raises(UsageError, match="'cuda:x'"):
         pytorch.choose_device("cuda:x")
+
+
+MISFITS = [
+    ("no kernel image is available for execution on the device", DeviceError, 6),
+    ("CUDA-capable device(s) is/are busy or unavailable", DeviceError, 6),
+    ("out of memory", ResourceError, 7),
+]
+"""What cards say that are there and take nothing: under a torch that is not built for them, used by others, full."""
+
+
+@pytest.fixture
+def misfit(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Two cards that say so at the first thing that is put on them."""
+    told = f"CUDA error: {request.param}\nFor debugging consider passing CUDA_LAUNCH_BLOCKING=1\n"
+    on = torch.nn.Module.to
+
+    def to(module: torch.nn.Module, *words: Any, **named: Any) -> torch.nn.Module:
+        if str(named.get("device")).startswith("cuda"):
+            raise torch.AcceleratorError(told)
+        return on(module, *words, **named)
+
+    monkeypatch.setattr(torch.nn.Module, "to", to)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (7, 0))
+    monkeypatch.setattr(pytorch, "devices", lambda: ["cuda:0", "cuda:1", "cpu"])
+    monkeypatch.setattr(hardware, "gpu", lambda: True)
+
+
+@pytest.mark.parametrize(("misfit", "error", "code"), MISFITS, indirect=["misfit"])
+@pytest.mark.usefixtures("misfit")
+def test_a_card_that_takes_nothing(load: Load, error: type[LowlightError], code: int) -> None:
+    told = "has not the memory" if error is ResourceError else "does not work (CUDA error: "
+    with pytest.raises(error, match=r"^cuda:1 [^\n]*: use another --device$") as refused:
+        load(device="cuda:1")
+    assert refused.value.exit_code == code
+    engine = load()
+    assert engine.device == "cpu" and "use another" not in engine.why
+    assert all(f"{card} {told}" in engine.why for card in ("cuda:0", "cuda:1"))
+
+
+@pytest.mark.parametrize("misfit", [MISFITS[0][0]], indirect=True)
+@pytest.mark.usefixtures("misfit")
+def test_the_command_goes_on_by_the_processor(lowlight: Callable[..., Ran], photo: Path) -> None:
+    ran = lowlight("enhance", photo)
+    assert ran.code == 0 and "on cpu" in ran.err and "no kernel image" in ran.err
+    ran = lowlight("enhance", photo, "--device", "cuda", "--exist", "overwrite")
+    assert ran.code == 6 and len(ran.lines) == 1 and ran.err.startswith("error: ")
 
 
 def test_cpu_bf16_without_torch_s_help(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,6 +64,25 @@ def test_this_folder(folder: Path) -> None:
     assert planned(["."]) == [("a.jpg", f"{folder.as_posix()}_lit/a.jpg")]
 
 
+@pytest.mark.parametrize("here", ["..", "../../trip", "../day/.."])
+def test_a_folder_is_called_by_its_real_name_beside_others(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, here: str
+) -> None:
+    made("trip/b.jpg", "trip/day/a.jpg")
+    monkeypatch.chdir("trip/day")
+    targets = [target for _, target in planned(["a.jpg", here], "out")]
+    assert targets == ["out/a.jpg", "out/trip/b.jpg", "out/trip/day/a.jpg"]
+
+
+def test_two_inputs_for_one_target_fail_both_and_the_others_do_not(folder: Path) -> None:
+    made("a.jpg", "a.png", "b.jpg")
+    found = plan([Path("a.jpg"), Path("a.png"), Path("b.jpg")], "out/", formats=FORMATS, suffix=".bmp", apart=True)
+    target = Path("out/a.bmp")
+    told = [f"a.jpg and a.png would both become {target}", f"a.png and a.jpg would both become {target}"]
+    assert [str(job.error).partition(":")[0] for job in found[:2]] == told and found[2].error is None
+    assert all(isinstance(job.error, UsageError) for job in found[:2])
+
+
 @pytest.mark.parametrize(
     ("inputs", "output", "suffix", "message"),
     [

@@ -56,6 +56,20 @@ def test_the_room_around_is_the_networks_without_a_halo(scale: int) -> None:
     assert change[~sky].mean() < 0.1
 
 
+def test_a_window_that_is_white_before_is_no_darker_after() -> None:
+    before, sky = room()
+    before[sky] = 1
+    assert finish(before, blown(before), PROTECT)[sky].min() > 0.999
+
+
+def test_it_knows_no_up_and_down() -> None:
+    """A picture turned over its diagonal comes out as the picture, turned."""
+    before, _ = room(5)
+    turned = np.ascontiguousarray(before.swapaxes(0, 1))
+    got = finish(before, blown(before), PROTECT)
+    assert np.abs(finish(turned, blown(turned), PROTECT).swapaxes(0, 1) - got).max() < 1e-3
+
+
 def test_a_picture_that_lost_nothing_is_left_as_it_is() -> None:
     dark = room()[0] * np.float32(0.1)
     after = apply_gain(dark, 10)

@@ -28,9 +28,17 @@ def test_the_factor_to_the_mean_is_held_constant() -> None:
     assert x.grad is not None and x.grad.abs().max() < 1e-6
     lifted = torch.full((1, 3, 4, 4), 0.25, requires_grad=True)
     target = torch.full((1, 3, 4, 4), 0.5)
-    target[..., :2] = 0.7
+    target[..., :1] = 0.9
     charbonnier_at_mean(lifted, target).backward()
-    assert lifted.grad is not None and (lifted.grad[..., :2] < 0).all() and (lifted.grad[..., 2:] > 0).all()
+    slope = 0.6 / 0.25 / 48  # of each of 48 values, towards a target of mean 0.6
+    assert lifted.grad is not None
+    assert lifted.grad[0, 0, 0].tolist() == pytest.approx([-slope, slope, slope, slope], rel=1e-3)
+
+
+@pytest.mark.parametrize(("level", "target", "left"), [(0.01, 0.5, 0.46), (0.9, 0.1, 0.125), (0.2, 0.79, 0.001)])
+def test_the_factor_to_the_mean_is_a_quarter_to_four(level: float, target: float, left: float) -> None:
+    x, y = torch.full((1, 3, 4, 4), level), torch.full((1, 3, 4, 4), target)
+    assert charbonnier_at_mean(x, y).item() == pytest.approx(left, rel=1e-4)
 
 
 def test_ssim_is_that_of_scikit_image() -> None:

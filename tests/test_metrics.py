@@ -87,6 +87,36 @@ def test_gt_mean_matches_the_grey_mean() -> None:
     assert gt_mean(high * np.float32(0.9), high).max() <= 1
 
 
+@pytest.mark.parametrize(("channel", "factor"), [(0, 1 / 0.299), (1, 1 / 0.587), (2, 1 / 0.114)])
+def test_gt_mean_takes_the_grey_of_bt_601(channel: int, factor: float) -> None:
+    coloured = np.zeros((4, 4, 3), np.float32)
+    coloured[..., channel] = 0.5
+    grey = np.full((4, 4, 3), 0.05, np.float32)  # 0.05 / (0.5 * weight), of 0.5
+    assert gt_mean(coloured, grey)[0, 0, channel] == pytest.approx(0.05 * factor, rel=1e-5)
+
+
+def test_gt_mean_clips() -> None:
+    halves, white = np.full((2, 4, 3), 0.1, np.float32), np.ones((2, 4, 3), np.float32)
+    halves[1] = 0.9
+    assert gt_mean(halves, white)[:, 0, 0].tolist() == pytest.approx([0.2, 1])
+
+
+@pytest.mark.parametrize(("level", "share"), [(253, 0), (254, 1), (255, 1)])
+def test_what_counts_as_white(level: int, share: float) -> None:
+    dark, bright = np.zeros((4, 4, 3), np.float32), np.zeros((4, 4, 3), np.float32)
+    bright[..., 1] = level / 255
+    assert whitened(bright, dark) == share and whitened(bright, bright) == 0
+    dark[..., 2] = level / 255  # one that was white is no news
+    assert whitened(np.ones_like(bright), dark) == 1 - share
+
+
+@pytest.mark.parametrize(("level", "angle"), [(16, 0), (17, 90)])
+def test_what_is_bright_enough_to_have_a_colour(level: int, angle: float) -> None:
+    red = np.zeros((4, 4, 3), np.float32)
+    red[..., 0] = level / 255
+    assert colour_shift(red[..., ::-1], red) == pytest.approx(angle)
+
+
 def test_without_reference() -> None:
     _, bright = pair((30, 30), "slope")
     dark = bright * np.float32(0.4) + np.float32(0.07)
@@ -166,6 +196,12 @@ def test_ms_ssim_wants_room() -> None:
     made, high = noisy((175, 200), 0, 0.1)
     assert np.isnan(ms_ssim(made, high))
     assert table.METRICS["ms_ssim"].measure(*noisy((176, 176), 0, 0.1)) < 1
+
+
+def test_ms_ssim_of_a_negative_is_0() -> None:
+    """Its structure is below 0 at every scale, which no fraction may be the power of."""
+    _, high = noisy((176, 176), 0, 0.1)
+    assert ms_ssim(1 - high, high) == 0.0
 
 
 def test_ssim_as_matlab_writes_it() -> None:
@@ -256,6 +292,15 @@ def test_choosing() -> None:
     assert not any(metric.reference for metric in kept) and missing == ("MS-SSIM: not available: it wants a reference",)
     with pytest.raises(UsageError, match="did you mean 'delta-e'"):
         table.chosen(["deltae"], True)
+
+
+def test_of_what_more_is_better() -> None:
+    less, neither = ({key for key, each in table.METRICS.items() if each.higher is kind} for kind in (False, None))
+    assert less == {"lpips", "delta_e", "luma_error", "niqe", "niqe_own", "brisque"}  # distances, or of faults
+    assert neither == {"luma", "whitened", "colour_shift"}
+    made, high = noisy((200, 196), 1, 0.1)
+    for metric in (metric for metric in table.METRICS.values() if metric.reference and not metric.lacking(True)):
+        assert (metric.measure(high, high) > metric.measure(made, high)) == metric.higher, metric.key
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

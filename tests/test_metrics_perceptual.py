@@ -69,6 +69,18 @@ def test_fsim_as_piq(size: tuple[int, int], wanted: float) -> None:
     assert fsim(high, high) == pytest.approx(1)
 
 
+@pytest.mark.parametrize(("size", "factor"), [((380, 420), 1), ((400, 422), 2), ((401, 421), 2)])
+def test_fsim_looks_at_large_pictures_reduced(size: tuple[int, int], factor: int) -> None:
+    """By max(1, round(shorter side / 256)), means of blocks (FeatureSIM.m): 1.48 is 1 and 1.56 is 2."""
+    made, high = pair(*size)
+    height, width = (side // factor for side in size)
+    reduced = [
+        each[: height * factor, : width * factor].reshape(height, factor, width, factor, 3).mean((1, 3), np.float64)
+        for each in (made, high)
+    ]
+    assert fsim(made, high) == pytest.approx(fsim(*reduced), abs=1e-9)
+
+
 def test_fsim_beside_piq() -> None:
     piq = other("piq")
     made, high = pair(300, 420)
@@ -108,6 +120,16 @@ def test_niqe_tells_noise_and_blur_from_a_photograph() -> None:
     noise = np.clip(photo + np.random.default_rng(0).normal(0, 0.1, photo.shape), 0, 1)
     blurred = cv2.GaussianBlur(photo, (0, 0), 3)
     assert niqe.niqe_own(photo) + 2 < min(niqe.niqe_own(noise), niqe.niqe_own(blurred))
+
+
+def test_niqe_learns_from_sharp_blocks_alone() -> None:
+    """Three columns of blocks, of 1, 0.85 and 0.65 of the sharpest one's contrast: those from 0.75 on teach."""
+    noise = np.random.default_rng(0).normal(0, 0.08, (192, 288, 1)) * np.repeat([1, 0.85, 0.65], 96)[:, None]
+    picture = np.clip(0.5 + noise, 0, 1).repeat(3, 2)
+    every = niqe.features(picture)
+    taught = niqe.fit([picture])
+    assert every.shape == (6, 36) and taught.mean == pytest.approx(every[[0, 1, 3, 4]].mean(0), abs=1e-12)
+    assert taught.covariance == pytest.approx(np.cov(every[[0, 1, 3, 4]], rowvar=False), abs=1e-12)
 
 
 def test_niqe_of_what_has_no_statistics() -> None:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from pictures_kit import opened, photo_of, saved, seen, smooth
+from pictures_kit import opened, photo_of, saved, seen, smooth, srgb_by_littlecms
 from PIL import Image
 from test_pictures_metadata import XMP, camera_exif
 
@@ -84,6 +84,31 @@ def test_where_opencv_has_no_avif_eight_bits_are_read_which_is_said(monkeypatch)
     assert photo.notes == ("it has more than 8 bits a sample; 8 of them are read",)
     monkeypatch.delattr(cv2, "imencodeWithMetadata")
     assert avif.bits(encode(photo_of(smooth().astype(np.uint16) * 257), format="avif")) == 8
+
+
+def said(primaries: int, transfer: int) -> tuple[np.ndarray, bytes]:
+    """A file that says this of its colours, in the numbers of H.273, and its codes by Pillow."""
+    data = saved(smooth(), "AVIF", quality=100, subsampling="4:4:4")
+    at = data.index(b"colrnclx") + 8
+    return np.asarray(opened(data)), data[:at] + struct.pack(">HH", primaries, transfer) + data[at + 4 :]
+
+
+def test_what_it_says_of_its_colours_is_heeded() -> None:
+    """Primaries come before the transfer (ISO/IEC 14496-12, 12.1.5)."""
+    codes, data = said(12, 13)
+    photo = read(data)
+    assert photo.icc is not None and b"P\0" in photo.icc
+    assert np.abs(photo.pixels * 255 - srgb_by_littlecms(codes, make_profile("P3", DISPLAY_P3))).max() < 1.5
+    with pytest.raises(InputError, match=r"HDR picture \(PQ\)"):
+        read(said(9, 16)[1])
+
+
+def test_colours_stay_as_fine_as_the_picture() -> None:
+    """Columns of red and blue by turns are none any more where colour is kept at half the resolution."""
+    stripes = np.zeros((48, 64, 3), np.uint8)
+    stripes[:, ::2, 0], stripes[:, 1::2, 2] = 200, 200
+    again = np.asarray(opened(encode(photo_of(stripes), format="avif")).convert("RGB"), int)
+    assert np.abs(again - stripes).mean() < 8
 
 
 def test_damage_is_an_error_or_a_picture():

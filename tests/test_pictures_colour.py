@@ -200,6 +200,41 @@ def test_grey_profiles():
     assert np.abs(read(encode(photo.with_pixels(photo.pixels * 0.5))).pixels - photo.pixels * 0.5).max() < 0.02
 
 
+FLAT = (1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
+"""sRGB's own numbers, but for the exponent: a, b, c, d."""
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [(1.8,), (2.0, 1.1, -0.1), (2.0, 1.1, -0.1, 0.05), (2.0, *FLAT), (2.4, *FLAT, 0.03, 0.01)],
+    ids=["0", "1", "2", "3", "4"],
+)
+def test_curves_by_formula_are_those_of_littlecms(numbers: tuple[float, ...]) -> None:
+    """ICC.1, 10.18: what is added above `d` and below it are two numbers in form 4, and one in form 2."""
+    form = {1: 0, 3: 1, 4: 2, 5: 3, 7: 4}[len(numbers)]
+    formula = struct.pack(">4s4xHxx", b"para", form) + struct.pack(f">{len(numbers)}i", *words_of(numbers))
+    columns = {b"rXYZ": (0.4361, 0.2225, 0.0139), b"gXYZ": (0.3851, 0.7169, 0.0971), b"bXYZ": (0.1431, 0.0606, 0.7141)}
+    elements = {b"desc": text(b"formula"), b"wtpt": b"XYZ \0\0\0\0" + struct.pack(">3i", 63_190, 65_536, 54_061)}
+    elements |= {name: b"XYZ \0\0\0\0" + struct.pack(">3i", *words_of(column)) for name, column in columns.items()}
+    icc = built(b"RGB ", b"XYZ ", elements | dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), formula))
+    ramp = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, 2)
+    photo = read(saved(ramp, "PNG", icc_profile=icc))
+    assert photo.icc == icc
+    assert np.abs(photo.pixels * 255 - srgb_by_littlecms(ramp, icc)).max() < 1.5
+
+
+def words_of(numbers: tuple[float, ...]) -> list[int]:
+    """As s15Fixed16."""
+    return [round(number * 65_536) for number in numbers]
+
+
+def test_an_exponent_is_in_256ths() -> None:
+    ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    icc = GREY_18.replace(struct.pack(">IH", 1, round(1.8 * 256)), struct.pack(">IH", 1, 512))
+    wanted = to_srgb((ramp / np.float32(255)) ** 2)
+    assert np.abs(read(saved(ramp, "PNG", icc_profile=icc)).pixels[..., 0] - wanted).max() < 2e-4
+
+
 def test_profiles_made_of_tables_go_through_littlecms():
     icc = table_profile()
     array = noise(40, 40, 3, np.uint8)
@@ -252,6 +287,14 @@ def test_cicp_of_a_png_is_honoured():
         read(png(array, (b"cICP", bytes([9, 16, 0, 1]))))
 
 
+@pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
+def test_a_profile_that_says_hdr_is_refused(transfer: int, name: str) -> None:
+    white = b"XYZ \0\0\0\0" + struct.pack(">3i", 63_190, 65_536, 54_061)
+    hdr = built(b"RGB ", b"XYZ ", {b"wtpt": white, b"cicp": b"cicp\0\0\0\0" + bytes([9, transfer, 0, 1])})
+    with pytest.raises(InputError, match=f"HDR picture \\({name}\\)"):
+        read(saved(smooth(), "PNG", icc_profile=hdr))
+
+
 def test_adobe_rgb_by_exif_alone_is_honoured():
     exif = Image.Exif()
     exif.get_ifd(0x8769)[0xA005] = {1: "R03"}
@@ -265,3 +308,10 @@ def test_adobe_rgb_by_exif_alone_is_honoured():
 @given(st.floats(0, 1, width=32))
 def test_luma_of_grey_is_itself(level):
     assert luma(np.full((1, 1, 3), level, np.float32))[0, 0, 0] == np.float32(level)
+
+
+@pytest.mark.parametrize(("channel", "share"), [(0, 0.2126), (1, 0.7152), (2, 0.0722)])
+def test_luma_of_a_colour_is_its_part_of_the_light(channel: int, share: float) -> None:
+    assert luma(np.eye(3, dtype=np.float32)[None, channel : channel + 1])[0, 0, 0] == pytest.approx(
+        1.055 * share ** (1 / 2.4) - 0.055, abs=1e-4
+    )

@@ -123,6 +123,14 @@ def test_orientation_is_applied_once_and_reset(kind, turn):
     assert np.abs(np.asarray(ImageOps.exif_transpose(again), int) - np.asarray(upright)).mean() < 3
 
 
+@pytest.mark.parametrize(("turn", "wanted"), [(1, (72, 300)), (3, (72, 300)), (6, (300, 72)), (8, (300, 72))])
+def test_the_resolution_turns_with_the_picture(turn: int, wanted: tuple[int, int]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    photo = read(saved(smooth(), "JPEG", exif=exif, dpi=(72, 300)))
+    assert photo.dpi == wanted and opened(encode(photo)).info["dpi"] == wanted
+
+
 def with_orientation(tiff: bytes, turn: int) -> bytes:
     """A little-endian TIFF with the tag added, in a directory at its end."""
     at = struct.unpack_from("<I", tiff, 4)[0]

@@ -134,3 +134,14 @@ def test_a_chain_of_pages_that_ends_nowhere_or_bites_its_tail():
         photo = read(bytes(mended))
         assert len(photo.rest) == 1
         assert "there may have been more" in photo.notes[0]
+
+
+@pytest.mark.parametrize("kind", [1, 4, 5])
+def test_previews_and_masks_are_no_pages(kind: int) -> None:
+    """NewSubfileType (TIFF 6.0, section 8): 1 is a reduced copy, 4 a mask."""
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        writer.write(smooth(), photometric="rgb", metadata=None)
+        writer.write(smooth()[..., 0] > 99, photometric="minisblack", metadata=None, subfiletype=kind)
+        writer.write(smooth(24, 32), photometric="rgb", metadata=None)
+    assert [(page.height, page.width) for page in read(buffer.getvalue()).rest] == [(24, 32)]

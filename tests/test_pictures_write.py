@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures_kit import noise, photo_of, seen
+from pictures_kit import noise, photo_of, saved, seen, smooth
 
 from lowlight_cli.errors import OutputError, ResourceError, UsageError
 from lowlight_cli.files import Saving
-from lowlight_cli.pictures import place, write
+from lowlight_cli.pictures import encode, place, read, write
 from lowlight_cli.weights import disk
 
 ARRAY = noise(12, 10, 3, np.uint8)
@@ -45,6 +45,20 @@ def test_an_old_file_is_replaced_and_the_umask_obeyed(tmp_path: Path):
     assert np.array_equal(seen(target.read_bytes()), ARRAY)
     if os.name == "posix":
         assert stat.S_IMODE(target.stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("kind", ["png", "webp"])
+def test_transparency_of_16_bits_is_rounded_to_8(kind: str) -> None:
+    """To the nearest: 257 codes to one, 128 down and 129 up."""
+    array = np.zeros((256, 257, 4), np.uint16)
+    array[..., 3] = np.arange(1, 65_793).reshape(256, 257).clip(max=65_535)
+    again = read(encode(photo_of(array), format=kind, depth=8)).alpha
+    assert np.array_equal(again, np.rint(array[..., 3] / 257).astype(np.uint8))
+
+
+def test_a_quality_that_is_asked_for_is_no_lossless_webp() -> None:
+    photo = read(saved(smooth(), "WEBP", lossless=True))
+    assert b"VP8L" in encode(photo) and b"VP8L" not in encode(photo, quality=60)
 
 
 def test_the_longest_name_there_is(tmp_path: Path):

@@ -288,6 +288,17 @@ def test_too_little_memory_is_told(train: Train, monkeypatch: pytest.MonkeyPatch
     assert len(ran.lines) == 1
 
 
+def test_without_a_compiler_it_says_so(
+    process: Callable[..., Ran], lowlight: Callable[..., Ran], pairs: Path, tmp_path: Path
+) -> None:
+    words = ["-m", "dgaf", "--data", f"pairs:{pairs}/low,{pairs}/high", "-o", tmp_path / "run", "--device", "cpu"]
+    small = ["--set", "crop=16", "--set", "crop_end=0", "--set", "batch=2", "--set", "batch_end=0", "--validate", "0"]
+    env = {"CXX": "/nonexistent", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "inductor")}
+    ran = process("train", *words, *small, "--steps", "1", "--compile", env=env)
+    assert ran.code == 6 and "--compile needs a C++ compiler: leave it out" in ran.lines[-1]
+    assert lowlight("train", *words, *small, "--steps", "1").code == 0
+
+
 # --------------------------------------------------------------------------------------------- output, and addresses
 
 

@@ -9,8 +9,8 @@ from PIL import Image
 from lowlight_cli.errors import InputError, UsageError
 from lowlight_cli.exposure import TARGET, apply_gain, auto_gain
 from lowlight_cli.training.checks import equal, look_at
-from lowlight_cli.training.darken import codec_noise, physical
-from lowlight_cli.training.data import Pair, batch_of, blended, cut, read_source, seen
+from lowlight_cli.training.darken import codec_noise, physical, sensor
+from lowlight_cli.training.data import Pair, alone, batch_of, blended, cut, read_source, seen
 from lowlight_cli.training.sources import parse
 from lowlight_cli.training.synthesis import Wish, synthesise
 
@@ -152,6 +152,17 @@ def test_crops_of_low_and_high_show_the_same_place() -> None:
         assert np.abs(batch.low.numpy() * 255 - batch.high.numpy() * 255 // 4).max() < 1.01
 
 
+@pytest.mark.parametrize(("height", "width"), [(40, 100), (100, 40)])
+def test_windows_lie_anywhere_and_are_whole(height: int, width: int) -> None:
+    """Each pixel tells its row and column."""
+    rows, columns = np.mgrid[:height, :width]
+    places, random = np.dstack([rows, columns, rows]).astype(np.uint8), np.random.default_rng(0)
+    found = [alone(Pair("a", None, places, "a", False, False), 32, False, random) for _ in range(1000)]
+    assert {piece.shape for piece in found} == {(32, 32, 3)}
+    corners = np.array([piece[0, 0, :2] for piece in found])
+    assert corners.min(0).tolist() == [0, 0] and corners.max(0).tolist() == [height - 32, width - 32]
+
+
 def test_an_exposed_crop_takes_the_gain_of_the_whole() -> None:
     whole = picture(1, 100, 120, 0.1)
     whole[:50] //= 4
@@ -198,3 +209,14 @@ def test_noise_given_back_is_that_of_the_sensor() -> None:
     assert 0.1 < across < 0.4
     black = codec_noise(np.zeros((200, 200, 3), np.uint8), np.random.default_rng(0))
     assert black.std() < noisy.std()
+
+
+def test_noise_of_the_sensor_correlates_over_channels_as_was_drawn() -> None:
+    flat, seen = np.full((160, 160, 3), 0.1, np.float32), 0
+    for seed in range(40):
+        low, drawn = sensor(flat, np.random.default_rng(seed))
+        if drawn["smeared"] and drawn["jpeg"] is None and drawn["shot"] > 2e-4:  # JPEG, and rounding, would blur it
+            across = np.corrcoef(low.reshape(-1, 3).T)[np.triu_indices(3, 1)]
+            assert across == pytest.approx(np.full(3, drawn["coloured"]), abs=0.05)
+            seen += 1
+    assert seen > 3

@@ -1,10 +1,12 @@
 """The loop: learns, resumes to the bit, writes weights that load, says what is wrong."""
 
+import contextlib
 import json
 import math
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +17,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from lowlight_cli.cli.app import run as command
 from lowlight_cli.errors import DeviceError, InputError, UsageError
 from lowlight_cli.networks import NETWORKS, build
-from lowlight_cli.training import feeding, loop
+from lowlight_cli.training import feeding, loop, recipes
+from lowlight_cli.training.checkpoint import State
 from lowlight_cli.training.loop import Progress, Run, train
 from lowlight_cli.training.recipe import Recipe, load
 from lowlight_cli.training.sources import parse
@@ -114,6 +117,41 @@ def test_a_resumed_run_is_the_uninterrupted_one(run: Run) -> None:
     for key, value in there[0].items():
         assert torch.equal(value, here[0][key]), key
     assert lines(whole)[-1]["loss"] == lines(broken)[-1]["loss"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="has no /proc")
+def test_a_resumed_run_lets_go_of_the_file(run: Run) -> None:
+    """Where files that are mapped cannot be replaced, as on Windows, the first save would fail."""
+    run = replace(run, output=run.output / "mapped", steps=4)
+    train(run, lambda _: None)
+    held: list[bool] = []
+
+    def look(_: Progress) -> None:
+        held.append(str(run.state) in Path("/proc/self/maps").read_text())
+
+    train(replace(run, steps=8, resume=True), look)
+    assert held == [False]
+
+
+def test_what_is_good_stays_as_it_was(run: Run) -> None:
+    """A state that was gone back to can be gone back to again: the steps after it do not count in it."""
+    network = build("neid")
+    state = State(network, recipes.plan("neid", network, run.recipe, contextlib.nullcontext), run.recipe)
+    state.enter(0)
+
+    def step() -> None:
+        for optimiser in state.optimisers:
+            for group in optimiser.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = torch.ones_like(parameter)
+            optimiser.step()
+
+    step()
+    good = state.copy()
+    before = {key: value.clone() for key, value in good.items()}
+    state.restore(good)
+    step()
+    assert all(torch.equal(value, before[key]) for key, value in good.items())
 
 
 def test_minutes_end_a_run_and_its_cosine(run: Run) -> None:

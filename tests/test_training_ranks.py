@@ -10,7 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -42,15 +44,20 @@ def torchrun(pairs: Path, output: Path, *more: str) -> subprocess.CompletedProce
     )  # fmt: skip
 
 
+def address() -> dict[str, str]:
+    """Where processes may meet."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+
+
 @pytest.fixture
 def two(pairs: Path, tmp_path: Path) -> Iterator[list[subprocess.Popen[str]]]:
     """Two processes as torchrun starts them, at work until they are told to end."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    place = address()
     started = []
     for rank in ("0", "1"):
-        env = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        env = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", **place}
         arguments = words(pairs, tmp_path, "-m", "dgaf", "--steps", "1000000", "--every", "10")
         started.append(
             subprocess.Popen(
@@ -127,6 +134,17 @@ def test_one_is_killed_and_the_other_says_so(two: list[subprocess.Popen[str]], t
     _, said = two[0].communicate(timeout=30)
     assert two[0].returncode == 1 and "another process of this run is gone" in said
     assert state(tmp_path)[1] >= 10
+
+
+def test_the_others_wait_while_the_first_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gloo by itself gives up after half an hour, which large sets take."""
+    alone = {"TORCHELASTIC_RUN_ID": "test", "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", **address()}
+    for name, value in alone.items():
+        monkeypatch.setenv(name, value)
+    with ranks.joined("cpu"):
+        group: Any = torch.distributed.group.WORLD
+        backend = group._get_backend(torch.device("cpu"))
+        assert backend.options._timeout >= timedelta(hours=12)
 
 
 def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,6 +130,20 @@ def test_a_damaged_cache_is_made_again(tmp_path: Path) -> None:
         assert all(np.array_equal(a, b) for a, b in zip(right, again, strict=True))
 
 
+def test_what_a_folder_was_before_is_not_kept(tmp_path: Path) -> None:
+    """What is read at the time stays readable, other folders' pictures stay."""
+    pairs(tmp_path, ["a", "b"])
+    save(tmp_path / "lit" / "c.png", picture(3))
+    read(f"bright:{tmp_path / 'lit'}", tmp_path)
+    before = {path.name for path in (tmp_path / "cache").iterdir()}
+    old = read(of(tmp_path), tmp_path)
+    pairs(tmp_path, ["d"], seed=5)
+    assert len(read(of(tmp_path), tmp_path)) == 3
+    assert np.array_equal(old[1].high, picture(1, 40, 40, 0.9))
+    assert len(before) == 2 and before < {path.name for path in (tmp_path / "cache").iterdir()}
+    assert len(list((tmp_path / "cache").iterdir())) == 4
+
+
 # ------------------------------------------------------------------------------------------------- what is held out
 
 
@@ -157,6 +171,17 @@ def test_what_lies_beside_the_pairs_is_trained_on_too(tmp_path: Path) -> None:
     feed = feeding.read(run_of(tmp_path, of(tmp_path), f"bright:{tmp_path / 'lit'}", name="lw-drgn", kind="paper"))
     assert feed.unpaired and not feed.validation
     assert f"1 validation pictures are in the training data too, and are left out of validation: {name}" in feed.notes
+
+
+def test_pairs_the_wrong_way_round_are_told(tmp_path: Path) -> None:
+    """Of each source by itself; one that is over-exposed among others is none."""
+    pairs(tmp_path, stems(False, 6))
+    right, wrong = of(tmp_path), f"pairs:{tmp_path / 'high'},{tmp_path / 'low'}"
+    (note,) = feeding.read(run_of(tmp_path, right, wrong, validate=0)).notes[:1]
+    assert note.startswith(f"{tmp_path / 'high'}: most dark pictures are brighter than their reference: are the two")
+    first = stems(False, 1)[0]
+    save(tmp_path / "low" / f"{first}.png", np.full((40, 40, 3), 250, np.uint8))
+    assert not feeding.read(run_of(tmp_path, right, validate=0)).notes
 
 
 def test_no_validation_is_told(tmp_path: Path) -> None:
@@ -203,6 +228,32 @@ def test_only_pairs_are_two_folders(tmp_path: Path) -> None:
     assert len(read(of(tmp_path / "with, comma"), tmp_path)) == 1
     for text in ("pairs:one", "pairs:one,two,three"):
         with pytest.raises(UsageError, match="two folders"):
+            read(text, tmp_path)
+
+
+def test_pairs_named_as_lol_v2_has_them(tmp_path: Path) -> None:
+    """As `lowlight bench` takes them; where names are the same on both sides, they are what counts."""
+    for number in (1, 2):
+        save(tmp_path / "Low" / f"low0000{number}.png", picture(number, 40, 40, 0.1))
+        save(tmp_path / "Normal" / f"normal0000{number}.png", picture(number, 40, 40, 0.9))
+    found = read(f"pairs:{tmp_path}/Low,{tmp_path}/Normal", tmp_path)
+    assert [pair.stem for pair in found] == ["normal00001", "normal00002"]
+    for number, pair in enumerate(found, 1):
+        assert pair.low is not None and np.array_equal(pair.low, picture(number, 40, 40, 0.1))
+    save(tmp_path / "Low" / "00002.png", picture(3, 40, 40))
+    with pytest.raises(InputError, match=r"Low: 00002\.png and low00002\.png are both of pair 00002; remove one"):
+        read(f"pairs:{tmp_path}/Low,{tmp_path}/Normal", tmp_path)
+    pairs(tmp_path / "same", ["low1", "1"])
+    assert len(read(of(tmp_path / "same"), tmp_path)) == 2
+
+
+def test_folders_inside_are_not_searched_and_told(tmp_path: Path) -> None:
+    pairs(tmp_path / "sub", ["a"])
+    for side in ("low", "high"):
+        (tmp_path / "sub" / side / "s1").mkdir()
+        (tmp_path / "sub" / side / "a.png").rename(tmp_path / "sub" / side / "s1" / "a.png")
+    for text in (of(tmp_path / "sub"), f"bright:{tmp_path / 'sub' / 'low'}"):
+        with pytest.raises(InputError, match=r"low: no picture found for \w+: those in s1 are not searched; give each"):
             read(text, tmp_path)
 
 

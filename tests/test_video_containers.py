@@ -15,6 +15,7 @@ pytest.importorskip("av")
 
 import av
 import video_kit as kit
+from av.stream import Disposition
 
 from lowlight_cli.video import run
 
@@ -69,6 +70,18 @@ def test_mpeg2_stays(folder: Path, lowlight: Lowlight) -> None:
     assert ran.code == 0, ran.err
     assert kit.known(Path("clip_lit.mpg")).kinds == ("video", "audio")
     assert ticks(Path("clip_lit.mpg")) == ticks(clip)
+
+
+def test_what_a_track_is_for_is_kept(folder: Path, lowlight: Lowlight) -> None:
+    """Its flags, such as of the original among dubbed ones."""
+    clip = kit.write(Path("clip.mkv"), base=Fraction(1, 1000), ticks=[number * 40 for number in range(12)],
+                     disposition=Disposition.default | Disposition.original | Disposition.forced)  # fmt: skip
+    assert lowlight("video", clip, "--strength", "0").code == 0
+    flags = []
+    for path in (clip, Path("clip_lit.mkv")):
+        with av.open(str(path)) as container:
+            flags.append(container.streams.video[0].disposition)
+    assert flags[0] == flags[1] and flags[0] & Disposition.original
 
 
 @pytest.mark.parametrize("pixels", ["yuv420p", "yuv422p10le"])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import video_kit as kit
@@ -137,6 +138,56 @@ def test_warped_error_knows_the_movement() -> None:
     assert np.median(back[..., 0]) == pytest.approx(4, abs=0.3)
     assert warped_error(one, other, back, seen) < ((one - other) ** 2).mean() / 5
     assert warped_error(one, np.clip(other + 0.1, 0, 1), back, seen) > 0.004
+
+
+def test_what_was_hidden_is_not_seen_before() -> None:
+    """A square moves eight pixels to the right; what it leaves free behind it was nowhere in the frame before."""
+
+    def texture(seed: int, height: int, width: int) -> Picture:
+        coarse = np.random.default_rng(seed).random((height // 4, width // 4, 3)).astype(np.float32)
+        return np.clip(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), 0, 1)
+
+    one, other = texture(0, 96, 160), texture(0, 96, 160)
+    one[24:72, 40:88] = other[24:72, 48:96] = texture(1, 48, 48)
+    back, seen = flow(one, other)
+    assert np.median(back[30:66, 60:84, 0]) == pytest.approx(-8, abs=0.3)
+    assert seen[30:66, 56:88].mean() > 0.9 and seen[:16].mean() > 0.9  # the square, and what stands still
+    assert seen[30:66, 40:48].mean() < 0.3
+
+
+def settled(mode: str, values: list[float]) -> list[float]:
+    """What is measured of each frame of a still picture, 25 a second, as it is settled."""
+    still, smoothing, found = np.full((64, 64, 3), 0.2, np.float32), Smoothing(mode), list[float]()
+
+    def enhance(picture: Picture, steady: Steady) -> Picture:
+        found.append(float(steady.settle("value", np.float32(values[len(found)]))))
+        return picture
+
+    for number in range(len(values)):
+        smoothing.frame(still, number / RATE, enhance)
+    return found
+
+
+@pytest.mark.parametrize(("mode", "seconds"), [("on", 1), ("strong", 3)])
+def test_a_step_is_forgotten_in_so_many_seconds(mode: str, seconds: int) -> None:
+    """After them 1/e of it is left, when the shot is older than that."""
+    before, steps = 8 * RATE, seconds * RATE
+    assert settled(mode, [1.0] * before + [0.0] * steps)[-1] == pytest.approx(np.exp(-1), abs=0.005)
+
+
+def test_a_shot_begins_with_plain_means() -> None:
+    found = settled("strong", [4.0, 8.0, 0.0, 0.0])
+    assert found == pytest.approx([4, 6, 4, 3])
+
+
+def test_darkness_is_no_cut_but_another_picture_is() -> None:
+    random, smoothing = np.random.default_rng(0), Smoothing("on")
+    one, other = (np.kron(random.uniform(0.1, 0.9, (8, 8, 1)), np.ones((8, 8, 3))).astype(np.float32) for _ in "ab")
+    cuts = []
+    for number, picture in enumerate((one, one * np.float32(0.4), other * np.float32(0.4), other)):
+        smoothing.frame(picture, number / RATE, lambda picture, _: picture)
+        cuts.append(smoothing.cuts)
+    assert cuts == [0, 0, 1, 1]
 
 
 def test_it_goes_on_where_it_was(enhancer: Callable[..., Enhancer]) -> None:

@@ -177,6 +177,11 @@ def test_addresses_that_are_not_taken(hub: Hub, ours: bytes) -> None:
     assert fetch.resolve("dgaf", f"{hub.url}/moved#sha256={hashlib.sha256(ours).hexdigest()}").path.is_file()
 
 
+def test_a_hash_in_capitals(hub: Hub, ours: bytes) -> None:
+    where, _, digest = address(hub, ours).rpartition("=")
+    assert fetch.resolve("dgaf", f"{where}={digest.upper()}").sha256 == digest
+
+
 def test_wrong_content_is_not_kept(hub: Hub, ours: bytes) -> None:
     other = address(hub, ours).replace("#sha256=" + hashlib.sha256(ours).hexdigest(), "#sha256=" + "0" * 64)
     assert f"its sha256 is {hashlib.sha256(ours).hexdigest()}, wanted {'0' * 64}" in refused(other)

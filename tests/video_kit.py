@@ -11,6 +11,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.stream import Disposition
 from numpy.typing import NDArray
 
 Pictures = Iterable[NDArray[np.uint8]]
@@ -50,6 +51,7 @@ def write(
     chapters: Sequence[Any] = (),
     options: dict[str, str] | None = None,
     delay: int = 0,
+    disposition: Disposition | None = None,
 ) -> Path:
     """A clip of RGB pictures; `colours` are matrix, primaries, transfer and range in H.273's numbers.
 
@@ -71,6 +73,8 @@ def write(
             video.sample_aspect_ratio = aspect
         if matrix:
             video.set_display_matrix(matrix)
+        if disposition is not None:
+            video.disposition = disposition
         if sound and not sound_first:
             heard = out.add_stream(sound, rate=48000)
         other: Any = out.add_stream(second, rate=48000) if second else None

@@ -94,7 +94,7 @@ def read_runs(folders: Iterable[Path], hardware: str) -> list[Leg]:
             "sources": sources,
             "init": Path(run["init"]).name if run["init"] else None,
             "recipe": {key: run["recipe"][key] for key in RECIPE if key in run["recipe"]},
-            "config": hashlib.sha256(described).hexdigest(),
+            "config": run.get("config") or hashlib.sha256(described).hexdigest(),  # by which older runs are called
         }
         legs.append(Leg(setting, tuple(points)))
         before += setting["steps"]

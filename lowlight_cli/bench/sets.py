@@ -12,7 +12,6 @@ Pairs are matched by stem, whatever the suffix. What lies in folders of its own 
 from __future__ import annotations
 
 import difflib
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from lowlight_cli.bench.known import OVERLAP, SETS, Known
 from lowlight_cli.errors import InputError, UsageError
 from lowlight_cli.metrics.ssim import SMALLEST
 from lowlight_cli.pictures import read, suffixes
-from lowlight_cli.training.sources import READERS, Source, by_stem
+from lowlight_cli.training.sources import READERS, Source, by_pair, pair_of
 
 __all__ = ["OVERLAP", "SETS", "DataSet", "Pair", "find", "in_levels", "read_pair", "results", "rounded", "same"]
 
@@ -162,7 +161,7 @@ def results(folder: Path, dataset: DataSet) -> dict[str, Path]:
         name = "/".join(_parts(path, folder))
         named.setdefault(name, []).append(path)
         if dataset.paired:
-            bare.setdefault(_bare(name), []).append(path)
+            bare.setdefault(pair_of(name), []).append(path)
     found: dict[str, Path] = {}
     for pair in dataset.pairs:
         files = next((named[name] for name in pair.called if name in named), bare.get(pair.stem, []))
@@ -201,28 +200,12 @@ def _folders(folder: Path, parts: tuple[str, str]) -> list[Pair]:
             raise InputError(
                 f"{folder / part}: no such folder; a data set is a folder with {parts[0]}/ and {parts[1]}/"
             )
-    lows, highs = (_by_pair(folder / part) for part in parts)
+    lows, highs = (by_pair(folder / part) for part in parts)
     if single := sorted(lows.keys() ^ highs.keys()):
         raise InputError(
             f"{folder}: {len(single)} pictures of {parts[0]}/ or {parts[1]}/ have no partner, first {single[0]}"
         )
     return [Pair(stem, lows[stem], highs[stem], (lows[stem].stem,)) for stem in lows]
-
-
-def _by_pair(folder: Path) -> dict[str, Path]:
-    """The pictures of a folder by the names of their pairs."""
-    found: dict[str, Path] = {}
-    for stem, file in by_stem(folder).items():
-        if other := found.get(_bare(stem)):
-            raise InputError(f"{folder}: {other.name} and {file.name} are both of pair {_bare(stem)}; remove one")
-        found[_bare(stem)] = file
-    return found
-
-
-def _bare(stem: str) -> str:
-    """A stem without the `low` or `normal` that says which of the two it is."""
-    match = re.fullmatch(r"(?:low|normal|high)_?(\d+)", stem, re.IGNORECASE)
-    return match[1] if match else stem
 
 
 def _alone(folder: Path) -> list[Pair]:

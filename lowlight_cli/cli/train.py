@@ -58,19 +58,23 @@ def train(
         str | None, typer.Option(metavar="TAG|FILE", help="Start from these weights instead of from nothing.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where the run in --output stopped, by its numbers and seed.")
+        bool, typer.Option("--resume", help="Go on where the run in --output stopped: its data, numbers, seed.")
     ] = False,
     exist: Annotated[
         RunChoice, typer.Option(help="Where --output has a run already; see --resume.")
     ] = RunChoice.error,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N; auto takes a GPU where there is one.")] = "auto",
-    precision: Annotated[str, typer.Option(help="bf16 or fp32.")] = "bf16",
+    precision: Annotated[str | None, typer.Option(show_default="bf16", help="bf16 or fp32.")] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**32 - 1, show_default="0", help="Same seed, same run.")
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads that prepare batches.")] = 2,
-    every: Annotated[int, typer.Option(min=1, help="Steps between validations and saved states.")] = 500,
-    validate: Annotated[int, typer.Option(min=0, help="How many held-out pictures to validate on.")] = 8,
+    every: Annotated[
+        int | None, typer.Option(min=1, show_default="500", help="Steps between validations and saved states.")
+    ] = None,
+    validate: Annotated[
+        int | None, typer.Option(min=0, show_default="8", help="How many held-out pictures to validate on.")
+    ] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write the log for TensorBoard too.")] = False,
     compile_: Annotated[
         bool, typer.Option("--compile", help="Fuse each step first (torch.compile): a minute lost, a GPU faster then.")
@@ -91,12 +95,12 @@ def train(
     from lowlight_cli.training import loop, sources
     from lowlight_cli.training import recipe as recipes
     from lowlight_cli.training.ranks import first
-    from lowlight_cli.training.run import settings
+    from lowlight_cli.training.resume import settings
     from lowlight_cli.weights import fetch
     from lowlight_cli.weights.catalog import check_tag
     from lowlight_cli.weights.disk import sha256
 
-    if precision not in ("bf16", "fp32"):
+    if precision not in (None, "bf16", "fp32"):
         raise UsageError(f"--precision {precision!r}: bf16 or fp32")
     if resume and exist is RunChoice.overwrite:
         raise UsageError("--resume and --exist overwrite exclude each other: is the run to go on, or to go?")
@@ -109,9 +113,12 @@ def train(
     had = had if had.get("model") == model else {}  # another network's state is refused by what it holds
     before = had.get("recipe", {})
     recipe = recipe or before.get("kind", "best")
+    given = tuple(sources.parse(text) for text in data or [])
+    if not given:
+        given = had.get("sources", ()) if resume else (sources.parse(_default_data()),)
     run = loop.Run(
         model=model,
-        sources=tuple(sources.parse(text) for text in data or [_default_data()]),
+        sources=given,
         output=output,
         cache=fetch.decoded_folder(),
         recipe=recipes.load(model, tuple(set_ or ()), recipe, before if before.get("kind") == recipe else None),
@@ -120,12 +127,12 @@ def train(
         tag=tag,
         seed=had.get("seed", 0) if seed is None else seed,
         device=choose_device(device),
-        bf16=precision == "bf16",
+        bf16=had.get("bf16", True) if precision is None else precision == "bf16",
         resume=resume,
         overwrite=exist is RunChoice.overwrite,
         threads=threads,
-        every=every,
-        validate=validate,
+        every=had.get("every", 500) if every is None else every,
+        validate=had.get("validate", 8) if validate is None else validate,
         tensorboard=tensorboard,
         compiled=compile_,
     )
@@ -135,9 +142,12 @@ def train(
         run = replace(run, init=found.path)
     if run.device == "cpu":
         heap.keep()
+    measured = False
     with report.training(model) as show:
 
         def seen(progress: loop.Progress) -> None:
+            nonlocal measured
+            measured = True
             if progress.note:
                 report.warning(progress.note)
             show(progress)
@@ -150,7 +160,8 @@ def train(
             if run.state.exists():
                 report.note(f"--resume{' in place of --exist overwrite' * run.overwrite} goes on")
             raise
-    report.note(f"trained; try `lowlight enhance PHOTO -m {model} -w {path}`")
+    if measured:
+        report.note(f"trained; try `lowlight enhance PHOTO -m {model} -w {path}`")
     if first() and json:
         report.event("trained", {"output": path, "model": model, "sha256": sha256(path)})
     elif first():

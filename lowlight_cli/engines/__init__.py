@@ -188,7 +188,7 @@ def load(
         engine: `auto`, one of `ENGINES`, or what `choose` said.
         device: `auto`, `cpu`, `cuda`, `cuda:N`, `cuda:N,M` (each picture on one of them), `mps`, `tensorrt` or
             `tensorrt:N`; a device that was named is had or an error, never replaced.
-        precision: one of `PRECISIONS`; `auto` is the fastest that is safe for the network on the device.
+        precision: one of `PRECISIONS`; `auto` is the fastest that is safe for the network on what `device` names.
         tiling: when and how large pictures are cut.
 
     Raises:
@@ -217,6 +217,8 @@ def load(
         loaded = made(Choice("torch", str(error)))
     if len(loaded) == 1:
         return loaded[0]
+    if len({each.precision for each in loaded}) > 1:  # `auto`, on GPUs of which some have no bf16
+        return load(network, resolved, engine=engine, device=device, precision="fp16", tiling=tiling)
     from lowlight_cli.engines import several
 
     return several.together(loaded, device)

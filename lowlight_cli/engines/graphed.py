@@ -5,17 +5,35 @@ Most networks here are hundreds of small kernels, which a processor cannot start
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from threading import Lock
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Graphed"]
+__all__ = ["Graphed", "give_back"]
 
 WARM = 3
 """Passes before the recording, in which libraries choose their kernels and take what memory they want."""
+
+
+_recording = Lock()
+"""Held where a graph is recorded: torch records one at a time, and refuses to give memory back meanwhile."""
+
+
+@functools.cache
+def _side(device: str) -> torch.cuda.Stream:
+    """The stream on which a GPU's work is recorded: one for all recordings, as cuBLAS keeps memory for each stream."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+def give_back() -> None:
+    """Give back to the GPUs what torch keeps of their memory."""
+    with _recording:
+        torch.cuda.empty_cache()
 
 
 class Graphed:
@@ -38,17 +56,18 @@ class Graphed:
             torch.OutOfMemoryError: the device has not the memory.
         """
         self.shape = shape
-        with torch.cuda.device(device):
+        with _recording, torch.cuda.device(device):
             self._given = torch.zeros(shape, device=device)
             self._up, self._down = (torch.empty(shape, pin_memory=True) for _ in range(2))
             self._graph = torch.cuda.CUDAGraph()
-            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            side = _side(device)
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
                 for _ in range(WARM):
                     forward(self._given)
             torch.cuda.current_stream().wait_stream(side)
-            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):  # others may be at work beside
+            # Without a stream, torch takes that of the GPU that came first, and records nothing of another one's work.
+            with torch.cuda.graph(self._graph, stream=side, capture_error_mode="thread_local"):  # others work beside
                 self._made = forward(self._given)
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
+import re
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 __all__ = ["bf16", "cores", "every_core", "gpu", "installed"]
@@ -39,14 +39,18 @@ def gpu() -> bool:
     """Whether torch may find a GPU here: Apple's, one with a driver for CUDA, or any where torch is built for ROCm."""
     if sys.platform == "darwin":
         return True
+    found = importlib.util.find_spec("torch")
+    if found is None or found.origin is None:
+        return False
     try:
-        build = version("torch")
-    except PackageNotFoundError:
-        return False
-    if "+cpu" in build:
-        return False
-    if "rocm" in build:
+        told = Path(found.origin).with_name("version.py").read_text("utf-8")
+        built = re.findall(r"^(cuda|hip)\b[^=]*= *['\"]", told, re.MULTILINE)
+    except OSError:  # packed into a program
+        built = ["cuda"]
+    if "hip" in built:
         return True
+    if "cuda" not in built:
+        return False
     try:
         ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:

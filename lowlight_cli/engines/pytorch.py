@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING, Final
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from lowlight_cli import heap
 from lowlight_cli.engines import Tiling, check_names, hardware, memory, tiling
-from lowlight_cli.engines.graphed import Graphed
+from lowlight_cli.engines.graphed import Graphed, give_back
 from lowlight_cli.errors import DeviceError, ResourceError
 from lowlight_cli.networks import build, descriptor, statistics
 from lowlight_cli.networks.fusing import fused
@@ -35,15 +36,17 @@ OVERLAPS: Final = 5
 """Overlaps in a tile's side below which they cost more than kept memory saves: of so many, a third is the tile's own.
 With more, `neid` takes 100 megapixels in 158 s, in tiles of 0.7 megapixels with memory kept, else in 205 s, of 2."""
 
+KEPT: Final = 4
+"""Sizes that a GPU's passes are recorded for at a time: a self-ensemble has two, and tiles have some at the borders."""
+
 DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
 class Again:
-    """The size that came last, and the pass at that size once it has come again; for one thread at a time."""
+    """The sizes that came last, the latest at the end, and each one's pass once it has come again; by one thread."""
 
-    shape: tuple[int, ...] | None = None
-    graphed: Graphed | None = None
+    passes: dict[tuple[int, ...], Graphed | None] = field(default_factory=dict)
     lock: Lock = field(default_factory=Lock)
 
 
@@ -99,7 +102,7 @@ class TorchEngine:
 
     def seconds(self, shape: tuple[int, ...]) -> float | None:
         """How long a GPU takes for one batch that lies there already; None elsewhere, or before a shape comes twice."""
-        graphed = self._again.graphed if self._again.shape == shape else None
+        graphed = self._again.passes.get(shape)
         return graphed.seconds() if graphed else None
 
     @torch.inference_mode()
@@ -110,20 +113,27 @@ class TorchEngine:
         return bright.permute(0, 2, 3, 1).contiguous()
 
     def _graphed(self, shape: tuple[int, ...]) -> Graphed | None:
-        """The pass at this size, recorded when it comes a second time in a row on a GPU."""
+        """The pass at this size, recorded when it comes again before others have taken its place, on a GPU."""
         if not self.device.startswith("cuda") or statistics.measured():
             return None
-        if self._again.shape != shape:
-            self._again.shape, self._again.graphed = shape, None
-        elif self._again.graphed is None:
-            self._again.graphed = Graphed(self._passed, shape, self.device)
-        return self._again.graphed
+        passes = self._again.passes
+        known = shape in passes
+        graphed = passes.pop(shape, None)
+        if known and graphed is None:
+            graphed = Graphed(self._passed, shape, self.device)
+        passes[shape] = graphed
+        if not known:  # each holds the memory of its pass, or is going to
+            room = memory.affordable(self.network, self.precision, self.free())
+            while len(passes) > KEPT or (len(passes) > 1 and sum(map(math.prod, passes)) > 3 * room):
+                del passes[next(iter(passes))]
+        return graphed
 
     def _clean(self) -> None:
         """Give back what the device holds without need."""
-        self._again.shape, self._again.graphed = None, None
+        with self._again.lock:
+            self._again.passes.clear()
         if self.device.startswith("cuda"):
-            torch.cuda.empty_cache()
+            give_back()
 
     def measure(self, batch: NDArray[np.float32]) -> statistics.Statistics:
         """What the network measures of one whole picture."""
@@ -171,10 +181,24 @@ def load(
     tiling: Tiling | None = None,
     why: str = "",
 ) -> TorchEngine:
-    """See `engines.load`."""
-    place = choose_device(device)
-    chosen = choose_precision(precision, place, safe=descriptor(network).bf16)
+    """See `engines.load`; with `auto`, the first of `devices` that takes the network. `why` tells of those before."""
     wish = tiling or Tiling()
+    reasons = [why] if why else []
+    if device != "auto":
+        return _loaded(network, resolved, choose_device(device), precision, wish, reasons)
+    *better, last = devices()
+    for place in better:
+        try:
+            return _loaded(network, resolved, place, precision, wish, reasons)
+        except (DeviceError, ResourceError) as error:
+            reasons.append(str(error).removesuffix(": use another --device"))  # which is done
+    return _loaded(network, resolved, last, precision, wish, reasons if better else [*reasons, "no GPU found"])
+
+
+def _loaded(
+    network: str, resolved: Resolved, place: str, precision: str, wish: Tiling, reasons: list[str]
+) -> TorchEngine:
+    """The network on one of `devices`."""
     if place == "cpu":
         if network not in UNKEPT:
             heap.keep()
@@ -185,16 +209,26 @@ def load(
     module = _blank(network)
     module.load_state_dict(state, strict=True)
     module = fused(module.eval()).requires_grad_(False)
-    try:
+    with _usable(place, network):
+        chosen = choose_precision(precision, place, safe=descriptor(network).bf16)
         module = module.to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    except torch.OutOfMemoryError as error:
-        raise ResourceError(f"{place} has not the memory for the weights of {network}: use another --device") from error
-    reasons = [why] if why else []
-    if device == "auto" and place == "cpu":
-        reasons.append("no GPU found")
     if precision == "auto" and place == "cpu" and chosen == "bf16":
-        reasons.append("the CPU has bf16")
+        reasons = [*reasons, "the CPU has bf16"]
     return TorchEngine(network, place, chosen, ", ".join(reasons), metadata, module, wish)
+
+
+@contextlib.contextmanager
+def _usable(place: str, network: str) -> Iterator[None]:
+    """What a device says that is there and takes nothing: another torch is built for it, it is in use, or full."""
+    try:
+        yield
+    except RuntimeError as error:  # torch's own are, those of its allocators too
+        told = str(error).partition("\n")[0]
+        if any(sign in told.lower() for sign in tiling.OUT_OF_MEMORY):
+            raise ResourceError(
+                f"{place} has not the memory for the weights of {network}: use another --device"
+            ) from error
+        raise DeviceError(f"{place} does not work ({told}): use another --device") from error
 
 
 def _blank(network: str) -> Network:
@@ -266,7 +300,9 @@ def choose_precision(wanted: str, device: str, *, safe: bool) -> str:
     if not safe or device == "mps":
         return "fp32"
     if device.startswith("cuda"):
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        # torch.cuda.is_bf16_supported says it of the current card, whichever is meant.
+        has_bf16 = torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
+        return "bf16" if has_bf16 else "fp16"
     return "bf16" if cpu_bf16() else "fp32"
 
 

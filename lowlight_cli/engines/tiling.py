@@ -45,8 +45,10 @@ MEASURED = 1024**2
 OUT_OF_MEMORY: Final = (
     *("out of memory", "can't allocate memory", "not enough memory", "bad allocation", "bad_alloc"),
     *("failed to allocate memory", "could not allocate", "cannot allocate memory", "length_error"),
+    "32-bit index math",
 )
-"""How allocators say it where they raise no MemoryError: torch's, ONNX Runtime's, OpenVINO's."""
+"""How allocators say it where they raise no MemoryError: torch's, ONNX Runtime's, OpenVINO's; the last are kernels of
+torch on a GPU, of which some count to 2^31 only, which is as good as no memory."""
 
 
 class Passes(Protocol):

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from lowlight_cli.networks.layers import Network, float32_at_least, full_precision, pad
 from lowlight_cli.networks.statistics import whole
 
-__all__ = ["DGAF", "Darkening", "Exposure", "expose", "headroom", "to_linear", "to_srgb"]
+__all__ = ["DGAF", "Darkening", "Exposure", "averaged", "expose", "headroom", "to_linear", "to_srgb"]
 
 STRIDE: Final = 4
 THUMBNAIL: Final = 64
@@ -60,6 +60,35 @@ def headroom(srgb: Tensor) -> Tensor:
 def expose(room: Tensor, gain: Tensor) -> Tensor:
     """The curve 1 - (1 - x)^g on linear light, sRGB-encoded: from `headroom`, and a positive gain."""
     return to_srgb(-torch.expm1(gain * room))
+
+
+def averaged(x: Tensor, height: int, width: int) -> Tensor:
+    """Means over cells, which share a pixel where sides do not divide: torch's `area`, which Apple's GPU then refuses.
+
+    As two products it takes no longer: a picture in channels_last is a matrix as it lies there.
+
+    Args:
+        x: (N, C, H, W) in any float type.
+        height: how many cells there are along it.
+        width: how many cells there are along it.
+
+    Returns:
+        (N, C, height, width), in float32 at least.
+    """
+    x = float32_at_least(x)
+    count, channels, rows, columns = x.shape
+    with full_precision(x):
+        high, wide = _covered(height, rows, x), _covered(width, columns, x)
+        low = high @ x.permute(0, 2, 3, 1).reshape(count, rows, -1) / high.sum(1, keepdim=True)
+        small: Tensor = wide @ low.reshape(count, height, columns, channels) / wide.sum(1, keepdim=True)
+        return small.permute(0, 3, 1, 2)
+
+
+def _covered(cells: int, pixels: int, like: Tensor) -> Tensor:
+    """1 where a cell of a side has a part of a pixel, else 0, (cells, pixels)."""
+    pixel = torch.arange(pixels, device=like.device) * cells
+    cell = torch.arange(cells, device=like.device)[:, None] * pixels
+    return ((pixel + cells > cell) & (pixel < cell + pixels)).to(like.dtype)
 
 
 class Exposure(nn.Module):
@@ -139,7 +168,7 @@ class DGAF(Network):
         """
         height, width = x.shape[-2:]
         if thumbnail is None:
-            thumbnail = F.interpolate(x, size=(THUMBNAIL, THUMBNAIL), mode="area")
+            thumbnail = averaged(x, THUMBNAIL, THUMBNAIL)
         x = pad(x, STRIDE)
         gain = whole(lambda: self.exposure(thumbnail).to(x.dtype))
         exposed = expose(headroom(x), gain) if torch.is_grad_enabled() else self._expose_by_table(x, gain)

@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,6 +23,9 @@ from lowlight_cli.training.recipe import Recipe
 from lowlight_cli.weights.disk import replaced
 
 __all__ = ["State", "unbroken"]
+
+UNFUSED: Final = ("mps",)
+"""Where torch's fused optimisers take steps too that they are told to leave out (`found_inf`)."""
 
 
 class State:
@@ -57,7 +60,8 @@ class State:
                 module.train().requires_grad_(True)
             learnt = [parameter for module in group for parameter in module.parameters()]
             rate, betas = self.recipe.rate, (self.recipe.betas[0], self.recipe.betas[1])
-            self.optimisers.append(kind(learnt, rate, betas, weight_decay=self.recipe.decay, fused=True))
+            fused = None if learnt[0].device.type in UNFUSED else True
+            self.optimisers.append(kind(learnt, rate, betas, weight_decay=self.recipe.decay, fused=fused))
 
     @torch.no_grad()
     def follow(self) -> None:
@@ -121,8 +125,6 @@ class State:
         Raises:
             InputError: there is none at `path`, or it belongs to another network or recipe.
         """
-        if not path.is_file():
-            raise InputError(f"{path}: no run to resume here; leave --resume out to start one")
         try:
             with safe_open(path, "pt") as file:
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
@@ -199,6 +201,8 @@ def _fill(optimiser: Optimizer, tensors: dict[str, Tensor]) -> None:
             value = torch.empty_like(parameter, requires_grad=False).copy_(value)
         elif value.ndim:
             raise ValueError(f"a moment of {tuple(value.shape)} for a parameter of {tuple(parameter.shape)}")
+        else:
+            value = value.clone()  # which an optimiser would keep: a view of the mapped file, or of what is good
         states.setdefault(int(index), {})[name] = value
     optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
 

@@ -1,4 +1,4 @@
-"""What is wrong with pairs although each can be read: one picture where there should be two."""
+"""What is wrong with pairs although each can be read: one picture where there should be two, or the wrong way round."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from lowlight_cli.training.data import Bytes, Pair
 from lowlight_cli.training.sources import named
 
-__all__ = ["equal", "look_at"]
+__all__ = ["equal", "look_at", "swapped"]
 
 
 def look_at(pairs: Sequence[Pair]) -> tuple[list[Pair], list[str]]:
@@ -41,6 +41,12 @@ def look_at(pairs: Sequence[Pair]) -> tuple[list[Pair], list[str]]:
         (leaked, "validation pictures are in the training data too, and are left out of validation"),
     )
     return leaked, [f"{len(found)} {what}: {named([pair.stem for pair in found])}" for found, what in told if found]
+
+
+def swapped(pairs: Sequence[Pair]) -> bool:
+    """Whether most dark pictures are brighter than their reference."""
+    given = [(pair.low[::16, ::16], pair.high[::16, ::16]) for pair in pairs if pair.low is not None]
+    return 2 * sum(bool(low.mean() > high.mean()) for low, high in given) > len(given)
 
 
 def equal(pictures: Sequence[Bytes]) -> list[int]:

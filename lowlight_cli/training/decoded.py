@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Sequence
@@ -45,9 +46,11 @@ def decode(paths: Sequence[Path], cache: Path) -> dict[Path, Bytes]:
     if missing:
         raise InputError(f"{len(missing)} pictures are missing: {named(missing)}")
     state = [DECODER, *((str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in unique)]
-    key = hashlib.sha256(json.dumps(state).encode()).hexdigest()[:16]
-    flat, index = cache / f"{key}.u8", cache / f"{key}.json"
-    shapes = _known(flat, index, len(unique)) or _written(flat, index, unique)
+    place, content = _hash(sorted({str(p.resolve().parent) for p in unique}))[:6], _hash(state)[:10]
+    flat, index = cache / f"{place}{content}.u8", cache / f"{place}{content}.json"
+    if (shapes := _known(flat, index, len(unique))) is None:
+        shapes = _written(flat, index, unique)
+        _forget([path for path in cache.glob(f"{place}*") if path.stem != flat.stem])
     mapped = np.memmap(flat, np.uint8, "r")
     views, start = {}, 0
     for path, (height, width) in zip(unique, shapes, strict=True):
@@ -60,6 +63,17 @@ def decode(paths: Sequence[Path], cache: Path) -> dict[Path, Bytes]:
 def eight_bits(pixels: NDArray[np.float32]) -> Bytes:
     """Pixels in [0, 1] in levels of 8 bits, halves up; what lies outside, at its end."""
     return np.asarray(np.clip(pixels, 0, 1) * np.float32(255) + np.float32(0.5), np.uint8)
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
+def _forget(paths: Sequence[Path]) -> None:
+    """Delete what the same folders were before they changed; where somebody still reads it, it may have to stay."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _known(flat: Path, index: Path, count: int) -> list[tuple[int, int]] | None:

@@ -82,6 +82,10 @@ def read(run: Run) -> Feed:
                 f"{source.paths[0]}: no scenes.csv: by how alike their references look, {len(pairs)} pairs are {count} "
                 "scenes; each is held out as a whole, or not at all"
             )
+        if checks.swapped(pairs):
+            notes.append(
+                f"{source.paths[0]}: most dark pictures are brighter than their reference: are the two swapped?"
+            )
         pools.append([pair for pair in pairs if not pair.validation])
         held.append([pair for pair in pairs if pair.validation and pair.low is not None and not pair.cleaned])
         weights.append(source.weight)

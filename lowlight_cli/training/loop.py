@@ -8,7 +8,6 @@ exactly. A GPU is waited for only where something is told.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import math
 import time
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor
 
 from lowlight_cli.engines.tiling import OUT_OF_MEMORY
-from lowlight_cli.errors import LowlightError, ResourceError
+from lowlight_cli.errors import DeviceError, LowlightError, ResourceError, WeightsError
 from lowlight_cli.networks import build
 from lowlight_cli.training import feeding, recipes
 from lowlight_cli.training.board import board, writer
@@ -28,10 +27,12 @@ from lowlight_cli.training.checkpoint import State, unbroken
 from lowlight_cli.training.data import Batch
 from lowlight_cli.training.plan import Losses, Mixed
 from lowlight_cli.training.ranks import Ranks, joined, place, together
+from lowlight_cli.training.resume import taken_over
 from lowlight_cli.training.run import Progress, Run, Scores, begin, clear, log_to, writing
 from lowlight_cli.training.timing import Watch
 from lowlight_cli.training.validation import validate
 from lowlight_cli.weights import files
+from lowlight_cli.weights.disk import first_line
 
 __all__ = ["Progress", "Run", "Scores", "train"]
 
@@ -54,14 +55,15 @@ def train(run: Run, report: Callable[[Progress], None], warn: Callable[[str], No
     Args:
         run: what to train.
         report: is given each measurement.
-        warn: is told, before the first step, what is odd about the pictures.
+        warn: is told, before the first step, what is odd about the pictures, and about how a run goes on.
 
     Raises:
         UsageError: no source, sources without a pair to train on, or without what the recipe wants beside pairs; a
-            batch that the processes cannot share evenly; a run to be resumed by other numbers than it had.
+            batch that the processes cannot share evenly; a run to be resumed by other numbers than it had, or from
+            other weights; weights to start from that want another `input`.
         InputError: sources that cannot be read.
         OutputError: the folder cannot be written, or has a run that is neither to be resumed nor overwritten.
-        DeviceError: TensorBoard is asked for and not there, or fewer GPUs than processes.
+        DeviceError: TensorBoard or a compiler is asked for and not there, or fewer GPUs than processes.
         ResourceError: the disk is full, or the memory does not suffice; the last good state is still there.
         LowlightError: the loss is no number, at however low a rate; another process is gone.
     """
@@ -89,10 +91,11 @@ def _enough_memory(run: Run, device: str) -> Iterator[None]:
 def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Callable[[str], None]) -> Path:
     if run.tensorboard:
         writer()
+    run, notes = taken_over(run)
     begin(run)
     with ranks.in_turn():
         feed = feeding.read(run)
-    for note in feed.notes:
+    for note in (*notes, *feed.notes):
         warn(note)
     torch.manual_seed(run.seed)
     mixed = _mixed(run)
@@ -102,6 +105,15 @@ def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Cal
 
     def share(of_step: int) -> float:
         return min(1.0, max(of_step / run.steps, worked / 60 / run.minutes))
+
+    if share(state.step) >= 1:
+        warn(
+            f"the run in {run.output} has taken {state.step} steps already: none is added; longer --steps or --minutes "
+            "go on"
+        )
+        if ranks.first and not _written(run, state.step):
+            _write(replace(run, steps=max(run.steps, state.step)), state)
+        return run.checkpoint
 
     def save() -> None:
         state.seconds = time.perf_counter() - started
@@ -153,7 +165,11 @@ def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Cal
                     streak = 0
                 complete = state.stage == len(state.plan.stages) - 1  # before, the network as a whole is nothing yet
                 shown = looked and complete and feed.validation and ranks.first
-                scores = validate(run, state, feed.validation, mixed) if shown else None
+                try:
+                    scores = validate(run, state, feed.validation, mixed) if shown else None
+                except Exception:  # whole pictures are larger than crops, and some device may not take them
+                    save()
+                    raise
                 watch.lap("evaluation")
                 times = watch.shares()
                 if not note and times["data"] > STARVED and state.step >= judged:
@@ -183,11 +199,25 @@ def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Cal
                 save()
             raise
     if ranks.first:
-        files.save(run.checkpoint, state.average, _metadata(run, state.step))
-        for name, module in state.plan.degradations.items():
-            about = _metadata(run, state.step) | {"network": name, "input": "as-is"}
-            files.save(run.output / f"{name}.{run.tag}.safetensors", module.state_dict(), about)
+        _write(run, state)
     return run.checkpoint
+
+
+def _write(run: Run, state: State) -> None:
+    """The result, and what a paper's recipe has learnt to darken with."""
+    about = _metadata(run, state.step)
+    files.save(run.checkpoint, state.average, about)
+    for name, module in state.plan.degradations.items():
+        path = run.output / f"{name}.{run.tag}.safetensors"
+        files.save(path, module.state_dict(), about | {"network": name, "input": "as-is"})
+
+
+def _written(run: Run, step: int) -> bool:
+    """Whether the result is there, as it is after so many steps: a kill may have come before it was written."""
+    try:
+        return files.check(run.checkpoint, run.model).metadata.get("steps") == str(step)
+    except WeightsError:
+        return False
 
 
 @contextlib.contextmanager
@@ -223,7 +253,7 @@ def _state(run: Run, mixed: Mixed, ranks: Ranks) -> State:
     """The run as it starts or goes on, on its device."""
     network = build(run.model)
     plan = recipes.plan(run.model, network, run.recipe, mixed)
-    if run.init:
+    if run.init and not run.resume:
         network.load_state_dict(files.load(run.init, run.model)[0])
     network = network.to(run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     plan.helpers.to(run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -245,15 +275,26 @@ def _state(run: Run, mixed: Mixed, ranks: Ranks) -> State:
 
 def _compiled(losses: Losses, run: Run) -> Losses:
     """A stage's losses, steps that follow each other fused; on a GPU replayed as one graph: crops keep their size."""
+    from torch._dynamo.exc import TorchDynamoException  # which takes its time
+
     mode = "reduce-overhead" if run.device.startswith("cuda") else "default"
     fused: Losses = torch.compile(losses, mode=mode, dynamic=False)
-    return fused
+
+    def explained(batch: Batch) -> tuple[Tensor, ...]:
+        try:
+            return fused(batch)
+        except TorchDynamoException as error:
+            needed = "Triton and a C++ compiler" if run.device.startswith("cuda") else "a C++ compiler"
+            raise DeviceError(f"--compile needs {needed}: leave it out ({first_line(error)})") from error
+
+    return explained
 
 
 def _update(state: State, batch: Batch, rate: float, ranks: Ranks, watch: Watch) -> Tensor:
     """One step; the loss of the first group, and 1 where it had to be left out, else 0.
 
     A gradient that is no number is left out on the device itself, as a gradient scaler does: nobody waits to see it.
+    Where there is no fused optimiser for that, it is waited for.
     """
     losses = state.plan.stages[state.stage].losses(batch)
     watch.lap("forward")
@@ -271,7 +312,10 @@ def _update(state: State, batch: Batch, rate: float, ranks: Ranks, watch: Watch)
     for optimiser in state.optimisers:
         for group in optimiser.param_groups:
             group["lr"] = rate
-        optimiser.found_inf = failed  # type: ignore[attr-defined]
+        if optimiser.defaults["fused"]:
+            optimiser.found_inf = failed  # type: ignore[attr-defined]
+        elif failed:
+            continue
         optimiser.step()
     state.follow()
     state.step += 1
@@ -301,14 +345,21 @@ def _mixed(run: Run) -> Mixed:
 
 def _metadata(run: Run, step: int) -> dict[str, str]:
     """What a checkpoint says of itself: all numbers of the run, none of its paths, for it may be published."""
-    return {
+    recipe = run.model if run.recipe.kind == "best" else f"{run.model} {run.recipe.kind}"
+    allowed = "what the training data allow"
+    about = {
         "network": run.model,
         "tag": run.tag,
         "input": run.recipe.input,
-        "recipe": run.model if run.recipe.kind == "best" else f"{run.model} {run.recipe.kind}",
-        "data": " ".join(f"{source.kind}@{source.weight:g}" for source in run.sources),
-        "licence": "not stated: what the training data allow",
+        "recipe": recipe,
+        "data": run.data(),
+        "licence": f"not stated: {allowed}",
         "steps": str(step),
         "numbers": run.numbers(),
-        "config": hashlib.sha256(run.described().encode()).hexdigest(),
+        "config": run.config(),
     }
+    if start := run.origin:
+        terms = start.licence if start.licence.endswith(allowed) else f"{start.licence}, and {allowed}"
+        about |= {"recipe": f"{recipe}, from {start.name}", "licence": terms}
+        about |= {"init": f"{start.name} (sha256 {start.sha256})"}
+    return about

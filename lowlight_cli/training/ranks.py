@@ -13,7 +13,8 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 
 import torch
 import torch.distributed as dist
@@ -22,6 +23,9 @@ from torch import Tensor, nn
 from lowlight_cli.errors import DeviceError, LowlightError
 
 __all__ = ["ALONE", "Ranks", "first", "joined", "place", "together"]
+
+PATIENCE: Final = timedelta(days=1)
+"""So long the others wait for the first one, which decodes the pictures; one that dies is noticed at once."""
 
 
 @dataclass(frozen=True)
@@ -117,13 +121,13 @@ def joined(device: str) -> Iterator[Ranks]:
     Raises:
         LowlightError: another process is gone.
     """
+    if device.startswith("cuda:"):
+        torch.cuda.set_device(device)  # for all that asks for the current one: times, pinned memory, graphs
     if not _launched():
         yield ALONE
         return
-    if device.startswith("cuda"):
-        torch.cuda.set_device(device)
     # The clock is compared between processors on GPUs too: so nobody waits for a GPU.
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo", timeout=PATIENCE)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size())
     except RuntimeError as error:

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from lowlight_cli.errors import LowlightError, OutputError, ResourceError, UsageError, disk_full
+import torch
+
+from lowlight_cli import __version__
+from lowlight_cli.errors import OutputError, ResourceError, disk_full
+from lowlight_cli.training.origin import Origin
 from lowlight_cli.training.recipe import Recipe
 from lowlight_cli.training.sources import Source
-from lowlight_cli.weights.disk import inspect, takes_files
+from lowlight_cli.weights.disk import takes_files
 
-__all__ = ["Progress", "Run", "Scores", "begin", "clear", "log_to", "settings", "writing"]
+__all__ = ["Progress", "Run", "Scores", "begin", "clear", "log_to", "writing"]
+
+PASSING: Final = ("output", "cache", "init", "resume", "overwrite", "threads", "tensorboard")
+"""What of a run makes no difference to its result: where it lies, how it is fed; `origin` says what `init` held."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,10 @@ class Run:
     `steps` or `minutes` ends the run, whichever comes first; the schedule ends with it. `init` is a checkpoint to start
     from, `resume` goes on with the state in `output`, `overwrite` replaces it. `threads` prepare batches. `validate`
     whole pictures are looked at every `every` steps and at the end. `tensorboard` writes the log for it too.
-    `compiled`: steps are fused first, which takes a minute and pays in long runs on a GPU. `train` sets `processes`.
+    `compiled`: steps are fused first, which takes a minute and pays in long runs on a GPU.
+
+    `train` sets the rest: `processes`; `origin`, what `init` holds; `earlier`, the sources that a resumed run had
+    before it was given others.
     """
 
     model: str
@@ -49,6 +60,8 @@ class Run:
     tensorboard: bool = False
     compiled: bool = False
     processes: int = 1
+    origin: Origin | None = None
+    earlier: tuple[tuple[Source, ...], ...] = ()
 
     @property
     def state(self) -> Path:
@@ -61,12 +74,40 @@ class Run:
         return self.output / f"{self.model}.{self.tag}.safetensors"
 
     def described(self) -> str:
-        """The run as JSON, paths and numbers alike; null for what has no bound."""
-        return json.dumps(_finite(dataclasses.asdict(self)), default=str, indent=2)
+        """The run as JSON, paths and numbers alike, and who trains it; null for what has no bound."""
+        versions = {"lowlight": __version__, "torch": torch.__version__}
+        told = _finite(dataclasses.asdict(self)) | {"versions": versions, "config": self.config()}
+        return json.dumps(told, default=str, indent=2)
+
+    def config(self) -> str:
+        """The sha256 of all settings that make a difference: the same run has the same one, wherever it is written."""
+        told = {key: value for key, value in dataclasses.asdict(self).items() if key not in PASSING}
+        told |= {key: self.settings()[key] for key in ("sources", "earlier")}
+        return hashlib.sha256(json.dumps(_finite(told), sort_keys=True).encode()).hexdigest()
 
     def settings(self) -> dict[str, Any]:
-        """What a run is resumed by: its model, the recipe's numbers and the seed."""
-        return {"model": self.model, "seed": self.seed, "recipe": dataclasses.asdict(self.recipe)}
+        """What a run is resumed by: model, numbers and seed; and what it keeps unless told otherwise."""
+        return {
+            "model": self.model,
+            "seed": self.seed,
+            "recipe": dataclasses.asdict(self.recipe),
+            "sources": _plain(self.sources),
+            "earlier": [_plain(sources) for sources in self.earlier],
+            "bf16": self.bf16,
+            "every": self.every,
+            "validate": self.validate,
+            "init": str(self.init.absolute()) if self.init else None,
+            "origin": dataclasses.asdict(self.origin) if self.origin else None,
+        }
+
+    def data(self) -> str:
+        """What the result has seen, the first first: by kind and share, and without paths, for it may be published."""
+        seen = [self.origin.data] if self.origin else []
+        for sources in (*self.earlier, self.sources):
+            told = " ".join(f"{source.kind}@{source.weight:g}" for source in sources)
+            if seen[-1:] != [told]:
+                seen.append(told)
+        return "; then ".join(seen)
 
     def numbers(self) -> str:
         """The recipe's numbers and the run's as JSON, without paths: for a checkpoint, which may be published."""
@@ -115,6 +156,14 @@ class Progress:
         return json.dumps(self.fields())
 
 
+def _plain(sources: Sequence[Source]) -> list[dict[str, Any]]:
+    """Sources for JSON."""
+    return [
+        {"kind": each.kind, "paths": [str(path.absolute()) for path in each.paths], "weight": each.weight}
+        for each in sources
+    ]
+
+
 def _finite(values: dict[str, Any]) -> dict[str, Any]:
     """The same, with None for what JSON has no word for."""
     inner = {key: _finite(value) if isinstance(value, dict) else value for key, value in values.items()}
@@ -142,7 +191,6 @@ def begin(run: Run) -> None:
 
     Raises:
         OutputError: it cannot be written, or has a run that is neither to be resumed nor overwritten.
-        UsageError: the run to be resumed had other numbers.
     """
     with writing(run.output):
         run.output.mkdir(parents=True, exist_ok=True)
@@ -152,39 +200,8 @@ def begin(run: Run) -> None:
             f"{there} is there, of a run before: --resume goes on with it, another -o leaves it alone, "
             "--exist overwrite replaces it"
         )
-    if run.resume:
-        _refuse_changed(settings(run.state), run)
     if not takes_files(run.output):
         raise OutputError(f"{run.output} cannot be written to; check its permissions or choose another with -o")
-
-
-def settings(state: Path) -> dict[str, Any]:
-    """`Run.settings` of a saved state; empty where it tells none, of which `State.load` says what is wrong."""
-    try:
-        told = json.loads(inspect(state).metadata["numbers"])["settings"]
-        return {**told, "recipe": {**told["recipe"]}}
-    except (LowlightError, LookupError, TypeError, ValueError):
-        return {}
-
-
-def _refuse_changed(had: dict[str, Any], run: Run) -> None:
-    """See that a run goes on by the numbers that it had. Another network or kind of recipe is refused by its state."""
-    if not had or (had.get("model"), had["recipe"].get("kind")) != (run.model, run.recipe.kind):
-        return
-    before, now = _flat(had), _flat(json.loads(json.dumps(run.settings())))  # lists for tuples, as they are read
-    if changed := [key for key in sorted(before.keys() & now.keys()) if before[key] != now[key]]:
-        told = "; ".join(f"{key} was {before[key]}, and is to be {now[key]}" for key in changed)
-        raise UsageError(
-            f"--resume goes on by the numbers that the run in {run.output} had: {told}; leave that out, or start "
-            "another run with another -o"
-        )
-
-
-def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    """The numbers by the names that `--set` has for them, and the seed."""
-    recipe = settings["recipe"]
-    weights = {f"weights.{name}": value for name, value in (recipe.get("weights") or {}).items()}
-    return {"seed": settings.get("seed")} | {k: v for k, v in recipe.items() if k != "weights"} | weights
 
 
 def clear(run: Run) -> None:

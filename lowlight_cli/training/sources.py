@@ -2,12 +2,12 @@
 
     lol:PATH          our485/{low,high} and siblings/{low,high} where they are; scenes.csv tells which are one scene
     sice:PATH         low/, high/ and pairs.csv with its split
-    pairs:LOW,HIGH    two folders, matched by stem whatever the suffix; of one scene are those that `lowlight darken`
-                      made of one photograph, as the manifest beside LOW tells
+    pairs:LOW,HIGH    two folders, matched by stem whatever the suffix, `low1` with `normal1` too; of one scene are
+                      those that `lowlight darken` made of one photograph, as the manifest beside LOW tells
     bright:PATH       well-lit photographs, darkened anew each time (darken.physical)
     dark:PATH         photographs of real nights, without partners: for recipes that ask for them
 
-`@WEIGHT` behind it is a source's share of the batches. No picture is opened here.
+`@WEIGHT` behind it is a source's share of the batches. Folders inside these are not searched, pictures not opened here.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import csv
 import hashlib
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,10 @@ from typing import Final
 from lowlight_cli.errors import InputError, UsageError
 from lowlight_cli.pictures import FORMATS
 
-__all__ = ["HELD_OUT", "READERS", "Row", "Source", "by_stem", "held", "listed", "named", "parse", "scenes_told"]
+__all__ = [
+    "HELD_OUT", "READERS", "Row", "Source", "by_pair", "by_stem", "held", "listed", "named", "pair_of", "parse",
+    "scenes_told",
+]  # fmt: skip
 
 HELD_OUT: Final = 20
 """Every HELD_OUT-th scene is kept for validation."""
@@ -87,9 +91,17 @@ def listed(source: Source) -> list[Row]:
     """
     rows = READERS[source.kind](source)
     if not rows:
-        read = ", ".join(sorted(FORMATS))
-        raise InputError(f"{source.paths[0]}: no picture found for {source.kind}: it reads {read}; convert others")
+        raise InputError(f"{source.paths[0]}: no picture found for {source.kind}: {_instead(source)}")
     return rows
+
+
+def _instead(source: Source) -> str:
+    """What to do about a source without a picture."""
+    if source.kind in ("pairs", "bright", "dark"):
+        for folder in sorted(path for path in source.paths[0].iterdir() if path.is_dir()):
+            if not folder.name.startswith(".") and _files(folder):
+                return f"those in {folder.name} are not searched; give each folder a --data of its own"
+    return f"it reads {', '.join(sorted(FORMATS))}; convert others"
 
 
 def named(stems: Sequence[str]) -> str:
@@ -129,8 +141,30 @@ def by_stem(folder: Path) -> dict[str, Path]:
     return found
 
 
+def by_pair(folder: Path) -> dict[str, Path]:
+    """The pictures of a folder by the names of their pairs.
+
+    Raises:
+        InputError: as `by_stem`, or two pictures are of one pair.
+    """
+    found: dict[str, Path] = {}
+    for stem, file in by_stem(folder).items():
+        if other := found.get(pair_of(stem)):
+            raise InputError(f"{folder}: {other.name} and {file.name} are both of pair {pair_of(stem)}; remove one")
+        found[pair_of(stem)] = file
+    return found
+
+
+def pair_of(stem: str) -> str:
+    """A stem without the `low` or `normal` that says which of the two it is, as LOL v2 has it: `low00690`."""
+    match = re.fullmatch(r"(?:low|normal|high)_?(\d+)", stem, re.IGNORECASE)
+    return match[1] if match else stem
+
+
 def _matched(low: Path, high: Path) -> list[tuple[Path, Path]]:
     lows, highs = by_stem(low), by_stem(high)
+    if lows.keys() != highs.keys():
+        lows, highs = by_pair(low), by_pair(high)
     if single := sorted(lows.keys() ^ highs.keys()):
         raise InputError(f"{low} and {high}: {len(single)} pictures without partner: {named(single)}")
     return [(lows[stem], highs[stem]) for stem in sorted(lows)]

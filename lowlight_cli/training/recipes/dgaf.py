@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lowlight_cli.errors import WeightsError
-from lowlight_cli.networks.dgaf import DGAF, Darkening
+from lowlight_cli.networks.dgaf import DGAF, Darkening, averaged
 from lowlight_cli.networks.frlie import FRLIE, Encoder
 from lowlight_cli.training.data import Batch
 from lowlight_cli.training.losses import seen_through, ssim, taken_for_real
@@ -82,8 +82,7 @@ def distance(x: Tensor, y: Tensor) -> Tensor:
 
 def weighted(x: Tensor, y: Tensor, omega: Tensor) -> Tensor:
     """L_w,content and L_w,percept: mean of (1 - omega) |x - y|; x, y (N, C, h, w), omega (N, 1, H, W), any size."""
-    omega = F.interpolate(omega, x.shape[-2:], mode="area")
-    return ((1 - omega) * (x - y).abs()).mean()
+    return ((1 - averaged(omega, *x.shape[-2:])) * (x - y).abs()).mean()
 
 
 def plan(network: DGAF, recipe: Recipe, mixed: Mixed) -> Plan:
