@@ -24,8 +24,8 @@ GRID: Final = 64
 measured on it is off by at most 0.6 %, and by up to 4 % on other sizes)."""
 
 
-BLOCK: Final = 96
-"""Side of a sample: less, and what a network sees is mostly borders between samples; more, and there are few."""
+BLOCK: Final = 64
+"""Side of a sample: less, and a network sees mostly borders between them; more, and there are few, of few places."""
 
 
 @dataclass(frozen=True)
