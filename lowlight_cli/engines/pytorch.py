@@ -162,24 +162,15 @@ class TorchEngine:
         return torch.autocast(torch.device(self.device).type, DTYPES[self.precision])
 
 
-def load(
-    network: str,
-    resolved: Resolved,
-    *,
-    device: str = "auto",
-    precision: str = "auto",
-    tiling: Tiling | None = None,
-    why: str = "",
-) -> TorchEngine:
+def load(network: str, resolved: Resolved, *, device: str, precision: str, tiling: Tiling, why: str) -> TorchEngine:
     """See `engines.load`."""
     place = choose_device(device)
     chosen = choose_precision(precision, place, safe=descriptor(network).bf16)
-    wish = tiling or Tiling()
     if place == "cpu":
         if network not in UNKEPT:
             heap.keep()
-        if wish.at_once > 1:
-            _share(wish.at_once)
+        if tiling.at_once > 1:
+            _share(tiling.at_once)
     _outlive_forks()
     state, metadata = files.load(resolved.path, network)
     module = _blank(network)
@@ -194,7 +185,7 @@ def load(
         reasons.append("no GPU found")
     if precision == "auto" and place == "cpu" and chosen == "bf16":
         reasons.append("the CPU has bf16")
-    return TorchEngine(network, place, chosen, ", ".join(reasons), metadata, module, wish)
+    return TorchEngine(network, place, chosen, ", ".join(reasons), metadata, module, tiling)
 
 
 def _blank(network: str) -> Network:
