@@ -7,6 +7,7 @@ whole: no file could be done.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 import lowlight_cli
 from lowlight_cli import engines, highlights
 from lowlight_cli.enhancer import Enhancer
-from lowlight_cli.errors import LowlightError, OutputError, ResourceError, UsageError
+from lowlight_cli.errors import DeviceError, LowlightError, OutputError, ResourceError, UsageError
 from lowlight_cli.look import Look, left_alone, mean_luma
 from lowlight_cli.pictures import FORMATS, MAX_PIXELS, Photo, encode, format_of, place, read, refuse_unfit
 from lowlight_cli.pictures.formats import KINDS
@@ -329,7 +330,7 @@ def load(enhancer: Enhancer, seconds: dict[str, float]) -> None:
     if not enhancer.loaded:
         with _timed(seconds, "weights"):
             choice = enhancer.choose()
-        with _timed(seconds, "import"):
+        with _timed(seconds, "import"), contextlib.suppress(DeviceError):  # `load` says so, or takes another engine
             engines.prepare(choice.engine)
         with _timed(seconds, "weights"):
             enhancer.load()
@@ -358,8 +359,9 @@ def make_folder(target: Path) -> None:
 
 
 def _retried(attempts: list[int]) -> list[str]:
-    """What to say where the memory gave out on the way; each attempt is a number of tiles."""
-    return [f"the memory gave out, begun again in {attempts[-1]} tiles"] if len(set(attempts)) > 1 else []
+    """What to say where the memory gave out on the way; attempts are as `enhance_photo` tells them."""
+    again = [tiles for failed, tiles in itertools.pairwise(attempts) if not failed]
+    return [f"the memory gave out, begun again in {again[-1]} tiles"] if again else []
 
 
 def _maker(enhancer: Enhancer) -> str:

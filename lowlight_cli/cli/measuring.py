@@ -126,7 +126,7 @@ def speed(choices: Sequence[Choice], size: str, runs: int, running: Running, jso
     engines.check_names(running.engine, running.device, running.precision)
     with report.progress("speed", len(choices)) as advance:
         result = speed.measure(
-            choices, speed.wishes(running.engine, running.precision), size=_size(size), runs=runs,
+            choices, engine=running.engine, precision=running.precision, size=_size(size), runs=runs,
             device=running.device, offline=running.offline, on_message=report.note, on_done=advance,
         )  # fmt: skip
     unseen = list[Exception]()
@@ -134,12 +134,9 @@ def speed(choices: Sequence[Choice], size: str, runs: int, running: Running, jso
         _table(speed.table(result))
         _remarks(f"{name}: {meaning}" for name, meaning in speed.DEFINITIONS.items())
         peaks = ", ".join(f"{value:.0f} in {kind}" for kind, value in result.peaks.items())
-        _remarks(
-            [
-                f"{size}, {runs} pictures each; the peak is {peaks} GMAC/s; JPEG at "
-                f"{result.decode:.0f} megapixels/s in, {result.encode:.0f} out"
-            ]
-        )
+        peak = f"the peak is {peaks} GMAC/s" if peaks else "no peak, as torch does not have the device"
+        rates = f"JPEG at {result.decode:.0f} megapixels/s in, {result.encode:.0f} out"
+        _remarks([f"{size}, {runs} pictures each; {peak}; {rates}"])
     if json:
         _write(json, speed.as_json(result))
     if unseen:
