@@ -10,7 +10,6 @@ import os
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -39,7 +38,7 @@ TOLERANCE: Final = 2.0
 """Mean difference from the CPU's float32 that a device or precision may have, in grey levels of 255. Half precision
 stays below 0.5 on every network (tests/test_networks.py); a device that computes wrongly is off by tens."""
 
-PACKAGES: Final = ("torch", "numpy", "pillow", "opencv-python-headless", "safetensors", "huggingface-hub")
+PACKAGES: Final = ("torch", "numpy", "PIL", "cv2", "safetensors", "huggingface_hub")
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,8 @@ def checks(*, offline: bool = False) -> Iterator[Check]:
     """
     yield Check("lowlight", lowlight_cli.__version__)
     yield Check("python", f"{platform.python_version()} on {platform.platform(terse=True)}, {os.cpu_count()} CPUs")
-    yield Check("packages", ", ".join(f"{name} {_version(name)}" for name in PACKAGES))
+    packages = hardware.versions(*PACKAGES)
+    yield Check("packages", ", ".join(f"{name} {version or 'missing'}" for name, version in packages.items()))
     yield _cache()
     yield Check("network", f"not used: {reason}" if (reason := fetch.offline_reason(offline)) else "may be used")
     yield from _weights()
@@ -169,10 +169,3 @@ def _cache() -> Check:
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         return Check("cache", f"{folder} ({size / 1e6:.1f} MB)")
     return Check("cache", f"{folder} cannot be written to: set LOWLIGHT_CACHE", OutputError.exit_code)
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "missing"

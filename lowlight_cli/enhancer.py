@@ -185,7 +185,8 @@ class Enhancer:
 
         Args:
             picture: it is not changed, and may be what comes back where nothing is to be done.
-            on_tiles: told into how many tiles the picture is cut, at each pass and each attempt; 1 is whole.
+            on_tiles: told into how many tiles the picture is cut, at each pass and each attempt; 1 is whole, and 0
+                follows where the memory gave out in it.
         """
         arrays.check(picture)
         return self._enhanced(picture, on_tiles)

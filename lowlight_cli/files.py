@@ -7,6 +7,7 @@ whole: no file could be done.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,21 +15,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 import lowlight_cli
 from lowlight_cli import engines, highlights
 from lowlight_cli.enhancer import Enhancer
-from lowlight_cli.errors import LowlightError, OutputError, ResourceError, UsageError
-from lowlight_cli.look import Look, left_alone, mean_luma
+from lowlight_cli.errors import DeviceError, LowlightError, OutputError, ResourceError, UsageError
+from lowlight_cli.light import Light, light
+from lowlight_cli.look import Look, left_alone
 from lowlight_cli.pictures import FORMATS, MAX_PIXELS, Photo, encode, format_of, place, read, refuse_unfit
 from lowlight_cli.pictures.formats import KINDS
 from lowlight_cli.sheets import beside
 from lowlight_cli.targets import PIPE, Job, exists, landed
 
 __all__ = [
-    "Light",
     "Outcome",
     "Saving",
     "Work",
@@ -41,8 +39,7 @@ __all__ = [
     "saved",
 ]
 
-
-MUCH: Final = 0.08
+MUCH: Final = 0.05
 """Share of a picture that may turn white without a word."""
 
 
@@ -82,15 +79,6 @@ class Saving:
     def kind(self, target: Path) -> str:
         """The format of a target: a name that `encode` knows, or `keep`."""
         return FORMATS.get(target.suffix.lower(), "keep") if self.format == "keep" else self.format
-
-
-@dataclass(frozen=True)
-class Light:
-    """A picture's brightness: mean luma, and the shares of pixels that are black or white in some channel."""
-
-    luma: float
-    black: float
-    white: float
 
 
 @dataclass(frozen=True)
@@ -208,9 +196,9 @@ def _whitened(before: Photo, after: Photo, look: Look) -> Iterator[str]:
     """A hint at --protect-highlights where much turned white that the input shows."""
     if look.protect_highlights or before.pixels is after.pixels:
         return
-    lost = highlights.find(before.pixels, after.pixels)
-    if lost and lost.share >= MUCH and lost.gain >= 2:
-        yield f"{lost.share:.0%} of it turned white, a sky perhaps: --protect-highlights keeps what was there"
+    share = highlights.turned_white(before.pixels, after.pixels)
+    if share >= MUCH and (lost := highlights.find(before.pixels, after.pixels)) and lost.gain >= 2:
+        yield f"{share:.0%} of it turned white, a sky perhaps: --protect-highlights keeps what was there"
 
 
 def opened(
@@ -237,7 +225,7 @@ def opened(
         shown = replace(work.photo, alpha=None, rest=()) if saving.compare else work.photo
         refuse_unfit(shown, format=saving.kind(job.target), depth=saving.depth)
         work.size, work.notes = (work.photo.width, work.photo.height), work.photo.notes
-        work.before = _light(work.photo.pixels) if measure else None
+        work.before = light(work.photo.pixels) if measure else None
     return work
 
 
@@ -286,7 +274,7 @@ def saved(
                 maker = "" if work.untouched else _maker(enhancer)
                 data = _encoded(both or work.photo, saving.kind(job.target), saving, maker, notes.append)
                 work.notes = (*work.notes, *notes)
-            work.after = _light(work.photo.pixels) if measure else None
+            work.after = light(work.photo.pixels) if measure else None
             both = work.photo = work.original = None
             with _timed(work.seconds, "write"):
                 if job.target != PIPE:
@@ -329,7 +317,7 @@ def load(enhancer: Enhancer, seconds: dict[str, float]) -> None:
     if not enhancer.loaded:
         with _timed(seconds, "weights"):
             choice = enhancer.choose()
-        with _timed(seconds, "import"):
+        with _timed(seconds, "import"), contextlib.suppress(DeviceError):  # `load` says so, or takes another engine
             engines.prepare(choice.engine)
         with _timed(seconds, "weights"):
             enhancer.load()
@@ -358,8 +346,9 @@ def make_folder(target: Path) -> None:
 
 
 def _retried(attempts: list[int]) -> list[str]:
-    """What to say where the memory gave out on the way; each attempt is a number of tiles."""
-    return [f"the memory gave out, begun again in {attempts[-1]} tiles"] if len(set(attempts)) > 1 else []
+    """What to say where the memory gave out on the way; attempts are as `enhance_photo` tells them."""
+    again = [tiles for failed, tiles in itertools.pairwise(attempts) if not failed]
+    return [f"the memory gave out, begun again in {again[-1]} tiles"] if again else []
 
 
 def _maker(enhancer: Enhancer) -> str:
@@ -378,15 +367,6 @@ def refuse_unwritable(target: Path) -> None:
         raise OutputError(f"{target}: {folder} is a file, not a folder; choose another name")
     if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         raise OutputError(f"{target}: {folder} cannot be written to; check its permissions or choose another")
-
-
-def _light(picture: NDArray[np.float32]) -> Light:
-    dark, bright = picture <= np.float32(0.5 / 255), picture >= np.float32(254.5 / 255)
-    # Channel by channel: all(axis=2) takes several times as long.
-    black = np.count_nonzero(dark[..., 0] & dark[..., 1] & dark[..., 2])
-    white = np.count_nonzero(bright[..., 0] | bright[..., 1] | bright[..., 2])
-    pixels = picture.shape[0] * picture.shape[1]
-    return Light(mean_luma(picture), black / pixels, white / pixels)
 
 
 @contextlib.contextmanager

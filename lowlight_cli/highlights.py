@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from lowlight_cli.exposure import apply_gain, to_linear, to_srgb
 
-__all__ = ["Highlights", "find", "keep"]
+__all__ = ["Highlights", "find", "keep", "turned_white"]
 
 Picture = NDArray[np.float32]
 Plane = NDArray[np.float32]
@@ -50,6 +50,9 @@ WHITE: Final = 0.95
 
 LITTLE: Final = 0.05
 """A share that is none: what the filter leaks over an edge."""
+
+LOST: Final = 0.9
+"""Smallest channel from which on a pixel is white to the eye: a blue sky that clips in blue alone is none."""
 
 BLACK: Final = 1 / 255
 """Light added before logarithms: noise in the dark is no edge."""
@@ -121,6 +124,26 @@ def keep(highlights: Highlights, before: Picture, after: Picture, top: int = 0) 
     kept = np.array(after, np.float32, order="C")
     kept.reshape(-1, 3)[where] = to_srgb(light * share + to_linear(bright) * (1 - share))
     return kept
+
+
+def turned_white(before: Picture, after: Picture) -> float:
+    """Share of the pixels that are white in `after` and were not in `before`, (H, W, 3) each; 0 to 1.
+
+    Unlike a mask's share, this is what can be seen: what came white has not turned, and what is bright is not white.
+
+    Example:
+        >>> lamp = np.zeros((2, 2, 3), np.float32); lamp[0, 0] = 1
+        >>> turned_white(lamp, np.ones((2, 2, 3), np.float32))
+        0.75
+    """
+    turned = _white(after) & ~_white(before)
+    return float(np.count_nonzero(turned) / turned.size)
+
+
+def _white(picture: Picture) -> NDArray[np.bool_]:
+    """Where all channels are bright, (H, W)."""
+    red, green, blue = np.moveaxis(picture, 2, 0)
+    return np.asarray((red >= LOST) & (green >= LOST) & (blue >= LOST), np.bool_)
 
 
 def _largest(picture: Picture) -> Plane:

@@ -19,7 +19,7 @@ from lowlight_cli.pictures import Photo
 from lowlight_cli.pictures.metadata import tidy_exif
 from lowlight_cli.weights.catalog import Checkpoint, catalog
 
-__all__ = ["Shown", "beside", "each_model", "labelled", "reduced", "shipped"]
+__all__ = ["Shown", "beside", "each_model", "labelled", "on_paper", "opacity", "reduced", "shipped"]
 
 Picture = NDArray[np.float32]
 
@@ -61,13 +61,29 @@ def labelled(pictures: Sequence[tuple[str, Picture]], columns: int) -> Picture:
 
 
 def beside(before: Photo, after: Photo) -> Photo:
-    """A photograph and its result as one picture, sRGB without a profile; no transparency, no further pages."""
-    pixels = labelled([("before", before.pixels), ("after", after.pixels)], 2)
+    """A photograph and its result as one picture, sRGB without a profile; no transparency, no further pages.
+
+    Where they are transparent, the paper shows.
+    """
+    shown = (("before", before), ("after", after))
+    pixels = labelled([(name, on_paper(each.pixels, opacity(each))) for name, each in shown], 2)
     try:
         exif = after.exif and tidy_exif(after.exif, *pixels.shape[:2], srgb=True)
     except ValueError:  # its directories overlap, and what was written into one has broken another
         exif = None
     return replace(after, pixels=pixels, alpha=None, icc=None, exif=exif, source=None, rest=())
+
+
+def opacity(photo: Photo) -> Picture | None:
+    """How much of a photograph covers what lies under it, (H, W, 1) in [0, 1]; None where all of it does."""
+    if photo.alpha is None:
+        return None
+    return photo.alpha[..., None].astype(np.float32) / np.float32(np.iinfo(photo.alpha.dtype).max)
+
+
+def on_paper(picture: Picture, opacity: Picture | None) -> Picture:
+    """(H, W, 3) as it is seen on a sheet; what it has where nobody sees it is made up."""
+    return picture if opacity is None else PAPER + opacity * (picture - PAPER)
 
 
 def shipped() -> tuple[list[Checkpoint], list[str]]:
@@ -96,15 +112,16 @@ def each_model(
 
 
 def reduced(picture: Picture, side: int) -> Picture:
-    """(H, W, 3) with the longer side at most `side`."""
-    height, width, _ = picture.shape
+    """(H, W, 3) or (H, W, 1) with the longer side at most `side`."""
+    height, width, channels = picture.shape
     scale = side / max(height, width)
     if scale >= 1:
         return picture
     import cv2  # a tenth of a second that --compare need not spend
 
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.float32)
+    small = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.float32)
+    return small.reshape(*small.shape[:2], channels)  # OpenCV drops a single one
 
 
 def _written(label: str, width: int, height: int, size: int) -> Picture:

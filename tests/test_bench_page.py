@@ -7,9 +7,11 @@ import csv
 import html
 import io
 import json
+import math
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lowlight_cli.bench import export, methods, page, run, sets
+from lowlight_cli.metrics.table import METRICS
 
 Picture = NDArray[np.float32]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -197,6 +200,36 @@ def test_another_set_in_a_browser(tmp_path: Path, made: tuple[run.Result, page.G
     assert out["sections"] == out["choice"] == [made[0].dataset.title, dark.title] and not out["hidden"]
     assert out["first"] == [["PSNR", "GT-mean PSNR*", "SSIM"], 4, 4, 4]
     assert out["second"] == [["luma", "whitened", "colour shift"], 2, 2, 2]
+
+
+SPACES = """{
+const out = {chosen: $("method").value, pictures: document.querySelectorAll("#pictures h3").length};
+out.bars = [...document.querySelectorAll("#histogram rect")].map(bar => bar.getAttribute("height"));
+$("metric").value = "niqe"; $("metric").dispatchEvent(new Event("change"));
+out.none = [...document.querySelectorAll("#histogram rect")].map(bar => bar.getAttribute("height"));
+document.body.textContent = JSON.stringify(out);
+}"""
+
+
+@browser
+def test_names_with_spaces_and_metrics_without_numbers_in_a_browser(
+    tmp_path: Path, made: tuple[run.Result, page.Gallery]
+) -> None:
+    """A choice is the name itself, not what is left of its spaces; a chart of nothing has bars of no height."""
+    named = [methods.Method("two  spaces ", "network", lambda _, low: low * 3), *methods.baselines()]
+    gallery = page.Gallery(named)
+    result = run.measure(made[0].dataset, named, on_picture=gallery)
+    nothing = [
+        run.Row(row.method, tuple(replace(each, values={**each.values, "niqe": math.nan}) for each in row.scores))
+        for row in result.rows
+    ]
+    empty = replace(result, rows=tuple(nothing), metrics=(*result.metrics, METRICS["niqe"]))
+    dom = in_chromium(tmp_path, page.as_html([empty], [gallery]), "--dump-dom", script=SPACES)
+    found = re.search(r"<body>(\{.*\})\s*</body>", dom, re.DOTALL)
+    assert found, dom[:2000]
+    out = json.loads(html.unescape(found[1]))
+    assert out["chosen"] == "two  spaces " and out["pictures"] == 4 and max(map(float, out["bars"])) == 300
+    assert set(out["none"]) == {"0"}
 
 
 @browser

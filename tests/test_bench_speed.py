@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Ran
 
-from lowlight_cli.bench import speed
-from lowlight_cli.engines import hardware
+from lowlight_cli import engines
+from lowlight_cli.bench import methods, speed
+from lowlight_cli.engines import hardware, pytorch
+from lowlight_cli.errors import DeviceError, LowlightError
 
 
 def test_engines_side_by_side(
@@ -44,6 +47,95 @@ def test_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     assert speed.wishes("auto", "auto") == [("torch", "fp32"), ("torch", "bf16"), ("onnx", "fp32"), ("onnx", "bf16")]
     assert speed.wishes("onnx", "fp32") == [("torch", "fp32"), ("onnx", "fp32")]
     assert speed.wishes("torch", "fp16") == [("torch", "fp32"), ("torch", "fp16")]
+
+
+Measure = Callable[..., tuple[list[tuple[str, str]], list[str], speed.Speed]]
+
+
+@pytest.fixture
+def measured(dgaf_weights: Path, monkeypatch: pytest.MonkeyPatch) -> Measure:
+    """Engines and precisions of the rows, what was told, and all of it."""
+    monkeypatch.setattr(speed, "WARM", 0.0)
+
+    def measure(**options: Any) -> tuple[list[tuple[str, str]], list[str], speed.Speed]:
+        told: list[str] = []
+        found = speed.measure(
+            methods.choose(["dgaf"], [str(dgaf_weights)]), size=(64, 48), runs=1, on_message=told.append, **options
+        )
+        return [(row.engine, row.precision) for row in found.rows], told, found
+
+    return measure
+
+
+@pytest.fixture
+def no_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU that only emulates bfloat16."""
+    monkeypatch.setattr(hardware, "bf16", lambda: False)
+    monkeypatch.setattr(pytorch, "cpu_bf16", lambda: False)
+
+
+@pytest.mark.usefixtures("no_bf16")
+@pytest.mark.skipif(pytorch.choose_device("auto") != "cpu", reason="there is a GPU")
+@pytest.mark.parametrize("device", ["auto", "cpu", "cpu:0"])
+def test_emulated_bf16_is_measured_where_it_is_named(measured: Measure, device: str) -> None:
+    rows, told, _ = measured(engine="torch", device=device)
+    assert rows == [("eager", "fp32"), ("torch", "fp32")]
+    assert len(told) == 1 and "emulates" in told[0] and "--precision bf16" in told[0]
+    rows, told, _ = measured(engine="torch", device=device, precision="bf16")
+    assert rows == [("eager", "fp32"), ("torch", "fp32"), ("torch", "bf16")] and told == []
+
+
+def test_what_is_left_out_is_told_once(measured: Measure, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    one = methods.choose
+    monkeypatch.setattr(methods, "choose", lambda *given: one(*given) * 2)
+    rows, told, _ = measured(engine="onnx", device="cpu")
+    assert ("onnx", "fp32") in rows and ("onnx", "bf16") not in rows
+    assert len([line for line in told if line.startswith("onnx in bf16 is left out: engine 'onnx' does not")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("named", "told"),
+    [
+        ({"engine": "onnx", "precision": "bf16"}, "'onnx' does not compute in bf16 on cpu"),
+        ({"engine": "openvino", "precision": "fp16"}, "'openvino' does not compute in fp16"),
+        ({"engine": "openvino", "device": "cuda"}, "'openvino' does not run on 'cuda'"),
+        ({"engine": "torch", "device": "tensorrt"}, "'tensorrt' is not to be had"),
+    ],
+)
+def test_nothing_of_what_was_named(measured: Measure, named: dict[str, str], told: str) -> None:
+    pytest.importorskip({"onnx": "onnxruntime"}.get(named["engine"], named["engine"]))
+    with pytest.raises(DeviceError, match=told):
+        measured(**{"device": "cpu", **named})
+
+
+def test_an_engine_that_fails_is_left_out(measured: Measure, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """No graph can be kept: what needs none is measured all the same."""
+    pytest.importorskip("onnxruntime")
+    Path("file").write_bytes(b"")
+    monkeypatch.setenv("LOWLIGHT_CACHE", str(Path("file/cache").absolute()))
+    rows, told, _ = measured(precision="fp32", device="cpu")
+    assert rows == [("eager", "fp32"), ("torch", "fp32")]
+    assert any(line.startswith("onnx in fp32 is left out: no graph can be kept") for line in told)
+    with pytest.raises(LowlightError, match="no graph can be kept"):
+        measured(engine="onnx", precision="fp32", device="cpu")
+
+
+def test_a_device_that_torch_has_not(measured: Measure, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runtime's own: there is nothing to compare with, which is no fault."""
+    pytest.importorskip("onnxruntime")
+    load = engines.load
+
+    def elsewhere(*weights: Any, engine: str, device: str, **options: Any) -> engines.Engine:
+        return load(*weights, engine=engine, device="cpu" if engine == "onnx" else device, **options)
+
+    monkeypatch.setattr(engines, "load", elsewhere)
+    rows, told, found = measured(engine="onnx", precision="fp32", device="tensorrt")
+    assert rows == [("onnx", "fp32")] and found.peaks == {}
+    assert len(told) == 1 and told[0].startswith("torch in fp32 is left out: device 'tensorrt'")
+    (line,) = speed.table(found).rows
+    assert len(line) == len(speed.table(found).columns) and "nan" not in line
+    assert json.loads(speed.as_json(found))["rows"][0]["peak"] is None
 
 
 @pytest.mark.parametrize("size", ["600", "0x4", "axb"])

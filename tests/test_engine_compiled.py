@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -187,6 +189,30 @@ def test_the_first_call_is_made_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(call, range(4)))
     assert most[:2] == [1, 1] and max(most[4:]) > 1
+
+
+def test_a_graph_that_gave_way_meanwhile_is_let_go(impatient: Callable[..., Any]) -> None:
+    """As one thread is in it, another's new size takes its place: what was compiled for it must not stay for ever."""
+
+    def given(side: int) -> dict[str, NDArray[np.float32]]:
+        return {"input": np.zeros((1, 3, side, side), np.float32)}
+
+    def came(side: int) -> None:
+        for _ in range(2):
+            with graph.outputs(given(side)):
+                pass
+
+    graph = impatient()._whole
+    came(32)
+    came(40)
+    with graph.outputs(given(32)) as found:
+        gone = weakref.ref(graph.special[next(iter(graph.special))])
+        came(48)
+        assert np.isfinite(found["output"]).all()
+    del found
+    gc.collect()
+    assert gone() is None
+    assert len(graph.special) == 2 and set(graph.idle) <= {graph.general, *graph.special.values()}
 
 
 @pytest.mark.skipif(not hardware.bf16(), reason="the CPU has no bf16")

@@ -2,16 +2,21 @@
 
 import dataclasses
 import tracemalloc
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from lowlight_cli import engines
+from lowlight_cli import Enhancer, engines
 from lowlight_cli.engines import memory, pytorch, tiling
 from lowlight_cli.errors import ResourceError, UsageError
 from lowlight_cli.exposure import apply_gain
+from lowlight_cli.files import Work, brightened
 from lowlight_cli.networks import build
+from lowlight_cli.pictures import Photo
+from lowlight_cli.targets import Job
 from lowlight_cli.weights import files
 from lowlight_cli.weights.fetch import resolve
 
@@ -68,8 +73,52 @@ def test_memory_that_gives_out_means_smaller_tiles(
         return forward(self, batch)
 
     monkeypatch.setattr(pytorch.TorchEngine, "forward", scarce)
-    large = np.tile(picture, (1, 2, 1))
-    assert decibel(engine.run(large[None])[0, :, : picture.shape[1] - 80], whole[0, :, :-80]) > 30
+    large, told = np.tile(picture, (1, 2, 1)), list[int]()
+    assert decibel(engine.run(large[None], told.append)[0, :, : picture.shape[1] - 80], whole[0, :, :-80]) > 30
+    assert told[:2] == [1, 0] and told[-1] > 1  # 0: it did not go through
+
+
+def outcome(picture: np.ndarray, weights: Path, ensemble: bool) -> Work:
+    """Of a file with this picture."""
+    enhancer = Enhancer("dgaf", weights, device="cpu", engine="torch", precision="fp32", self_ensemble=ensemble)
+    work = brightened(Work(Job(Path("a.png"), Path("b.png")), photo=Photo(picture)), enhancer)
+    assert work.error is None
+    return work
+
+
+@pytest.mark.parametrize("ensemble", [False, True])
+def test_a_file_that_was_begun_again_says_so(
+    dgaf_weights: Path, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch, ensemble: bool
+) -> None:
+    """Of eight flips and turns, seven go through whole."""
+    forward, passes = pytorch.TorchEngine.forward, list[tuple[int, ...]]()
+
+    def once(self: pytorch.TorchEngine, batch: np.ndarray) -> np.ndarray:
+        passes.append(batch.shape)
+        if len(passes) == 1:
+            raise ResourceError("out of memory")
+        return forward(self, batch)
+
+    monkeypatch.setattr(pytorch.TorchEngine, "forward", once)
+    work = outcome(picture[:, :740], dgaf_weights, ensemble)
+    tiles = len(passes) - 2 - 7 * ensemble  # beside what failed, and what measured
+    assert work.notes == (f"the memory gave out, begun again in {tiles} tiles",) and tiles > 1
+
+
+def test_other_tiles_in_another_pass_are_no_failure(
+    dgaf_weights: Path, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others use the machine, too: what is free differs between the eight flips and turns."""
+    run, cut = pytorch.TorchEngine.run, list[int]()
+
+    def crowded(self: pytorch.TorchEngine, batch: np.ndarray, on_tiles: Any, gain: float) -> np.ndarray:
+        free = (300_000, 600_000)[len(cut) % 2] * memory.PER_PIXEL["dgaf"][0] + memory.RESERVE + 2 * batch.nbytes
+        monkeypatch.setattr(memory, "available", lambda: free)
+        return run(self, batch, lambda tiles: (cut.append(tiles), on_tiles(tiles))[1], gain)
+
+    monkeypatch.setattr(pytorch.TorchEngine, "run", crowded)
+    assert outcome(picture[:560, :640], dgaf_weights, True).notes == ()
+    assert len(cut) == 8 and len(set(cut)) > 1
 
 
 def test_too_many_values_for_a_kernel_means_tiles(

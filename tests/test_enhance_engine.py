@@ -269,9 +269,15 @@ with torch.inference_mode(), torch.autocast('cpu', torch.bfloat16, enabled=half)
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("half", [False, True])
 def test_the_memory_table_is_true(network: str, half: bool) -> None:
-    """The table may be careful, but not bold by more than half of the reserve."""
+    """The table may be careful by half, but not bold by more than half of the reserve.
+
+    It has the highest peaks of all CPUs. In half precision these are of matrix units (AMX); without them `dgaf` takes
+    down to two fifths of that, so that only with them it shows whether the table is too careful.
+    """
     if half and not pytorch.cpu_bf16():
         pytest.skip("bf16 is emulated here, which takes other memory")
     told = subprocess.check_output([sys.executable, "-c", MEASURE, network, "half" if half else "full"], text=True)
     expected = memory.PER_PIXEL[network][half] * 1280**2
-    assert expected * 0.5 < int(told) < expected * 1.05 + memory.RESERVE / 2
+    assert int(told) < expected * 1.05 + memory.RESERVE / 2
+    if not half or "amx_bf16" in Path("/proc/cpuinfo").read_text("utf-8").split():
+        assert int(told) > expected * 0.5

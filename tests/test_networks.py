@@ -164,6 +164,7 @@ def test_descriptor_is_true(name: str) -> None:
     assert line.name == name
     assert line.stride > 0
     assert line.radius is None or line.radius > 0
+    assert line.thumbnail == network(name).wants_thumbnail
     assert line.title and line.paper and line.url.startswith("https://") and line.good_at and line.bad_at
 
 

@@ -219,3 +219,11 @@ def test_names_that_differ_by_case_or_suffix_alone_and_a_path_longer_than_most(f
         assert ran.code == 0, ran.err
         assert sorted(ran.out.splitlines()) == sorted(out + name.removeprefix("in") for name in names)
         assert all(Path(out + name.removeprefix("in")).stat().st_size for name in names)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no such file system here")
+def test_a_folder_that_takes_no_files_is_not_said_to_be_missing():
+    """The system itself says so of /proc."""
+    with pytest.raises(OutputError, match=r"^/proc/x\.png: cannot be written, the folder cannot be written to") as told:
+        place(Path("/proc/x.png"), b"data")
+    assert "no folder" not in str(told.value)

@@ -51,11 +51,26 @@ def test_labels_that_are_too_long_are_cut() -> None:
 
 def test_beside_leaves_out_what_would_not_fit() -> None:
     pixels = np.full((40, 60, 3), 0.5, np.float32)
-    alpha = np.zeros((40, 60), np.uint8)
+    alpha = np.full((40, 60), 255, np.uint8)
     photo = Photo(pixels, alpha=alpha, icc=b"profile", source=np.zeros((40, 60, 3), np.uint8), depth=16)
     shown = sheets.beside(photo, photo.with_pixels(pixels * 1.5))
     assert (shown.alpha, shown.icc, shown.source, shown.depth) == (None, None, None, 16)
     assert places(shown.pixels, 0.5) == places(shown.pixels, 0.75) == (40, 60)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_what_is_transparent_shows_the_paper(kind: type[np.unsignedinteger]) -> None:
+    """And not what the reader made up for the network to see."""
+    alpha = np.full((40, 60), np.iinfo(kind).max, kind)
+    alpha[:, 20:] = np.iinfo(kind).max // 2
+    alpha[:, 40:] = 0
+    photo = Photo(np.full((40, 60, 3), 0.5, np.float32), alpha=alpha)
+    sheet = sheets.beside(photo, photo.with_pixels(photo.pixels + np.float32(0.25))).pixels
+    for level in (0.5, 0.75):
+        assert places(sheet, level) == (40, 20)
+        between = np.isclose(sheet, (level + sheets.PAPER) / 2, atol=2e-3).all(2)
+        assert (int(between.any(1).sum()), int(between.any(0).sum())) == (40, 20)
+        assert np.count_nonzero(np.isclose(sheet, level).all(2)) == 40 * 20
 
 
 def test_beside_declares_the_colours_that_it_has() -> None:
@@ -176,6 +191,30 @@ def test_every_model_that_is_there(photo: Path, lowlight: Command, shipped: list
     assert ran.code == 4
     assert "photo_compare.jpg exists" in ran.err
     assert lowlight("compare", photo, "--exist", "skip").lines == ["photo_compare.jpg exists: skipped"]
+
+
+@pytest.mark.parametrize("side", [1024, 30])
+def test_compare_of_what_is_transparent(folder: Path, lowlight: Command, shipped: list[str], side: int) -> None:
+    """In every picture of the sheet."""
+    picture = np.dstack([dark_array(40, 60), np.full((40, 60), 255, np.uint8)])
+    picture[:, 30:] = (255, 0, 0, 0)
+    Image.fromarray(picture).save("clear.png")
+    assert lowlight("compare", "clear.png", "-o", "sheet.png", "--side", side).code == 0
+    sheet = np.asarray(Image.open("sheet.png"), np.int16)
+    plain = (abs(sheet - round(sheets.PAPER * 255)) <= 1).all(2)
+    width, height, gap, band = min(side, 60), min(side, 60) * 2 // 3, 3, 15
+    for row, column in ((0, 0), (0, 1), (1, 0)):  # the input and two results
+        top, left = gap + row * (height + band + gap) + band, gap + column * (width + gap)
+        shown = plain[top : top + height, left : left + width]
+        assert shown[:, width // 2 :].all() and not shown[:, : width // 2].all(0).any()
+
+
+def test_compare_tells_what_it_does_not_show(folder: Path, lowlight: Command, shipped: list[str]) -> None:
+    pages = [Image.fromarray(dark_array(24, 30, seed=seed)) for seed in range(3)]
+    pages[0].save("three.tif", save_all=True, append_images=pages[1:])
+    ran = lowlight("compare", "three.tif", "-o", "sheet.png")
+    assert (ran.code, ran.lines[0]) == (0, "three.tif: only its first page is shown")
+    assert lowlight("compare", "three.tif", "-o", "other.png", "-q").err == ""
 
 
 def test_compare_as_json(photo: Path, lowlight: Command, shipped: list[str]) -> None:

@@ -318,7 +318,7 @@ def test_the_card(shipped: catalog.Checkpoint) -> None:
     front = yaml.safe_load(text.split("---\n")[1])
     assert front["license"] == "mit" and front["pipeline_tag"] == "image-to-image"
     assert front["library_name"] == "lowlight-cli" and "low-light" in front["tags"] and "dgaf" in front["tags"]
-    assert front["datasets"] == ["lol", "bright"]
+    assert front["datasets"] == ["lol"]  # photographs that are bright are no set
     results = front["model-index"][0]["results"]
     assert front["model-index"][0]["name"] == "dgaf.night" and len(results) == 2
     assert [metric["value"] for metric in results[0]["metrics"]] == [20.5, 24.25, 0.75]
@@ -345,10 +345,23 @@ def test_a_card_of_what_has_no_reference(shipped: catalog.Checkpoint) -> None:
     assert "dicm" not in named and [(each["type"], each["value"]) for each in named["lime"]] == [("niqe", 3.75)]
 
 
-def test_the_sets_that_a_card_names(shipped: catalog.Checkpoint) -> None:
-    data = "LOL v1: 463 training pairs (our485; 12 scenes held out, never used); 147 photographs; 101 pairs of SICE"
+@pytest.mark.parametrize(
+    ("data", "names"),
+    [
+        (
+            "LOL v1: 463 training pairs (our485; 12 scenes held out, never used); 147 well-lit photographs, each "
+            "darkened ten times by the physical model; 101 training pairs of SICE",
+            ["lol", "sice"],
+        ),
+        ("the training pairs of LOL, by the paper", ["lol"]),
+        ("as nights 28 photographs of DARK FACE and LOL-Blur, and FiveK", ["dark-face", "lol-blur", "fivek"]),
+        ("lol@2 sice@0.5", ["lol", "sice"]),
+        ("unknown", []),
+    ],
+)
+def test_the_sets_that_a_card_names(shipped: catalog.Checkpoint, data: str, names: list[str]) -> None:
     front = yaml.safe_load(publish.card(REPO, [shipped.model_copy(update={"training_data": data})]).split("---\n")[1])
-    assert front["datasets"] == ["lol", "sice"]
+    assert front["datasets"] == names
 
 
 def test_a_card_of_several_licences(shipped: catalog.Checkpoint) -> None:

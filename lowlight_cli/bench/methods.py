@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -67,6 +67,7 @@ class Method:
         timed: whether its time is told.
         loaded: what ran, where it is a network.
         identity: what its result on a pair depends on beside the pair's pixels; without it results are not kept.
+        files: where it is read, not made, the files by stem.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Method:
     timed: bool = True
     loaded: Loaded | None = None
     identity: Callable[[Pair], str] | None = None
+    files: Mapping[str, Path] = field(default_factory=dict)
 
 
 def choose(models: Sequence[str], weights: Sequence[str]) -> list[Choice]:
@@ -149,7 +151,8 @@ def external(text: str, dataset: DataSet, alone: bool = True) -> Method:
         InputError: no such folder, or a picture is missing from it.
     """
     name, equals, folder = text.partition("=")
-    if not equals or not name.strip() or not folder:
+    name = name.strip()
+    if not equals or not name or not folder:
         raise UsageError(f"--external {text!r}: write NAME=DIR")
     if name in (REFERENCE, LOOKUP, *BASELINES):
         raise UsageError(f"--external {text!r}: tables or the page call something else {name!r}; choose another name")
@@ -168,4 +171,4 @@ def external(text: str, dataset: DataSet, alone: bool = True) -> Method:
     def identity(pair: Pair) -> str:
         return f"file {hashlib.sha256(files[pair.stem].read_bytes()).hexdigest()}"
 
-    return Method(name, "external", make, timed=False, identity=identity)
+    return Method(name, "external", make, timed=False, identity=identity, files=files)

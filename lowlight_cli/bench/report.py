@@ -11,7 +11,6 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ from lowlight_cli.bench.intervals import Interval, paired
 from lowlight_cli.bench.published import MARK, published
 from lowlight_cli.bench.run import Result, Row
 from lowlight_cli.bench.sets import SETS
+from lowlight_cli.engines import hardware
 from lowlight_cli.metrics.table import METRICS
 
 __all__ = [
@@ -52,7 +52,7 @@ REMARK: Final = f"What the papers state, {MARK}, each on its own split: none of 
 FEW: Final = 10
 """Below so many pictures, intervals by resampling are too narrow."""
 
-PACKAGES: Final = ("torch", "numpy", "opencv-python-headless", "pillow")
+PACKAGES: Final = ("torch", "numpy", "cv2", "PIL")
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def environment() -> dict[str, Any]:
     found: dict[str, Any] = {
         "lowlight": lowlight_cli.__version__,
         "python": platform.python_version(),
-        **{package: metadata.version(package) for package in PACKAGES},
+        **hardware.versions(*PACKAGES),
         "system": platform.platform(),
         "processor": _processor(),
         "cores": os.cpu_count(),

@@ -108,8 +108,10 @@ def find(name: str, root: Path, limit: int | None = None) -> DataSet:
             raise UsageError(f"no data set {name!r}: {hint}")
         paired = any((folder / part).exists() for part in PARTS)
         pairs, title = (_folders(folder, PARTS) if paired else _alone(folder)), name
+        notes = _deeper(folder) if paired else ()
     if not pairs:
-        raise InputError(f"{folder}: no {'pair' if paired else 'picture'} for {title}")
+        why = "".join(f"; {note}: put them into low/ and high/" for note in notes if not known)
+        raise InputError(f"{folder}: no {'pair' if paired else 'picture'} for {title}{why}")
     kept = tuple(sorted(pairs, key=_order)[:limit])
     return DataSet(name, title, kept, len(kept) < len(pairs), notes, paired)
 
@@ -206,6 +208,12 @@ def _folders(folder: Path, parts: tuple[str, str]) -> list[Pair]:
             f"{folder}: {len(single)} pictures of {parts[0]}/ or {parts[1]}/ have no partner, first {single[0]}"
         )
     return [Pair(stem, lows[stem], highs[stem], (lows[stem].stem,)) for stem in lows]
+
+
+def _deeper(folder: Path) -> tuple[str, ...]:
+    """A line on what is left out of a set of one's own."""
+    count = sum(path.parent != folder / part for part in PARTS for path in _pictures(folder / part))
+    return (f"pictures in folders inside low/ and high/ are not taken ({count})",) if count else ()
 
 
 def _alone(folder: Path) -> list[Pair]:

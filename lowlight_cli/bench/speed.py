@@ -13,7 +13,6 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,7 +23,7 @@ from lowlight_cli import engines, heap
 from lowlight_cli.bench.methods import Choice
 from lowlight_cli.bench.report import Table, environment
 from lowlight_cli.engines import Engine, Tiling, hardware
-from lowlight_cli.errors import DeviceError
+from lowlight_cli.errors import DeviceError, LowlightError
 from lowlight_cli.networks import build, descriptor
 from lowlight_cli.pictures import Photo, encode, read
 from lowlight_cli.weights import fetch, files
@@ -74,7 +73,7 @@ class Row:
         seconds: of each picture.
         gmacs: multiply-adds of one picture, in 1e9.
         peak: multiply-adds a second of one convolution in this precision, in 1e9, the median of those between the
-            pictures.
+            pictures; None where torch does not have the device.
         bytes: peak of main memory; None where the system does not tell.
         on_gpu: seconds, median, with the picture lying there; None elsewhere.
     """
@@ -86,7 +85,7 @@ class Row:
     precision: str
     seconds: tuple[float, ...]
     gmacs: float
-    peak: float
+    peak: float | None
     bytes: int | None
     on_gpu: float | None = None
 
@@ -113,8 +112,8 @@ class Speed:
 
     Attributes:
         size: width and height of the picture.
-        rows: in the order of the wishes.
-        peaks: the best `Row.peak` of each precision.
+        rows: in the order of the wishes, `eager` first where torch has the device.
+        peaks: the best `Row.peak` of each precision that has one.
         decode: megapixels a second, reading a JPEG from memory.
         encode: the same, writing.
     """
@@ -136,20 +135,22 @@ def wishes(engine: str, precision: str) -> list[tuple[str, str]]:
 
 def measure(
     choices: Sequence[Choice],
-    pairs: Sequence[tuple[str, str]],
     *,
+    engine: str = "auto",
+    precision: str = "auto",
     size: tuple[int, int] = (600, 400),
     runs: int = 5,
-    device: str = "cpu",
+    device: str = "auto",
     offline: bool = False,
     on_message: Callable[[str], None] | None = None,
     on_done: Callable[[float], None] | None = None,
 ) -> Speed:
-    """Measure each network in each engine and precision that is to be had; what is not is told and left out.
+    """Measure each network in the engines and precisions of `wishes`; what is not to be had is told and left out.
 
     Args:
         choices: networks and weights.
-        pairs: engines and precisions, of `wishes`.
+        engine: as for `engines.load`; `auto` is all that are installed.
+        precision: likewise; `auto` is fp32, and bf16 where it is not emulated.
         size: width and height of the picture.
         runs: pictures that count, of each.
         device: as for `engines.load`.
@@ -158,31 +159,27 @@ def measure(
         on_done: called with 1 after each network.
 
     Raises:
+        UsageError: a device that is none.
+        LowlightError: why nothing of what was asked for is to be had: DeviceError where it is the device.
         WeightsError: weights that are missing, wrong or unreachable.
         ResourceError: the memory does not suffice.
     """
-    picture = _picture(size)
-    rows: list[Row] = []
+    picture, place = _picture(size), _place(device)
+    rows, told = list[Row](), set[str]()
     for choice in choices:
         resolved = fetch.resolve(choice.network, choice.weights, offline=offline, on_message=on_message)
         name = resolved.checkpoint.name if resolved.checkpoint else f"{choice.network} ({choice.weights})"
-        loaded: list[Engine | Eager] = [_eager(choice.network, resolved, device)]
-        _warm_up(loaded[0], picture)
-        for engine, precision in pairs:
-            if precision == "bf16" and engine != "onnx" and hardware.bf16() is False and device == "cpu":
-                continue  # emulated: slower than fp32, and no figure that anyone needs
-            try:
-                made = engines.load(
-                    choice.network, resolved, engine=engine, device=device, precision=precision, tiling=Tiling(0)
-                )
-            except DeviceError as error:
-                if on_message and precision == "fp32":
-                    on_message(str(error))
-            else:
-                _warm_up(made, picture)
-                loaded.append(made)
+        found, left_out = _loaded(choice.network, resolved, engine, device, precision)
+        for line in left_out:
+            if on_message and line not in told:
+                on_message(line)
+            told.add(line)
+        loaded: list[Engine | Eager] = [_eager(choice.network, resolved, place)] if place else []
+        loaded += found
+        for each in loaded:
+            _warm_up(each, picture)
         seconds: list[list[float]] = [[] for _ in loaded]
-        convolve = {each.precision: _convolution(each.precision, size, device) for each in loaded}
+        convolve = {each.precision: _convolution(each.precision, size, place) for each in loaded if place}
         convolved: dict[str, list[float]] = {kind: [] for kind in convolve}
         for _ in range(runs):
             for each, kept in zip(loaded, seconds, strict=True):
@@ -193,14 +190,13 @@ def measure(
                 convolved[kind].append(convolution())
         work = descriptor(choice.network).gmacs * size[0] * size[1] / BUDGET
         for each, kept in zip(loaded, seconds, strict=True):
-            place = each.name, each.provider, each.device, each.precision
-            peak = statistics.median(convolved[each.precision])
-            rows.append(
-                Row(name, *place, tuple(kept), work, peak, _memory(each, picture), _on_gpu(each, picture, runs))
-            )
+            ran = each.name, each.provider, each.device, each.precision
+            peak = statistics.median(convolved[each.precision]) if place else None
+            rows.append(Row(name, *ran, tuple(kept), work, peak, _memory(each, picture), _on_gpu(each, picture, runs)))
         if on_done:
             on_done(1)
-    peaks = {row.precision: max(each.peak for each in rows if each.precision == row.precision) for row in rows}
+    reached = [(row.precision, row.peak) for row in rows if row.peak]
+    peaks = {kind: max(peak for other, peak in reached if other == kind) for kind, _ in reached}
     return Speed(size, tuple(rows), peaks, *_files(picture[0], runs))
 
 
@@ -216,9 +212,9 @@ def table(speed: Speed) -> Table:
                 row.precision,
                 f"{row.median * 1e3:.3g}",
                 f"{row.spread * 1e3:.2g}",
-                f"{eager[row.name] / row.median:.2f}",
+                f"{eager[row.name] / row.median:.2f}" if row.name in eager else "",
                 f"{row.rate:.0f}",
-                f"{row.rate / row.peak:.0%}",
+                f"{row.rate / row.peak:.0%}" if row.peak else "",
                 "" if row.on_gpu is None else f"{row.on_gpu * 1e3:.3g}",
                 "" if row.bytes is None else f"{row.bytes / 1e6:.0f}",
             )
@@ -235,7 +231,7 @@ def as_json(speed: Speed) -> str:
         "schema": SCHEMA,
         "environment": {
             **environment(),
-            **{each: version(each) for each in ("onnxruntime", "openvino", "onnx") if hardware.installed(each)},
+            **hardware.versions(*filter(hardware.installed, ("onnxruntime", "openvino", "onnx"))),
         },
         "definitions": DEFINITIONS,
         "width": speed.size[0],
@@ -280,10 +276,42 @@ class Eager:
         return bright
 
 
-def _eager(network: str, resolved: Resolved, device: str) -> Eager:
+def _place(device: str) -> str | None:
+    """The device as torch calls it; None where torch does not have it, which engines may."""
     from lowlight_cli.engines.pytorch import choose_device
 
-    module, place = build(network), choose_device(device)
+    try:
+        return choose_device(device)
+    except DeviceError:
+        return None
+
+
+def _loaded(
+    network: str, resolved: Resolved, engine: str, device: str, precision: str
+) -> tuple[list[Engine], list[str]]:
+    """What there is of `wishes`, and why the others are left out; an error where nothing is of what was asked for."""
+    emulated = _place(device) == "cpu" and hardware.bf16() is False
+    loaded, had, lacking, left_out = list[Engine](), False, list[LowlightError](), list[str]()
+    for name, kind in wishes(engine, precision):
+        if (name, kind, precision) == ("torch", "bf16", "auto") and emulated:
+            left_out.append("torch in bf16 is left out: this CPU emulates it, slowly; --precision bf16 measures it")
+            continue
+        asked = engine in ("auto", name) and precision in ("auto", kind)
+        try:
+            made = engines.load(network, resolved, engine=name, device=device, precision=kind, tiling=Tiling(0))
+        except LowlightError as error:
+            left_out.append(f"{name} in {kind} is left out: {error}")
+            lacking += [error] if asked else []
+        else:
+            loaded.append(made)
+            had = had or asked
+    if not had:
+        raise lacking[0]
+    return loaded, left_out
+
+
+def _eager(network: str, resolved: Resolved, place: str) -> Eager:
+    module = build(network)
     module.load_state_dict(files.load(resolved.path, network)[0])
     return Eager(module.eval().to(place), place)
 
@@ -295,14 +323,14 @@ def _warm_up(engine: Engine | Eager, picture: Picture) -> None:
         engine.run(picture)
 
 
-def _convolution(precision: str, size: tuple[int, int], device: str) -> Callable[[], float]:
+def _convolution(precision: str, size: tuple[int, int], place: str) -> Callable[[], float]:
     """What convolves in torch when it is called, and gives multiply-adds a second, in 1e9."""
     import torch
     from torch.nn.functional import conv2d
 
-    from lowlight_cli.engines.pytorch import DTYPES, choose_device
+    from lowlight_cli.engines.pytorch import DTYPES
 
-    place, kind = choose_device(device), DTYPES[precision]
+    kind = DTYPES[precision]
     width, height = size
     x = torch.rand(1, CHANNELS, height, width).to(place, kind, memory_format=torch.channels_last)
     weight = torch.rand(CHANNELS, CHANNELS, 3, 3).to(place, kind, memory_format=torch.channels_last)

@@ -158,10 +158,14 @@ def bench(
     _refuse_idle(context)
     from lowlight_cli.bench import methods, sets
     from lowlight_cli.bench import verify as verification
+    from lowlight_cli.bench.ahead import looked_at
     from lowlight_cli.metrics.table import check
 
-    for target in filter(None, (json, markdown, csv, latex, page, resume)):
+    wanted = {"json": json, "markdown": markdown, "csv": csv, "latex": latex, "report": page, "resume": resume}
+    targets = {f"--{name}": target for name, target in wanted.items() if target}
+    for target in targets.values():
         measuring.refuse_unwritable(target)
+    measuring.refuse_overwriting(targets, weights or ())
     check(metric or ())  # a slip is told before the work
     running = measuring.Running(device, precision.value, engine, offline)
     if speed:
@@ -175,6 +179,7 @@ def bench(
     if external:
         methods.refuse_one_folder(found)
     given = [[methods.external(text, each, len(found) == 1) for text in external or ()] for each in found]
+    found = looked_at(list(zip(found, given, strict=True)))
     if task:
         from lowlight_cli.bench.detectors import detector
 

@@ -48,7 +48,7 @@ def compare(
     """
     from lowlight_cli.files import make_folder, refuse_unwritable
     from lowlight_cli.pictures import FORMATS, Photo, encode, place, read
-    from lowlight_cli.sheets import each_model, labelled, reduced, shipped
+    from lowlight_cli.sheets import each_model, labelled, on_paper, opacity, reduced, shipped
     from lowlight_cli.targets import PIPE, is_dir, landed, plan
 
     if photo == PIPE:
@@ -72,12 +72,16 @@ def compare(
     if not checkpoints:
         raise WeightsError("no weights are shipped with this installation: there is nothing to compare")
     refuse_unwritable(job.target)
-    picture = reduced(read(photo).pixels, side)
+    whole = read(photo)
+    for note in (*whole.notes, *(["only its first page is shown"] if whole.rest else [])):
+        report.note(f"{photo}: {note}")
+    picture, covers = reduced(whole.pixels, side), opacity(whole)
+    covers = None if covers is None else reduced(covers, side)
     height, width, _ = picture.shape
-    shown = [(f"{photo.name}, {width}x{height}", picture)]
+    shown = [(f"{photo.name}, {width}x{height}", on_paper(picture, covers))]
     with report.progress("compare", len(checkpoints)) as advance:
         for each in each_model(picture, checkpoints, device=device, precision=precision.value):
-            shown.append((f"{each.name}, {each.seconds:.2f} s", each.picture))
+            shown.append((f"{each.name}, {each.seconds:.2f} s", on_paper(each.picture, covers)))
             report.detail(shown[-1][0])
             if json:
                 report.event("model", {"name": each.name, "seconds": round(each.seconds, 4)})

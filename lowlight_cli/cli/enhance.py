@@ -220,10 +220,7 @@ def summary(done: int, skipped: int, failed: int, enhancer: Enhancer | None, tak
     counts = [
         f"{number} {what}" for number, what in ((done, "lit"), (skipped, "skipped"), (failed, "failed")) if number
     ]
-    how = ""
-    if enhancer:
-        why = enhancer.load()[0].why
-        how = f" with {lit_by(enhancer)}{f' ({why})' if why else ''}"
+    how = f" with {lit_by(enhancer)}" if enhancer else ""
     return f"{', '.join(counts)}{how}, {taken:.2f} s"
 
 

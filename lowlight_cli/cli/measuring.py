@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,11 +15,15 @@ from lowlight_cli.errors import LowlightError, OutputError, ResourceError, Usage
 
 if TYPE_CHECKING:
     from lowlight_cli.bench.methods import Choice, Method
+    from lowlight_cli.bench.page import Gallery
     from lowlight_cli.bench.report import Table
     from lowlight_cli.bench.run import Result
     from lowlight_cli.bench.sets import DataSet
 
-__all__ = ["Running", "Written", "clips", "loaded", "refuse_unwritable", "sets", "speed", "task", "verify"]
+__all__ = [
+    "Running", "Written", "clips", "loaded", "refuse_overwriting", "refuse_unwritable", "sets", "speed", "task",
+    "verify",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -69,12 +73,14 @@ def sets(
     resume: Path | None,
     written: Written,
 ) -> list[Result]:
-    """Measure each set with its rows, show its table as soon as it is there, and write the files."""
-    from lowlight_cli.bench import export, run
-    from lowlight_cli.bench import report as tables
+    """Measure each set with its rows, show its table as soon as it is there, and write the files.
+
+    Where a set cannot be measured, those before it are written.
+    """
+    from lowlight_cli.bench import run
     from lowlight_cli.bench.journal import Journal
     from lowlight_cli.bench.lookup import lookup
-    from lowlight_cli.bench.page import Gallery, as_html
+    from lowlight_cli.bench.page import Gallery
     from lowlight_cli.files import make_folder
 
     if resume:
@@ -86,21 +92,18 @@ def sets(
         memory = lookup(dataset)
         methods = [*given, memory] if memory else given
         gallery = Gallery(methods) if written.page else None
-        with report.progress(dataset.title, len(dataset.pairs) * len(methods)) as advance:
-            results.append(run.measure(dataset, methods, advance, gallery, metrics, offline, journal))
+        try:
+            with report.progress(dataset.title, len(dataset.pairs) * len(methods)) as advance:
+                results.append(run.measure(dataset, methods, advance, gallery, metrics, offline, journal))
+        except LowlightError:
+            if results:
+                _write_all(results, galleries, written)
+            raise
         if gallery:
             galleries.append(gallery)
         with _seen(unseen, written.any):
             _show(results[-1], len(found) > 1)
-    forms = (
-        (written.json, tables.as_json), (written.markdown, tables.as_markdown), (written.csv, export.as_csv),
-        (written.latex, export.as_latex),
-    )  # fmt: skip
-    for path, form in forms:
-        if path:
-            _write(path, form(results))
-    if written.page:
-        _write(written.page, as_html(results, galleries))
+    _write_all(results, galleries, written)
     if unseen:
         raise unseen[0]
     return results
@@ -126,7 +129,7 @@ def speed(choices: Sequence[Choice], size: str, runs: int, running: Running, jso
     engines.check_names(running.engine, running.device, running.precision)
     with report.progress("speed", len(choices)) as advance:
         result = speed.measure(
-            choices, speed.wishes(running.engine, running.precision), size=_size(size), runs=runs,
+            choices, engine=running.engine, precision=running.precision, size=_size(size), runs=runs,
             device=running.device, offline=running.offline, on_message=report.note, on_done=advance,
         )  # fmt: skip
     unseen = list[Exception]()
@@ -134,12 +137,9 @@ def speed(choices: Sequence[Choice], size: str, runs: int, running: Running, jso
         _table(speed.table(result))
         _remarks(f"{name}: {meaning}" for name, meaning in speed.DEFINITIONS.items())
         peaks = ", ".join(f"{value:.0f} in {kind}" for kind, value in result.peaks.items())
-        _remarks(
-            [
-                f"{size}, {runs} pictures each; the peak is {peaks} GMAC/s; JPEG at "
-                f"{result.decode:.0f} megapixels/s in, {result.encode:.0f} out"
-            ]
-        )
+        peak = f"the peak is {peaks} GMAC/s" if peaks else "no peak, as torch does not have the device"
+        rates = f"JPEG at {result.decode:.0f} megapixels/s in, {result.encode:.0f} out"
+        _remarks([f"{size}, {runs} pictures each; {peak}; {rates}"])
     if json:
         _write(json, speed.as_json(result))
     if unseen:
@@ -205,6 +205,30 @@ def refuse_unwritable(target: Path) -> None:
         raise OutputError(f"{target} cannot be written to; check its permissions or choose another")
 
 
+def refuse_overwriting(targets: Mapping[str, Path], weights: Iterable[str]) -> None:
+    """Raise before the work is done where a result would take the place of another, or of what is measured.
+
+    Args:
+        targets: by the option that names them.
+        weights: as they were typed; those that are files are no place to write to.
+
+    Raises:
+        UsageError: two targets are one file, or one is called as a picture or is a file of weights.
+    """
+    from lowlight_cli.pictures import suffixes
+    from lowlight_cli.targets import exists, same
+
+    others = {Path(each): f"the weights {each}" for each in weights}
+    for option, target in targets.items():
+        if exists(target) and not target.is_file():  # /dev/null takes all
+            continue
+        if {target.suffix.lower(), target.resolve().suffix.lower()} & suffixes():
+            raise UsageError(f"{option} {target} is called as a picture, which it is not: give it another name")
+        if other := next((told for path, told in others.items() if same(path, target)), None):
+            raise UsageError(f"{option} {target} would be written over {other}: give it another name")
+        others[target] = f"what {option} writes"
+
+
 @contextlib.contextmanager
 def _seen(unseen: list[Exception], wanted: bool) -> Iterator[None]:
     """Put what befalls stdout, as in `| head`, into `unseen` where files are still wanted."""
@@ -250,6 +274,23 @@ def _remarks(lines: Iterable[str]) -> None:
     drawn = report.drawn(sys.stdout)
     for line in lines:
         report.data(line if drawn else f"# {line}")
+
+
+def _write_all(results: Sequence[Result], galleries: Sequence[Gallery], written: Written) -> None:
+    """The files that were asked for."""
+    from lowlight_cli.bench import export
+    from lowlight_cli.bench import report as tables
+    from lowlight_cli.bench.page import as_html
+
+    forms = (
+        (written.json, tables.as_json), (written.markdown, tables.as_markdown), (written.csv, export.as_csv),
+        (written.latex, export.as_latex),
+    )  # fmt: skip
+    for path, form in forms:
+        if path:
+            _write(path, form(results))
+    if written.page:
+        _write(written.page, as_html(results, galleries))
 
 
 def _write(target: Path, text: str) -> None:

@@ -62,11 +62,12 @@ def ran(enhancer: Enhancer) -> dict[str, str]:
 
 
 def lit_by(enhancer: Enhancer) -> str:
-    """`dgaf.real by openvino on cpu in bf16`: what ran, for a sentence; PyTorch is not named."""
+    """`dgaf.real on cpu in bf16 (no GPU found)`: what ran and why, for a sentence; PyTorch is not named."""
     engine, resolved = enhancer.load()
     name = resolved.checkpoint.name if resolved.checkpoint else f"{enhancer.settings.model} ({resolved.path})"
     by = "" if engine.name == "torch" else f" by {engine.name}"
-    return f"{name}{by} on {engine.device} in {engine.precision}"
+    why = f" ({engine.why})" if engine.why else ""
+    return f"{name}{by} on {engine.device} in {engine.precision}{why}"
 
 
 def left_alone(output: Path, exist: options.ReplaceChoice, kind: str, json: bool) -> bool:

@@ -14,7 +14,7 @@ from numbers import Integral
 from types import ModuleType
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
-from lowlight_cli.errors import DeviceError, UsageError
+from lowlight_cli.errors import LowlightError, UsageError
 from lowlight_cli.networks import descriptor
 
 if TYPE_CHECKING:
@@ -136,7 +136,8 @@ class Engine(Protocol):
 
         Args:
             batch: pictures.
-            on_tiles: told, at each attempt, into how many tiles a picture is cut; 1 is whole.
+            on_tiles: told, at each attempt, into how many tiles a picture is cut; 1 is whole, and 0 follows where the
+                memory gave out in it.
             gain: what the network sees is exposed by this first (`exposure.apply_gain`), tile by tile where there are
                 tiles: no second picture of that size is held.
 
@@ -185,7 +186,7 @@ def load(
     Args:
         network: a name of `networks.NETWORKS`.
         resolved: where the weights are.
-        engine: `auto`, one of `ENGINES`, or what `choose` said.
+        engine: `auto`, one of `ENGINES`, or what `choose` said; one that was not named and fails leaves it to torch.
         device: `auto`, `cpu`, `cuda`, `cuda:N`, `cuda:N,M` (each picture on one of them), `mps`, `tensorrt` or
             `tensorrt:N`; a device that was named is had or an error, never replaced.
         precision: one of `PRECISIONS`; `auto` is the fastest that is safe for the network on what `device` names.
@@ -211,7 +212,7 @@ def load(
 
     try:
         loaded = made(engine)
-    except DeviceError as error:
+    except LowlightError as error:
         if not engine.why:  # it was asked for by name
             raise
         loaded = made(Choice("torch", str(error)))

@@ -7,9 +7,10 @@ import importlib.util
 import os
 import re
 import sys
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
-__all__ = ["bf16", "cores", "every_core", "gpu", "installed"]
+__all__ = ["bf16", "cores", "every_core", "gpu", "installed", "versions"]
 
 
 def bf16() -> bool | None:
@@ -61,3 +62,18 @@ def gpu() -> bool:
 def installed(*packages: str) -> bool:
     """Whether all of these can be imported, without doing so."""
     return all(importlib.util.find_spec(package) for package in packages)
+
+
+def versions(*modules: str) -> dict[str, str | None]:
+    """Versions of the distributions that modules come from, by name, such as `pillow` for `PIL`.
+
+    Which distribution it is differs (`onnxruntime` comes from `onnxruntime-gpu`, too); a module that comes from none
+    that is known stands there by its own name, with None.
+    """
+    owners, found = packages_distributions(), dict[str, str | None]()
+    for module in modules:
+        for name in owners.get(module, ()):
+            found[re.sub(r"[-_.]+", "-", name).lower()] = version(name)
+        if module not in owners:
+            found[module] = None
+    return found

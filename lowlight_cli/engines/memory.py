@@ -18,9 +18,9 @@ PER_PIXEL: Final = {
     "jcrnet": (2850, 1450),
 }
 """Bytes of activations a pixel, (float32, half): the highest peaks that torch's CPU build reached at 1024x1024, and
-5 % more; at larger sizes they are lower."""
+5 % more; at larger sizes they are lower, and in half precision on CPUs without matrix units, too."""
 
-ENGINES: Final = {"torch": (1.0, 1.0), "onnx": (1.7, 1.7), "openvino": (1.3, 1.45)}
+BESIDE_TORCH: Final = {"torch": (1.0, 1.0), "onnx": (1.7, 1.7), "openvino": (1.3, 1.45)}
 """What another engine takes beside torch, (float32, half): the highest ratio of peaks at 1024x1024 over networks."""
 
 UNKNOWN: Final = (3000, 3000)
@@ -57,7 +57,7 @@ def needed(network: str, precision: str, pixels: int, engine: str = "torch") -> 
 
 def _per_pixel(network: str, precision: str, engine: str) -> int:
     half = precision != "fp32"
-    return round(PER_PIXEL.get(network, UNKNOWN)[half] * ENGINES[engine][half])
+    return round(PER_PIXEL.get(network, UNKNOWN)[half] * BESIDE_TORCH[engine][half])
 
 
 def left(budget: int | None, taken: int = 0, at_once: int = 1) -> int | None:

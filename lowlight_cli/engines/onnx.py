@@ -147,15 +147,7 @@ class OnnxEngine:
             return results
 
 
-def load(
-    network: str,
-    resolved: Resolved,
-    *,
-    device: str = "auto",
-    precision: str = "auto",
-    tiling: Tiling | None = None,
-    why: str = "",
-) -> OnnxEngine:
+def load(network: str, resolved: Resolved, *, device: str, precision: str, tiling: Tiling, why: str) -> OnnxEngine:
     """See `engines.load`. Exports the network where no graph of these weights is kept yet."""
     place = "cpu" if device == "auto" else device
     kind = place.partition(":")[0]
@@ -167,8 +159,7 @@ def load(
         from lowlight_cli.engines import export
 
         path = export.kept(network, resolved, chosen)
-    wish = tiling or Tiling()
-    whole = session(path, place, wish.at_once)
+    whole = session(path, place, tiling.at_once)
     metadata = whole.get_modelmeta().custom_metadata_map
     return OnnxEngine(
         network,
@@ -179,7 +170,7 @@ def load(
         whole.get_providers()[0],
         path,
         whole,
-        wish,
+        tiling,
     )
 
 

@@ -165,15 +165,7 @@ class OpenVinoEngine:
             yield found
 
 
-def load(
-    network: str,
-    resolved: Resolved,
-    *,
-    device: str = "auto",
-    precision: str = "auto",
-    tiling: Tiling | None = None,
-    why: str = "",
-) -> OpenVinoEngine:
+def load(network: str, resolved: Resolved, *, device: str, precision: str, tiling: Tiling, why: str) -> OpenVinoEngine:
     """See `engines.load`. Exports the network where no graph of these weights is kept yet."""
     if device not in ("auto", "cpu"):
         raise DeviceError(f"engine 'openvino' does not run on {device!r}: use --engine torch, or --device cpu")
@@ -187,8 +179,7 @@ def load(
     if precision == "auto" and chosen == "bf16":
         reasons.append("the CPU has bf16")
     metadata = disk.inspect(resolved.path).metadata
-    wish = tiling or Tiling()
-    engine = OpenVinoEngine(network, "cpu", chosen, ", ".join(reasons), metadata, path, wish)
+    engine = OpenVinoEngine(network, "cpu", chosen, ", ".join(reasons), metadata, path, tiling)
     engine.get_ready()
     return engine
 
@@ -276,7 +267,7 @@ class Graph:
         yield {_name(output): results[output] for output in graph.outputs}
         with self.lock:
             self.seconds[shapes] += taken
-            if inputs["input"].nbytes <= SMALL:
+            if inputs["input"].nbytes <= SMALL and graph in self.idle:  # else it gave way to another size meanwhile
                 self.idle[graph].append(request)
 
     def release(self) -> None:

@@ -172,27 +172,18 @@ class TorchEngine:
         return torch.autocast(torch.device(self.device).type, DTYPES[self.precision])
 
 
-def load(
-    network: str,
-    resolved: Resolved,
-    *,
-    device: str = "auto",
-    precision: str = "auto",
-    tiling: Tiling | None = None,
-    why: str = "",
-) -> TorchEngine:
+def load(network: str, resolved: Resolved, *, device: str, precision: str, tiling: Tiling, why: str) -> TorchEngine:
     """See `engines.load`; with `auto`, the first of `devices` that takes the network. `why` tells of those before."""
-    wish = tiling or Tiling()
     reasons = [why] if why else []
     if device != "auto":
-        return _loaded(network, resolved, choose_device(device), precision, wish, reasons)
+        return _loaded(network, resolved, choose_device(device), precision, tiling, reasons)
     *better, last = devices()
     for place in better:
         try:
-            return _loaded(network, resolved, place, precision, wish, reasons)
+            return _loaded(network, resolved, place, precision, tiling, reasons)
         except (DeviceError, ResourceError) as error:
             reasons.append(str(error).removesuffix(": use another --device"))  # which is done
-    return _loaded(network, resolved, last, precision, wish, reasons if better else [*reasons, "no GPU found"])
+    return _loaded(network, resolved, last, precision, tiling, reasons if better else [*reasons, "no GPU found"])
 
 
 def _loaded(

@@ -117,6 +117,7 @@ def run(engine: Passes, batch: Batch, on_tiles: Callable[[int], None] | None = N
         except ResourceError:
             if side == 0:
                 raise
+        told(0)
         engine.release()
         pixels = height * width // 2
     else:  # the result is whole, whatever the tiles are
@@ -128,6 +129,7 @@ def run(engine: Passes, batch: Batch, on_tiles: Callable[[int], None] | None = N
             for picture, result in zip(batch, bright, strict=True):
                 _in_tiles(engine, picture, result, pixels, min(math.isqrt(pixels), longest), told, gain)
             return bright
+        told(0)
         pixels //= 2
     raise ResourceError(
         f"{engine.device} has too little memory left for {engine.network}, even in tiles: {_remedy(engine)}"

@@ -43,7 +43,7 @@ class Entry:
         seconds: by stage: read, run, write.
         size: width and height in pixels.
         luma: mean luma, [0, 1], `before` and `after`.
-        clipped: shares of pixels that are `black` or `white` in some channel, `before` and `after`.
+        clipped: shares of pixels that are `black` and `white` as `light` says, `before` and `after`.
         output_sha256: of the result's content.
         output_bytes: its size.
         error: `code` and `message`; None where there is a result.

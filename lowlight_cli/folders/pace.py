@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from PIL import Image
-
 from lowlight_cli.engines import hardware, memory
 from lowlight_cli.enhancer import Settings
+from lowlight_cli.errors import InputError
 from lowlight_cli.networks import descriptor
-from lowlight_cli.pictures import FORMATS
+from lowlight_cli.pictures import header
 
 __all__ = ["at_once"]
 
@@ -24,9 +22,6 @@ LARGEST: Final = 400.0
 
 SAMPLE: Final = 64
 """Pictures of a folder that are looked at for their size."""
-
-KINDS: Final = {"jpeg": "JPEG", "png": "PNG", "tiff": "TIFF", "webp": "WEBP", "bmp": "BMP"}
-"""Formats that tell their size at once, and what Pillow calls them."""
 
 CAMERA: Final = 24_000_000
 """Pixels that a photograph commonly has."""
@@ -54,11 +49,8 @@ def at_once(settings: Settings, pictures: Sequence[Path]) -> int:
 
 def _pixels(path: Path) -> int:
     """Of a picture, from its first bytes; of a kind that hides them, as many as cameras make; of a damaged one 0."""
-    kind = FORMATS.get(path.suffix.lower(), "")
-    if kind not in KINDS:
-        return CAMERA
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=(KINDS[kind],)) as image:
-            return image.width * image.height
-    except Exception:  # whatever a damaged file may cause: what is wrong with it is told when its turn comes
+        found = header(path)
+    except InputError:  # what is wrong with it is told when its turn comes
         return 0
+    return found.width * found.height if found else CAMERA

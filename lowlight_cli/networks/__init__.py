@@ -200,11 +200,15 @@ def descriptor(name: str) -> Descriptor:
     """The descriptor called `name`.
 
     Raises:
-        UsageError: there is none; the message names the nearest.
+        UsageError: there is none; the message names the nearest, or what says it where weights are named with it.
     """
     try:
         return NETWORKS[name]
     except KeyError:
+        network, _, tag = name.partition(".")
+        if tag and network in NETWORKS:
+            hint = f"did you mean the weights {tag!r} of {network!r}, -m {network} -w {tag}?"
+            raise UsageError(f"unknown model {name!r}: {hint}") from None
         near = difflib.get_close_matches(name.lower(), NETWORKS, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(NETWORKS)}"
         raise UsageError(f"unknown model {name!r}: {hint} (see `lowlight models`)") from None

@@ -5,6 +5,7 @@ RGB, sRGB-encoded, in [0, 1].
 """
 
 from lowlight_cli.pictures.formats import FORMATS, READ_ONLY, format_of, suffix_of, suffixes
+from lowlight_cli.pictures.headers import Header, header
 from lowlight_cli.pictures.photo import Jpeg, Photo
 from lowlight_cli.pictures.reading import MAX_PIXELS, read
 from lowlight_cli.pictures.writing import encode, place, refuse_unfit, write
@@ -13,10 +14,12 @@ __all__ = [
     "FORMATS",
     "MAX_PIXELS",
     "READ_ONLY",
+    "Header",
     "Jpeg",
     "Photo",
     "encode",
     "format_of",
+    "header",
     "place",
     "read",
     "refuse_unfit",

@@ -195,9 +195,9 @@ def place(
         if disk_full(error):
             raise ResourceError(f"{target}: the disk is full; make room or choose another folder") from error
         number = error.errno if isinstance(error, OSError) else None
-        if number == errno.ENOENT:
+        if number == errno.ENOENT and not os.path.isdir(target.parent):  # noqa: PTH112  # Path's may raise
             reason, way = f"there is no folder {target.parent}", "make it first"
-        elif number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        elif number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT):  # the last one is what /proc says
             reason, way = "the folder cannot be written to", "check its permissions or choose another"
         elif number in (errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST):
             reason, way = "a folder has that name", "choose another name"

@@ -153,10 +153,15 @@ def _results(metric: Metric) -> list[dict[str, Any]]:
 
 
 def _sets(training_data: str) -> list[str]:
-    """The sets that a description names, as the hub writes them: the part's word in capitals, or else its first."""
-    parts = re.split(r"[,+;]", re.sub(r"\([^)]*\)", "", training_data))
-    found = [re.search(r"\b[A-Z][A-Z0-9-]+\b", part) or re.match(r"\s*[A-Za-z][\w.-]*", part) for part in parts]
-    return [match[0].strip().lower() for match in found if match]
+    """The sets that a description names, as the hub writes them: words of two capitals or more, and kinds of `train`.
+
+    Example:
+        >>> _sets("LOL v1: 9 pairs (ours); 7 photographs, each of DARK FACE and FiveK"), _sets("sice@2 bright@0.5")
+        (['lol', 'dark-face', 'fivek'], ['sice', 'bright'])
+    """
+    word = r"\b(?:[A-Z][\w-]*[A-Z][\w-]*)"
+    found = re.findall(rf"{word}(?: {word})*|\b\w+(?=@)", re.sub(r"\([^)]*\)", "", training_data))
+    return [name.replace(" ", "-").lower() for name in found]
 
 
 def _slug(text: str) -> str:

@@ -1,0 +1,38 @@
+"""Light: how bright a picture is, and how much of it is white or black; what manifests and JSON tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lowlight_cli.look import mean_luma
+
+__all__ = ["Light", "light"]
+
+BLACK: Final = 0.5 / 255
+"""Level up to which a channel is black: what is a level or two above it still holds light."""
+
+WHITE: Final = 249.5 / 255
+"""Level from which on a channel is white: networks come near to the last levels, and seldom to the very last."""
+
+
+@dataclass(frozen=True)
+class Light:
+    """A picture's brightness: mean luma, and the shares of pixels that are black in all channels and white in some."""
+
+    luma: float
+    black: float
+    white: float
+
+
+def light(picture: NDArray[np.float32]) -> Light:
+    """The brightness of (H, W, 3) float32 RGB in [0, 1]."""
+    dark, bright = picture <= np.float32(BLACK), picture >= np.float32(WHITE)
+    # Channel by channel: all(axis=2) takes several times as long.
+    black = np.count_nonzero(dark[..., 0] & dark[..., 1] & dark[..., 2])
+    white = np.count_nonzero(bright[..., 0] | bright[..., 1] | bright[..., 2])
+    pixels = picture.shape[0] * picture.shape[1]
+    return Light(mean_luma(picture), black / pixels, white / pixels)
