@@ -18,7 +18,7 @@ import video_kit as kit
 from conftest import Ran
 
 from lowlight_cli.errors import UsageError
-from lowlight_cli.video import streams
+from lowlight_cli.video import addresses
 from lowlight_cli.video.addresses import Address, address, option
 
 Lowlight = Callable[..., Ran]
@@ -105,7 +105,7 @@ def test_a_live_source(folder: Path, lowlight: Lowlight) -> None:
 
 def test_a_live_source_that_falls_silent(folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch) -> None:
     """What came is written, and it is said."""
-    monkeypatch.setattr(streams, "PATIENCE", (5.0, 0.5))
+    monkeypatch.setattr(addresses, "PATIENCE", (5.0, 0.5))
     noise = np.random.default_rng(0)
     shown = [noise.integers(0, 60, (96, 128, 3), np.uint8) for _ in range(60)]  # enough for FFmpeg to look into
     ticks = [number * 3600 for number in range(60)]
@@ -137,7 +137,7 @@ def test_what_cannot_be_opened_is_a_line(
 
 
 def test_what_does_not_answer(folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "PATIENCE", (0.3, 0.3))
+    monkeypatch.setattr(addresses, "PATIENCE", (0.3, 0.3))
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         ran = lowlight("video", f"tcp://127.0.0.1:{deaf.getsockname()[1]}", "-o", "out.mp4")
     assert (ran.code, len(ran.lines)) == (3, 1), ran.err

@@ -16,6 +16,7 @@ pytest.importorskip("av")
 import av
 import video_kit as kit
 from av.stream import Disposition
+from av.video.frame import PictureType
 
 from lowlight_cli.video import run
 
@@ -62,6 +63,21 @@ def test_codecs_that_state_a_rate(
     assert alike(clip, Path(target))
     bound = {".mkv": 1 / 1000, ".avi": 1 / 600}.get(Path(target).suffix, 1 / 90_000)
     assert max(abs(a - b) for a, b in zip(ticks(clip), ticks(Path(target)), strict=True)) <= bound
+
+
+@pytest.mark.parametrize("codec", ["h264", "mpeg4"])
+@pytest.mark.parametrize("target", ["out.avi", "out.wmv"])
+def test_containers_that_know_the_order_of_decoding_alone(
+    folder: Path, lowlight: Lowlight, codec: str, target: str
+) -> None:
+    """Frames come in the order in which they are shown, or each player would guess another moment."""
+    clip = kit.write(Path("clip.mp4"), kit.pictures(30))
+    ran = lowlight("video", clip, "-o", target, "--codec", codec, *SAME)
+    assert ran.code == 0, ran.err
+    with av.open(target) as made:
+        kinds = {PictureType(frame.pict_type) for frame in made.decode(video=0)}
+    assert kinds == {PictureType.I, PictureType.P}
+    assert alike(clip, Path(target))
 
 
 def test_mpeg2_stays(folder: Path, lowlight: Lowlight) -> None:
@@ -193,6 +209,20 @@ def test_hevc_as_quicktime_plays_it(
     with av.open(target) as after:
         assert after.streams.video[0].codec_context.codec_tag == "hvc1"
     assert alike(clip, Path(target))
+
+
+@pytest.mark.parametrize("target", ["out.webm", "out.mkv", "out.mp4"])
+def test_transparency_beside_the_picture(folder: Path, lowlight: Lowlight, target: str) -> None:
+    """VP9 has it in a stream of its own, which FFmpeg does not read: it is said, and no tag promises it any more."""
+    more: dict[str, Any] = {"codec": "libvpx-vp9", "base": Fraction(1, 1000), "ticks": range(0, 480, 40)}
+    clear = kit.write(Path("clear.webm"), pixels="yuva420p", **more)
+    ran = lowlight("video", clear, "-o", target, *SAME)
+    assert ran.code == 0, ran.err
+    assert ran.err.count("transparency is left out") == 1
+    with av.open(target) as after:
+        assert "alpha_mode" not in {key.lower() for key in after.streams.video[0].metadata}
+    plain = kit.write(Path("plain.webm"), **more)
+    assert "transparency" not in lowlight("video", plain, *SAME).err
 
 
 def test_an_interlaced_clip_is_told_of(folder: Path, lowlight: Lowlight) -> None:

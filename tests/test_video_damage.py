@@ -148,6 +148,27 @@ def test_another_size_in_the_middle(folder: Path, lowlight: Lowlight) -> None:
     assert len(kit.shown(Path("both_lit.ts"))) == len(kit.shown(Path("both.ts")))
 
 
+def test_sound_that_begins_in_the_middle(folder: Path, lowlight: Lowlight) -> None:
+    """Of a broadcast, behind all that FFmpeg looks at before: the clip is whole but for it, and that is said."""
+    noise = np.random.default_rng(0)
+    shown = {
+        "one.ts": list(kit.pictures(200, 120, 160)),
+        "two.ts": list(kit.pictures(5, 120, 160)),
+        "three.ts": [noise.integers(0, 60, (120, 160, 3), np.uint8) for _ in range(30)],
+    }
+    whole, begin = b"", 0
+    for name, frames in shown.items():
+        ticks = [(begin + number) * 3600 for number in range(len(frames))]
+        more: dict[str, Any] = {"options": {"crf": "10", "bf": "0"}, "sound": "mp2" if name == "two.ts" else ""}
+        whole += kit.write(Path(name), frames, base=Fraction(1, 90_000), ticks=ticks, **more).read_bytes()
+        begin += len(frames)
+    Path("clip.ts").write_bytes(whole)
+    ran = lowlight("video", "clip.ts", *SAME, "-o", "lit.mp4")
+    assert ran.code == 0, ran.err
+    assert "a stream begins in the middle: left out" in ran.err
+    assert len(kit.shown(Path("lit.mp4"))) == begin
+
+
 def test_part_folder_cannot_be_made(folder: Path, lowlight: Lowlight) -> None:
     clip = matroska(3)
     ran = lowlight("video", clip, *SAME, "-o", "nowhere/at/all/lit.mkv")

@@ -82,6 +82,22 @@ def test_from_a_pipe_to_a_file(folder: Path, dgaf_weights: Path) -> None:
     assert len(kit.shown(Path("out.mp4"))) == 5
 
 
+def test_an_index_at_the_end_of_a_pipe(folder: Path, dgaf_weights: Path) -> None:
+    """What is before it has gone by when it comes: the message says what to do. In front, it does no harm."""
+    noise = np.random.default_rng(0)
+    frames = [noise.integers(0, 60, (240, 320, 3), np.uint8) for _ in range(12)]
+    clip = kit.write(Path("clip.mp4"), frames, options={"crf": "10"})
+    done = piped(dgaf_weights, clip.read_bytes(), "-", "-o", "out.mp4")
+    assert done.returncode == 3
+    (line,) = done.stderr.decode().splitlines()
+    assert "its index stands at its end" in line and "name the file" in line and "-movflags +faststart" in line
+    assert not Path("out.mp4").exists()
+    assert piped(dgaf_weights, b"", str(clip), "-o", "first.mp4").returncode == 0
+    done = piped(dgaf_weights, Path("first.mp4").read_bytes(), "-", "-o", "out.mp4")
+    assert done.returncode == 0, done.stderr
+    assert len(kit.shown(Path("out.mp4"))) == 12
+
+
 def test_json_and_the_clip_do_not_share_stdout(folder: Path, lowlight: Lowlight) -> None:
     ran = lowlight("video", stream("in.y4m"), "-o", "-", "--json")
     assert (ran.code, ran.out.count("YUV4MPEG2")) == (2, 0)

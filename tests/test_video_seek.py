@@ -78,6 +78,20 @@ def test_frames_that_are_decoded_in_another_order(folder: Path, lowlight: Lowlig
     assert len(kit.known(Path("lit.mkv")).ticks) == 150
 
 
+@pytest.mark.parametrize("name", ["clip.wmv", "clip.avi"])
+def test_frames_that_are_decoded_in_their_order(folder: Path, name: str) -> None:
+    """When a frame is decoded, it is shown; FFmpeg guesses that it were shown with the next."""
+    base = Fraction(1, 1000) if name == "clip.wmv" else Fraction(1, 600)
+    ticks = [round(Fraction(number + number % 3, 25) / base) for number in range(0, 60, 2)]
+    kit.write(Path(name), kit.pictures(30), base=base, ticks=ticks, options={"bf": "0"})
+    with opened(Path(name), name) as whole:
+        frames = list(whole.decoded())
+        assert [frame.pts * whole.base for frame in frames] == [tick * base for tick in ticks]
+    with opened(Path(name), name, Span(start=1.5)) as rest:
+        wanted = [each for each in ticks if each * base >= Fraction(3, 2)]
+        assert [(each.pts * rest.base + Fraction(3, 2)) for each in rest.decoded()] == [each * base for each in wanted]
+
+
 def test_a_part_of_a_broadcast(folder: Path, lowlight: Lowlight) -> None:
     clip = made("clip.ts", sound="mp2")
     ran = lowlight("video", clip, "--start", "1.5", "--end", "2.3", "-o", "part.ts", "--strength", "0")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lowlight_cli.errors import DeviceError, OutputError, UsageError
 from lowlight_cli.sheets import labelled
 from lowlight_cli.video.colour import FULL, UNSAID, Colours, Converter, depth, upright
-from lowlight_cli.video.formats import CODECS, NAMED, Y4M, Codec, Encoding, codec_for
+from lowlight_cli.video.formats import CODECS, NAMED, ORDERED, Y4M, Codec, Encoding, codec_for, kin
 
 if TYPE_CHECKING:
     from lowlight_cli.video.series import Film
@@ -55,6 +55,8 @@ class Plan:
         turn: degrees by which pictures are turned before, counter-clockwise; 0 where the container says so.
         matrix: the display matrix to write, or None.
         container: FFmpeg's name.
+        lead: seconds that the clip's clock shows at its beginning, which another kind of container would take for a
+            gap: they are taken off every timestamp.
         notes: what could not be kept, a line each.
     """
 
@@ -74,6 +76,7 @@ class Plan:
     turn: int
     matrix: tuple[int, ...] | None
     container: str
+    lead: Fraction = Fraction(0)
     notes: tuple[str, ...] = ()
 
     @property
@@ -161,12 +164,14 @@ def planned(clip: Film, container: str, encoding: Encoding, *, wide: bool = Fals
         colours = replace(colours, matrix=UNSAID)
     if name == "mjpeg":
         colours = replace(colours, range=FULL)  # it knows no other
+    if clip.transparent:
+        more.append("transparency is left out")
     if clip.fields > 1:
         more.append("is interlaced, and becomes progressive with its combs: deinterlace it first, ffmpeg -vf bwdif")
     return Plan(
         encoder, options, bitrate, quantiser, width, height, pixels, colours, aspect, clip.fields, clip.base,
         _clock(encoder, clip.base, clip.rate), clip.rate, 0 if wide else turn, None if turn or wide else clip.matrix,
-        container, (*notes, *more),
+        container, _lead(clip, container), (*notes, *more),
     )  # fmt: skip
 
 
@@ -263,6 +268,10 @@ def _check_container(container: str, encoder: str) -> None:
             ) from error
 
 
+def _lead(clip: Film, container: str) -> Fraction:
+    return Fraction(0) if clip.live or kin(clip.container_name, container) else max(Fraction(0), clip.zero)
+
+
 def _clock(encoder: str, base: Fraction, rate: Fraction) -> Fraction:
     """Seconds a tick of an encoder: those of the clip, or about a frame where the codec has no number for them."""
     if encoder == "mpeg4":
@@ -280,8 +289,8 @@ def _told(codec: Codec, encoding: Encoding, container: str) -> tuple[dict[str, s
         raise UsageError(f"{codec.encoder} has no --preset")
     if codec.preset and (speed := encoding.preset or codec.speed):
         options[codec.preset] = speed
-    if container == "avi" and codec.encoder in ("libx264", "mpeg4"):
-        options["bf"] = "0"  # AVI knows no order but one
+    if container in ORDERED and codec.encoder in ("libx264", "mpeg4"):
+        options["bf"] = "0"
     if encoding.bitrate is not None:
         if not codec.quality and codec.encoder in ("ffv1", "prores_ks"):
             raise UsageError(f"{codec.encoder} has no --bitrate")
@@ -324,10 +333,7 @@ def _pixel_format(encoder: str, source: str, width: int, height: int) -> tuple[s
         notes.append(f"{width}x{height} has an odd side, which needs colour at full size: written as {whole}")
     if depth(chosen) < depth(source):
         notes.append(f"{encoder} takes {depth(chosen)} bits a sample, the clip has {depth(source)}")
-    if any(part.is_alpha for part in av.VideoFormat(source, 16, 16).components):
-        notes.append("transparency is left out")
-        chosen = chosen.replace("yuva", "yuv")
-    return chosen, notes
+    return chosen.replace("yuva", "yuv"), notes
 
 
 def _global_header(container: str) -> bool:

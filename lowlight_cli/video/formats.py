@@ -9,9 +9,14 @@ from typing import Final
 
 from lowlight_cli.errors import DeviceError, UsageError
 
-__all__ = ["CODECS", "CONTAINERS", "NAMED", "Y4M", "Codec", "Encoding", "codec_for", "is_clip", "need_av"]
+__all__ = [
+    "CODECS", "CONTAINERS", "NAMED", "ORDERED", "Y4M", "Codec", "Encoding", "codec_for", "is_clip", "kin", "need_av",
+]  # fmt: skip
 
 Y4M: Final = "yuv4mpegpipe"
+
+ORDERED: Final = ("avi", "asf")
+"""Containers that know no order of frames but that of decoding."""
 
 CONTAINERS: Final = {
     ".mp4": "mp4",
@@ -102,6 +107,14 @@ NAMED: Final[Mapping[str, tuple[str, ...]]] = {
 """What MPEG-TS has a name for: FFmpeg writes all else into it too, without a word, as data that nobody can play."""
 
 
+_KINDS: Final = (
+    {"mp4", "mov", "3gp"},
+    {"matroska", "webm"},
+    {"mpegts", "mpeg", "hls"},
+)  # fmt: skip
+"""Containers that are alike; all others are alike to themselves alone."""
+
+
 @dataclass(frozen=True)
 class Encoding:
     """What the user wants of the encoder.
@@ -155,6 +168,17 @@ def codec_for(source: str, container: str, wanted: str = "auto") -> tuple[str, C
     if name not in holds:
         name = "h264" if "h264" in holds else holds[0]
     return name, CODECS.get(name) or Codec(name)
+
+
+def kin(source: str, container: str) -> bool:
+    """Whether two containers are of one kind: the same data has a name in both, and clocks run alike.
+
+    Args:
+        source: what FFmpeg calls the container that is read, which may be several names.
+        container: what it calls the one that is written.
+    """
+    names = set(source.split(","))
+    return container in names or any(container in kind and names & kind for kind in _KINDS)
 
 
 def is_clip(path: Path) -> bool:

@@ -25,12 +25,14 @@ class Series:
     """Numbered pictures as a clip; use it as a context. A number that is missing leaves its time to the frame before.
 
     Attributes:
-        name, width, height, rotation, matrix, colours, aspect, fields, base, rate, zero, notes, repeated: as in `Clip`.
+        name, container_name, width, height, rotation, matrix, colours, aspect, fields, base, rate, zero, notes,
+            repeated: as in `Clip`.
         files: the pictures, by number.
         deep: whether they have 16 bits a sample.
     """
 
     live = False
+    container_name = ""
     zero = Fraction(0)
     rotation = 0
     matrix = None
@@ -66,9 +68,14 @@ class Series:
         return "hevc" if self.deep else "h264"
 
     @property
+    def transparent(self) -> bool:
+        """Whether the pictures have transparency."""
+        return self._first.alpha is not None
+
+    @property
     def pixel_format(self) -> str:
         """FFmpeg's name of the pictures' samples."""
-        if self._first.alpha is not None:
+        if self.transparent:
             return "rgba64le" if self.deep else "rgba"
         return "rgb48le" if self.deep else "rgb24"
 

@@ -24,8 +24,11 @@ import av.stream
 from numpy.typing import NDArray
 
 from lowlight_cli.errors import InputError, UsageError
-from lowlight_cli.video.addresses import PATIENCE, Address
+from lowlight_cli.video import addresses
+from lowlight_cli.video.addresses import Address
 from lowlight_cli.video.colour import Colours, Converter
+from lowlight_cli.video.formats import ORDERED, kin
+from lowlight_cli.video.opening import read, zero
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,15 +39,12 @@ if TYPE_CHECKING:
 
     from lowlight_cli.pictures import Photo
 
-__all__ = ["Clip", "Frame", "Span", "opened", "read", "zero"]
+__all__ = ["Clip", "Frame", "Span", "opened"]
 
 _COVER: Final = av.stream.Disposition.attached_pic
 
 _UNTIMED: Final[Any] = av.format.Flags.no_timestamps.value
 """Streams without a container: times are counted from the beginning, and nowhere else can one know them."""
-
-_WITHOUT_PTS: Final = ("avi", "asf")
-"""Containers that count the frames in the order of decoding."""
 
 _Found: TypeAlias = "tuple[VideoFrame, int, int, bool]"
 """A frame, its tick, its duration, and whether it stands for one that could not be read."""
@@ -98,6 +98,7 @@ class Clip:
 
     Attributes:
         name: what messages call it.
+        container_name: FFmpeg's name of the container.
         width, height: of the frames as stored.
         rotation: how a player turns them, counter-clockwise in degrees.
         matrix: the display matrix, nine numbers of FFmpeg, or None.
@@ -107,6 +108,7 @@ class Clip:
         pixel_format: FFmpeg's name.
         base: seconds a tick.
         rate: frames a second on average.
+        zero: when it begins, in seconds of its own clock.
         live: it plays as it comes, once; its time begins with its first frame.
         notes: what was odd, a line each; complete when the last frame is read.
     """
@@ -121,6 +123,7 @@ class Clip:
         again: Callable[[], InputContainer] | None = None,
     ) -> None:
         self.container, self.name, self.span, self.live, self._again = container, name, span, live, again
+        self.container_name = container.format.name
         self.stream = _video(container, name)
         self.notes: list[str] = []
         self.base: Fraction = self.stream.time_base or Fraction(1, 90_000)
@@ -135,9 +138,8 @@ class Clip:
         self.repeated = 0
         self._trimmed: set[int | None] = set()
         # the packets say when they are decoded, and FFmpeg's guess of when each is shown is that of its neighbour
-        self._guessed = (
-            container.format.name in _WITHOUT_PTS and self.codec in ("h264", "hevc") and context.has_b_frames
-        )
+        untold = self.container_name in ORDERED and self.codec in ("h264", "hevc")
+        self._guessed, self._in_order = untold and context.has_b_frames, untold and not context.has_b_frames
         self._read = self._frames()
         self._first = self._first_frame()
         if live:
@@ -156,6 +158,12 @@ class Clip:
     def codec(self) -> str:
         """FFmpeg's name of the stream's codec."""
         return str(self.stream.codec_context.codec.canonical_name)
+
+    @property
+    def transparent(self) -> bool:
+        """Whether it has transparency: in its pixels, or, as VP8 and VP9 have it, beside them, where none reads it."""
+        beside = any(key.lower() == "alpha_mode" and value == "1" for key, value in self.stream.metadata.items())
+        return beside or any(part.is_alpha for part in av.VideoFormat(self.pixel_format, 16, 16).components)
 
     @property
     def frames(self) -> int:
@@ -225,6 +233,11 @@ class Clip:
     def _first_frame(self) -> _Found:
         for found in self._read:
             return found
+        if self._again is None and not self.live and kin(self.container_name, "mp4"):
+            raise InputError(
+                f"{self.name}: no frame of its video can be decoded; if its index stands at its end, a pipe cannot go "
+                "back to the frames: name the file, or put the index first by ffmpeg -movflags +faststart"
+            )
         raise InputError(f"{self.name}: no frame of its video can be decoded; is it complete?")
 
     def _sought(self, wanted: Fraction, again: Callable[[], InputContainer]) -> Iterator[_Found]:
@@ -256,6 +269,8 @@ class Clip:
         damaged, until, last, before = False, 0, None, None
         step = max(1, round(1 / self.rate / self.base))
         for packet in self._packets():
+            if self._in_order:
+                packet.pts = packet.dts
             if packet.is_discard:
                 self._trimmed.add(packet.dts)
             elif packet.size and packet.pts is not None:
@@ -297,12 +312,14 @@ class Clip:
             yield from self.container.demux(self.stream)
         except av.error.FFmpegError as error:
             if self.live and isinstance(error, av.error.ExitError):
-                self.notes.append(f"nothing has come for {PATIENCE[1]:g} s: it ends there")
+                self.notes.append(f"nothing has come for {addresses.PATIENCE[1]:g} s: it ends there")
             else:
                 self.notes.append(f"cannot be read to its end ({error.strerror}): what comes after is lost")
             last = av.Packet()
             last.stream = self.stream
             yield last
+        except IndexError:  # PyAV's, after the last packet
+            self.notes.append("a stream begins in the middle: left out")
 
 
 def opened(source: Path | Address | Any, name: str, span: Span | None = None) -> Clip:
@@ -326,47 +343,8 @@ def opened(source: Path | Address | Any, name: str, span: Span | None = None) ->
         raise
 
 
-def read(source: Path | Address | Any, name: str) -> InputContainer:
-    """A container with all its streams; the arguments and what is raised are those of `opened`."""
-    av.logging.set_level(None)  # what FFmpeg finds odd is told in our words
-    if isinstance(source, Address):
-        return _reached(source)
-    try:
-        return av.open(str(source) if isinstance(source, Path) else source, "r", metadata_errors="replace")
-    except FileNotFoundError as error:
-        raise InputError(f"{name}: no such file") from error
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise InputError(f"{name}: is no clip that can be read ({_reason(error)})") from error
-
-
-def _reached(source: Address) -> InputContainer:
-    try:
-        return av.open(
-            source.url, "r", format=source.format, options=source.settings, timeout=PATIENCE, metadata_errors="replace"
-        )
-    except (av.error.ExitError, TimeoutError) as error:
-        raise InputError(f"{source}: does not answer; is it switched on, and the address right?") from error
-    except av.error.ProtocolNotFoundError as error:
-        raise InputError(
-            f"{source}: FFmpeg here does not know this kind of address; save it as a file first"
-        ) from error
-    except av.error.InvalidDataError as error:
-        raise InputError(f"{source}: is no clip that can be read; does it need a player or a login?") from error
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise InputError(f"{source}: cannot be opened ({_reason(error)}); check the address") from error
-
-
-def zero(container: InputContainer) -> Fraction:
-    """When a clip begins, in seconds of its own clock."""
-    return Fraction(container.start_time or 0, av.time_base)
-
-
 def _exact(seconds: float) -> Fraction:
     return Fraction(seconds).limit_denominator(1_000_000)
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
 
 
 def _video(container: InputContainer, name: str) -> VideoStream:

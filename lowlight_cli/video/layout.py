@@ -1,0 +1,288 @@
+"""How a clip is laid out: its streams, tags and chapters, all that stands in a header before the first packet."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Final
+
+import av
+import av.error
+from av.stream import Disposition
+
+from lowlight_cli.video.aspect import PAIR
+from lowlight_cli.video.formats import NAMED, kin
+from lowlight_cli.video.timecode import later
+
+if TYPE_CHECKING:
+    from av.container import InputContainer, OutputContainer
+    from av.stream import Stream
+
+    from lowlight_cli.video.encode import Plan
+    from lowlight_cli.video.streams import Span
+
+__all__ = ["ALL", "SURPLUS", "Original", "begun"]
+
+_MOV: Final = ("mp4", "mov", "3gp")
+_OWN: Final = {"major_brand", "minor_version", "compatible_brands", "encoder", "software"}
+"""Tags that say how a file was written; they are the muxer's."""
+
+_PLAIN: Final = _OWN | {
+    "title", "artist", "album", "album_artist", "comment", "composer", "copyright", "creation_time", "date",
+    "description", "episode_id", "genre", "grouping", "language", "lyrics", "network", "show", "synopsis", "timecode",
+    "track", "year",
+}  # fmt: skip
+"""Tags that MP4 has boxes of its own for; others need the newer kind of box, beside which no cover is written."""
+
+_BOTH: Final = {"keywords", "location", "location-eng"}
+"""Tags that both kinds of boxes hold all the same."""
+
+_COUNTED: Final = ("BPS", "DURATION", "NUMBER_OF_", "_STATISTICS_")
+"""Beginnings of Matroska's tags that count bytes of the old video."""
+
+_PICTURES: Final = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
+"""What Matroska calls a cover, by its codec."""
+
+SURPLUS: Final = ((), ("data", "unknown"), ("data", "unknown", "attachment", "subtitle"))
+"""Kinds that are left out, one set after the other, where a container refuses them."""
+
+ALL: Final = (*SURPLUS[-1], "audio", "video")
+"""All kinds of what is beside the picture."""
+
+
+@dataclass(frozen=True)
+class Original:
+    """The clip that was read.
+
+    Attributes:
+        container: its streams.
+        index: which of them is the video that is replaced.
+        span: the part that is meant.
+        lead: seconds of its clock that the result does not have, see `Plan`.
+        again: opens it once more, at its beginning.
+    """
+
+    container: InputContainer
+    index: int
+    span: Span
+    lead: Fraction
+    again: Callable[[], InputContainer]
+
+    def shift(self, base: Fraction) -> int:
+        """Ticks of `base` that are taken off every timestamp."""
+        return self.span.shift(base) + round(self.lead / base)
+
+    def alike(self, container: str) -> bool:
+        """Whether a container to write is of its kind."""
+        return kin(self.container.format.name, container)
+
+
+def begun(
+    clip: Original | None, plan: Plan, path: str, tries: tuple[tuple[str, ...], ...] = SURPLUS
+) -> tuple[OutputContainer, Any, dict[int, Stream], list[str]]:
+    """Write the header, first with all streams, then without those that the container may refuse.
+
+    Args:
+        clip: what else is copied; None for the picture alone.
+        plan: how the picture is written.
+        path: where.
+        tries: kinds of streams that are left out, one set after the other.
+
+    Returns:
+        The container, the new video's stream, the copies by the index of what they copy, and what is left out.
+
+    Raises:
+        av.error.FFmpegError: the container refuses it all.
+        DeviceError: the encoder does not work here, or not with these options.
+    """
+    for surplus in tries:
+        out = av.open(path, "w", format=plan.container, options=_options(clip, plan))
+        try:
+            video, copies, notes = _laid_out(clip, out, plan, surplus)
+            out.start_encoding()
+        except (av.error.FFmpegError, ValueError):
+            with contextlib.suppress(av.error.FFmpegError):
+                out.close()
+            if clip is None or surplus == tries[-1]:
+                raise
+            continue
+        return out, video, copies, notes
+    raise AssertionError("the last try raises or returns")
+
+
+def _options(clip: Original | None, plan: Plan) -> dict[str, str]:
+    """What the muxer is told."""
+    if plan.container == "mpegts":
+        return {"mpegts_copyts": "1"}
+    if plan.constant:
+        return {"strict": "-1"}  # more than 8 bits are beyond the first standard
+    if plan.container not in _MOV:
+        return {"write_crc32": "0"} if plan.shaped else {}  # sums would not hold for what is put in
+    flags = "+faststart"
+    if clip and set(clip.container.metadata) - _PLAIN and not _covers(clip, plan):
+        flags += "+use_metadata_tags"
+    bases = [plan.base, *(stream.time_base for stream in (clip.container.streams if clip else ()) if stream.time_base)]
+    scale = math.lcm(*(base.denominator for base in bases))
+    options = {"movflags": flags, "video_track_timescale": str(plan.base.denominator)}
+    # where a stream does not begin at once, MP4 counts the gap in ticks of the whole clip: a fine one keeps it exact
+    return options | ({"movie_timescale": str(scale)} if scale < 2**31 else {})
+
+
+def _covers(clip: Original, plan: Plan) -> bool:
+    """Whether there is a cover to write beside the tags."""
+    return plan.container == "mp4" and any(_cover(stream) for stream in clip.container.streams)
+
+
+def _cover(stream: Stream) -> bool:
+    return bool(stream.disposition & Disposition.attached_pic)
+
+
+def _laid_out(
+    clip: Original | None, out: OutputContainer, plan: Plan, surplus: tuple[str, ...]
+) -> tuple[Any, dict[int, Stream], list[str]]:
+    """Make the streams, in the order of the clip: the new video, the copies by the index of what they copy."""
+    if clip is None:
+        return _video(out, plan), {}, []
+    copies: dict[int, Stream] = {}
+    video, notes = None, []
+    for stream in clip.container.streams:
+        if stream.index == clip.index:
+            video = _video(out, plan)
+            video.metadata.update(_tags(clip, plan))
+            video.disposition = stream.disposition
+            continue
+        if _written_anew(clip, stream, plan.container):
+            continue
+        try:
+            if stream.type in surplus:
+                raise ValueError("is refused with the others")
+            _check(clip, stream, plan.container, [each.type for each in copies.values()])
+            if _cover(stream) and plan.container == "matroska":
+                out.add_attachment(*_attachment(clip, stream))
+                continue
+            copy = out.add_stream_from_template(stream, opaque=True)
+        except (av.error.FFmpegError, ValueError):
+            notes.append(f"{plan.container} cannot hold stream {stream.index} ({_what(stream)}): left out")
+            continue
+        if stream.type == "video" and not _cover(stream):
+            notes.append(f"stream {stream.index} is another picture: copied as it is, not lit")
+        copy.metadata.update(_moved(stream.metadata, clip, plan))
+        copy.disposition = stream.disposition
+        copies[stream.index] = copy
+    lost = [key for key in clip.container.metadata if key.lower() not in _PLAIN | _BOTH]
+    if lost and _covers(clip, plan):
+        notes.append(f"mp4 holds a cover or unusual tags, not both: left out {', '.join(lost)}")
+    tags = {key: value for key, value in clip.container.metadata.items() if key not in _OWN}
+    out.metadata.update(_moved(tags, clip, plan))
+    out.set_chapters(list(_chapters(clip)))
+    return video or _video(out, plan), copies, notes
+
+
+def _written_anew(clip: Original, stream: Stream, container: str) -> bool:
+    """Whether a stream only says what the muxer says by itself: a timecode, which is a tag too, or chapters."""
+    if stream.type != "data":
+        return False
+    if "timecode" in stream.metadata:
+        return container in ("mp4", "mov", "matroska", "webm")
+    return container in _MOV and stream.name == "bin_data" and bool(clip.container.chapters())
+
+
+def _what(stream: Stream) -> str:
+    """What a stream is, in a word or two."""
+    if _cover(stream):
+        return "cover"
+    codec = stream.codec_context.name if stream.codec_context else getattr(stream, "name", None)
+    return f"{stream.type}, {codec or 'no codec'}"
+
+
+def _check(clip: Original, stream: Stream, container: str, beside: list[str]) -> None:
+    """Raise an error of PyAV's where a container cannot hold a stream, which some say late, by an abort, or never.
+
+    Args:
+        clip: the clip.
+        stream: one of it.
+        container: FFmpeg's name of what is written.
+        beside: kinds of the streams that are copied already.
+    """
+    name = stream.codec_context.codec.canonical_name if stream.codec_context else ""
+    if _cover(stream) and container not in ("mp4", "matroska"):
+        raise ValueError("would be a film of one frame, or dropped")
+    if stream.type in ("data", "unknown") and ("timecode" in stream.metadata or not clip.alike(container)):
+        raise ValueError("would be a stream that nobody can read")
+    if container == "mpegts" and stream.type in NAMED and name not in NAMED[stream.type]:
+        raise ValueError("would be data without a name")
+    if container == "mpeg" and stream.type == "subtitle" and name != "dvd_subtitle":
+        raise ValueError("would be read as pictures")
+    if container == "flv" and (stream.type == "video" or stream.type in beside):
+        raise ValueError("would be hidden by the first of its kind")
+    if container == "flv" and name.startswith("pcm_"):
+        raise ValueError("ends the process, FFmpeg 8.1")
+    if stream.type == "audio":
+        with av.open(os.devnull, "w", format=container) as alone:
+            alone.add_stream_from_template(stream, opaque=True)
+            alone.start_encoding()
+
+
+def _attachment(clip: Original, stream: Stream) -> tuple[str, str, bytes]:
+    """The name, the kind and the bytes of a cover."""
+    codec = stream.codec_context.codec.canonical_name if stream.codec_context else ""
+    name, kind = _PICTURES.get(codec, ("", ""))
+    name, kind = stream.metadata.get("filename", name), stream.metadata.get("mimetype", kind)
+    if not (name and kind):
+        raise ValueError("has no name")
+    container = clip.again()
+    for packet in container.demux(container.streams[stream.index]):
+        if packet.size:
+            return name, kind, bytes(packet)
+    raise ValueError("is empty")
+
+
+def _tags(clip: Original, plan: Plan) -> dict[str, str]:
+    """What the new video says; a timecode may stand in a track of its own alone."""
+    streams = clip.container.streams
+    tags = {key: value for key, value in streams[clip.index].metadata.items() if not _own(key) and key not in PAIR}
+    for stream in streams:
+        if stream.type == "data" and "timecode" in stream.metadata and not any(k.lower() == "timecode" for k in tags):
+            tags["timecode"] = stream.metadata["timecode"]
+    return _moved(tags, clip, plan)
+
+
+def _moved(tags: Mapping[str, str], clip: Original, plan: Plan) -> dict[str, str]:
+    """Tags with the timecode of the part's first frame."""
+    begin, _ = clip.span.bounds(Fraction(0))
+    frames = math.ceil(begin * plan.rate)
+    return {key: later(value, frames, plan.rate) if key.lower() == "timecode" else value for key, value in tags.items()}
+
+
+def _video(out: OutputContainer, plan: Plan) -> Any:
+    video: Any = out.add_stream(plan.name, rate=plan.rate)
+    plan.configure(video)
+    video.codec_context.options = dict(plan.options)
+    video.codec_context.time_base = plan.clock  # an MPEG-4 header states it
+    video.time_base = 1 / plan.rate if plan.constant else plan.base
+    if plan.container in _MOV and video.codec_context.codec.canonical_name == "hevc":
+        video.codec_context.codec_tag = "hvc1"  # what QuickTime and Safari play
+    if plan.shaped:
+        video.metadata.update(PAIR)
+    if plan.matrix:
+        video.set_display_matrix(plan.matrix)
+    plan.open(video.codec_context)
+    return video
+
+
+def _own(key: str) -> bool:
+    return key.upper().startswith(_COUNTED) or key.lower() in ("encoder", "vendor_id", "alpha_mode")
+
+
+def _chapters(clip: Original) -> Iterator[Any]:
+    for chapter in clip.container.chapters():
+        base = chapter["time_base"] or Fraction(1, 1000)
+        start, end = (chapter[side] - clip.shift(base) for side in ("start", "end"))
+        stop = None if clip.span.stop is None else (clip.span.stop - clip.span.start) / base
+        if end <= 0 or (stop is not None and start >= stop):
+            continue
+        yield {**chapter, "start": max(0, start), "end": end if stop is None else min(end, round(stop))}
