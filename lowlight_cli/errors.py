@@ -1,4 +1,4 @@
-"""Every error that lowlight raises on purpose, and which of the system's means a full disk.
+"""Every error that lowlight raises on purpose, and what the system's mean: a full disk, a reader that is gone.
 
     LowlightError          1   anything that went wrong and is ours to explain
     ├── UsageError         2   options that do not fit together, an unknown model, two inputs to one output
@@ -14,6 +14,7 @@ The number is the exit code of the command. A message is one line: what, which f
 from __future__ import annotations
 
 import errno
+import os
 
 __all__ = [
     "DeviceError",
@@ -24,6 +25,7 @@ __all__ = [
     "UsageError",
     "WeightsError",
     "disk_full",
+    "reader_gone",
 ]
 
 
@@ -77,3 +79,8 @@ def disk_full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def reader_gone(error: OSError) -> bool:
+    """Whether `error`, from writing to a pipe, means that nobody reads there any more: on Windows, EINVAL does too."""
+    return isinstance(error, BrokenPipeError) or (os.name == "nt" and error.errno == errno.EINVAL)

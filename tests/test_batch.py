@@ -104,6 +104,8 @@ def test_include_and_exclude(folder: Path, lowlight: Lowlight) -> None:
         ("**/a/?.png", "b/a/b.png", True),
         ("[ab].png", "x/b.png", True),
         ("a\\b", "a/b/c.png", True),
+        ("caf\u00e9", "cafe\u0301/a.png", True),  # as macOS writes it
+        ("cafe\u0301/[\u00e9].png", "CAFE\u0301/E\u0301.png", True),
     ],
 )
 def test_globs(glob: str, path: str, wanted: bool) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ import torch
 from conftest import Ran
 from torch import nn
 
+from lowlight_cli.cli import app
+from lowlight_cli.cli.app import COMMANDS
 from lowlight_cli.networks import NETWORKS
 from lowlight_cli.weights.catalog import Checkpoint
 from lowlight_cli.weights.fetch import Resolved
@@ -38,6 +42,17 @@ def test_models_json(lowlight: Lowlight) -> None:
     assert {each["speed"] for each in events} == {"fastest", "fast", "medium", "slow"}
     weights = [checkpoint for each in events for checkpoint in each["weights"]]
     assert all({"name", "licence", "metrics", "as_published"} <= each.keys() for each in weights)
+
+
+@pytest.mark.parametrize("command", [[], *([each] for each in COMMANDS), ["weights", "pull"], ["weights", "push"]])
+def test_help_on_a_terminal_of_few_letters(monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
+    """A console of Windows: what it has no letter for ended the command, such as the dots where a line is cut."""
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, "ascii", write_through=True))
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    app._mend_streams()
+    assert app.run([*command, "--help"]) == 0
+    assert b"Usage: lowlight" in shown.getvalue()
 
 
 def test_table_is_drawn_with_colours_asked_for(lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,7 +172,7 @@ def test_name_that_is_no_text(folder: Path, dgaf_weights: Path) -> None:
 
 
 @posix
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signal_in_the_middle(folder: Path, dgaf_weights: Path, number: int, code: int) -> None:
     paths = pictures(folder, 40)
     with subprocess.Popen(
@@ -191,6 +191,45 @@ def test_signal_in_the_middle(folder: Path, dgaf_weights: Path, number: int, cod
     for name in there:
         with Image.open(folder / name) as image:
             image.load()
+
+
+@posix
+def test_nohup_is_heeded(folder: Path, dgaf_weights: Path) -> None:
+    paths = pictures(folder, 8)
+    words = program(["enhance", *paths])
+    words[2] = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); {words[2]}"
+    with subprocess.Popen(words, stdout=subprocess.PIPE, env=environment(dgaf_weights)) as running:
+        assert running.stdout
+        first = running.stdout.readline()
+        running.send_signal(signal.SIGHUP)
+        rest, _ = running.communicate(timeout=60)
+    assert running.returncode == 0
+    assert len((first + rest).split()) == len(paths)
+
+
+@posix
+@pytest.mark.parametrize("command", ["batch", "enhance"])
+def test_the_terminal_is_gone(folder: Path, dgaf_weights: Path, command: str) -> None:
+    """As when ssh drops: all that would be said fails from then on, and the end is as clean as any."""
+    import pty
+
+    (folder / "in").mkdir()
+    paths = pictures(folder / "in", 40)
+    words = program([command, "in"])
+    words[2] = f"import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); {words[2]}"
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        words, stdin=theirs, stdout=theirs, stderr=theirs, env=environment(dgaf_weights), start_new_session=True
+    ) as running:
+        os.close(theirs)
+        seen = b""
+        while b"in_lit" not in seen:
+            seen += os.read(ours, 65536)
+        os.close(ours)
+        assert running.wait(timeout=60) == 129
+    there = [path for path in Path("in_lit").iterdir() if path.suffix == ".png"]
+    assert 0 < len(there) < len(paths)
+    assert {path.name for path in there} <= {path.name for path in paths}
 
 
 STUBBORN = """

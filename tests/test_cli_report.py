@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import sys
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from lowlight_cli import errors
 from lowlight_cli.cli import report
 from lowlight_cli.training.loop import Progress, Scores
 
@@ -93,6 +95,28 @@ def test_bar(terminal: Terminal) -> None:
     with report.progress("quiet", 3) as advance:
         advance(3)
     assert "quiet" not in terminal.getvalue()
+
+
+class Gone(io.BytesIO):
+    """A pipe of Windows whose reader has closed it."""
+
+    def write(self, _: object) -> int:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+
+@pytest.mark.parametrize(("system", "error"), [("nt", report.ReaderGone), ("posix", OSError)])
+@pytest.mark.parametrize("drawn", ["", "a table"])
+def test_a_reader_that_is_gone_on_windows(
+    monkeypatch: pytest.MonkeyPatch, system: str, error: type[Exception], drawn: str
+) -> None:
+    """It says so by an error that elsewhere means what it says."""
+    monkeypatch.setattr(errors, "os", SimpleNamespace(name=system))
+    monkeypatch.setattr(report, "let_go", lambda: None)  # stdout is pytest's
+    stdout = io.TextIOWrapper(Gone(), "utf-8")
+    monkeypatch.setattr(report, "sys", SimpleNamespace(stdout=stdout, stderr=sys.stderr))
+    stdout.write(drawn)
+    with pytest.raises(error):
+        report.flush() if drawn else report.raw(b"photo_lit.jpg\n")
 
 
 def test_transfer_counts_each_file(terminal: Terminal) -> None:

@@ -18,6 +18,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from lowlight_cli.errors import InputError, LowlightError, ResourceError, UsageError
+from lowlight_cli.signals import ENDING
 from lowlight_cli.training import checkpoint, data, feeding, loop, ranks, validation
 from lowlight_cli.training.checkpoint import unbroken
 from lowlight_cli.training.loop import Progress, Run, train
@@ -147,15 +148,17 @@ def test_what_a_kill_leaves_is_cleared_away(pictures: Path, tmp_path: Path) -> N
     assert log.read_text().startswith(known) and not list(tmp_path.glob(".*.part"))
 
 
-def test_a_step_is_done_before_an_interrupt() -> None:
+@pytest.mark.parametrize("number", ENDING)
+def test_a_step_is_done_before_an_interrupt(number: int) -> None:
     done = []
+    before = signal.signal(number, signal.default_int_handler)
     with pytest.raises(KeyboardInterrupt):
         with unbroken():
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
             done.append("the step")
         done.append("nothing after it")
     assert done == ["the step"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.signal(number, before) is signal.default_int_handler
 
 
 def test_a_request_to_end_saves(pictures: Path, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 import video_kit as kit
 from conftest import Ran, environment, program
+from test_video_resume import crashed
 
 Lowlight = Callable[..., Ran]
 SAME = ("--strength", "0")
@@ -280,18 +281,7 @@ def test_killed_and_resumed(folder: Path, lowlight: Lowlight, monkeypatch: pytes
     monkeypatch.setattr(runs, "LENGTH", 8)
     clip = kit.write(Path("clip.mp4"), kit.pictures(30), sound="aac", sound_first=True)
 
-    class Crash(Exception):
-        pass
-
-    def crash(*_: object) -> list[str]:
-        raise Crash
-
-    with monkeypatch.context() as broken:
-        broken.setattr(runs, "assemble", crash)
-        assert lowlight("video", clip, *SAME).code == 1
-    parts = folder / ".lowlight-clip_lit.mp4.parts"
-    assert len(list(parts.glob("*.data"))) == 4
-    (parts / "00003.json").unlink()
+    parts = crashed(lowlight, clip, *SAME, whole=2)
     torn = parts / "00002.data"
     torn.write_bytes(torn.read_bytes()[:-5])
     ran = lowlight("video", clip, *SAME, "--resume", "--json")
@@ -300,22 +290,23 @@ def test_killed_and_resumed(folder: Path, lowlight: Lowlight, monkeypatch: pytes
     assert (event["frames"], event["resumed"]) == (30, 16)
     assert kit.known(Path("clip_lit.mp4")).ticks == kit.known(clip).ticks
     assert len(kit.shown(Path("clip_lit.mp4"))) == 30
-    with monkeypatch.context() as broken:
-        broken.setattr(runs, "assemble", crash)
-        lowlight("video", clip, *SAME, "--exist", "overwrite")
+    crashed(lowlight, clip, *SAME, "--exist", "overwrite")
     ran = lowlight("video", clip, *SAME, "--exist", "overwrite", "--resume", "--crf", "30")
     assert ran.code == 0
     assert "what an earlier run left is of another job or clip: begun anew" in ran.err
 
 
-def test_terminated(folder: Path, dgaf_weights: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_terminated(folder: Path, dgaf_weights: Path, number: int, code: int) -> None:
+    """By a request, or because the connection is gone: what is done is there to be seen."""
     clip = kit.write(Path("clip.mp4"), kit.pictures(300, 72, 128))
     run = subprocess.Popen(program(["video", clip]), env=environment(dgaf_weights), stderr=subprocess.PIPE)
     while not (folder / ".lowlight-clip_lit.mp4.parts" / "00000.data").exists():
         time.sleep(0.02)
-    run.terminate()
+    run.send_signal(number)
     run.communicate(timeout=60)
-    assert run.returncode == 143
+    assert run.returncode == code
+    assert len(kit.shown(Path("clip_lit.partial.mp4"))) > 0
     assert not Path("clip_lit.mp4").exists()
 
 
@@ -367,7 +358,7 @@ def test_a_disk_that_is_full_when_a_part_is_made_safe(
 
     monkeypatch.setattr(runs, "LENGTH", 8)
     clip = matroska(30)
-    safe, left = os.fsync, [1 + 2 * parts]  # the job, and of each part data and index
+    safe, left = os.fsync, [1 + 3 * parts]  # the job, and of each part data, state and index
 
     def full(descriptor: int) -> None:
         if not left[0]:
@@ -379,7 +370,7 @@ def test_a_disk_that_is_full_when_a_part_is_made_safe(
         disk.setattr(os, "fsync", full)
         ran = lowlight("video", clip, *SAME)
     assert (ran.code, len(ran.lines)) == (7, 1), ran.err
-    assert "the disk is full; make room, then --resume goes on" in ran.err
+    assert f"the disk is full; make room, then {'--resume goes on' if parts else 'begin again'}" in ran.err
     ran = lowlight("video", clip, *SAME, "--resume", "--json")
     assert ran.code == 0, ran.err
     event = json.loads(ran.out.splitlines()[0])

@@ -6,6 +6,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -346,6 +347,21 @@ def test_skipping_goes_on(folder: Path, lowlight: Lowlight, cut_short: Callable[
 
 def _interrupted(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("words", [("-o", "lit/%d.tif"), ("-o", "lit.mkv")])
+def test_further_pages_are_left_out_and_that_is_said(folder: Path, lowlight: Lowlight, words: tuple[str, str]) -> None:
+    """A frame is one picture: a second one would stay dark behind it."""
+    pages = [Photo(picture.astype(np.float32) / 255, name="page") for picture in kit.pictures(2)]
+    Path("in").mkdir()
+    for number in (1, 2, 3):
+        write(Path("in", f"{number}.tif"), replace(pages[0], rest=(pages[1],)) if number > 1 else pages[0])
+    ran = lowlight("video", "in", *words, "--precision", "fp32")
+    assert ran.code == 0, ran.err
+    assert [line.replace("\\", "/") for line in ran.lines if "pages" in line] == [
+        "in/%d.tif: frames of several pages: only the first is taken"
+    ]
+    assert all(read(path).rest == () for path in Path("lit").glob("*.tif"))
 
 
 def test_preview_and_comparison(folder: Path, lowlight: Lowlight) -> None:

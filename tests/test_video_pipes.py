@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, BinaryIO, cast
 
 import numpy as np
@@ -18,8 +19,9 @@ import video_kit as kit
 from conftest import Ran, environment, program
 from PIL import Image
 
+from lowlight_cli import errors
 from lowlight_cli.enhancer import Enhancer
-from lowlight_cli.errors import ResourceError
+from lowlight_cli.errors import OutputError, ResourceError
 from lowlight_cli.video.making import Making
 from lowlight_cli.video.pipes import enhance_to_pipe
 
@@ -205,6 +207,23 @@ def test_a_used_up_quota_is_a_full_disk(folder: Path, dgaf_weights: Path, number
     enhancer = Enhancer(weights=dgaf_weights, strength=0)
     with pytest.raises(ResourceError, match="disk behind stdout is full"):
         enhance_to_pipe(enhancer, stream("in.y4m"), cast("BinaryIO", Full()), Making())
+
+
+@pytest.mark.parametrize(("system", "error"), [("nt", BrokenPipeError), ("posix", OutputError)])
+def test_a_reader_that_is_gone_on_windows(
+    folder: Path, dgaf_weights: Path, monkeypatch: pytest.MonkeyPatch, system: str, error: type[Exception]
+) -> None:
+    class Gone(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, _: object) -> int:
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(errors, "os", SimpleNamespace(name=system))
+    enhancer = Enhancer(weights=dgaf_weights, strength=0)
+    with pytest.raises(error):
+        enhance_to_pipe(enhancer, stream("in.y4m"), cast("BinaryIO", Gone()), Making())
 
 
 @pytest.mark.parametrize(

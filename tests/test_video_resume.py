@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,19 +19,27 @@ from test_video_addresses import played, server  # noqa: F401  # a fixture
 
 from lowlight_cli.video import mux
 from lowlight_cli.video import run as runs
+from lowlight_cli.video.parts import Parts
 
 Lowlight = Callable[..., Ran]
 SAME = ("--strength", "0")
 
 
-def crashed(lowlight: Lowlight, *words: str | Path) -> Path:
-    """A run that ends as if killed, when all frames are encoded; the folder that it leaves."""
+def crashed(lowlight: Lowlight, *words: str | Path, whole: int | None = None) -> Path:
+    """A run that ends as if killed, when so many parts are whole, or all frames encoded; the folder that it leaves."""
+    close = Parts.close
 
     def crash(*_: object) -> list[str]:
         raise RuntimeError("killed")
 
+    def crash_in_a_part(self: Parts, state: Mapping[str, Any]) -> None:
+        if len(self.done) == whole:
+            crash()
+        close(self, state)
+
     with pytest.MonkeyPatch.context() as broken:
         broken.setattr(runs, "assemble", crash)
+        broken.setattr(Parts, "close", crash_in_a_part)
         assert lowlight("video", *words).code == 1
     (parts,) = Path().glob(".lowlight-*.parts")
     return parts
@@ -143,8 +151,7 @@ def test_the_gate_decides_once_a_shot_in_two_runs_too(
               ticks=[40 * at for at in range(24)])  # fmt: skip
     words = ("clip.mkv", "--gate", "0.12", "--precision", "fp32")
     assert lowlight("video", *words, "-o", "whole.mkv").code == 0
-    parts = crashed(lowlight, *words, "-o", "lit.mkv")
-    (parts / "00002.json").unlink()
+    crashed(lowlight, *words, "-o", "lit.mkv", whole=2)
     ran = lowlight("video", *words, "-o", "lit.mkv", "--resume", "--json")
     assert ran.code == 0, ran.err
     event = json.loads(ran.out.splitlines()[0])

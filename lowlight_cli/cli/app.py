@@ -30,6 +30,7 @@ import lowlight_cli
 from lowlight_cli import heap
 from lowlight_cli.cli import report
 from lowlight_cli.errors import LowlightError, ResourceError, UsageError, disk_full
+from lowlight_cli.signals import ENDING
 
 __all__ = ["COMMANDS", "app", "main", "run"]
 
@@ -49,7 +50,6 @@ COMMANDS: Final = {
 """Command to where it is in this room, in the order of the help: a function, or a Typer with commands of its own."""
 
 INTERRUPTED: Final = 130
-TERMINATED: Final = 143
 BROKEN_PIPE: Final = 141
 
 
@@ -124,7 +124,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 some of several failed, 2 usage, 3 input, 4 output, 5 weights, 6 device or extra, "
-    "7 memory or disk, 130 interrupted, 141 output no longer read, 143 terminated.",
+    "7 memory or disk, 129 hung up, 130 interrupted, 141 output no longer read, 143 terminated.",
 )
 
 
@@ -152,7 +152,7 @@ def run(args: Sequence[str]) -> int:
             raise UsageError("one of the arguments is empty: a variable that is not set, perhaps")
         # Not standalone: typer would frame its errors and choose their codes.
         code = typer.main.get_command(app).main(args=given, prog_name="lowlight", standalone_mode=False)
-        sys.stdout.flush()
+        report.flush()
     except (report.ReaderGone, BrokenPipeError):  # whoever read our stdout has enough: end quietly
         report.let_go()
         return BROKEN_PIPE
@@ -167,7 +167,7 @@ def run(args: Sequence[str]) -> int:
 
 def main() -> None:
     """The program `lowlight`."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ENDING:
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup and a shell's & set it
             signal.signal(number, _stop)
     _mend_streams()
@@ -181,10 +181,12 @@ def main() -> None:
 
 
 def _mend_streams() -> None:
-    """Streams that were closed before we began swallow what they get; names that are no text can be shown."""
+    """Streams that were closed before we began swallow what they get; what they have no letters for can be shown."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115  # open until the end
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # drawings keep their width; data go past it, as bytes
     if isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr.reconfigure(errors="backslashreplace")
 
@@ -200,9 +202,11 @@ def _part_stderr() -> None:
 def _stop(number: int, _: FrameType | None) -> None:
     """The first signal unwinds, so that what is half-written is removed; the second ends at once."""
     signal.signal(number, lambda again, _: os._exit(128 + again))
-    if number == signal.SIGTERM:
-        raise SystemExit(TERMINATED)
-    raise KeyboardInterrupt
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    if number != signal.SIGTERM:
+        report.hung_up()
+    raise SystemExit(128 + number)
 
 
 def _explain(error: Exception) -> int:

@@ -69,8 +69,8 @@ def bench(
     weights: Annotated[
         list[str] | None,
         typer.Option(
-            "-w", "--weights", metavar="TAG|FILE|hf://…|https://…", rich_help_panel=options.MODEL, show_default=False,
-            help="Weights to measure the one -m with; may be given several times.",
+            "-w", "--weights", metavar="TAG|FILE|hf://...|https://...", rich_help_panel=options.MODEL,
+            show_default=False, help="Weights to measure the one -m with; may be given several times.",
         ),
     ] = None,
     offline: options.Offline = False,

@@ -55,7 +55,7 @@ def darken(
     weights: Annotated[
         str | None,
         typer.Option(
-            "-w", "--weights", metavar="TAG|FILE|hf://…|https://…", show_default="what comes with the program",
+            "-w", "--weights", metavar="TAG|FILE|hf://...|https://...", show_default="what comes with the program",
             help="drgn, dgaf: another learnt degradation; `lowlight train --recipe paper` makes them.",
         ),
     ] = None,

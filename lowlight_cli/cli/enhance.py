@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import sys
 import time
 from pathlib import Path
@@ -98,6 +99,7 @@ def enhance(
     from lowlight_cli.targets import plan
     from lowlight_cli.video.formats import CONTAINERS, need_av
 
+    inputs = [path for each in inputs for path in _meant(each)]
     if clips := _clips(inputs):
         refuse_for_clips(context)
         need_av()
@@ -129,6 +131,19 @@ def enhance(
             code = _follow(outcomes, enhancer, len(jobs), json, start, imported)
     if code:
         raise typer.Exit(code)
+
+
+def _meant(path: Path) -> list[Path]:
+    """The files that an input means: where there is none of its name, what `*` and `?` in it stand for.
+
+    The shells of Windows leave that to the program. Brackets stand for themselves: names have them.
+    """
+    from lowlight_cli.targets import exists
+
+    pattern = str(path).replace("[", "[[]")
+    if exists(path) or not set(pattern) & set("*?"):
+        return [path]
+    return [Path(name) for name in sorted(glob.glob(pattern))] or [path]  # noqa: PTH207  # hidden files are passed
 
 
 def _clips(inputs: Sequence[Path]) -> bool:

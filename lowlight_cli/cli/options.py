@@ -54,9 +54,9 @@ Model = Annotated[
 Weights = Annotated[
     str | None,
     _option(
-        "-w", "--weights", metavar="TAG|FILE|hf://…|https://…", envvar="LOWLIGHT_WEIGHTS", rich_help_panel=MODEL,
+        "-w", "--weights", metavar="TAG|FILE|hf://...|https://...", envvar="LOWLIGHT_WEIGHTS", rich_help_panel=MODEL,
         help="Other weights than the model's own: a tag of `lowlight weights list`, a file, "
-        "hf://org/repo/file@revision, https://…#sha256=….",
+        "hf://org/repo/file@revision, https://...#sha256=HASH.",
     ),
 ]  # fmt: skip
 Offline = Annotated[

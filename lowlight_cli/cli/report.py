@@ -13,7 +13,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
+from stat import S_ISCHR
 from typing import TYPE_CHECKING, Any, Final, TextIO
+
+from lowlight_cli.errors import reader_gone
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,8 +26,9 @@ if TYPE_CHECKING:
     from lowlight_cli.training.loop import Progress
 
 __all__ = [
-    "EVERY", "SCHEMA", "Level", "ReaderGone", "data", "detail", "drawn", "error", "event", "frames", "let_go",
-    "level", "note", "path", "progress", "raw", "set_level", "table", "time_left", "training", "transfer", "warning",
+    "EVERY", "SCHEMA", "Level", "ReaderGone", "data", "detail", "drawn", "error", "event", "flush", "frames", "hung_up",
+    "let_go", "level", "note", "path", "progress", "raw", "set_level", "table", "time_left", "training", "transfer",
+    "warning",
 ]  # fmt: skip
 
 SCHEMA: Final = "lowlight-1"
@@ -114,13 +118,25 @@ def raw(content: bytes) -> None:
         ReaderGone: nobody does.
         OSError: the disk behind it is full.
     """
-    try:
+    with _for_a_reader():
         sys.stdout.flush()
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
+
+
+def flush() -> None:
+    """All that was written to stdout leaves; the errors are those of `raw`."""
+    with _for_a_reader():
+        sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _for_a_reader() -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         let_go()
-        if isinstance(error, BrokenPipeError):
+        if reader_gone(error):
             raise ReaderGone from error
         raise
 
@@ -129,6 +145,14 @@ def let_go() -> None:
     """What is left for stdout leads nowhere from now on: the interpreter's own last flush would fail, and say so."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def hung_up() -> None:
+    """The terminal is gone: what would be shown there leads nowhere, as each attempt would fail; files get it still."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            if S_ISCHR(os.fstat(stream.fileno()).st_mode):  # it is no terminal any more, as far as `isatty` knows
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def data(line: str) -> None:

@@ -118,7 +118,7 @@ def video(
     codec: Annotated[
         str,
         typer.Option(
-            "--codec", metavar="auto|h264|hevc|av1|vp9|prores|ffv1|…", envvar="LOWLIGHT_CODEC", show_envvar=False,
+            "--codec", metavar="auto|h264|hevc|av1|vp9|prores|ffv1|...", envvar="LOWLIGHT_CODEC", show_envvar=False,
             rich_help_panel=VIDEO,
             help="How to encode; auto is as the clip was. Also an encoder of FFmpeg, such as h264_nvenc.",
         ),

@@ -31,6 +31,7 @@ from lowlight_cli.files import Outcome, Saving, Work, load
 from lowlight_cli.folders.batch import Batch, Stages, Task, part, settings_hash
 from lowlight_cli.folders.manifest import Entry, Manifest
 from lowlight_cli.pictures import MAX_PIXELS
+from lowlight_cli.signals import ENDING
 from lowlight_cli.targets import Job
 
 __all__ = ["enhance_on_cluster"]
@@ -155,7 +156,7 @@ def _connected(ray: ModuleType, address: str) -> Iterator[None]:
     _refuse_unreachable(address)
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     logging.getLogger("ray").setLevel(logging.ERROR)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in ENDING}
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster of ours tells nobody that it runs
     try:
         try:

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Final, NamedTuple, Self
 
+from lowlight_cli import claims
 from lowlight_cli.errors import OutputError, ResourceError, disk_full
 
 __all__ = ["NAME", "Entry", "Manifest", "Record", "claimed", "records"]
@@ -159,27 +160,14 @@ def claimed(root: Path) -> Iterator[None]:
     Raises:
         OutputError: another batch writes there, or nobody can.
     """
-    from filelock import FileLock, Timeout
-
-    guard = root / LOCK
-    try:
-        new = not root.exists()
-        root.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(guard, timeout=0)
-        lock.acquire()
-    except Timeout:
-        raise OutputError(f"another batch writes to {root}: wait for it, or name another folder with -o") from None
-    except (OSError, NotImplementedError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise OutputError(f"{root} cannot be written to ({reason}); name another folder with -o") from error
-    try:
+    busy = f"another batch writes to {root}: wait for it, or name another folder with -o"
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(claims.claimed(root, LOCK, busy, keep=root.exists()))
+        except OSError as error:
+            reason = error.strerror or error
+            raise OutputError(f"{root} cannot be written to ({reason}); name another folder with -o") from error
         yield
-    finally:
-        with contextlib.suppress(OSError):
-            if new and [path.name for path in root.iterdir()] == [LOCK]:
-                guard.unlink()
-                root.rmdir()
-        lock.release()
 
 
 def _cut_torn(file: BinaryIO) -> None:

@@ -5,7 +5,7 @@
     2024/*/raw   from the top: 2024/may/raw and all that is in it
     2024/**/x    `**` is any number of folders
 
-Upper and lower case are the same: cameras write IMG_1.JPG.
+Upper and lower case are the same: cameras write IMG_1.JPG. So are é and e with an accent behind it: macOS writes that.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from stat import S_ISREG
+from unicodedata import normalize
 
 from lowlight_cli.errors import InputError
 from lowlight_cli.targets import Search, same
@@ -78,9 +79,14 @@ def matches(pattern: str, path: Path) -> bool:
     >>> matches("**/raw/*", Path("a/raw/c.png")), matches("b/", Path("a/b/c.png")), matches("./b", Path("a/b/c.png"))
     (True, True, False)
     """
-    wanted = [part for part in pattern.casefold().replace("\\", "/").split("/") if part not in ("", ".")]
+    wanted = [part for part in _folded(pattern).replace("\\", "/").split("/") if part not in ("", ".")]
     anywhere = len(wanted) == 1 and not pattern.startswith(("/", "./"))
-    return _fits(["**", *wanted] if anywhere else wanted, [part.casefold() for part in path.parts])
+    return _fits(["**", *wanted] if anywhere else wanted, [_folded(part) for part in path.parts])
+
+
+def _folded(text: str) -> str:
+    """What is equal for names that look alike: upper and lower case, accents by themselves as macOS writes them."""
+    return normalize("NFC", text.casefold())
 
 
 def _fits(wanted: Sequence[str], parts: Sequence[str]) -> bool:

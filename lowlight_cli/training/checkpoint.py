@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 
 from lowlight_cli.errors import InputError
 from lowlight_cli.networks.layers import Network
+from lowlight_cli.signals import ENDING
 from lowlight_cli.training.plan import Plan
 from lowlight_cli.training.recipe import Recipe
 from lowlight_cli.weights.disk import replaced
@@ -174,7 +175,7 @@ def unbroken() -> Iterator[None]:
         yield
         return
     came: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in ENDING}
     for number in before:
         signal.signal(number, lambda number, _: came.append(number))
     try:

@@ -328,7 +328,7 @@ def _go_back(run: Run, state: State, good: dict[str, Tensor]) -> str:
     if state.lowered <= 0.5**LOWERINGS:
         raise LowlightError(
             f"{run.model}: the loss is no number at step {state.step}, even at {state.lowered:.3g} of the rate; look "
-            f"at the pictures, or lower it with --set rate=…; what was good is still in {run.output}"
+            f"at the pictures, or lower it with --set rate=...; what was good is still in {run.output}"
         )
     state.lowered /= 2
     state.restore(good)

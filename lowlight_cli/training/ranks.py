@@ -21,6 +21,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from lowlight_cli.errors import DeviceError, LowlightError
+from lowlight_cli.signals import ENDING
 
 __all__ = ["ALONE", "Ranks", "first", "joined", "place", "together"]
 
@@ -72,7 +73,7 @@ class Ranks:
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Signals are only noted, for `clock` to tell the others: else these would wait for one that is gone."""
-        numbers = (signal.SIGINT, signal.SIGTERM) if self.count > 1 else ()
+        numbers = [each for each in ENDING if self.count > 1 and signal.getsignal(each) != signal.SIG_IGN]
         before = {number: signal.signal(number, lambda number, _: self.asked.append(number)) for number in numbers}
         try:
             yield

@@ -245,15 +245,20 @@ def _encoder(name: str, codec: Codec, hardware: bool) -> tuple[str, list[str]]:
 
 
 def _works(name: str) -> bool:
-    """Whether an encoder opens on this machine."""
+    """Whether an encoder opens on this machine, and takes frames that lie in memory."""
     try:
         context: Any = av.CodecContext.create(name, "w")
-        context.width, context.height, context.pix_fmt = 640, 360, "yuv420p"
+        context.width, context.height, context.pix_fmt = 640, 360, next(_formats(name), "yuv420p")
         context.time_base = Fraction(1, 25)
         context.open()
     except (av.error.FFmpegError, ValueError):
         return False
     return True
+
+
+def _formats(encoder: str) -> Iterator[str]:
+    """The pixels that an encoder takes, but for those in a device's own memory, which have no components."""
+    return (each.name for each in av.Codec(encoder, "w").video_formats or () if each.components)
 
 
 def _check_container(container: str, encoder: str) -> None:
@@ -314,7 +319,7 @@ def _pixel_format(encoder: str, source: str, width: int, height: int) -> tuple[s
     plain = source.replace("yuvj", "yuv")
     if source in _PICTURES and encoder != "ffv1":
         plain = _PICTURES[source]
-    formats = [each.name for each in av.Codec(encoder, "w").video_formats or () if each.name not in ("cuda", "qsv")]
+    formats = list(_formats(encoder))
     if encoder == "rawvideo":  # what YUV4MPEG2 has names for
         formats = [f"yuv{sampling}p{bits}" for bits in ("", "10le", "12le") for sampling in (420, 422, 444)]
         formats += ["gray", "gray10le"]

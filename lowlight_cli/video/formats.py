@@ -64,7 +64,7 @@ class Codec:
 
 
 def _hardware(name: str) -> tuple[str, ...]:
-    return tuple(f"{name}_{maker}" for maker in ("nvenc", "videotoolbox", "qsv", "amf", "vaapi"))
+    return tuple(f"{name}_{maker}" for maker in ("nvenc", "videotoolbox", "qsv", "amf"))
 
 
 CODECS: Final = {

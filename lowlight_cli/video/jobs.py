@@ -115,12 +115,22 @@ def _beside(source: Path | Pattern | Address) -> Path:
     return source.folder if isinstance(source, Pattern) else source if isinstance(source, Path) else Path("frames")
 
 
+def _replaces(source: Pattern, target: Pattern) -> bool:
+    """Whether some frame's result would come to lie where a frame is, however its name is spelt."""
+    if not is_dir(source.folder) or not is_dir(target.folder):
+        return False
+    frames = source.found()
+    results = (target.path(number) for number in frames)
+    inputs = {(status.st_dev, status.st_ino) for status in map(Path.stat, frames.values())}
+    return any((status.st_dev, status.st_ino) in inputs for status in map(Path.stat, filter(exists, results)))
+
+
 def _into_pictures(source: Path | Pattern | Address, target: Pattern, exist: str, resume: bool) -> ClipJob:
     if target.suffix not in FORMATS:
         raise UsageError(f"cannot write {target}: frames are pictures: {', '.join(sorted(FORMATS))}")
     if exist == "number":
         raise UsageError("--exist number is not for frames: choose another folder with -o")
-    if isinstance(source, Pattern) and (source.folder.resolve(), source.name) == (target.folder.resolve(), target.name):
+    if isinstance(source, Pattern) and _replaces(source, target):
         raise UsageError(f"output {target} is its own input: give another name or folder with -o")
     if source != PIPE and isinstance(source, Path) and not exists(source):
         return ClipJob(source, target, error=InputError(f"{source}: no such file or folder"))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lowlight_cli.errors import InputError
+from lowlight_cli.targets import same
 
 __all__ = ["Pattern", "gaps", "in_folder", "pattern"]
 
@@ -56,17 +57,20 @@ class Pattern:
         return self.folder / f"{self.before}{number:0{self.digits}d}{self.after}"
 
     def found(self) -> dict[int, Path]:
-        """What there is, by number, in order.
+        """What there is, by number, in order; upper and lower case are the same where the disk takes them so.
 
         Raises:
             InputError: the folder cannot be read.
         """
-        form = re.compile(re.escape(self.before) + r"(\d+)" + re.escape(self.after))
-        there = {}
+        form = re.compile(re.escape(self.before) + r"(\d+)" + re.escape(self.after), re.IGNORECASE)
+        there: dict[int, Path] = {}
         for path in _files(self.folder):
-            number = form.fullmatch(path.name)
-            if number and path.name == self.path(int(number[1])).name:
-                there[int(number[1])] = path
+            if digits := form.fullmatch(path.name):
+                number = int(digits[1])
+                named = self.path(number)
+                alike = named.name.casefold() == path.name.casefold()
+                if named.name == path.name or (alike and number not in there and same(named, path)):
+                    there[number] = path
         return dict(sorted(there.items()))
 
 

@@ -3,8 +3,11 @@
 .lowlight-clip_lit.mp4.parts/
   job.json       what the parts depend on
   00000.data     encoded frames, one after the other
-  00000.json     each frame's ticks and bytes, and what lighting has to know; written last, so it stands for the part
+  00000.json     each frame's ticks and bytes; written last, so it stands for the part
+  00000.state    what lighting has to know to go on; of the last part alone
+  shown          what is done lies beside the target as a clip, which goes when the whole is there
   clip.mp4       the whole, while it is put together
+  lock           of the run that writes here: there is one at a time
 """
 
 from __future__ import annotations
@@ -12,14 +15,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import numpy as np
 
+from lowlight_cli import claims
 from lowlight_cli.errors import OutputError, ResourceError, disk_full
 from lowlight_cli.video.encode import Packed
 
@@ -28,14 +31,15 @@ __all__ = ["LENGTH", "Part", "Parts", "explained"]
 LENGTH: Final = 240
 """Frames in a part: what a crash costs, at most, and how often a key frame is forced."""
 
+_LOCK, _JOB, _SHOWN = "lock", "job.json", "shown"
+
 
 @dataclass(frozen=True)
 class Part:
-    """One that is complete; `state` is the lighting's after its last frame."""
+    """One that is complete: of each frame its tick, its length, whether it is a key frame, and its bytes."""
 
     number: int
     frames: tuple[tuple[int, int, bool, int], ...]
-    state: Mapping[str, Any]
 
     @property
     def last(self) -> int:
@@ -44,44 +48,70 @@ class Part:
 
 
 class Parts:
-    """The parts of one clip in their folder.
+    """The parts of one clip in their folder, which has to be `claimed` for all but looking.
 
     Args:
         target: the clip to be.
+
+    Attributes:
+        done: those that are complete.
+        state: the lighting's after the last frame of them.
+        shown: whether an earlier run has put what it had done beside the target.
     """
 
     def __init__(self, target: Path) -> None:
         self.target = target
         self.folder = target.parent / f".lowlight-{target.name}.parts"
         self.done: list[Part] = []
+        self.state: Mapping[str, Any] = {}
+        self.shown = False
         self._file: BinaryIO | None = None
         self._frames: list[tuple[int, int, bool, int]] = []
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keep every other run out for a while; what is empty in the end is removed.
+
+        Raises:
+            OutputError: another run writes this clip, or nobody can.
+            ResourceError: the disk is full.
+        """
+        busy = f"another run writes {self.target}: wait for it, or name another file with -o"
+        with contextlib.ExitStack() as stack:
+            with self._explained():
+                stack.enter_context(claims.claimed(self.folder, _LOCK, busy))
+            stack.callback(self._let_go)
+            yield
 
     def of(self, job: Mapping[str, Any]) -> bool:
         """Whether what is there is of this job."""
         return bool(self._job() == _plain(job))
 
-    def begin(self, job: Mapping[str, Any], *, resume: bool) -> bool:
-        """Make the folder; with `resume`, take what is there of the same job.
+    def begin(self, job: Mapping[str, Any], *, resume: bool) -> str:
+        """Take what is there of the same job, with `resume`, and drop all else.
 
         Returns:
-            Whether what was there is of another job, and was dropped.
+            Why what is there was not taken, where it should have been; empty where it was, or nothing is there.
         """
         with self._explained():
+            self.shown, why = (self.folder / _SHOWN).exists(), ""
             if resume and self.of(job):
-                self.done = list(self._read())
-                return False
-            dropped = resume and self.folder.exists()
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder.mkdir(parents=True)
-            _write(self.folder / "job.json", json.dumps(job).encode())
-            return dropped
+                self._take()
+                why = "is damaged" if self._path(0, "json").exists() and not self.done else ""
+            elif resume and (self.folder / _JOB).exists():
+                why = "is of another job or clip"
+            kept = [self._path(part.number, kind) for part in self.done for kind in ("data", "json")]
+            kept += [self._path(part.number, "state") for part in self.done[-1:]]
+            self._clear({_LOCK, _JOB, _SHOWN, *(path.name for path in kept)})
+            if not self.done:
+                _write(self.folder / _JOB, json.dumps(job).encode())
+            return why
 
     def add(self, packet: Packed) -> None:
         """One more frame for the part that is open."""
         with self._explained():
             if self._file is None:
-                self._file = self._data(len(self.done)).open("wb")
+                self._file = self._path(len(self.done), "data").open("wb")
                 self._frames = []
             self._file.write(packet.data)
             self._frames.append((packet.pts, packet.duration, packet.key, len(packet.data)))
@@ -96,38 +126,77 @@ class Parts:
                 data.truncate(sum(size for *_, size in self._frames))  # an interruption may lie between two lines
                 data.flush()
                 os.fsync(data.fileno())
-            part = Part(len(self.done), tuple(self._frames), state)
-            index = {"frames": part.frames, "state": part.state}
-            _write(self._index(part.number), json.dumps(index, default=np.ndarray.tolist).encode())
-            self.done.append(part)
+            number = len(self.done)
+            _write(self._path(number, "state"), json.dumps(state, default=np.ndarray.tolist).encode())
+            _write(self._path(number, "json"), json.dumps({"frames": self._frames}).encode())
+            self.done.append(Part(number, tuple(self._frames)))
+            self.state = state
+            if number:
+                with contextlib.suppress(OSError):  # it is large, and nobody goes on from there any more
+                    self._path(number - 1, "state").unlink()
 
     def packets(self) -> Iterator[Packed]:
-        """All complete parts' frames, as they were encoded."""
+        """All complete parts' frames, as they were encoded.
+
+        Raises:
+            OutputError: what is on the disk cannot be read, or is not all of it.
+        """
         with self._explained():
             for part in self.done:
-                with self._data(part.number).open("rb") as file:
+                path = self._path(part.number, "data")
+                with path.open("rb") as file:
                     for pts, duration, key, size in part.frames:
-                        yield Packed(file.read(size), pts, duration, key)
+                        data = file.read(size)
+                        if len(data) < size:
+                            raise OutputError(f"{self.target}: {path} is cut short: begin again, without --resume")
+                        yield Packed(data, pts, duration, key)
+
+    def show(self) -> None:
+        """What is done lies beside the target."""
+        with contextlib.suppress(OSError):
+            (self.folder / _SHOWN).touch()
 
     def drop(self) -> None:
         """The clip is written: the parts are not needed any more."""
-        with contextlib.suppress(OSError):  # a full disk takes nothing of it, and nobody needs it
-            if self._file is not None:
-                self._file.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._let_go()
+        with contextlib.suppress(OSError):
+            self._clear({_LOCK})
+
+    def _let_go(self) -> None:
+        """The part that is open will never be complete."""
+        data, self._file = self._file, None
+        if data is not None:
+            with contextlib.suppress(OSError):  # a full disk takes nothing of it, and nobody needs it
+                data.close()
+
+    def _clear(self, kept: Collection[str]) -> None:
+        """Remove what has none of these names."""
+        for path in self.folder.iterdir():
+            if path.name not in kept:
+                path.unlink()
+
+    def _take(self) -> None:
+        """What is whole, up to where it can be gone on from."""
+        self.done = list(self._read())
+        while self.done:
+            try:
+                self.state = json.loads(self._path(self.done[-1].number, "state").read_bytes())
+                return
+            except (OSError, ValueError):
+                self.done.pop()
 
     def _read(self) -> Iterator[Part]:
         number = 0
-        while (index := self._index(number)).exists():
+        while (index := self._path(number, "json")).exists():
             try:
                 found = json.loads(index.read_bytes())
                 frames = tuple((int(p), int(d), bool(k), int(s)) for p, d, k, s in found["frames"])
-                whole = self._data(number).stat().st_size == sum(size for *_, size in frames)
+                whole = self._path(number, "data").stat().st_size == sum(size for *_, size in frames)
             except (OSError, ValueError, KeyError, TypeError):
                 return
             if not whole or not frames:
                 return
-            yield Part(number, frames, found["state"])
+            yield Part(number, frames)
             number += 1
 
     def _job(self) -> Any:
@@ -136,34 +205,32 @@ class Parts:
         except (OSError, ValueError):
             return None
 
-    def _data(self, number: int) -> Path:
-        return self.folder / f"{number:05d}.data"
-
-    def _index(self, number: int) -> Path:
-        return self.folder / f"{number:05d}.json"
+    def _path(self, number: int, kind: str) -> Path:
+        return self.folder / f"{number:05d}.{kind}"
 
     def _explained(self) -> _Explained:
-        return _Explained(self.target)
+        return _Explained(self)
 
 
 class _Explained:
     """What the system says, in our terms; a class, because a generator is left through it too."""
 
-    def __init__(self, target: Path) -> None:
-        self.target = target
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
         if isinstance(error, OSError):
-            raise explained(self.target, error) from error
+            raise explained(self.parts.target, error, begun=bool(self.parts.done)) from error
 
 
-def explained(target: Path, error: OSError) -> OutputError | ResourceError:
-    """Why a clip cannot be written, in one line."""
+def explained(target: Path, error: OSError, *, begun: bool = True) -> OutputError | ResourceError:
+    """Why a clip cannot be written, in one line; where it is `begun`, a part of it is on the disk."""
     if disk_full(error):
-        return ResourceError(f"{target}: the disk is full; make room, then --resume goes on")
+        then = "--resume goes on" if begun else "begin again"
+        return ResourceError(f"{target}: the disk is full; make room, then {then}")
     return OutputError(f"{target}: cannot be written ({error.strerror or error}); choose another place")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, BinaryIO, Final
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowlight_cli.enhancer import Enhancer
-from lowlight_cli.errors import InputError, OutputError, ResourceError, disk_full
+from lowlight_cli.errors import InputError, OutputError, ResourceError, disk_full, reader_gone
 from lowlight_cli.sheets import labelled, reduced
 from lowlight_cli.video.colour import upright
 from lowlight_cli.video.encode import Encoder, planned
@@ -75,9 +76,9 @@ def enhance_to_pipe(
                             out.mux(packet)
                     done += 1
             out.close()
-        except BrokenPipeError:
-            raise
         except (av.error.FFmpegError, OSError) as error:
+            if isinstance(error, OSError) and reader_gone(error):
+                raise BrokenPipeError(errno.EPIPE, "nobody reads the stream") from error
             if disk_full(error):
                 raise ResourceError("the disk behind stdout is full: make room, or name another place") from error
             raise OutputError(f"the stream cannot be written ({getattr(error, 'strerror', None) or error})") from error

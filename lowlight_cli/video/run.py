@@ -65,7 +65,7 @@ def enhance_clip(
 
     Raises:
         InputError: no clip, no video, nothing that can be decoded.
-        OutputError: it cannot be written there.
+        OutputError: it cannot be written there, or another run is writing it.
         UsageError: options that the codec does not have, or nothing that can be resumed.
         DeviceError: an encoder that does not work here.
         ResourceError: memory or disk is used up.
@@ -73,7 +73,7 @@ def enhance_clip(
     wish, told, parts = making or Making(), on_frame or (lambda _: None), Parts(target)
     if isinstance(source, Path) and same(source, partial(target)):
         raise UsageError(f"{source}: an interruption of {target} would replace it: name another file with -o")
-    with film(source, wish.span, wish.rate) as clip:
+    with film(source, wish.span, wish.rate) as clip, contextlib.ExitStack() as claim:
         plan = planned(clip, CONTAINERS[target.suffix.lower()], wish.encoding, wide=wish.compare)
         notes = prepared(enhancer, clip, wish)
         file, index = None, 0
@@ -84,6 +84,7 @@ def enhance_clip(
                 notes.append("plays live: its picture alone is kept")
         job = identity(enhancer, source, wish) | {"plan": repr(plan)}
         rehearse(file, index, plan, wish.span, target)
+        claim.enter_context(parts.claimed())
         refused = why_not_resumable(source, clip)
         if refused and wish.resume:
             if parts.of(job):
@@ -93,12 +94,12 @@ def enhance_clip(
                 parts.drop()
                 refused += f"; what an earlier run left is in {partial(target)}"
             raise UsageError(f"{clip.name}: {refused}: leave --resume out, and name another file with -o")
-        if parts.begin(job, resume=wish.resume):
-            notes.append("what an earlier run left is of another job or clip: begun anew")
+        if why := parts.begin(job, resume=wish.resume):
+            notes.append(f"what an earlier run left {why}: begun anew")
         lighting = Lighting(enhancer, wish)
         resumed = sum(len(part.frames) for part in parts.done)
         if parts.done:
-            lighting.restore(parts.done[-1].state)
+            lighting.restore(parts.state)
         tally = Tally(wish.measure)
         try:
             _encode(lighting, clip, plan, parts, wish, tally, told, resumed)
@@ -108,6 +109,8 @@ def enhance_clip(
                 assemble(file, index, parts, plan, _so_far(clip, parts), partial(target))
                 if refused:
                     parts.drop()
+                else:
+                    parts.show()
             if not parts.done or not ends:
                 raise
         finally:
@@ -116,10 +119,10 @@ def enhance_clip(
         with tally.timed("write"):
             notes += [*plan.notes, *clip.notes]
             notes += assemble(file, index, parts, plan, wish.span, target)
-        parts.drop()
-        if resumed:
+        if parts.shown:
             with contextlib.suppress(OSError):  # all of it is in the clip, which is whole all the same
                 partial(target).unlink()
+        parts.drop()
         return Made(
             sum(len(part.frames) for part in parts.done), resumed, clip.repeated, lighting.cuts, lighting.deblocked,
             (plan.width, plan.height), plan.name, plan.pixel_format, float(clip.rate), tally.seconds, tally.luma,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -45,7 +46,7 @@ class Series:
         if not self.files:
             raise InputError(f"{row}: no such frames")
         self.notes: list[str] = []
-        self.repeated = 0
+        self.repeated, self._pages = 0, 1
         self._begin = min(self.files)
         self._first = read_picture(self.files[self._begin])
         self.width, self.height, self.deep = self._first.width, self._first.height, self._first.depth == 16
@@ -111,6 +112,8 @@ class Series:
             raise InputError(f"{self.name}: no frame from {self.span.start:g} s on; the frames end before")
         if self.repeated:
             self.notes.append(f"{self.repeated} damaged frames could not be read: the frame before is shown again")
+        if self._pages > 1:
+            self.notes.append("frames of several pages: only the first is taken")
 
     def _numbers(self) -> list[int]:
         begin, end = self.span.bounds(self._begin * self.base)
@@ -130,7 +133,8 @@ class Series:
                 f"{path}: is {photo.width}x{photo.height}, the frames before are {self.width}x{self.height}: "
                 "all frames have one size"
             )
-        return photo
+        self._pages = max(self._pages, 1 + len(photo.rest))
+        return replace(photo, rest=())
 
 
 Film: TypeAlias = Clip | Series
