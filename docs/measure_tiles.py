@@ -8,7 +8,7 @@ The picture is brought to so many megapixels, run whole and in tiles, in float32
 - dB: PSNR of the tiled result against the whole one
 - seam: how much more the difference of the two jumps across a seam than beside it, in grey levels, at the worst seam
 
-The copy on which statistics of the whole are taken has no more pixels than a tile, as when memory is short.
+What statistics of the whole are taken on has no more pixels than a tile, as when memory is short.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--megapixels", type=float, default=2)
     args = parser.parse_args()
     picture = sized(read(args.photo).pixels, args.megapixels)
-    tiling.REDUCED = 0
+    tiling.MEASURED = 0
     put(f"{picture.shape[1]}x{picture.shape[0]}, tiles of at most {args.tile}\n")
     put("| model | tiles | against the whole | worst seam | largest difference | time |")
     put("|---|---|---|---|---|---|")

@@ -162,6 +162,19 @@ def test_tiles_of_a_given_side(engine: engines.Engine, picture: np.ndarray) -> N
     assert told == [6, 1, 1]
 
 
+def test_a_noisy_picture_is_as_bright_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Statistics of a copy without the noise are those of another picture: `lw-drgn` came out 5 levels darker by them."""
+    random = np.random.default_rng(0)
+    scene = np.kron(random.uniform(0.02, 0.2, (8, 12, 3)), np.ones((60, 60, 1)))
+    picture = np.clip(scene + random.normal(0, 0.02, scene.shape), 0, 1).astype(np.float32)
+    engine = engines.load("lw-drgn", resolve("lw-drgn", None), device="cpu", precision="fp32")
+    whole = engine.run(picture[None], gain=3.0)
+    monkeypatch.setattr(tiling, "MEASURED", 0)  # no more than a tile: two fifths of the picture
+    parts = tiled(engine, engines.Tiling(side=384)).run(picture[None], gain=3.0)
+    assert abs(float(parts.mean() - whole.mean())) * 255 < 1
+    assert decibel(whole, parts) > 45
+
+
 @pytest.mark.parametrize("side", [None, 384])
 def test_a_gain_is_as_if_the_picture_came_exposed(
     engine: engines.Engine, picture: np.ndarray, side: int | None

@@ -49,6 +49,27 @@ def test_reduced_sizes(height: int, width: int, pixels: int) -> None:
         assert small == (height, width)
 
 
+@given(st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 2_000_000))
+def test_samples_lie_apart_and_inside(height: int, width: int, pixels: int) -> None:
+    rows = tiles.samples(height, width, pixels)
+    blocks = [block for row in rows for block in row]
+    assert len({(y.stop - y.start, x.stop - x.start) for y, x in blocks}) == 1
+    assert all(0 <= y.start < y.stop <= height and 0 <= x.start < x.stop <= width for y, x in blocks)
+    block = tiles.BLOCK**2
+    assert sum((y.stop - y.start) * (x.stop - x.start) for y, x in blocks) <= max(pixels, block)
+    for row in rows:
+        assert all(left.stop <= right.start for (_, left), (_, right) in zip(row, row[1:], strict=False))
+    for column in zip(*rows, strict=True):
+        assert all(upper.stop <= lower.start for (upper, _), (lower, _) in zip(column, column[1:], strict=False))
+
+
+def test_samples_come_from_everywhere() -> None:
+    """A megapixel of 24: some hundred blocks, in each sixth of both sides."""
+    blocks = [block for row in tiles.samples(4000, 6000, 2**20) for block in row]
+    assert len(blocks) >= 90
+    assert {(y.start * 6 // 4000, x.start * 6 // 6000) for y, x in blocks} == {(i, j) for i in range(6) for j in range(6)}
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_tiles_with_the_wholes_statistics_are_the_whole(name: str) -> None:
     torch.manual_seed(0)

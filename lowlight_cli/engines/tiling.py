@@ -1,7 +1,7 @@
 """A picture whole where it fits, in tiles where it does not: what every engine does around its network.
 
 An engine brings its passes, here is when each is called. What a network measures of the whole picture is measured once,
-on a reduced copy, and replayed in every tile. Running out of memory is one error, however a runtime says it; smaller
+on parts of it or a reduced copy, and replayed in every tile. Running out of memory is one error, however a runtime says it; smaller
 tiles follow.
 """
 
@@ -23,7 +23,7 @@ from lowlight_cli.exposure import BAND, apply_gain
 from lowlight_cli.networks import descriptor, known
 
 __all__ = [
-    "LARGEST_TILE", "OVERLAP", "REDUCED", "SMALLEST_TILE", "Passes", "Settle", "nchw", "nhwc", "overlap", "run",
+    "LARGEST_TILE", "MEASURED", "OVERLAP", "SMALLEST_TILE", "Passes", "Settle", "nchw", "nhwc", "overlap", "run",
     "run_steadily", "translated",
 ]  # fmt: skip
 
@@ -39,8 +39,8 @@ SMALLEST_TILE: Final = 512
 LARGEST_TILE: Final = 2048
 """Sides of tiles: below the first the overlap is most of the work, above the second nothing is won."""
 
-REDUCED = 1024**2
-"""Pixels of the copy on which statistics are taken, where as many fit; as many as in a tile, where that is more."""
+MEASURED = 1024**2
+"""Pixels on which statistics are taken, where as many fit; as many as in a tile, where that is more."""
 
 OUT_OF_MEMORY: Final = (
     *("out of memory", "can't allocate memory", "not enough memory", "bad allocation", "bad_alloc"),
@@ -206,9 +206,11 @@ def _in_tiles(
     told: Callable[[int], None],
     gain: float,
 ) -> None:
-    """Fill `result` from `picture`, (H, W, 3), tile by tile, under the statistics of a reduced copy.
+    """Fill `result` from `picture`, (H, W, 3), tile by tile, under statistics that are taken once.
 
-    Exact for networks without statistics of the whole picture; for the others as exact as the reduced copy.
+    Exact for networks without statistics of the whole picture; for the others as exact as what stands for it: a reduced
+    copy where all is measured on a thumbnail anyway, else parts at their own size. Reducing takes noise away, by which
+    the means of features go.
     """
     traits = descriptor(engine.network)
     height, width, _ = picture.shape
@@ -218,8 +220,14 @@ def _in_tiles(
         for tile in cut:
             tile.keep(engine.forward(apply_gain(tile.cut(picture), gain)[None])[0], result)
         return
-    size = tiles.reduced_size(height, width, min(pixels, max(side * side, REDUCED)))
-    measured = engine.measure(_reduced(picture, size, gain)[None])
+    room = min(pixels, max(side * side, MEASURED))
+    if height * width <= room:
+        seen = apply_gain(picture, gain)
+    elif traits.thumbnail:
+        seen = _reduced(picture, tiles.reduced_size(height, width, room), gain)
+    else:
+        seen = _sampled(picture, room, gain)
+    measured = engine.measure(seen[None])
     engine.release()  # what measured has had its turn
     for tile in cut:
         tile.keep(engine.replay(measured, apply_gain(tile.cut(picture), gain)[None])[0], result)
@@ -229,6 +237,13 @@ def overlap(network: str) -> int:
     """Pixels that a tile of `network`, or of a degradation, is seen with on each side."""
     radius = known(network).radius
     return OVERLAP if radius is None else radius
+
+
+def _sampled(picture: Batch, pixels: int, gain: float) -> Batch:
+    """Parts of the exposed picture, side by side: (H, W, 3) with about `pixels` pixels at most."""
+    height, width, _ = picture.shape
+    rows = tiles.samples(height, width, pixels)
+    return np.concatenate([np.concatenate([apply_gain(picture[at], gain) for at in row], 1) for row in rows])
 
 
 def _reduced(picture: Batch, size: tuple[int, int], gain: float) -> Batch:
