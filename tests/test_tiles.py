@@ -1,5 +1,7 @@
 """Tiles cover a picture once and see what they must; a network in tiles is the network on the whole picture."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -58,16 +60,17 @@ def test_samples_lie_apart_and_inside(height: int, width: int, pixels: int) -> N
     block = tiles.BLOCK**2
     assert sum((y.stop - y.start) * (x.stop - x.start) for y, x in blocks) <= max(pixels, block)
     for row in rows:
-        assert all(left.stop <= right.start for (_, left), (_, right) in zip(row, row[1:], strict=False))
+        assert all(left.stop <= right.start for (_, left), (_, right) in pairwise(row))
     for column in zip(*rows, strict=True):
-        assert all(upper.stop <= lower.start for (upper, _), (lower, _) in zip(column, column[1:], strict=False))
+        assert all(upper.stop <= lower.start for (upper, _), (lower, _) in pairwise(column))
 
 
 def test_samples_come_from_everywhere() -> None:
     """A megapixel of 24: some hundred blocks, in each sixth of both sides."""
     blocks = [block for row in tiles.samples(4000, 6000, 2**20) for block in row]
-    assert len(blocks) >= 90
-    assert {(y.start * 6 // 4000, x.start * 6 // 6000) for y, x in blocks} == {(i, j) for i in range(6) for j in range(6)}
+    assert len(blocks) > 200
+    sixths = {(y.start * 6 // 4000, x.start * 6 // 6000) for y, x in blocks}
+    assert len(sixths) == 36
 
 
 @pytest.mark.parametrize("name", NETWORKS)

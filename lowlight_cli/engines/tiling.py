@@ -1,8 +1,8 @@
 """A picture whole where it fits, in tiles where it does not: what every engine does around its network.
 
 An engine brings its passes, here is when each is called. What a network measures of the whole picture is measured once,
-on parts of it or a reduced copy, and replayed in every tile. Running out of memory is one error, however a runtime says it; smaller
-tiles follow.
+on parts of it or a reduced copy, and replayed in every tile. Running out of memory is one error, however a runtime
+says it; smaller tiles follow.
 """
 
 from __future__ import annotations
