@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import lowlight_cli
-from lowlight_cli import engines, highlights
+from lowlight_cli import borders, engines, highlights
 from lowlight_cli.enhancer import Enhancer
 from lowlight_cli.errors import LowlightError, OutputError, ResourceError, UsageError
 from lowlight_cli.look import Look, mean_luma
@@ -206,7 +206,8 @@ def _whitened(before: Photo, after: Photo, look: Look) -> Iterator[str]:
     """A hint at --protect-highlights where much turned white that the input shows."""
     if look.protect_highlights or before.pixels is after.pixels:
         return
-    lost = highlights.find(before.pixels, after.pixels)
+    where = borders.content(before.pixels)
+    lost = highlights.find(borders.inner(before.pixels, where), borders.inner(after.pixels, where))
     if lost and lost.share >= MUCH and lost.gain >= 2:
         yield f"{lost.share:.0%} of it turned white, a sky perhaps: --protect-highlights keeps what was there"
 
