@@ -1,5 +1,6 @@
 """Enhancer: one picture through exposure, engine and look; what the API and every command call.
 
+    where   = borders.content(picture)         what is around it stays as it was, and is not measured
     gain    = exposure.auto_gain(picture)      where the checkpoint wants that: one for the whole of it
     bright  = engine.run(picture, gain)        exposed by it, whole or tile by tile
     final   = look.finish(picture, bright)
@@ -22,10 +23,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import lowlight_cli
-from lowlight_cli import arrays, engines
+from lowlight_cli import arrays, borders, engines
 from lowlight_cli.engines.several import Several
 from lowlight_cli.exposure import auto_gain
-from lowlight_cli.look import Exposure, Look, exposing_gain, finish, left_alone
+from lowlight_cli.look import Exposure, Look, exposing_gain, finish, is_grey, keep_white, left_alone, make_grey
 from lowlight_cli.networks import descriptor
 from lowlight_cli.steady import Steady
 
@@ -193,16 +194,20 @@ class Enhancer:
 
     def _enhanced(self, picture: Picture, on_tiles: Callable[[int], None] | None) -> Picture:
         look = self.settings.look
-        if look.strength == 0 or left_alone(picture, look.gate):
+        if look.strength == 0:
             return picture
-        return self._brightened(picture, on_tiles, None)
+        where = borders.content(picture)
+        inside = borders.inner(picture, where)
+        if left_alone(inside, look.gate):
+            return picture
+        return borders.framed(picture, where, self._brightened(inside, on_tiles, None))
 
     def enhance_frame(self, picture: Picture, steady: Steady) -> Picture:
         """Brighten a frame of a clip: as `enhance_picture`, with all that is measured of the whole frame settled.
 
         These are the exposure's gains and what the network measures. The engine has to be a `SteadyEngine` for the
-        latter. Frames of one clip go through one thread, in order. The gate is not applied: `video.lighting` decides it
-        once a shot.
+        latter. Frames of one clip go through one thread, in order. The gate is not applied and no borders are looked
+        for: `video.lighting` decides on them once a shot.
 
         Args:
             picture: (H, W, 3) float32 RGB, sRGB-encoded, in [0, 1].
@@ -219,12 +224,14 @@ class Enhancer:
             bright = _ensemble(engine, picture, gain, on_tiles, steady)
         else:
             bright = _run(engine, picture, gain, on_tiles, steady)
-        if steady is None:
-            return finish(picture, bright, replace(look, gate=None))  # the gate was asked before
+        bright = np.require(bright, np.float32, ["C", "W"])
+        if is_grey(picture):
+            make_grey(bright)
         after = exposing_gain(picture, bright, look.exposure)
         if look.exposure is not None:
             after = _settled(steady, "exposure", after)
-        return finish(picture, bright, replace(look, gate=None), after)
+        keep_white(picture, bright, after)
+        return finish(picture, bright, replace(look, gate=None), after)  # the gate was asked before
 
     def __reduce__(self) -> tuple[Callable[[Settings], Enhancer], tuple[Settings]]:
         """Its settings travel to other processes; weights are loaded there anew."""

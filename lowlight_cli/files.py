@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 import lowlight_cli
-from lowlight_cli import engines, highlights
+from lowlight_cli import borders, engines, highlights
 from lowlight_cli.enhancer import Enhancer
 from lowlight_cli.errors import DeviceError, LowlightError, OutputError, ResourceError, UsageError
 from lowlight_cli.light import Light, light
@@ -192,12 +192,19 @@ def _enhance_file(
     return saved(work, enhancer, saving, measure=measure)
 
 
+def _bright(photo: Photo, look: Look) -> bool:
+    """Whether the gate leaves it alone, as `Enhancer` asks."""
+    return left_alone(borders.inner(photo.pixels, borders.content(photo.pixels)), look.gate)
+
+
 def _whitened(before: Photo, after: Photo, look: Look) -> Iterator[str]:
     """A hint at --protect-highlights where much turned white that the input shows."""
     if look.protect_highlights or before.pixels is after.pixels:
         return
-    share = highlights.turned_white(before.pixels, after.pixels)
-    if share >= MUCH and (lost := highlights.find(before.pixels, after.pixels)) and lost.gain >= 2:
+    where = borders.content(before.pixels)
+    shown, lit = borders.inner(before.pixels, where), borders.inner(after.pixels, where)
+    share = highlights.turned_white(shown, lit)
+    if share >= MUCH and (lost := highlights.find(shown, lit)) and lost.gain >= 2:
         yield f"{share:.0%} of it turned white, a sky perhaps: --protect-highlights keeps what was there"
 
 
@@ -239,7 +246,7 @@ def brightened(work: Work, enhancer: Enhancer, *, compare: bool = False) -> Work
         lit = enhancer.enhance_photo(photo, attempts.append)
         pages = list(zip((lit, *lit.rest), (photo, *photo.rest), strict=True))
         work.untouched = all(after.pixels is before.pixels for after, before in pages)
-        if work.untouched and all(left_alone(before.pixels, enhancer.settings.look.gate) for _, before in pages):
+        if work.untouched and all(_bright(before, enhancer.settings.look) for _, before in pages):
             work.notes = (*work.notes, "bright already, left alone")
         work.notes = (*work.notes, *_retried(attempts))
         work.tiles = attempts[-1] if attempts else 1

@@ -1,7 +1,7 @@
 """After the network: how much of it, how bright, and what stays as it was.
 
-Pure functions of two pictures, the one before and the one after. A picture is (H, W, 3) float32 RGB, sRGB-encoded,
-in [0, 1]; luma is the Rec. 709 weighting of the encoded channels.
+Functions of two pictures, the one before and the one after, and pure but for two that say so. A picture is (H, W, 3)
+float32 RGB, sRGB-encoded, in [0, 1]; luma is the Rec. 709 weighting of the encoded channels.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from lowlight_cli import highlights
 from lowlight_cli.errors import UsageError
 from lowlight_cli.exposure import BAND, LARGEST_GAIN, LUMA, apply_gain, solved, thumbnail, to_linear, to_srgb
 
-__all__ = ["EXPOSURES", "Exposure", "Look", "exposing_gain", "finish", "gain_for", "left_alone", "mean_luma"]
+__all__ = [
+    "EXPOSURES", "Exposure", "Look", "exposing_gain", "finish", "gain_for", "is_grey", "keep_white", "left_alone",
+    "make_grey", "mean_luma",
+]  # fmt: skip
 
 Picture = NDArray[np.float32]
 Exposure = float | Literal["auto"]
@@ -42,6 +45,12 @@ _SAMPLE: Final = 2**18
 
 _LEVELS: Final = 16 * 255
 """Steps on which an exposure is found, those of eight bits among them: a twentieth of the time that pixels take."""
+
+_WHITE: Final = 0.98
+"""Least channel of the input, sRGB-encoded, above which it is all but white; networks stop at 250 to 254 of 255."""
+
+_NEUTRAL: Final = 0.01 / 255
+"""What channels of one grey may differ by, not quite three steps of 16 bits: a profile's numbers are rounded."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +135,51 @@ def mean_luma(picture: Picture) -> float:
     step = max(1, BAND // width)
     parts = (picture[top : top + step] @ LUMA for top in range(0, height, step))  # a tenth of what mean((0, 1)) takes
     return float(sum(part.sum(dtype=np.float64) for part in parts) / (height * width))
+
+
+def is_grey(picture: Picture) -> bool:
+    """Whether no pixel has a colour; mostly told by the first rows."""
+    rows = max(1, BAND // 16 // picture.shape[1])
+    for top in range(0, picture.shape[0], rows):
+        red, green, blue = np.moveaxis(picture[top : top + rows], 2, 0)
+        if max(np.abs(red - green).max(), np.abs(blue - green).max()) > _NEUTRAL:
+            return False
+    return True
+
+
+def make_grey(picture: Picture) -> None:
+    """Put the luma into all three channels, in place: of a grey picture, networks make one of the tints they learnt."""
+    rows = max(1, BAND // picture.shape[1])
+    for top in range(0, picture.shape[0], rows):
+        picture[top : top + rows] = (picture[top : top + rows] @ LUMA)[..., None]
+
+
+def keep_white(before: Picture, after: Picture, gain: float = 1.0) -> None:
+    """Make a network's output as white as its input where that is white; in place, since two copies may be too large.
+
+    It only rises, the more the nearer the input is to white, so that what was in order stays in order.
+
+    Args:
+        before: the network's input.
+        after: its output, whole in memory; it is changed.
+        gain: what the exposure will take. One that darkens would leave of a white page nothing but white and black, as
+            its curve keeps white; so the further it is below 1 the less is kept, from a half on nothing.
+    """
+    much = np.float32(np.clip(2 * gain - 1, 0, 1))
+    height, width, _ = before.shape
+    rows = max(1, BAND // 16 // width)
+    for top in range(0, height, rows):
+        band = before[top : top + rows]
+        if band.max() <= _WHITE:
+            continue
+        red, green, blue = np.moveaxis(band, 2, 0)
+        least = np.minimum(np.minimum(red, green), blue)
+        where = np.flatnonzero(least > _WHITE)  # by number, as in `highlights`
+        near = (least.ravel().take(where) - np.float32(_WHITE)) / np.float32(1 - _WHITE)
+        share = (much * near * near * (3 - 2 * near))[:, None]
+        lit = after[top : top + rows].reshape(-1, 3)
+        shown = lit.take(where, 0)
+        lit[where] = shown + share * np.maximum(band.reshape(-1, 3).take(where, 0) - shown, 0)
 
 
 def exposing_gain(before: Picture, after: Picture, exposure: Exposure | None) -> float:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from conftest import dark_array
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lowlight_cli import Enhancer
 from lowlight_cli.errors import UsageError
 from lowlight_cli.exposure import to_linear, to_srgb
-from lowlight_cli.look import Look, finish, gain_for, left_alone, mean_luma
+from lowlight_cli.look import Look, finish, gain_for, is_grey, keep_white, left_alone, make_grey, mean_luma
 
 few = settings(max_examples=25, deadline=None)
 
@@ -165,3 +167,112 @@ def test_shapes_must_agree():
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
 def test_numbers_may_be_numpys(kind):
     assert Look(kind(0.5), kind(0.4), gate=kind(0.3)) == Look(kind(0.5), float(kind(0.4)), gate=float(kind(0.3)))
+
+
+def grey(seed: int = 0) -> np.ndarray:
+    """A dark picture without colour, (40, 56, 3) float32."""
+    return dark_array(seed=seed)[..., 1:2].repeat(3, 2).astype(np.float32) / np.float32(255)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"strength": 0.5},
+        {"exposure": 0.5},
+        {"exposure": "auto"},
+        {"protect_highlights": True},
+        {"self_ensemble": True},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("model", ["dgaf", "frlie"])
+def test_grey_stays_grey(model, more):
+    enhancer = Enhancer(model, device="cpu", precision="fp32", **more)
+    lit = enhancer.enhance_picture(grey())
+    assert mean_luma(lit) > 2 * mean_luma(grey())
+    assert not np.ptp(lit, axis=2).any()
+    eight = enhancer.enhance(np.rint(grey() * 255).astype(np.uint8))
+    assert np.array_equal(eight[..., 0], enhancer.enhance(np.rint(grey()[..., 0] * 255).astype(np.uint8))), (
+        "as one channel"
+    )
+
+
+def test_colour_stays_colour():
+    enhancer, tinted = Enhancer("dgaf", device="cpu", precision="fp32"), grey()
+    tinted[-1, -1, 0] += np.float32(1 / 255)
+    assert np.ptp(enhancer.enhance_picture(tinted), axis=2).max() > 1 / 255
+
+
+@few
+@given(st.integers(1, 400), st.integers(1, 60), st.sampled_from([0, 2e-5]), st.booleans())
+def test_one_pixel_of_colour_is_seen(height, width, rounded, coloured):
+    random = np.random.default_rng(height)
+    picture = random.random((height, width, 1), np.float32).repeat(3, 2)
+    picture += random.random(picture.shape, np.float32) * np.float32(rounded)
+    if coloured:
+        picture[random.integers(height), random.integers(width), random.integers(3)] += np.float32(1e-4)
+    assert is_grey(picture) == (not coloured)
+    level = mean_luma(picture)
+    make_grey(picture)
+    assert is_grey(picture)
+    assert mean_luma(picture) == pytest.approx(level, abs=1e-5)
+
+
+@few
+@given(pairs(), st.floats(0.9, 1))
+def test_white_stays_white_and_the_rest_as_it_is(pair, shown):
+    before, after = pair
+    before[:: max(1, len(before) // 3), ::2] = 1
+    after = after * np.float32(shown)
+    kept = after.copy()
+    keep_white(before, kept)
+    white, dim = (before == 1).all(2), before.min(axis=2) <= 0.98
+    assert (kept[white] == 1).all()
+    assert np.array_equal(kept[dim], after[dim])
+    assert (kept >= after).all() and (kept <= np.maximum(before, after) + 1e-6).all()
+
+
+def test_towards_white_nothing_sinks():
+    ramp = np.linspace(0.9, 1, 400, dtype=np.float32)[None, :, None].repeat(3, 2)
+    for most in (0.95, 0.985, 1):
+        kept = np.minimum(ramp * np.float32(1.06), np.float32(most))
+        keep_white(ramp, kept)
+        steps = np.diff(kept, axis=1)
+        assert steps.min() >= -1e-6
+        assert steps.max() < 0.002, "and nothing jumps"
+        assert (kept[0, -1] == 1).all()
+
+
+def test_red_is_not_white():
+    before, after = np.full((30, 40, 3), 0.97, np.float32), np.zeros((30, 40, 3), np.float32)
+    before[..., 0] = 1
+    keep_white(before, after)
+    assert not after.any()
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"strength": 0.5}, {"exposure": 0.7}, {"self_ensemble": True}, {"protect_highlights": True}], ids=str
+)
+@pytest.mark.parametrize("model", ["dgaf", "frlie", "neid"])
+def test_paper_comes_out_white(model, more):
+    page = dark_array(80, 90)
+    page[10:60, 20:70] = 255
+    lit = Enhancer(model, device="cpu", precision="fp32", **more).enhance(page)
+    assert (lit[10:60, 20:70] == 255).all()
+    assert lit[:, :20].mean() > page[:, :20].mean()
+
+
+def test_an_exposure_that_darkens_may_darken_white():
+    """Else all of a page that is not white would have to be black."""
+    page = np.full((90, 90, 3), 255, np.uint8)
+    page[20:60:8, 10:80] = 120
+    lit = Enhancer("dgaf", device="cpu", precision="fp32", exposure=0.4).enhance(page)
+    assert lit.mean() / 255 == pytest.approx(0.4, abs=0.05)
+    assert lit[22, 40].min() > 10
+    kept = []
+    for gain in (0.1, 0.5, 0.6, 0.8, 1, 4):
+        after = np.full((4, 4, 3), 0.99, np.float32)
+        keep_white(np.ones_like(after), after, gain)
+        kept.append(after.mean())
+    assert kept == sorted(kept) and kept[0] == pytest.approx(0.99) and kept[-2:] == [1, 1]

@@ -78,6 +78,13 @@ def test_a_still_does_not_flicker(enhancer: Callable[..., Enhancer], model: str,
     assert abs(on[-10:].mean() - off.mean()) < 0.005
 
 
+@BOTH
+def test_a_grey_clip_stays_grey(enhancer: Callable[..., Enhancer], model: str) -> None:
+    """What the level is corrected by, each channel by itself, gives it no tint."""
+    frames = [np.repeat(frame[..., 1:2], 3, 2) for frame in sensed([scene()] * 6)]
+    assert max(np.ptp(lit, axis=2).max() for lit in results(enhancer(model), frames, "on")) < 0.1 / 255
+
+
 @pytest.mark.parametrize("exposure", [0.5])
 def test_an_exposure_that_is_asked_for_does_not_flicker(enhancer: Callable[..., Enhancer], exposure: float) -> None:
     frames = list(sensed([scene()] * 20))

@@ -19,7 +19,6 @@ from lowlight_cli.errors import InputError
 from lowlight_cli.exposure import apply_gain, auto_gain
 from lowlight_cli.look import mean_luma
 from lowlight_cli.metrics.steadiness import flow, jitter, warped_error
-from lowlight_cli.steady import Steady
 
 __all__ = ["DEFINITIONS", "Steadiness", "measure_clip", "table"]
 
@@ -60,9 +59,10 @@ def measure_clip(
     Raises:
         InputError: no clip, or less than two frames.
     """
-    from lowlight_cli.video.deblock import Deblock
+    from lowlight_cli.video.lighting import Lighting
+    from lowlight_cli.video.making import Making
     from lowlight_cli.video.streams import opened
-    from lowlight_cli.video.temporal import MODES, Smoothing
+    from lowlight_cli.video.temporal import MODES
 
     shown: list[tuple[Picture, float]] = []
     with opened(path, str(path)) as clip:
@@ -97,19 +97,8 @@ def measure_clip(
     for name, enhancer in enhancers:
         enhancer.load()
         for mode, even in (*((mode, False) for mode in MODES), ("on", True)):
-            smoothing, deblock = Smoothing(mode), Deblock(True) if even else None
-
-            def enhance(picture: Picture, steady: Steady, ready: Enhancer = enhancer, mode: str = mode) -> Picture:
-                return ready.enhance_picture(picture) if mode == "off" else ready.enhance_frame(picture, steady)
-
-            def make(
-                picture: Picture, when: float, smoothing: Smoothing = smoothing, deblock: Deblock | None = deblock
-            ) -> Picture:
-                if deblock:
-                    picture = deblock.frame(picture)
-                return smoothing.frame(picture, when, enhance)  # called before the next turn
-
-            rows.append(measured(f"{name}, {mode}{', deblock' if even else ''}", make))
+            lighting = Lighting(enhancer, Making(temporal=mode, deblock=even))
+            rows.append(measured(f"{name}, {mode}{', deblock' if even else ''}", lighting.frame))
     return rows
 
 

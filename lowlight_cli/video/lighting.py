@@ -1,4 +1,6 @@
-"""Frames lit one after the other, with all that one tells the next: its brightness, its blocks, what the gate said."""
+"""Frames lit one after the other, with all that one tells the next: its brightness, its blocks, its bars, what the
+gate said.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lowlight_cli.borders import Borders, framed, inner
 from lowlight_cli.enhancer import Enhancer
 from lowlight_cli.look import left_alone
 from lowlight_cli.steady import Steady
@@ -34,10 +37,13 @@ class Lighting:
     def __init__(self, enhancer: Enhancer, making: Making) -> None:
         self._enhancer = enhancer
         self._smoothing, self._deblock = Smoothing(making.temporal), Deblock(making.deblock)
+        self._borders = Borders()
         self._alone, self._shot = False, -1
 
     def frame(self, picture: Picture, seconds: float) -> Picture:
         """One frame's result: `picture` itself, blocks and all, where nothing is to be done.
+
+        What lies within bars is lit as if it were alone; the blocks' grid is that of the whole frame.
 
         Args:
             picture: (H, W, 3) float32 RGB in [0, 1]; it is not changed.
@@ -45,9 +51,11 @@ class Lighting:
         """
         nothing = self._enhancer.settings.look.strength == 0
         even = picture if nothing else self._deblock.frame(picture)
-        lit = self._smoothing.frame(even, seconds, self._enhance)
-        if lit is not even:
-            return lit
+        where = None if nothing else self._borders.frame(picture, self._smoothing.is_cut)
+        inside = inner(even, where)
+        lit = self._smoothing.frame(inside, seconds, self._enhance)
+        if lit is not inside:
+            return framed(picture, where, lit)
         if not nothing:
             self._deblock.discount()
         return picture
@@ -64,12 +72,14 @@ class Lighting:
 
     def state(self) -> dict[str, Any]:
         """What a run that goes on after this frame has to know."""
-        return self._smoothing.state() | self._deblock.state() | {"gate": [self._alone, self._shot]}
+        parts = self._smoothing.state() | self._deblock.state() | self._borders.state()
+        return parts | {"gate": [self._alone, self._shot]}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken; its arrays may have become lists."""
         self._smoothing.restore(state)
         self._deblock.restore(state)
+        self._borders.restore(state)
         self._alone, self._shot = state["gate"]
 
     def _enhance(self, picture: Picture, steady: Steady) -> Picture:

@@ -116,6 +116,10 @@ class Smoothing:
         lit = enhance(picture, self.steady)
         return lit if lit is picture else self._level(lit, share, cut)
 
+    def is_cut(self, picture: Picture) -> bool:
+        """Whether a frame, which comes next, begins a shot."""
+        return self._seen is not None and _is_cut(self._seen.cells, _logs(picture))
+
     def state(self) -> dict[str, Any]:
         """All that the next frame needs: numbers and arrays, which nobody changes afterwards."""
         seen = self._seen
@@ -139,11 +143,11 @@ class Smoothing:
 
     def _share(self, picture: Picture, seconds: float) -> tuple[float, bool]:
         """How much of this frame's measurements counts, and whether it is the first of its shot."""
-        cells = _grid(picture) @ LUMA
-        logs = np.log(cells + FLOOR)
-        light = np.append(np.quantile(logs, _QUANTILES), math.log(float(cells.mean()) + FLOOR)).astype(np.float32)
+        logs = _logs(picture)
+        mean = math.log(float(np.exp(logs).mean()))
+        light = np.append(np.quantile(logs, _QUANTILES), mean).astype(np.float32)
         seen = self._seen
-        if seen is None or seen.cells.shape != logs.shape or _is_cut(seen.cells, logs):
+        if seen is None or _is_cut(seen.cells, logs):
             self._seen = _Seen(logs, light, seconds)
             return 1.0, seen is not None
         slow = 1 - math.exp(-max(seconds - seen.seconds, 1e-3) / SLOW[self.mode])
@@ -179,16 +183,17 @@ class Smoothing:
         return np.asarray(bent.reshape(lit.shape), np.float32)
 
 
-def _grid(picture: Picture) -> NDArray[np.float32]:
-    """Means over at most `GRID` x `GRID` cells, (h, w, 3)."""
+def _logs(picture: Picture) -> NDArray[np.float32]:
+    """Logarithms of the mean brightness of at most `GRID` x `GRID` cells, (h, w)."""
     height, width, _ = picture.shape
-    return np.asarray(
-        cv2.resize(picture, (min(GRID, width), min(GRID, height)), interpolation=cv2.INTER_AREA), np.float32
-    )
+    cells = cv2.resize(picture, (min(GRID, width), min(GRID, height)), interpolation=cv2.INTER_AREA)
+    return np.asarray(np.log(cells @ LUMA + FLOOR), np.float32)
 
 
 def _is_cut(before: NDArray[np.float32], after: NDArray[np.float32]) -> bool:
     differ, alike = CUT
+    if before.shape != after.shape:
+        return True
     if float(np.abs(after - before).mean()) < differ:
         return False
     one, other = before - before.mean(), after - after.mean()

@@ -1,0 +1,298 @@
+"""Bars and frames around a picture: of one colour, and no part of what it shows.
+
+A picture between black bars, or in a white frame, is measured and brightened as if it were alone; around it all stays
+as it was. What is dark or bright by itself must not be taken for a border: a sky above roofs, the moon, a thing on
+white. So a border lies on two opposite sides, is of one colour as no light is, and ends in a straight line: within a
+few rows, half of what comes differs by far more than nearly all that was.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Borders", "Where", "content", "framed", "inner"]
+
+Picture = NDArray[np.float32]
+Plane = NDArray[np.float32]
+Where = tuple[slice, slice]
+"""Rows and columns of a picture."""
+
+SAME: Final = 2.5 / 255
+"""What a border's pixels differ by from its colour at most: what codecs leave."""
+
+KINDS: Final = (SAME, 4, 0.25), (SAME, 2, 0.5), (SAME / 2, 2, 0.5)
+"""What they differ by; in how many rows an edge is through, which are four where colour was kept at half its size; how
+much of what comes after it was there before, at most. What is inside may be hardly brighter than a border's noise."""
+
+LEVELS: Final = 2 / 255
+"""What an edge is at least: slopes in the dark go up by single levels."""
+
+EXACT: Final = 0.75 / 255, 0.9
+"""How little most of them differ, and how many these are: light that is so even has noise."""
+
+THIN: Final = 0.01, 4
+"""Of a side, and in pixels: what is thinner changes no exposure."""
+
+LEAST: Final = 0.25
+"""Of each side, what is left inside."""
+
+FULL: Final = 0.5
+"""Share of what is inside that has another colour than the border: that of pictures, not of lines of text."""
+
+FLAT: Final = 0.9
+"""Share of what is inside that has one colour: a lit window or a screen, and no picture."""
+
+SAMPLE: Final = 2**16
+"""Pixels, evenly spread, of which that is asked."""
+
+BLUR: Final = 16
+"""Rows in which a codec's blocks carry over from inside."""
+
+SOFT: Final = 1 / 64
+"""Of a side, what an edge takes at most: in a small picture, slopes are steep."""
+
+CORNER: Final = 1 / 16
+"""Of a side: so large are the corners of what is inside, of which one shows something. What is round has none."""
+
+NEAR: Final = 3
+"""Rows on either side of an edge that are looked at where the opposite one has told where it is."""
+
+FEW: Final = 0.1
+"""Share of a row that is none."""
+
+STEP: Final = 32
+"""Rows that are looked at at a time."""
+
+CLEAN, HALF = 0.99, 0.5
+"""Share of a bar that is as it was where nothing is written on it, and where subtitles are."""
+
+
+def content(picture: Picture) -> Where | None:
+    """Where a picture lies within its borders; None where it has none.
+
+    Args:
+        picture: (H, W, 3) RGB, [0, 1].
+    """
+    colour = _corner(picture)
+    if colour is None:
+        return None
+    return next((where for kind in KINDS if (where := _within(picture, _Paint(colour, *kind)))), None)
+
+
+def inner(picture: Picture, where: Where | None) -> Picture:
+    """What lies within the borders, which is no copy; without borders the picture itself."""
+    return picture if where is None else picture[where]
+
+
+def framed(picture: Picture, where: Where | None, made: Picture) -> Picture:
+    """What was made of `inner`, with the picture's borders as they were."""
+    if where is None:
+        return made
+    whole = np.array(picture, np.float32, order="C")
+    whole[where] = made
+    return whole
+
+
+class Borders:
+    """Those of a clip, frame by frame: once found they stay until a frame lacks them, so that nothing flickers.
+
+    Frames in which all is black have none, and break none that was found.
+    """
+
+    def __init__(self) -> None:
+        self._where: Where | None = None
+        self._shape: tuple[int, ...] = ()
+        self._paint = _Paint(np.zeros(3, np.float32))
+
+    def frame(self, picture: Picture, cut: Callable[[Picture], bool]) -> Where | None:
+        """Where the frame lies within its borders; None where it has none.
+
+        Args:
+            picture: (H, W, 3) RGB, [0, 1].
+            cut: tells whether this part of it begins a shot, whose borders may be wider.
+        """
+        if self._where is None or picture.shape != self._shape or not self._there(picture, self._where):
+            self._where, self._shape = content(picture), picture.shape
+            self._paint = _Paint(np.median(picture[:2, :2], axis=(0, 1)))
+        else:
+            inside = picture[self._where]
+            within = content(inside) if self._paint.most_off(inside[:1, :1]) <= SAME else None
+            if within and cut(inside):
+                rows, columns = self._where
+                self._where = _moved(within[0], rows.start), _moved(within[1], columns.start)
+        return self._where
+
+    def _there(self, picture: Picture, where: Where) -> bool:
+        """Whether the bars are as they were, but for subtitles in one of two."""
+        height, width, _ = picture.shape
+        sure = _widened(where[0], height), _widened(where[1], width)  # near the picture, codecs blur
+        for pair in _bars(picture, sure):
+            shares = [self._paint.count(bar, SAME) / bar.size for bar in pair if bar.size]
+            if shares and (max(shares) < CLEAN or min(shares) < HALF):
+                return False
+        return True
+
+    def state(self) -> dict[str, Any]:
+        """What the next frame needs."""
+        where = self._where and [[part.start, part.stop] for part in self._where]
+        return {"borders": [where, list(self._shape), self._paint.colour]}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken; its arrays may have become lists."""
+        where, shape, colour = state["borders"]
+        self._where = where and (slice(*where[0]), slice(*where[1]))
+        self._shape, self._paint = tuple(shape), _Paint(np.array(colour, np.float32))
+
+
+@dataclass(frozen=True, eq=False)
+class _Paint:
+    """What a border is made of: a colour (3,), and a kind as in `KINDS`."""
+
+    colour: NDArray[np.float32]
+    same: float = SAME
+    soft: int = 0
+    before: float = 0.0
+
+    def off(self, lines: Picture) -> Plane:
+        """By how much each number differs from the colour's: (h, w, 3) to (h, 3w), as whole lines are far faster."""
+        apart = lines.reshape(len(lines), -1) - np.tile(self.colour, lines.shape[1])
+        return np.asarray(np.abs(apart, out=apart), np.float32)
+
+    def most_off(self, pixels: Picture) -> Plane:
+        """By how much pixels differ in the channel where it is most: (h, w, 3) to (h, w)."""
+        apart = np.abs(pixels - self.colour)
+        return np.asarray(np.maximum(np.maximum(apart[..., 0], apart[..., 1]), apart[..., 2]), np.float32)
+
+    def count(self, pixels: Picture, limit: float) -> int:
+        """How many numbers differ by no more than a limit."""
+        tops = range(0, len(pixels) if pixels.size else 0, STEP)
+        return sum(int(np.count_nonzero(self.off(pixels[top : top + STEP]) <= limit)) for top in tops)
+
+
+def _corner(picture: Picture) -> NDArray[np.float32] | None:
+    """The colour of the four corners, where it is one."""
+    if min(picture.shape[:2]) < 2 * THIN[1]:
+        return None
+    ends = np.r_[0:2, -2:0]
+    corners = picture[ends][:, ends]
+    colour = np.asarray(np.median(corners, axis=(0, 1)), np.float32)
+    return colour if np.abs(corners - colour).max() <= SAME else None
+
+
+def _within(picture: Picture, paint: _Paint) -> Where | None:
+    """As `content`, for one kind of border."""
+    height, width, _ = picture.shape
+    top, bottom = _margins(picture, paint, 0)
+    left, right = (0, 0) if top == height else _margins(picture[top : height - bottom], paint, 1)
+    if top in (0, height) and not left:
+        return None
+    rows = _between(picture[:, left : width - right], top, bottom, paint)
+    columns = _between(picture[top : height - bottom].swapaxes(0, 1), left, right, paint)
+    if rows is None or columns is None or not _filled(picture[rows, columns], paint):
+        return None
+    bars = [bar for pair in _bars(picture, (rows, columns)) for bar in pair]
+    limit, share = EXACT
+    even = sum(paint.count(bar, limit) for bar in bars)
+    return (rows, columns) if even >= share * sum(bar.size for bar in bars) else None
+
+
+def _margins(picture: Picture, paint: _Paint, axis: int) -> tuple[int, int]:
+    """How many lines are of the colour at each end; none where one of the two is too thin, all where all are."""
+    share, pixels = THIN
+    length = picture.shape[axis]
+    least = max(math.ceil(share * length), pixels)
+    first = _even(picture, paint, axis, last=False)
+    if first < least or first == length:
+        return (0, 0) if first < least else (first, 0)
+    last = _even(picture, paint, axis, last=True)
+    return (first, last) if last >= least else (0, 0)
+
+
+def _even(picture: Picture, paint: _Paint, axis: int, *, last: bool) -> int:
+    """How many rows (axis 0) or columns are of the colour from the first on, or back from the last."""
+    length = int(picture.shape[axis])
+    start, stop = 0, 1  # mostly the first tells
+    while start < length:
+        part = slice(max(length - stop, 0), length - start) if last else slice(start, stop)
+        if axis == 0:
+            most = paint.off(picture[part]).max(axis=1)
+        else:
+            most = paint.off(picture[:, part]).max(axis=0).reshape(-1, 3).max(axis=1)
+        odd = np.flatnonzero((most[::-1] if last else most) > paint.same)
+        if odd.size:
+            return start + int(odd[0])
+        start, stop = stop, stop + STEP
+    return length
+
+
+def _between(lines: Picture, first: int, last: int, paint: _Paint) -> slice | None:
+    """The lines between two borders of so many, or all where there are none; None where these end not as borders do."""
+    if not first:
+        return slice(0, len(lines))
+    start, stop = _edge(lines, first, paint), _edge(lines[::-1], last, paint)
+    if start is None and stop is not None and _answers(lines, stop, first, paint):
+        start = stop
+    elif stop is None and start is not None and _answers(lines[::-1], start, last, paint):
+        stop = start
+    if start is None or stop is None or len(lines) - start - stop < LEAST * len(lines):
+        return None
+    return slice(start, len(lines) - stop)
+
+
+def _edge(lines: Picture, first: int, paint: _Paint) -> int | None:
+    """The line at which a border ends that is even up to `first`; None where it does not end at once."""
+    soft = min(paint.soft, max(1, int(SOFT * len(lines))))
+    apart = paint.most_off(lines[first - soft : first + BLUR])
+    for number, half in enumerate(np.median(apart, axis=1)):
+        most = min(paint.before * half, half - LEVELS)
+        if number >= soft and half > paint.same and np.mean(apart[number - soft] > most) <= FEW:
+            return first - soft + number
+    return None
+
+
+def _answers(lines: Picture, at: int, first: int, paint: _Paint) -> bool:
+    """Whether a border ends at a line that mirrors the other's end, be what is inside all but black there."""
+    if not at - BLUR <= first or at + NEAR > len(lines):
+        return False
+    before, after = paint.most_off(lines[at - NEAR : at - 1]), paint.most_off(lines[at + 1 : at + NEAR])
+    return bool(np.median(before) <= EXACT[0] and np.median(after) >= 2 * EXACT[0])
+
+
+def _filled(inside: Picture, paint: _Paint) -> bool:
+    """Whether what lies between borders fills it as pictures do."""
+    height, width, _ = inside.shape
+    step = max(1, round(math.sqrt(height * width / SAMPLE)))
+    sample = inside[::step, ::step]
+    lamp = _Paint(np.median(sample, axis=(0, 1)))
+    if np.mean(paint.most_off(sample) > paint.same) < FULL or np.mean(lamp.most_off(sample) <= EXACT[0]) > FLAT:
+        return False
+    rows, columns = max(1, round(height * CORNER)), max(1, round(width * CORNER))
+    corners = (inside[part][:, side] for part in _ends(rows) for side in _ends(columns))
+    return any(paint.off(corner).max() > paint.same for corner in corners)
+
+
+def _ends(length: int) -> tuple[slice, slice]:
+    return slice(0, length), slice(-length, None)
+
+
+def _bars(picture: Picture, where: Where) -> tuple[tuple[Picture, Picture], tuple[Picture, Picture]]:
+    """What is above and below, and on the left and the right of that."""
+    rows, columns = where
+    inside = picture[rows]
+    return (picture[: rows.start], picture[rows.stop :]), (inside[:, : columns.start], inside[:, columns.stop :])
+
+
+def _widened(part: slice, side: int) -> slice:
+    """With what a codec blurs of either bar, half of it at most."""
+    before, after = part.start, side - part.stop
+    return slice(before - min(BLUR, before // 2), part.stop + min(BLUR, after // 2))
+
+
+def _moved(part: slice, by: int) -> slice:
+    return slice(part.start + by, part.stop + by)
