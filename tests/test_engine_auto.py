@@ -48,7 +48,7 @@ def test_a_full_disk_under_the_graph(weights: Resolved, engine: str, monkeypatch
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(export, "exported", lambda *_: export.Exported(b"graph", export.Difference(0, 0, 0, 1)))
+    monkeypatch.setattr(export, "exported", lambda *_: export.Exported(b"graph", export.Difference(0, 0, 0)))
     monkeypatch.setattr(Path, "write_bytes", full)
     refused(weights, engine, ResourceError, "the disk is full")
 
@@ -57,7 +57,7 @@ def test_a_full_disk_under_the_graph(weights: Resolved, engine: str, monkeypatch
 def test_a_graph_that_differs_from_torch(weights: Resolved, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from lowlight_cli.engines import export
 
-    monkeypatch.setattr(export, "compared", lambda *_: export.Difference(9, 9, 9, 1))
+    monkeypatch.setattr(export, "compared", lambda *_: export.Difference(9, 9, 9))
     monkeypatch.setattr(export, "_model", lambda *_: smallest())
     refused(weights, engine, LowlightError, "off by 9.00 grey levels on average")
 
