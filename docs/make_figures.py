@@ -1,6 +1,6 @@
 """Put measured figures where they are told: weights.toml, README.md and docs/models.md.
 
-    lowlight bench --root DATA -d lol -d lol-scenes -d sice -d dicm --metric niqe-own --json figures.json
+    lowlight bench --root DATA -d lol -d lol-scenes -d sice -d dicm --metric niqe-own --precision fp32 --json figures.json
     python docs/make_figures.py figures.json
     python docs/make_cards.py --text
 
@@ -116,6 +116,7 @@ def figures(sets: Sets, stated: Sequence[Mapping[str, Any]]) -> str:
     niqe = next((_niqe(sets[key]) for key in ALONE if key in sets), "")
     command = " ".join(["lowlight bench --root DATA", *(f"-d {key}" for key in shown)])
     command += f" --metric {niqe.replace('_', '-')}" if niqe else ""
+    command += " --precision fp32"
     notes = [
         LOL if "lol" in sets else "",
         f"As published: by the authors' weights, {_splits(sets, stated)}." if _splits(sets, stated) else "",

@@ -100,7 +100,7 @@ def test_figures_go_where_they_are_told(tmp_path: Path) -> None:
     ]
     assert "As published: by the authors' weights, `neid` on its own pairs." in lines
     assert "DICM (7 pictures)" in text and "NIQE (own fit)" in text and "our own fit" in text
-    assert "`lowlight bench --root DATA -d lol -d dicm --metric niqe-own`" in text
+    assert "`lowlight bench --root DATA -d lol -d dicm --metric niqe-own --precision fp32`" in text
     page = f"before\n{make_figures.MARK}\nold\n{make_figures.MARK}\nafter\n"
     made = make_figures.page(page, text)
     assert "old" not in made and made.startswith("before\n") and made.endswith("after\n")
