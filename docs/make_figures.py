@@ -1,7 +1,7 @@
 """Put measured figures where they are told: weights.toml, README.md and docs/models.md.
 
-    lowlight bench --root DATA -d lol -d lol-scenes -d sice -d dicm --metric niqe-own --precision fp32 \\
-        --json figures.json
+    SETS="-d lol -d lol-scenes -d sice -d dicm"
+    lowlight bench --root DATA $SETS --metric niqe-own --precision fp32 --json figures.json
     python docs/make_figures.py figures.json
     python docs/make_cards.py --text
 
