@@ -47,7 +47,7 @@ PROTOCOL: Final = "lowlight bench: full resolution, 8 bits"
 FIGURES: Final = ("psnr", "psnr_gt_mean", "ssim", "luma", "niqe", "niqe_own")
 """What weights.toml has of those that were measured."""
 
-REMARK: Final = f"What the papers state, {MARK}, each on its own split: none of it compares with the rows above."
+REMARK: Final = f"What papers state, {MARK}, by their own weights: none of it compares with the rows above."
 
 FEW: Final = 10
 """Below so many pictures, intervals by resampling are too narrow."""
