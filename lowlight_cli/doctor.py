@@ -30,7 +30,8 @@ __all__ = ["Check", "checks"]
 
 Picture = NDArray[np.float32]
 
-HEIGHT, WIDTH = 61, 83
+HEIGHT: Final = 61
+WIDTH: Final = 83
 """Of the picture that is tried: odd, as a photograph's may be, since there are devices that refuse what does not divide
 into anything."""
 

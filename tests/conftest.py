@@ -143,6 +143,17 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def no_weights(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package that ships no weights."""
+    from lowlight_cli.weights import catalog
+
+    package = tmp_path_factory.mktemp("package")
+    (package / "weights.toml").write_text("")
+    monkeypatch.setattr(catalog, "PACKAGE", package)
+    catalog.read.cache_clear()
+
+
+@pytest.fixture
 def photo(folder: Path) -> Path:
     """`photo.jpg` in the folder, named as the user would."""
     Image.fromarray(dark_array()).save("photo.jpg", quality=90)

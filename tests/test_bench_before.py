@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lowlight_cli.weights import catalog
-
 Run = Callable[..., tuple[int, str, str]]
 
 OUTPUTS = ("--json", "--markdown", "--csv", "--latex", "--report", "--resume")
@@ -26,13 +24,8 @@ def save(path: Path, seed: int, size: tuple[int, int] = (32, 24)) -> None:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Run) -> Run:
+def bench(folder: Path, no_weights: None, call: Run) -> Run:
     """Two pairs in one/, and nothing but baselines to measure on them."""
-    (tmp_path / "package").mkdir()
-    (tmp_path / "package" / "weights.toml").write_text("")
-    monkeypatch.setattr(catalog, "PACKAGE", tmp_path / "package")
-    catalog.read.cache_clear()
-    monkeypatch.chdir(tmp_path)
     for number, name in enumerate(("a.png", "b.png")):
         for part in ("low", "high"):
             save(Path("one") / part / name, number)

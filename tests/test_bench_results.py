@@ -21,7 +21,6 @@ from lowlight_cli.bench.report import Table
 from lowlight_cli.cli import measuring, report
 from lowlight_cli.errors import InputError, ResourceError
 from lowlight_cli.metrics import table
-from lowlight_cli.weights import catalog
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -37,13 +36,8 @@ def pair(folder: Path, name: str, seed: int) -> None:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Run) -> Run:
+def bench(folder: Path, no_weights: None, call: Run) -> Run:
     """No network is there, so that the baselines are measured alone."""
-    (tmp_path / "package").mkdir()
-    (tmp_path / "package" / "weights.toml").write_text("")
-    monkeypatch.setattr(catalog, "PACKAGE", tmp_path / "package")
-    catalog.read.cache_clear()
-    monkeypatch.chdir(tmp_path)
     return functools.partial(call, "bench", "-q")
 
 

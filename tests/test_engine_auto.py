@@ -31,7 +31,7 @@ def weights(seeded: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.M
     return Resolved(seeded("dgaf"), disk.sha256(seeded("dgaf")), None)
 
 
-def refused(weights: Resolved, engine: str, error: type[LowlightError], told: str) -> None:
+def assert_refused(weights: Resolved, engine: str, error: type[LowlightError], told: str) -> None:
     """Named, the engine fails; taken by itself, it leaves the work to torch, which tells why."""
     pytest.importorskip({"onnx": "onnxruntime"}.get(engine, engine))
     with pytest.raises(error, match=told):
@@ -50,7 +50,7 @@ def test_a_full_disk_under_the_graph(weights: Resolved, engine: str, monkeypatch
 
     monkeypatch.setattr(export, "exported", lambda *_: export.Exported(b"graph", export.Difference(0, 0, 0)))
     monkeypatch.setattr(Path, "write_bytes", full)
-    refused(weights, engine, ResourceError, "the disk is full")
+    assert_refused(weights, engine, ResourceError, "the disk is full")
 
 
 @pytest.mark.parametrize("engine", RUNTIMES)
@@ -59,13 +59,13 @@ def test_a_graph_that_differs_from_torch(weights: Resolved, engine: str, monkeyp
 
     monkeypatch.setattr(export, "compared", lambda *_: export.Difference(9, 9, 9))
     monkeypatch.setattr(export, "_model", lambda *_: smallest())
-    refused(weights, engine, LowlightError, "off by 9.00 grey levels on average")
+    assert_refused(weights, engine, LowlightError, "off by 9.00 grey levels on average")
 
 
 @pytest.mark.parametrize("engine", RUNTIMES)
 def test_a_graph_that_the_runtime_cannot_read(weights: Resolved, engine: str) -> None:
     graphs.keep(b"no graph", "dgaf", weights.sha256)
-    refused(weights, engine, LowlightError, "cannot read")
+    assert_refused(weights, engine, LowlightError, "cannot read")
 
 
 def test_weights_that_torch_cannot_read_either(weights: Resolved, tmp_path: Path) -> None:
