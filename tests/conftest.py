@@ -21,6 +21,8 @@ from PIL import Image
 
 from lowlight_cli.cli import app, report
 
+pytest_plugins = ["engine_kit"]
+
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a suite in the background of a shell; children inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -318,41 +318,6 @@ def test_examples_in_docstrings(module: str) -> None:
     assert (failed, tried > 0) == (0, True)
 
 
-TYPED = """
-from typing import assert_type
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-from lowlight_cli import Enhancer, LowlightError, enhance, read, write
-
-enhancer = Enhancer("dgaf", strength=0.5)
-assert_type(enhancer.enhance(np.zeros((4, 4, 3), np.uint8)), NDArray[np.uint8])
-assert_type(enhancer.enhance(np.zeros((4, 4), np.float64)), NDArray[np.float64])
-assert_type(enhancer.enhance(Image.new("L", (4, 4))), Image.Image)
-assert_type(enhance(np.zeros((4, 4, 3), np.uint16), "neid"), NDArray[np.uint16])
-error: LowlightError
-"""
-
-
-@pytest.mark.slow
-def test_types(tmp_path: Path) -> None:
-    assert checked(tmp_path, TYPED) == ""
-    assert 'has no attribute "Enhencer"' in checked(tmp_path, "from lowlight_cli import Enhencer\n")
-
-
-def checked(folder: Path, code: str) -> str:
-    """What mypy finds wrong in some code."""
-    (folder / "typed.py").write_text(code)
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", str(folder / "typed.py")],
-        cwd=Path(__file__).parent.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout if done.returncode else ""
-
-
 def test_the_mean_of_eight_flips_and_turns(dgaf_weights: Path) -> None:
     picture = dark_array(24, 40).astype(np.float32) / 255
     enhancer = Enhancer("dgaf", dgaf_weights, precision="fp32")

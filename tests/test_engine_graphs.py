@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -16,57 +14,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Ran, dark_array, environment
-from numpy.typing import NDArray
-from PIL import Image
+from conftest import Ran, environment
+from engine_kit import RUNTIMES, SIZES, pictures
 
 import lowlight_cli
 from lowlight_cli import engines
 from lowlight_cli.engines import Tiling, graphs, hardware, memory
 from lowlight_cli.errors import DeviceError, ResourceError, WeightsError
 from lowlight_cli.networks import NETWORKS, build
-from lowlight_cli.weights import disk, files
+from lowlight_cli.weights import disk
 from lowlight_cli.weights.fetch import Resolved
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
-
-RUNTIMES = ("onnx", "openvino")
-SIZES = [(1, 1, 1), (1, 16, 13), (1, 7, 45), (3, 33, 50), (1, 65, 97)]
-"""Pictures, height and width: shorter than a stride, than the shortest side, of several pictures, of no stride."""
-
-
-@pytest.fixture
-def resolved(seeded: Callable[[str], Path]) -> Callable[[str], Resolved]:
-    """The seeded weights of a network, their graph exported and kept."""
-
-    def find(network: str = "dgaf") -> Resolved:
-        from lowlight_cli.engines import export
-
-        found = Resolved(seeded(network), disk.sha256(seeded(network)), None)
-        if graphs.find(network, found.sha256) is None:
-            export.kept(network, found)
-        return found
-
-    return find
-
-
-@pytest.fixture
-def load(resolved: Callable[[str], Resolved]) -> Callable[..., Any]:
-    def loaded(engine: str, network: str = "dgaf", **options: Any) -> engines.Engine:
-        if engine != "torch":
-            pytest.importorskip({"onnx": "onnxruntime"}.get(engine, engine))
-        return engines.load(network, resolved(network), engine=engine, **options)
-
-    return loaded
-
-
-def pictures(count: int, height: int, width: int) -> NDArray[np.float32]:
-    """Dark pictures, each of another brightness."""
-    random = np.random.default_rng(height)
-    scale = np.linspace(0.1, 0.5, count, dtype=np.float32)[:, None, None, None]
-    return random.random((count, height, width, 3), np.float32) ** 2 * scale
 
 
 def graph_of(network: str, weights: Resolved) -> Any:
@@ -414,148 +375,7 @@ def test_doctor_tries_the_engines(
     assert told["engine onnx"] == "not installed (onnxruntime): pip install 'lowlight-cli[cpu]'"
 
 
-# ------------------------------------------------------------------------------------------------------------ choice
-
-ALL = ("openvino", "onnx", "onnxscript", "onnxruntime")
-
-
-@pytest.mark.parametrize(
-    ("has", "half", "kept", "wish", "chosen"),
-    [
-        (ALL, True, True, {}, "openvino"),
-        (ALL, False, True, {}, "onnx"),  # dgaf in float32: no slower, and ready sooner
-        (ALL, True, False, {}, "torch"),  # an export is worth nothing to one picture
-        (ALL, True, False, {"pictures": 10_000}, "openvino"),
-        (ALL[1:], True, True, {}, "torch"),  # torch in bf16 before ONNX Runtime in fp32
-        (ALL[1:], True, True, {"precision": "fp32"}, "onnx"),
-        (ALL[1:], False, True, {}, "onnx"),
-        (ALL[1:], None, True, {}, "torch"),  # nobody knows: torch finds out
-        ((), False, True, {"pictures": 10_000}, "torch"),
-        (ALL, True, True, {"precision": "fp16"}, "torch"),
-        (ALL, False, True, {"precision": "bf16"}, "torch"),
-        (ALL, True, True, {"precision": "bf16"}, "openvino"),
-        (ALL, True, True, {"device": "cuda:0"}, "torch"),
-        (ALL, True, True, {"engine": "onnx"}, "onnx"),
-        (ALL, True, True, {"engine": "torch"}, "torch"),
-    ],
-)
-def test_auto(
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    has: tuple[str, ...],
-    half: bool | None,
-    kept: bool,
-    wish: dict[str, Any],
-    chosen: str,
-) -> None:
-    monkeypatch.setenv("LOWLIGHT_CACHE", str(tmp_path))
-    monkeypatch.setattr(hardware, "bf16", lambda: half)
-    monkeypatch.setattr(hardware, "gpu", lambda: False)
-    monkeypatch.setattr(hardware, "installed", lambda *packages: set(packages) <= set(has))
-    if kept:
-        graphs.keep(b"graph", "dgaf", "1" * 64)
-    asked = {"engine": "auto", "device": "auto", "precision": "auto", **wish}
-    choice = engines.choose(network="dgaf", weights="1" * 64, **asked)
-    assert choice.engine == chosen
-    assert bool(choice.why) == (asked["engine"] == "auto" and chosen != "torch")
-
-
-def test_where_nothing_can_be_kept(
-    lowlight: Callable[..., Ran], photo: Path, monkeypatch: pytest.MonkeyPatch, resolved: Callable[[str], Resolved]
-) -> None:
-    """In a container without a home: many pictures go by torch, and an engine that is named says so at once."""
-    from lowlight_cli.engines import export
-
-    Path("file").write_bytes(b"")
-    monkeypatch.setenv("LOWLIGHT_CACHE", str(Path("file/cache").absolute()))
-    monkeypatch.setattr(hardware, "gpu", lambda: False)
-    monkeypatch.setattr(export, "exported", lambda *_: pytest.fail("exported for nothing"))
-    assert engines.choose("auto", "dgaf", "1" * 64, "auto", "fp32", pictures=10**6).engine == "torch"
-    for words in (("enhance", photo, "--engine", "onnx"), ("export", "-m", "dgaf")):
-        ran = lowlight(*words)
-        assert (ran.code, len(ran.lines)) == (4, 1)
-        assert "set LOWLIGHT_CACHE" in ran.err
-
-
-def test_a_gpu_is_torch_s(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("LOWLIGHT_CACHE", str(tmp_path))
-    graphs.keep(b"graph", "dgaf", "1" * 64)
-    monkeypatch.setattr(hardware, "gpu", lambda: True)
-    assert engines.choose("auto", "dgaf", "1" * 64, "auto", "auto").engine == "torch"
-
-
 # ----------------------------------------------------------------------------------------------------------- command
-
-
-def test_export_writes_one_file(
-    lowlight: Callable[..., Ran], resolved: Callable[[str], Resolved], folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A user's own checkpoint, in half precision, read by a runtime that knows nothing of us."""
-    import onnxruntime
-
-    ran = lowlight("export", "-o", "own.onnx", "--fp16")
-    assert (ran.code, ran.out) == (0, "own.onnx\n"), ran.err
-    assert "fp16" in ran.err and "at 5 sizes: " in ran.err and "grey levels at most" in ran.err
-    graph = onnxruntime.InferenceSession("own.onnx", providers=["CPUExecutionProvider"])
-    batch = np.ascontiguousarray(pictures(2, 33, 50).transpose(0, 3, 1, 2))
-    module = build("dgaf").eval()
-    module.load_state_dict(files.load(resolved("dgaf").path, "dgaf")[0])
-    import torch
-
-    with torch.inference_mode():
-        wanted = module(torch.from_numpy(batch)).clamp(0, 1).numpy()
-    assert np.abs(graph.run(None, {"input": batch})[0] - wanted).mean() * 255 < 0.5
-    assert graph.get_modelmeta().custom_metadata_map["precision"] == "fp16"
-    assert sorted(path.name for path in folder.iterdir()) == ["own.onnx"]
-    again = lowlight("export", "-o", "own.onnx")
-    assert again.code == 4 and "choose --exist skip or overwrite" in again.err
-    told = json.loads(lowlight("export", "-o", "own.onnx", "--exist", "skip", "--json").out)
-    assert (told["event"], told["status"], told["output"]) == ("exported", "skipped", "own.onnx")
-    told = json.loads(lowlight("export", "-o", "own.onnx", "--exist", "overwrite", "--json").out)
-    assert (told["status"], told["precision"], told["bytes"]) == ("done", "fp32", Path("own.onnx").stat().st_size)
-    assert told["difference"]["largest"] < 1
-
-
-def test_eight_bits_are_kept_to_their_bounds(lowlight: Callable[..., Ran], folder: Path) -> None:
-    """The file is written where the picture is kept, and refused with the figures where it is not."""
-    for name in ("a.png", "b.png"):
-        Image.fromarray(dark_array(64, 64, seed=len(name))).save(name)
-    ran = lowlight("export", "-o", "small.onnx", "--int8", "--pictures", ".")
-    if ran.code == 0:
-        operators = {node.op_type for node in onnx.load("small.onnx").graph.node}
-        assert {"QuantizeLinear", "DequantizeLinear"} <= operators
-    else:
-        assert ran.code == 1 and re.search(r"dgaf in int8 is off by .* allowed are 0\.5 on average", ran.err), ran.err
-        assert not Path("small.onnx").exists()
-
-
-@pytest.mark.parametrize(
-    ("args", "code", "told"),
-    [
-        (["--fp16", "--int8"], 2, "exclude each other"),
-        (["--int8"], 2, "--pictures"),
-        (["--fp16"], 2, "-o FILE.onnx"),
-        (["-o", "own.pth"], 2, "end it with .onnx"),
-        (["--pictures", "nowhere", "--int8", "-o", "own.onnx"], 2, "no folder"),
-        (["-m", "dgav"], 2, "did you mean 'dgaf'"),
-    ],
-)
-def test_export_refuses(lowlight: Callable[..., Ran], folder: Path, args: list[str], code: int, told: str) -> None:
-    ran = lowlight("export", *args)
-    assert ran.code == code and told in ran.err
-
-
-def test_an_export_that_cannot_be_written_is_not_made(
-    lowlight: Callable[..., Ran], folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from lowlight_cli.engines import export
-
-    monkeypatch.setattr(export, "exported", lambda *_: pytest.fail("exported for nothing"))
-    Path("file").write_text("")
-    Path("folder.onnx").mkdir()
-    for target in ("file/own.onnx", "folder.onnx"):
-        ran = lowlight("export", "-o", target, "--exist", "overwrite")
-        assert ran.code == 4 and target in ran.err, ran.err
 
 
 def test_what_may_not_be_looked_into_has_no_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

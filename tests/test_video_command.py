@@ -1,0 +1,87 @@
+"""Clips among the commands: what `enhance` and `batch` do with them, and which options they have not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import video_kit as kit
+from conftest import Ran
+from test_video_streams import SAME, lit, made
+
+Lowlight = Callable[..., Ran]
+
+
+def test_enhance_takes_clips(folder: Path, lowlight: Lowlight) -> None:
+    """The network runs, and the result is brighter; pictures and clips do not mix."""
+    clip = made("h264.mp4")
+    ran = lowlight("enhance", clip, "--json", "--precision", "fp32")
+    assert ran.code == 0, ran.err
+    event, summary = (json.loads(line) for line in ran.out.splitlines())
+    assert (event["event"], event["frames"], event["status"]) == ("clip", 12, "done")
+    assert event["luma"]["after"] > 2 * event["luma"]["before"]
+    assert (summary["event"], summary["done"], summary["exit_code"]) == ("summary", 1, 0)
+    assert np.mean(kit.shown(lit(clip))) > 2 * np.mean(kit.shown(clip))
+    again = lowlight("enhance", clip)
+    assert (again.code, "exists" in again.err) == (4, True)
+    Path("photo.jpg").write_bytes(b"")
+    assert lowlight("enhance", clip, "photo.jpg").code == 2
+
+
+def test_options_that_clips_have_not(folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is left to believe that a clip's place is gone; what is set once for all pictures does no harm."""
+    clip = made("h264.mp4")
+    for words in (("--format", "png"), ("--quality", "80"), ("--strip-gps",)):
+        ran = lowlight("enhance", clip, *words)
+        assert (ran.code, len(ran.lines)) == (2, 1)
+        assert f"{words[0]} is for pictures" in ran.err
+    monkeypatch.setenv("LOWLIGHT_FORMAT", "png")
+    assert lowlight("enhance", clip, "--dry-run").out == "h264.mp4 -> h264_lit.mp4\n"
+    monkeypatch.setenv("LOWLIGHT_STRIP_GPS", "1")
+    ran = lowlight("enhance", clip)
+    assert (ran.code, "LOWLIGHT_STRIP_GPS is for pictures" in ran.err) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["LOWLIGHT_STRIP_GPS", "LOWLIGHT_STRIP_METADATA"])
+def test_what_keeps_a_secret_is_refused(
+    folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The place in a clip's tags is copied, by `video` as by `enhance`: who wants it gone is told."""
+    clip = made("h264.mp4", tags={"location": "+52.5200+013.4050/"})
+    monkeypatch.setenv(name, "0")
+    assert lowlight("video", clip, *SAME, "-o", "there.mp4").code == 0
+    assert kit.known(Path("there.mp4")).tags["location"] == "+52.5200+013.4050/"
+    monkeypatch.setenv(name, "1")
+    for command in ("video", "enhance"):
+        ran = lowlight(command, clip, *SAME)
+        assert (ran.code, len(ran.lines)) == (2, 1), ran.err
+        assert f"{name} is for pictures, a clip's tags are copied" in ran.err
+    assert sorted(each.name for each in folder.iterdir()) == ["h264.mp4", "there.mp4"]
+
+
+def test_batch_of_clips(folder: Path, lowlight: Lowlight) -> None:
+    """One that fails does not stop the others."""
+    made("a.mp4", shown=list(kit.pictures(2)))
+    Path("b.mp4").write_bytes(b"no clip at all")
+    ran = lowlight("enhance", "a.mp4", "b.mp4", "-o", "out", "--strength", "0")
+    assert ran.code == 1
+    assert [each.name for each in Path("out").iterdir()] == ["a.mp4"]
+
+
+def test_the_extra_is_named(folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
+    ran = lowlight("video", "night.mp4")
+    assert (ran.code, ran.lines) == (6, ["error: video needs an extra: pip install 'lowlight-cli[video]'"])
+
+
+def test_written_whole_or_not_at_all(folder: Path, lowlight: Lowlight) -> None:
+    """An existing result stays until the new one is complete."""
+    clip = made("h264.mp4")
+    lit(clip).write_bytes(b"old")
+    inode = lit(clip).stat().st_ino
+    assert lowlight("video", clip, "--exist", "overwrite", *SAME).code == 0
+    assert lit(clip).stat().st_ino != inode
+    assert len(kit.shown(lit(clip))) == 12
