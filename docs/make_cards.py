@@ -75,8 +75,8 @@ def text(checkpoint: Checkpoint, legs: list[log.Leg]) -> str:
         "## Figures\n",
         *_figures(checkpoint),
         "## What it is bad at\n",
-        f"{FAILS[checkpoint.network]} All models share what follows: the deepest shadows hold no colour to bring back, "
-        "clipped lamps stay clipped, and what is shown there is a guess: not evidence.\n",
+        f"{FAILS[checkpoint.network]} All models share these limits: the deepest shadows hold no colour to bring back, "
+        "clipped lamps stay clipped, and what a result shows in either is a guess, not evidence.\n",
         f"![Failure cases of {name}: the dark picture, the result, the reference](images/{name}.failures.jpg)\n",
         "From left to right the dark picture, what came out with its PSNR / GT-mean PSNR in dB, and the reference:\n",
         "".join(f"- **{case.name}**: {case.said}.\n" for case in CASES),
@@ -93,7 +93,7 @@ def _training(checkpoint: Checkpoint, legs: list[log.Leg]) -> list[str]:
     if not legs:
         return [*parts, "Its log was not kept: there is no curve to show.\n"]
     ran = legs[-1].points[-1].step
-    facts = f"- {ran:,} steps in {log.hours(legs):.1f} hours, without validation"
+    facts = f"- {ran:,} steps in {log.hours(legs):.1f} hours, not counting validation"
     parts[0] += facts + (f", in {len(legs)} legs.\n" if len(legs) > 1 else ".\n")
     parts[0] += "".join(_leg(leg, len(legs)) for leg in legs)
     parts.append(f"![Loss and held-out PSNR of {checkpoint.name} over its steps](curves/{checkpoint.name}.svg)\n")
@@ -108,7 +108,7 @@ def _training(checkpoint: Checkpoint, legs: list[log.Leg]) -> list[str]:
         )
     notes = [f"- step {point.step:,}: {point.note}\n" for leg in legs for point in leg.points if point.note]
     if notes:
-        parts.append("Told on the way:\n\n" + "".join(notes))
+        parts.append("Notes in the training log:\n\n" + "".join(notes))
     return [*parts, more(checkpoint, legs)]
 
 
@@ -211,7 +211,7 @@ def index(checkpoints: Sequence[Checkpoint]) -> str:
         (f"[{c.name}]({c.name}.md)", networks.descriptor(c.network).title, c.training_data, c.licence)
         for c in checkpoints
     ]
-    said = "One a checkpoint that comes with the program; [models.md](../models.md) says which to take when.\n"
+    said = "One card for each shipped checkpoint; [models.md](../models.md) says which to take when.\n"
     return f"# Model cards\n\n{said}\n" + card.table(("weights", "network", "trained on", "licence"), rows)
 
 

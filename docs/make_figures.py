@@ -35,15 +35,15 @@ WITHOUT: Final = {
 }
 """Of the methods that are no network: name in the figures, name in the table."""
 LOL: Final = """\
-With references: PSNR in dB / PSNR after scaling the result to the reference's mean (which takes knowledge of the
-reference) / SSIM; full size, 8 bits, all weights with one gain for the whole picture before them. 14 of the 15 eval15
-scenes also occur in LOL's training pairs at other exposures; how far looking the reference up there goes, without any
-enhancement, is a row of the table: read eval15 as memory."""
-SCENES: Final = "The {pictures} held-out pairs of LOL are of scenes that training never saw, and few."
+Sets with references: PSNR in dB / PSNR after scaling the result to the reference's mean (which needs the reference) /
+SSIM, at full size in 8 bits. Every network starts from one gain for the whole picture; `dgaf` chooses its own. 14 of
+the 15 eval15 scenes also occur in LOL's training pairs at other exposures. The first row without a network only looks
+up the most similar of them, and enhances nothing: eval15 tests memory more than skill."""
+SCENES: Final = "The held-out pairs of LOL show scenes that training never saw; there are only {pictures}."
 DICM: Final = """\
 DICM ({pictures} pictures) has no references: mean luma / {niqe}, which tells how natural the statistics of a picture
-are (less is better), not whether its colours are right."""
-OWN: Final = "Its model of good photographs is our own fit, which compares with no published figure."
+are (lower is better), not whether its colours are right."""
+OWN: Final = "NIQE (own fit) uses our own model of good photographs: do not compare it with published figures."
 
 Sets = Mapping[str, Mapping[str, Any]]
 """The sets of a file of figures by name."""

@@ -167,7 +167,7 @@ class Enhancer:
             TypeError: it is neither.
             InputError: an array that is no picture, or an image that is damaged.
             WeightsError: weights that are missing, wrong or unreachable.
-            DeviceError: a device that is not to be had.
+            DeviceError: a device that is not available.
             ResourceError: the memory does not suffice.
         """
         picture, back = arrays.opened(image)  # type: ignore[arg-type]  # what is neither is told there
@@ -273,7 +273,7 @@ class Enhancer:
 
         Raises:
             WeightsError: weights that are missing, wrong or unreachable.
-            DeviceError: a device that is not to be had.
+            DeviceError: a device that is not available.
         """
         with self._lock:
             if self._loaded is None:

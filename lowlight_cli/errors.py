@@ -5,7 +5,7 @@
     ├── InputError         3   an input that is missing, unreadable, damaged or not a picture
     ├── OutputError        4   an output that cannot or must not be written
     ├── WeightsError       5   weights that are missing, wrong or unreachable
-    ├── DeviceError        6   a device, engine or optional package that is not to be had
+    ├── DeviceError        6   a device, engine or optional package that is not available
     └── ResourceError      7   memory or disk is used up
 
 The number is the exit code of the command. A message is one line: what, which file, why, what to do.
@@ -60,7 +60,7 @@ class WeightsError(LowlightError):
 
 
 class DeviceError(LowlightError):
-    """A device, engine or optional package that is not to be had."""
+    """A device, engine or optional package that is not available."""
 
     exit_code = 6
 

@@ -1,6 +1,6 @@
 """Files in, files out: what a command does with an Enhancer, one file after the other.
 
-A file that fails is an outcome with its error, and the others go on. Weights or a device that are not to be had end the
+A file that fails is an outcome with its error, and the others go on. Weights or a device that are not available end the
 whole: no file could be done.
 """
 
@@ -168,7 +168,7 @@ def enhance_files(
 
     Raises:
         WeightsError: weights that are missing, wrong or unreachable.
-        DeviceError: a device that is not to be had.
+        DeviceError: a device that is not available.
     """
     for job in jobs:
         if job.skip or job.error:
@@ -319,7 +319,7 @@ def load(enhancer: Enhancer, seconds: dict[str, float]) -> None:
 
     Raises:
         WeightsError: weights that are missing, wrong or unreachable.
-        DeviceError: a device that is not to be had.
+        DeviceError: a device that is not available.
     """
     if not enhancer.loaded:
         with _timed(seconds, "weights"):

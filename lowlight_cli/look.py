@@ -85,7 +85,7 @@ def _check(name: str, value: Any, low: float, high: float, words: str = "") -> N
     """Raise UsageError for what is no number, such as the command's `off`, or one out of its range."""
     number = isinstance(value, Real)
     if not number or not low <= value <= high:
-        slip = "out of range" if number else "no number"
+        slip = "out of range" if number else "not a number"
         raise UsageError(f"{name} {value if number else repr(value)} is {slip}; choose {low:g} to {high:g}{words}")
 
 

@@ -100,7 +100,7 @@ def each_model(
 
     Raises:
         WeightsError: weights that are damaged or missing.
-        DeviceError: a device that is not to be had.
+        DeviceError: a device that is not available.
         ResourceError: the memory does not suffice.
     """
     for checkpoint in checkpoints:

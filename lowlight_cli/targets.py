@@ -226,7 +226,7 @@ def _checked(output: Path, wish: _Wish) -> Path:
         raise UsageError(f"cannot write {output}: no format has the suffix {own!r}; {hint}")
     if wish.named(output) != output:
         raise UsageError(
-            f"-o {output} and the format {wish.formats[wish.suffix or own]} contradict each other: drop one"
+            f"-o {output} and the format {wish.formats[wish.suffix or own]} contradict each other: leave one out"
         )
     return output
 

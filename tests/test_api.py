@@ -347,7 +347,7 @@ def test_how_pictures_are_cut(dgaf_weights: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"strength": "0.5"}, r"strength '0.5' is no number; choose 0 to 1$"),
+        ({"strength": "0.5"}, r"strength '0.5' is not a number; choose 0 to 1$"),
         ({"strength": None}, r"strength None is no number"),
         ({"gate": "off"}, r"gate 'off' is no number; choose 0 to 1, or None"),
         ({"exposure": "off"}, r"exposure 'off' is no number; choose 0.2 to 0.8, auto or None"),

@@ -100,7 +100,7 @@ def test_what_is_left_out_is_told_once(measured: Measure, monkeypatch: pytest.Mo
         ({"engine": "onnx", "precision": "bf16"}, "'onnx' does not compute in bf16 on cpu"),
         ({"engine": "openvino", "precision": "fp16"}, "'openvino' does not compute in fp16"),
         ({"engine": "openvino", "device": "cuda"}, "'openvino' does not run on 'cuda'"),
-        ({"engine": "torch", "device": "tensorrt"}, "'tensorrt' is not to be had"),
+        ({"engine": "torch", "device": "tensorrt"}, "'tensorrt' is not available"),
     ],
 )
 def test_nothing_of_what_was_named(measured: Measure, named: dict[str, str], told: str) -> None:

@@ -56,10 +56,10 @@ def test_labels_of_dark_face(tmp_path: Path) -> None:
 
 def test_damaged_labels_are_refused(tmp_path: Path) -> None:
     (tmp_path / "1.txt").write_text("1\n1 2 eleven 22\n")
-    with pytest.raises(InputError, match=r"1\.txt is no file of labels"):
+    with pytest.raises(InputError, match=r"1\.txt is not a file of labels"):
         labels.read_labels(tmp_path / "1.txt", "faces")
     (tmp_path / "2.txt").write_text("% bbGt version=3\nPeople 5\n")
-    with pytest.raises(InputError, match=r"2\.txt is no file of labels"):
+    with pytest.raises(InputError, match=r"2\.txt is not a file of labels"):
         labels.read_labels(tmp_path / "2.txt", "people")
 
 

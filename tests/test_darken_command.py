@@ -140,7 +140,7 @@ def test_one_that_cannot_be_read(photographs: Path, lowlight: Command) -> None:
         (("missing", "-o", "out"), 3, "missing: no such folder"),
         (("empty", "-o", "out"), 3, "no picture in folder empty"),
         (("bright", "-o", "bright"), 2, "is the folder of the photographs"),
-        (("bright", "-o", "out", "--strength", "0.5"), 2, "no LOW,HIGH"),
+        (("bright", "-o", "out", "--strength", "0.5"), 2, "not LOW,HIGH"),
         (("bright", "-o", "out", "--strength", "0.5,0.1"), 2, "out of range"),
         (("bright", "-o", "out", "--strength", "0,0.1"), 2, "out of range"),
         (("bright", "-o", "out", "--format", "gif"), 2, "gif"),

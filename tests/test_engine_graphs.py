@@ -298,8 +298,8 @@ def test_memory_that_gives_out(load: Callable[..., Any], engine: str, monkeypatc
 @pytest.mark.parametrize(
     ("engine", "options", "told"),
     [
-        ("onnx", {"device": "cuda"}, r"device 'cuda' is not to be had.*pip install 'lowlight-cli\[gpu\]'"),
-        ("onnx", {"device": "tensorrt:1"}, r"device 'tensorrt:1' is not to be had"),
+        ("onnx", {"device": "cuda"}, r"device 'cuda' is not available.*pip install 'lowlight-cli\[gpu\]'"),
+        ("onnx", {"device": "tensorrt:1"}, r"device 'tensorrt:1' is not available"),
         ("onnx", {"device": "mps"}, "engine 'onnx' does not run on 'mps'"),
         ("onnx", {"precision": "bf16"}, "does not compute in bf16 on cpu"),
         ("onnx", {"precision": "fp16"}, "does not compute in fp16 on cpu"),

@@ -251,7 +251,7 @@ def test_a_fetch_that_fails_without_a_word(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
     monkeypatch.setattr(perceptual, "_network", late)
     kept, missing = table.chosen(["lpips"], True)
-    assert missing == (f"LPIPS: not available: {perceptual.BACKBONE} is not to be had: TimeoutError",)
+    assert missing == (f"LPIPS: not available: {perceptual.BACKBONE} is not available: TimeoutError",)
     assert [metric.key for metric in kept] == ["psnr", "psnr_gt_mean", "ssim"]
 
 

@@ -33,7 +33,7 @@ def train(lowlight: Callable[..., Ran], pairs: Path, tmp_path: Path, monkeypatch
             "train", "-m", model, "--data", f"pairs:{pairs}/low,{pairs}/high", "-o", "run", "--device", "cpu",
             "--precision", "fp32", *small, *map(str, words),
         )  # fmt: skip
-        assert "fault of lowlight" not in ran.err and "Traceback" not in ran.err, ran.err
+        assert "bug in lowlight" not in ran.err and "Traceback" not in ran.err, ran.err
         return ran
 
     return call

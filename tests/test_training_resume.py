@@ -35,7 +35,7 @@ def train(lowlight: Callable[..., Ran], pairs: Path, tmp_path: Path, monkeypatch
 
     def call(*words: object, model: str = "dgaf", output: str = "run") -> Ran:
         ran = lowlight("train", "-m", model, "-o", output, "--device", "cpu", *small, *map(str, words))
-        assert "fault of lowlight" not in ran.err and "Traceback" not in ran.err, ran.err
+        assert "bug in lowlight" not in ran.err and "Traceback" not in ran.err, ran.err
         return ran
 
     return call

@@ -123,7 +123,7 @@ def test_a_live_source_that_falls_silent(folder: Path, lowlight: Lowlight, monke
         ("nosuch://127.0.0.1/x", 3, "FFmpeg here does not know this kind of address"),
         ("/dev/video99", 3, "/dev/video99: "),
         ("{server}/none.mp4", 3, "/none.mp4: cannot be opened"),
-        ("{server}/page.mp4", 3, "/page.mp4: is no clip that can be read"),
+        ("{server}/page.mp4", 3, "/page.mp4: is not a clip that can be read"),
     ],
 )
 def test_what_cannot_be_opened_is_a_line(
@@ -157,7 +157,7 @@ def test_addresses() -> None:
     assert camera.settings == {"rtsp_transport": "tcp", "stimeout": "5"}
     assert Address("https://a/b%20c.mp4?x=1").name == "b c.mp4"
     assert option("video_size=1280x720") == ("video_size", "1280x720")
-    with pytest.raises(UsageError, match="is no KEY=VALUE"):
+    with pytest.raises(UsageError, match="is not KEY=VALUE"):
         option("video_size")
 
 

@@ -103,8 +103,8 @@ def test_cut_short(folder: Path, lowlight: Lowlight) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"", "is no clip that can be read"),
-        (b"no clip at all" * 100, "is no clip that can be read"),
+        (b"", "is not a clip that can be read"),
+        (b"no clip at all" * 100, "is not a clip that can be read"),
         (None, "no such file"),
     ],
 )

@@ -199,7 +199,7 @@ def test_frames_that_are_odd(folder: Path, lowlight: Lowlight) -> None:
         (("in", "-o", "lit.txt"), 2, "cannot write lit.txt: no clip has that suffix"),
         (("in", "-o", "in"), 2, "is its own input"),
         (("in", "-o", "out/%d.mp4"), 2, "frames are pictures"),
-        (("in", "-o", "out.mp4", "--fps", "0"), 2, "'0' is no rate such as 24, 23.976 or 24000/1001"),
+        (("in", "-o", "out.mp4", "--fps", "0"), 2, "'0' is not a frame rate; write it as 24, 23.976 or 24000/1001"),
         (("clip.mkv", "--fps", "24"), 2, "--fps is for numbered frames, and clip.mkv has a rate of its own"),
         (("in", "-o", "old/%05d.png"), 4, "00002.png exists: choose --exist skip or overwrite"),
         (

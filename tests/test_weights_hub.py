@@ -199,7 +199,7 @@ def test_a_file_of_any_size_is_not_fetched(
 ) -> None:
     commit = server.add(REPO, {FILE: ours})
     monkeypatch.setattr(hub, "LARGEST", 5000)
-    assert "no file of ours" in refused(home, f"hf://{REPO}/{FILE}@{commit}")
+    assert "not one of our files" in refused(home, f"hf://{REPO}/{FILE}@{commit}")
     assert not any("/storage/" in line for line in server.seen)
 
 

@@ -88,7 +88,7 @@ CASES: Final = (
     ),
     Case(
         "lamps and a black sky",
-        "lights far beyond white in front of a night that is to stay one",
+        "lamps far brighter than white against a night sky, which should stay dark",
         lambda: _fitted(skimage.data.rocket()),
         0.03,
         10,
@@ -102,7 +102,7 @@ CASES: Final = (
     ),
     Case(
         "not dark at all",
-        "a well-lit photograph, which is to be left alone",
+        "a well-lit photograph, which should come back unchanged",
         lambda: _fitted(skimage.data.astronaut()),
         None,
     ),

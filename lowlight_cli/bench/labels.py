@@ -50,7 +50,7 @@ def read_labels(path: Path, task: str) -> list[Box] | None:
         if task == "faces" and lines and lines[0].strip().isdecimal():
             return [_corners(line) for line in lines[1:] if line.strip()]
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} is no file of labels: {error}") from error
+        raise InputError(f"{path} is not a file of labels: {error}") from error
     return None
 
 

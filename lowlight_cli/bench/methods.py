@@ -103,7 +103,7 @@ def network(choice: Choice, enhancer: Enhancer) -> Method:
 
     Raises:
         WeightsError: weights that are missing, wrong or unreachable.
-        DeviceError: a device that is not to be had.
+        DeviceError: a device that is not available.
     """
     engine, resolved = enhancer.load()
     checkpoint = resolved.checkpoint

@@ -145,7 +145,7 @@ def measure(
     on_message: Callable[[str], None] | None = None,
     on_done: Callable[[float], None] | None = None,
 ) -> Speed:
-    """Measure each network in the engines and precisions of `wishes`; what is not to be had is told and left out.
+    """Measure each network in the engines and precisions of `wishes`; what is not available is told and left out.
 
     Args:
         choices: networks and weights.

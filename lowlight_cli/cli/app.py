@@ -221,7 +221,7 @@ def _explain(error: Exception) -> int:
     if known is not None:
         report.error(str(known))
         return known.exit_code
-    report.error(f"this is a fault of lowlight: {type(error).__name__}: {error}; --debug shows where")
+    report.error(f"this is a bug in lowlight: {type(error).__name__}: {error}; --debug shows where: report it")
     return LowlightError.exit_code
 
 

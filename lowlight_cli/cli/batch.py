@@ -112,10 +112,10 @@ def batch(
     verbose: options.Verbose = False,
     debug: options.Debug = False,
 ) -> None:  # fmt: skip
-    """Brighten a folder, subfolders and all; what is cut short goes on with --resume.
+    """Brighten a folder and its subfolders; --resume continues an interrupted run.
 
     Reading, the network and writing overlap. A picture that fails does not stop the others. OUT also gets
-    lowlight-manifest.jsonl: a line a picture, with hashes, seconds and brightness.
+    lowlight-manifest.jsonl, with one line per picture: hashes, seconds and brightness.
 
     \b
       lowlight batch holiday                              writes holiday_lit/

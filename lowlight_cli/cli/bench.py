@@ -183,7 +183,7 @@ def bench(
     if task:
         from lowlight_cli.bench.detectors import detector
 
-        detector(task.value)  # what is not to be had is told before the work
+        detector(task.value)  # what is not available is told before the work
     networks = [measuring.loaded(choice, running) for choice in methods.choose(model or (), weights or ())]
     if not any(method.loaded for method in networks):
         report.note("there are no shipped weights to measure: the baselines only; -m and -w name others")
@@ -218,7 +218,7 @@ def _refuse_idle(context: typer.Context) -> None:
     else:
         for owner, names in OWN.items():
             if idle := [typed[name] for name in names if name in typed]:
-                raise UsageError(f"without --{owner} nothing comes of {', '.join(idle)}: leave {_them(idle)} out")
+                raise UsageError(f"nothing uses {', '.join(idle)} without --{owner}: leave {_them(idle)} out")
 
 
 def _them(words: list[str]) -> str:

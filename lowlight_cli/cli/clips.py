@@ -114,7 +114,7 @@ def _preview(enhancer: Enhancer, job: ClipJob | Job, count: int, making: Making)
     from lowlight_cli.video.pipes import preview
 
     if PIPE in (job.source, job.target) or (isinstance(job.source, Address) and not job.source.stored):
-        raise UsageError("--preview looks at several places of a file, and writes one: - is none, nor what plays live")
+        raise UsageError("--preview needs a clip that is a file, and a file to write: - and live streams will not do")
     target = Path(str(job.target))
     refuse_unwritable(target)
     sheet = preview(enhancer, job.source, count, making)

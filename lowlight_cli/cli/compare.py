@@ -42,9 +42,9 @@ def compare(
     verbose: options.Verbose = False,
     debug: options.Debug = False,
 ) -> None:  # fmt: skip
-    """Show what every model with shipped weights makes of one picture, each with its name and seconds.
+    """Enhance one picture with every shipped model, and write all results on one sheet.
 
-    The sheet has the picture as it is first. Prints the path of the sheet.
+    The input comes first; each result has its model's name and seconds. Prints the path of the sheet.
     """
     from lowlight_cli.files import make_folder, refuse_unwritable
     from lowlight_cli.pictures import FORMATS, Photo, encode, place, read

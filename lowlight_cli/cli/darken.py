@@ -31,7 +31,7 @@ def _range(text: str) -> tuple[float, float]:
     try:
         low, high = (float(part) for part in text.split(","))
     except ValueError:
-        raise UsageError(f"--strength {text!r} is no LOW,HIGH, such as 0.01,0.1") from None
+        raise UsageError(f"--strength {text!r} is not LOW,HIGH; write it as 0.01,0.1") from None
     return low, high
 
 

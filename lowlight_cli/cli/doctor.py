@@ -13,10 +13,10 @@ __all__ = ["doctor"]
 def doctor(
     offline: Offline = False, json: Json = False, quiet: Quiet = False, verbose: Verbose = False, debug: Debug = False
 ) -> None:
-    """Try everything that is installed: devices, weights, cache.
+    """Check the installation: devices, engines, weights, cache.
 
-    Each shipped checkpoint is loaded and run on a small picture; the network is not used. Ends
-    with the code of the first thing that is wrong, 0 where nothing is. With -q only that is told.
+    Each shipped checkpoint is loaded and run on a small picture; nothing is fetched. The exit code is
+    that of the first problem, or 0. With -q only problems are shown.
     """
     from lowlight_cli.doctor import checks
 

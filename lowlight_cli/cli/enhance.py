@@ -157,7 +157,7 @@ def _clips(inputs: Sequence[Path]) -> bool:
 
     clips = [path for path in inputs if is_clip(path) and not is_dir(path)]
     if clips and len(clips) < len(inputs):
-        raise UsageError(f"{clips[0]} is a clip, and others are not: enhance clips apart from pictures")
+        raise UsageError(f"{clips[0]} is a clip, other inputs are not: give clips a command of their own")
     return bool(clips)
 
 
@@ -231,12 +231,10 @@ def tell(outcome: Outcome, seconds: Mapping[str, float], json: bool) -> None:
 
 
 def summary(done: int, skipped: int, failed: int, enhancer: Enhancer | None, taken: float) -> str:
-    """`2 lit, 1 failed with dgaf.best on cpu in bf16 (no GPU found, the CPU has bf16), 2.13 s`."""
-    counts = [
-        f"{number} {what}" for number, what in ((done, "lit"), (skipped, "skipped"), (failed, "failed")) if number
-    ]
+    """`2 lit with dgaf.best on cpu in bf16 (no GPU found, the CPU has bf16), 1 failed, 2.13 s`."""
     how = f" with {lit_by(enhancer)}" if enhancer else ""
-    return f"{', '.join(counts)}{how}, {taken:.2f} s"
+    counts = [f"{number} {what}" for number, what in ((skipped, "skipped"), (failed, "failed")) if number]
+    return ", ".join([*([f"{done} lit{how}"] if done else []), *counts, f"{taken:.2f} s"])
 
 
 def fields(outcome: Outcome, enhancer: Enhancer, seconds: Mapping[str, float]) -> dict[str, Any]:

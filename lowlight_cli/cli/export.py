@@ -66,7 +66,7 @@ def export(
     if (fp16 or int8) and not output:
         raise UsageError("name the file with -o FILE.onnx: engines on a CPU use graphs in fp32")
     if output and output.suffix.lower() != ".onnx":
-        raise UsageError(f"{output} is no name for an ONNX file: end it with .onnx")
+        raise UsageError(f"{output} is not a name for an ONNX file: end it with .onnx")
     if output and left_alone(output, exist, "exported", json):
         return
     from lowlight_cli import files
@@ -111,7 +111,7 @@ def _read(folder: Path) -> list[NDArray[np.float32]]:
     from lowlight_cli.pictures import FORMATS, read
 
     if not folder.is_dir():
-        raise UsageError(f"--pictures {folder} is no folder")
+        raise UsageError(f"--pictures {folder} is not a folder")
     found = sorted(chosen()(folder, FORMATS, folder))
     if not found:
         raise UsageError(f"--pictures {folder} holds no picture")

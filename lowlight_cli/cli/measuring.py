@@ -261,7 +261,7 @@ def _size(text: str) -> tuple[int, int]:
     """`600x400` as two numbers."""
     width, _, height = text.partition("x")
     if not (width.isdecimal() and height.isdecimal() and int(width) * int(height)):
-        raise UsageError(f"--size {text!r} is no WIDTHxHEIGHT, such as 600x400")
+        raise UsageError(f"--size {text!r} is not WIDTHxHEIGHT; write it as 600x400")
     return int(width), int(height)
 
 

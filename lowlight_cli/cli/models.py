@@ -19,7 +19,7 @@ SPEEDS = ((5.0, "fastest"), (20.0, "fast"), (50.0, "medium"), (float("inf"), "sl
 
 
 def models(json: Json = False, debug: Debug = False) -> None:
-    """Tell the networks apart: size, speed, strengths, measured figures.
+    """List the networks: size, speed, strengths, measured figures.
 
     Figures are of each network's own weights (PSNR in dB as it is / with the mean brightness matched, SSIM).
     """
@@ -36,6 +36,7 @@ def models(json: Json = False, debug: Debug = False) -> None:
         ("model", "paper", "parameters", "speed", "good at", "bad at", "measured"),
         [_row(each, checkpoints[each.name]) for each in NETWORKS.values()],
     )
+    report.note("Measured: PSNR in dB / PSNR at the reference's mean brightness, SSIM; higher is better.")
     report.note(f"Default: {DEFAULT_MODEL}. Another: lowlight enhance PHOTO -m NAME. Weights: lowlight weights list.")
 
 

@@ -105,21 +105,21 @@ Exposure = Annotated[
     _option(
         "--exposure", metavar="auto|off|0.2..0.8", parser=_exposure, envvar="LOWLIGHT_EXPOSURE", show_default="off",
         rich_help_panel=LOOK,
-        help="How bright the result is on average; off leaves it to the model, auto moves what is too dark or bright.",
+        help="Mean brightness of the result; off leaves it to the model, auto corrects what is too dark or bright.",
     ),
 ]  # fmt: skip
 Gate = Annotated[
     float | None,
     _option(
         "--gate", metavar="off|0..1", parser=_gate, envvar="LOWLIGHT_GATE", show_default="off", rich_help_panel=LOOK,
-        help="Leave pictures alone that are brighter than this on average.",
+        help="Do not brighten pictures that are already this bright on average.",
     ),
 ]  # fmt: skip
 ProtectHighlights = Annotated[
     bool,
     _option(
         "--protect-highlights/--no-protect-highlights", envvar="LOWLIGHT_PROTECT_HIGHLIGHTS", rich_help_panel=LOOK,
-        help="Keep what would turn white although the picture shows it: skies, windows, signs.",
+        help="Keep detail that would turn white, such as skies, windows and signs.",
     ),
 ]  # fmt: skip
 SelfEnsemble = Annotated[
@@ -171,7 +171,7 @@ Exist = Annotated[
         "--exist",
         envvar="LOWLIGHT_EXIST",
         rich_help_panel=FILES,
-        help="What to do where a target exists.",
+        help="What to do if the output already exists.",
     ),
 ]
 Format = Annotated[
@@ -185,12 +185,12 @@ Quality = Annotated[
     int | None,
     _option(
         "--quality", min=1, max=100, metavar="1..100", envvar="LOWLIGHT_QUALITY", rich_help_panel=FILES,
-        show_default="the input's", help="Of JPEG, WebP and AVIF.",
+        show_default="the input's", help="Quality of JPEG, WebP and AVIF files.",
     ),
 ]  # fmt: skip
 BitDepth = Annotated[
     BitDepthChoice,
-    _option("--bit-depth", envvar="LOWLIGHT_BIT_DEPTH", rich_help_panel=FILES, help="Bits a sample."),
+    _option("--bit-depth", envvar="LOWLIGHT_BIT_DEPTH", rich_help_panel=FILES, help="Bits per sample."),
 ]
 StripMetadata = Annotated[
     bool,
@@ -205,14 +205,14 @@ StripGps = Annotated[
         "--strip-gps",
         envvar="LOWLIGHT_STRIP_GPS",
         rich_help_panel=FILES,
-        help="Write all metadata but the place.",
+        help="Remove the location from the metadata; keep the rest.",
     ),
 ]
 Provenance = Annotated[
     bool,
     _option(
         "--no-provenance", envvar="LOWLIGHT_NO_PROVENANCE", rich_help_panel=FILES,
-        help="Do not note in the file that, and by which model, it was enhanced.",
+        help="Do not record in the file which model enhanced it.",
     ),
 ]  # fmt: skip
 MaxPixels = Annotated[
@@ -283,14 +283,14 @@ Tile = Annotated[
     _option(
         "--tile", metavar="auto|off|N", parser=_tile, envvar="LOWLIGHT_TILE", show_default="auto",
         rich_help_panel=MACHINE,
-        help="Cut large pictures: auto does where memory does not suffice, off never, N into tiles of N pixels a side.",
+        help="Cut pictures into tiles: auto if memory is short, off never, N at most N pixels a side, 384 or more.",
     ),
 ]  # fmt: skip
 Memory = Annotated[
     int | None,
     _option(
         "--memory", metavar="auto|SIZE", parser=_memory, envvar="LOWLIGHT_MEMORY", show_default="what is free",
-        rich_help_panel=MACHINE, help="How much may be used in all, such as 4GB; on a GPU, of its memory.",
+        rich_help_panel=MACHINE, help="Most memory to use in total, such as 4GB; on a GPU, of the GPU's memory.",
     ),
 ]  # fmt: skip
 
@@ -332,20 +332,20 @@ Quiet = Annotated[
         callback=_quiet,
         envvar="LOWLIGHT_QUIET",
         rich_help_panel=MESSAGES,
-        help="Only say what fails.",
+        help="Show errors only.",
     ),
 ]
 Verbose = Annotated[
     bool,
     _option(
         "-v", "--verbose", callback=_verbose, envvar="LOWLIGHT_VERBOSE", rich_help_panel=MESSAGES,
-        help="Say what the time is made of and what was chosen.",
+        help="Also show what was chosen and where the time went.",
     ),
 ]  # fmt: skip
 Debug = Annotated[
     bool,
     _option(
         "--debug", callback=_debug, envvar="LOWLIGHT_DEBUG", rich_help_panel=MESSAGES,
-        help="As -v, and a traceback where something fails.",
+        help="As -v, with a traceback for errors.",
     ),
 ]  # fmt: skip

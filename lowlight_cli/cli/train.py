@@ -46,9 +46,9 @@ def train(
             help="best: ours, for all networks alike. paper: losses, stages and schedule as published.",
         ),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="How many steps, unless --minutes ends before.")] = 10_000,
+    steps: Annotated[int, typer.Option(min=1, help="How many steps, unless --minutes ends the run first.")] = 10_000,
     minutes: Annotated[
-        float | None, typer.Option(min=0.01, help="How long; the learning rate reaches its end by then.")
+        float | None, typer.Option(min=0.01, help="At most so many minutes; the learning rate comes down by then.")
     ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a number of the recipe.")
@@ -77,7 +77,7 @@ def train(
     ] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write the log for TensorBoard too.")] = False,
     compile_: Annotated[
-        bool, typer.Option("--compile", help="Fuse each step first (torch.compile): a minute lost, a GPU faster then.")
+        bool, typer.Option("--compile", help="Use torch.compile: a minute to start, then faster on a GPU.")
     ] = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -103,7 +103,7 @@ def train(
     if precision not in (None, "bf16", "fp32"):
         raise UsageError(f"--precision {precision!r}: bf16 or fp32")
     if resume and exist is RunChoice.overwrite:
-        raise UsageError("--resume and --exist overwrite exclude each other: is the run to go on, or to go?")
+        raise UsageError("--resume and --exist overwrite exclude each other: one continues the run, one deletes it")
     check_tag(tag)
     descriptor(model)
     if not first():  # of torchrun's processes one speaks

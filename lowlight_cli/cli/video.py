@@ -23,7 +23,7 @@ VIDEO: Final = "Video"
 def _moment(text: str) -> float:
     """`90`, `1:30` or `0:01:30.5` in seconds."""
     if not re.fullmatch(r"(\d+:){0,2}\d+(\.\d+)?", text):
-        raise typer.BadParameter(f"{text!r} is no time such as 90, 1:30 or 0:01:30.5")
+        raise typer.BadParameter(f"{text!r} is not a time; write it as 90, 1:30 or 0:01:30.5")
     seconds = 0.0
     for part in text.split(":"):
         seconds = seconds * 60 + float(part)
@@ -34,7 +34,7 @@ def _bitrate(text: str) -> int:
     """`4M`, `800k` or bits a second."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([kM]?)", text)
     if not found:
-        raise typer.BadParameter(f"{text!r} is no rate such as 4M, 800k or 4000000")
+        raise typer.BadParameter(f"{text!r} is not a bit rate; write it as 4M, 800k or 4000000")
     return round(float(found[1]) * {"": 1, "k": 1000, "M": 1_000_000}[found[2]])
 
 
@@ -46,7 +46,7 @@ def _rate(text: str) -> Fraction:
     except ZeroDivisionError:
         rate = Fraction(0)
     if not 0 < rate <= 1000:
-        raise typer.BadParameter(f"{text!r} is no rate such as 24, 23.976 or 24000/1001")
+        raise typer.BadParameter(f"{text!r} is not a frame rate; write it as 24, 23.976 or 24000/1001")
     return rate
 
 
@@ -180,10 +180,10 @@ def video(
     verbose: options.Verbose = False,
     debug: options.Debug = False,
 ) -> None:  # fmt: skip
-    """Brighten a clip: every frame, at its moment; sound, subtitles, chapters and tags are copied.
+    """Brighten a clip without flicker; sound, subtitles, chapters and tags are copied.
 
-    What is global, such as the exposure, is held steady over time, so that nothing flickers; cuts and lamps that go on
-    are followed at once. Depth, colour labels and rotation are kept.
+    Every frame keeps its time. Exposure and colour are held steady, so that nothing flickers; cuts and lamps that are
+    switched on are followed. Depth, colour labels and rotation are kept.
 
     \b
       lowlight video night.mp4                        writes night_lit.mp4

@@ -84,7 +84,7 @@ class Tiling:
         for name, value in given.items():
             if value is not None and not isinstance(value, Integral):  # the command's `auto` and `4GB` are no numbers
                 unit = "pixels, 0 for off" if name == "tile" else "bytes"
-                raise UsageError(f"{name} {value!r} is no number; choose a number of {unit}, or None")
+                raise UsageError(f"{name} {value!r} is not a number; choose a number of {unit}, or None")
         if self.side and self.side < SMALLEST_SIDE:
             raise UsageError(f"tile {self.side} is out of range; choose auto, off or at least {SMALLEST_SIDE}")
         if self.memory is not None and self.memory <= 0:
@@ -194,7 +194,7 @@ def load(
 
     Raises:
         UsageError: no such engine or precision, or a device that is none.
-        DeviceError: the device, engine or precision is not to be had here.
+        DeviceError: the device, engine or precision is not available here.
         WeightsError: the weights do not fit.
         ResourceError: the memory does not suffice.
     """

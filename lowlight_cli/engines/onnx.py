@@ -184,7 +184,7 @@ def attempt(device: str) -> None:
     """Run a graph of one node on a device.
 
     Raises:
-        DeviceError: it is not to be had.
+        DeviceError: it is not available.
     """
     session(graphs.smallest(), device).run(None, {"input": np.zeros((1, 3, 8, 8), np.float32)})
 
@@ -276,7 +276,7 @@ def session(graph: Path | bytes, device: str = "cpu", at_once: int = 1) -> onnxr
     """A graph, ready on `device`: `cpu`, `cuda[:N]` or `tensorrt[:N]`; on a CPU for so many calls at once.
 
     Raises:
-        DeviceError: the device is not to be had; what the runtime would have taken in its place is never used.
+        DeviceError: the device is not available; what the runtime would have taken in its place is never used.
         WeightsError: the graph cannot be read.
     """
     kind, _, number = device.partition(":")
@@ -284,7 +284,7 @@ def session(graph: Path | bytes, device: str = "cpu", at_once: int = 1) -> onnxr
     here = onnxruntime.get_available_providers()
     if wanted not in here:
         raise DeviceError(
-            f"device {device!r} is not to be had, this ONNX Runtime has {', '.join(here)}: "
+            f"device {device!r} is not available, this ONNX Runtime has {', '.join(here)}: "
             "pip uninstall onnxruntime, then pip install 'lowlight-cli[gpu]'"
         )
     options = onnxruntime.SessionOptions()
@@ -304,9 +304,9 @@ def session(graph: Path | bytes, device: str = "cpu", at_once: int = 1) -> onnxr
     except Exception as error:  # the runtime has a class an error code, all of them Exceptions
         if kind == "cpu":
             raise WeightsError(f"ONNX Runtime cannot read {_name(graph)}: {disk.first_line(error)}") from error
-        raise DeviceError(f"device {device!r} is not to be had: {disk.first_line(error)}") from error
+        raise DeviceError(f"device {device!r} is not available: {disk.first_line(error)}") from error
     if (taken := made.get_providers()[0]) != wanted:
-        raise DeviceError(f"device {device!r} is not to be had, ONNX Runtime fell back to {taken}: look at its drivers")
+        raise DeviceError(f"device {device!r} is not available, ONNX Runtime fell back to {taken}: look at its drivers")
     return made
 
 

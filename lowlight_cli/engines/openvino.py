@@ -193,7 +193,7 @@ def attempt(device: str) -> None:
     """Run a graph of one node on a device; only `cpu` is one.
 
     Raises:
-        DeviceError: it is not to be had.
+        DeviceError: it is not available.
     """
     compiled(graphs.smallest(), "fp32").create_infer_request().infer({"input": np.zeros((1, 3, 8, 8), np.float32)})
 

@@ -275,7 +275,7 @@ def choose_device(wanted: str) -> str:
         reason = f", no such GPU or no driver for CUDA {torch.version.cuda}"
         if torch.version.cuda is None:
             reason = f", torch {torch.__version__} is built without CUDA (see https://pytorch.org/get-started/locally)"
-    raise DeviceError(f"device {wanted!r} is not to be had{reason}; here: {', '.join(found)}")
+    raise DeviceError(f"device {wanted!r} is not available{reason}; use --device {' or '.join(found)}")
 
 
 def choose_precision(wanted: str, device: str, *, safe: bool) -> str:

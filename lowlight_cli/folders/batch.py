@@ -5,7 +5,7 @@
     save     encode, hash, record, give its name       threads
 
 Between the stages at most a few pictures wait. A picture that fails is an outcome, and the others go on; only where the
-manifest cannot be written, or the weights are not to be had, all ends.
+manifest cannot be written, or the weights are not available, all ends.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def prepare(enhancer: Enhancer, pictures: Sequence[Path]) -> None:
     """Load, if that is still to be done, for these pictures: their number and size decide what runs them.
 
     Raises:
-        WeightsError, DeviceError: weights or a device that are not to be had.
+        WeightsError, DeviceError: weights or a device that are not available.
     """
     if not enhancer.loaded:
         enhancer.expect(len(pictures), at_once(enhancer.settings, pictures))
@@ -172,7 +172,7 @@ def enhance_folder(
         An outcome a job, in order; those that the manifest has are `skipped`.
 
     Raises:
-        WeightsError, DeviceError: weights or a device that are not to be had.
+        WeightsError, DeviceError: weights or a device that are not available.
         OutputError, ResourceError: the manifest cannot be written.
     """
     prepare(enhancer, [job.source for job in batch.jobs if not job.skip])
@@ -381,7 +381,7 @@ def _surprise(job: Job, error: Exception) -> LowlightError:
     """An error of one file that nobody foresaw: the others go on all the same."""
     if isinstance(error, MemoryError):
         return ResourceError(f"{job.source}: out of memory: use a smaller picture")
-    return LowlightError(f"{job.source}: this is a fault of lowlight: {type(error).__name__}: {error}")
+    return LowlightError(f"{job.source}: this is a bug in lowlight: {type(error).__name__}: {error}")
 
 
 def _exists(job: Job) -> bool:

@@ -65,7 +65,7 @@ class _Worker:
 
         Raises:
             DeviceError: this machine does not see the folders.
-            WeightsError: weights that are not to be had.
+            WeightsError: weights that are not available.
         """
         try:
             os.chdir(folder)  # paths mean what they mean to the driver
@@ -110,7 +110,7 @@ def enhance_on_cluster(
     Raises:
         UsageError: an address that is none.
         DeviceError: there is no Ray or no such cluster, or its workers cannot start.
-        WeightsError: weights that are not to be had.
+        WeightsError: weights that are not available.
         OutputError, ResourceError: the manifest or a name cannot be written.
     """
     try:
@@ -188,7 +188,7 @@ def _refuse_unreachable(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not port.isdecimal():
         if address not in ("auto", "local"):
-            raise UsageError(f"--ray {address} is no address: give HOST:PORT, auto or local")
+            raise UsageError(f"--ray {address} is not an address: give HOST:PORT, auto or local")
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
@@ -249,7 +249,7 @@ class _Crew:
             try:
                 told = self._ray.get(done)
             except errors.RayTaskError as error:
-                raise LowlightError(f"{flight.job.source}: this is a fault of lowlight: {error.cause}") from error
+                raise LowlightError(f"{flight.job.source}: this is a bug in lowlight: {error.cause}") from error
             except errors.RayError:
                 mine = [ref for ref, each in self._flying.items() if each.worker is flight.worker]
                 lost = [self._flying.pop(ref) for ref in mine]
@@ -275,7 +275,7 @@ class _Crew:
         except errors.RayTaskError as error:
             if isinstance(error.cause, LowlightError):
                 raise error.cause from error
-            raise LowlightError(f"a worker cannot start, this is a fault of lowlight: {error.cause}") from error
+            raise LowlightError(f"a worker cannot start, this is a bug in lowlight: {error.cause}") from error
         except errors.RayError as error:
             self._failed += 1
             if self._failed >= TRIES:

@@ -28,7 +28,7 @@ def lpips(x: Picture, y: Picture) -> float:
     """Distance of two pictures (H, W, 3) in [0, 1], 32 pixels a side or more; 0 for equal ones.
 
     Raises:
-        DeviceError: torchvision is not installed, or its weights are not to be had.
+        DeviceError: torchvision is not installed, or its weights are not available.
     """
     import torch
 
@@ -47,7 +47,7 @@ def lacking(offline: bool) -> str:
         _network()
     except (DeviceError, OSError, RuntimeError, AttributeError) as error:  # of torchvision that does not fit torch too
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]  # a TimeoutError mostly says nothing
-        return f"{BACKBONE} is not to be had: {why}"
+        return f"{BACKBONE} is not available: {why}"
     return ""
 
 

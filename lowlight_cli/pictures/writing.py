@@ -251,7 +251,7 @@ def refuse_unfit(photo: Photo, *, format: str = "keep", depth: Depth = "keep") -
         holds = ", ".join(other.name for other in KINDS.values() if other.alpha)
         raise OutputError(f"{photo.name}: {kind.title} cannot hold its transparency; choose --format {holds}")
     if depth == 16 and not kind.deep:
-        holds = ", ".join(other.name for other in KINDS.values() if other.deep)
+        holds = " or ".join(other.name for other in KINDS.values() if other.deep)
         raise OutputError(f"{photo.name}: {kind.title} does not hold 16 bits a sample; choose --format {holds}")
     if max(photo.width, photo.height) > kind.longest:
         raise OutputError(

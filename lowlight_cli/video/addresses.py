@@ -81,5 +81,5 @@ def option(text: str) -> tuple[str, str]:
     """
     key, sign, value = text.partition("=")
     if not (sign and key):
-        raise UsageError(f"--input-option {text!r} is no KEY=VALUE, such as rtsp_transport=udp")
+        raise UsageError(f"--input-option {text!r} is not KEY=VALUE; write it as rtsp_transport=udp")
     return key, value

@@ -167,7 +167,7 @@ def planned(clip: Film, container: str, encoding: Encoding, *, wide: bool = Fals
     if clip.transparent:
         more.append("transparency is left out")
     if clip.fields > 1:
-        more.append("is interlaced, and becomes progressive with its combs: deinterlace it first, ffmpeg -vf bwdif")
+        more.append("is interlaced: combing will stay in the result; deinterlace it first, such as by ffmpeg -vf bwdif")
     return Plan(
         encoder, options, bitrate, quantiser, width, height, pixels, colours, aspect, clip.fields, clip.base,
         _clock(encoder, clip.base, clip.rate), clip.rate, 0 if wide else turn, None if turn or wide else clip.matrix,

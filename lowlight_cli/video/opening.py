@@ -29,7 +29,7 @@ def read(source: Path | Address | Any, name: str) -> InputContainer:
     except FileNotFoundError as error:
         raise InputError(f"{name}: no such file") from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise InputError(f"{name}: is no clip that can be read ({_reason(error)})") from error
+        raise InputError(f"{name}: is not a clip that can be read ({_reason(error)})") from error
 
 
 def _reached(source: Address) -> InputContainer:
@@ -49,7 +49,7 @@ def _reached(source: Address) -> InputContainer:
             f"{source}: FFmpeg here does not know this kind of address; save it as a file first"
         ) from error
     except av.error.InvalidDataError as error:
-        raise InputError(f"{source}: is no clip that can be read; does it need a player or a login?") from error
+        raise InputError(f"{source}: is not a clip that can be read; does it need a player or a login?") from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise InputError(f"{source}: cannot be opened ({_reason(error)}); check the address") from error
 

@@ -90,7 +90,9 @@ class Span:
 
     def __post_init__(self) -> None:
         if self.start < 0 or (self.stop is not None and self.stop <= self.start):
-            raise UsageError(f"from {self.start:g} s to {self.stop:g} s is no part of a clip: --start before --end")
+            raise UsageError(
+                f"from {self.start:g} s to {self.stop:g} s is not a part of a clip: --start must come before --end"
+            )
 
 
 class Clip:

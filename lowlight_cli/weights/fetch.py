@@ -223,7 +223,9 @@ def _from_hub(address: str, checkpoint: Checkpoint | None, way: _Way) -> Resolve
     """Through the hub's own cache. What came anew and is refused by a check is taken out of it again."""
     reference = hub.parse(address)
     if Path(reference.file).suffix != ".safetensors":
-        raise WeightsError(f"{reference} is no .safetensors file: `lowlight weights convert` reads others, from a disk")
+        raise WeightsError(
+            f"{reference} is not a .safetensors file: `lowlight weights convert` reads others, from a disk"
+        )
     wanted = checkpoint.sha256 if checkpoint else reference.sha256
     name = f"{checkpoint.name} ({reference})" if checkpoint else str(reference)
     known = hub.cached(reference)

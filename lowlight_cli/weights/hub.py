@@ -126,7 +126,7 @@ def download(reference: Reference, *, again: bool = False, on_progress: Progress
         url = hub.hf_hub_url(reference.repo, reference.file, revision=reference.revision, endpoint=endpoint())
         found = hub.get_hf_file_metadata(url, timeout=PATIENCE)
         if found.size and found.size > LARGEST:
-            raise WeightsError(f"{reference} has {found.size / 1e6:.0f} MB: that is no file of ours")
+            raise WeightsError(f"{reference} has {found.size / 1e6:.0f} MB: that is not one of our files")
         commit = found.commit_hash or ""
         fresh = again or cached(Reference(reference.repo, reference.file, commit)) is None
         path = hub.hf_hub_download(
