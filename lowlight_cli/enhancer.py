@@ -205,9 +205,8 @@ class Enhancer:
     def enhance_frame(self, picture: Picture, steady: Steady) -> Picture:
         """Brighten a frame of a clip: as `enhance_picture`, with all that is measured of the whole frame settled.
 
-        These are the exposure's gains and what the network measures. The engine has to be a `SteadyEngine` for the
-        latter. Frames of one clip go through one thread, in order. The gate is not applied and no borders are looked
-        for: `video.lighting` decides on them once a shot.
+        These are the exposure's gains and what the network measures. Frames of one clip go through one thread, in
+        order. The gate is not applied and no borders are looked for: `video.lighting` decides on them once a shot.
 
         Args:
             picture: (H, W, 3) float32 RGB, sRGB-encoded, in [0, 1].
@@ -324,13 +323,8 @@ def _run(
     steady: Steady | None,
     view: str = "",
 ) -> Picture:
-    batch = np.require(picture, np.float32, ["C", "W"])[None]
-    if steady is not None and isinstance(engine, engines.SteadyEngine):
-        lit: Picture = engine.run_steadily(
-            batch, lambda at, value: steady.settle(f"{view}{at}", value), on_tiles, gain
-        )[0]
-    else:
-        lit = engine.run(batch, on_tiles, gain)[0]
+    settle = (lambda at, value: steady.settle(f"{view}{at}", value)) if steady else None
+    lit: Picture = engine.run(np.require(picture, np.float32, ["C", "W"])[None], on_tiles, gain, settle)[0]
     return lit
 
 

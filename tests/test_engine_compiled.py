@@ -98,7 +98,7 @@ def test_a_size_that_keeps_coming_looks_the_same(impatient: Callable[..., Any], 
         engine = impatient(tiling=tiling)
         for size in sizes * 3:
             assert np.abs(engine.run(picture(*size)) - wanted[size]).max() * 255 < 0.1, size
-        brighter = [each.run_steadily(picture(32, 48), lambda at, value: value * 2) for each in (engine, torch)]
+        brighter = [each.run(picture(32, 48), settle=lambda at, value: value * 2) for each in (engine, torch)]
         assert np.abs(brighter[0] - brighter[1]).max() * 255 < 0.1
 
 

@@ -69,11 +69,11 @@ def test_the_same_picture(load: Callable[..., Any], engine: str, network: str) -
 def test_what_a_clip_holds_steady(load: Callable[..., Any], engine: str) -> None:
     """Measurements are replaced as in torch, in one piece; a network that measures nothing is asked for none."""
     frame = pictures(1, 45, 60)
-    brighter = load(engine).run_steadily(frame, lambda at, value: value * (1.5 + at))
-    assert np.abs(brighter - load("torch").run_steadily(frame, lambda at, value: value * (1.5 + at))).max() * 255 < 1
+    brighter = load(engine).run(frame, settle=lambda at, value: value * (1.5 + at))
+    assert np.abs(brighter - load("torch").run(frame, settle=lambda at, value: value * (1.5 + at))).max() * 255 < 1
     assert brighter.mean() > load(engine).run(frame).mean() + 0.02
     asked: list[int] = []
-    load(engine, "frlie").run_steadily(frame, lambda at, value: asked.append(at) or value)
+    load(engine, "frlie").run(frame, settle=lambda at, value: asked.append(at) or value)
     assert asked == []
 
 

@@ -111,10 +111,10 @@ def test_other_tiles_in_another_pass_are_no_failure(
     """Others use the machine, too: what is free differs between the eight flips and turns."""
     run, cut = pytorch.TorchEngine.run, list[int]()
 
-    def crowded(self: pytorch.TorchEngine, batch: np.ndarray, on_tiles: Any, gain: float) -> np.ndarray:
+    def crowded(self: pytorch.TorchEngine, batch: np.ndarray, on_tiles: Any, *how: Any) -> np.ndarray:
         free = (300_000, 600_000)[len(cut) % 2] * memory.PER_PIXEL["dgaf"][0] + memory.RESERVE + 2 * batch.nbytes
         monkeypatch.setattr(memory, "available", lambda: free)
-        return run(self, batch, lambda tiles: (cut.append(tiles), on_tiles(tiles))[1], gain)
+        return run(self, batch, lambda tiles: (cut.append(tiles), on_tiles(tiles))[1], *how)
 
     monkeypatch.setattr(pytorch.TorchEngine, "run", crowded)
     assert outcome(picture[:560, :640], dgaf_weights, True).notes == ()

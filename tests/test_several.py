@@ -30,7 +30,7 @@ class Meeting:
     def __getattr__(self, name: str) -> object:
         return getattr(self.engine, name)
 
-    def run(self, batch: NDArray[np.float32], on_tiles: object = None, gain: float = 1.0) -> NDArray[np.float32]:
+    def run(self, batch: NDArray[np.float32], *_: object) -> NDArray[np.float32]:
         self.seen.append(batch.shape[2])
         self.barrier.wait(timeout=20)
         return self.engine.run(batch)
@@ -58,6 +58,15 @@ def test_an_engine_that_fails_is_free_again(dgaf_weights: Path) -> None:
     with pytest.raises(ValueError, match="unpack"):
         one.run(np.zeros((4, 4, 3), np.float32))
     assert one.run(np.zeros((1, 8, 8, 3), np.float32)).shape == (1, 8, 8, 3)
+
+
+def test_a_clip_is_held_steady_on_several_as_on_one(dgaf_weights: Path) -> None:
+    engine = engines.load("dgaf", fetch.resolve("dgaf", str(dgaf_weights)), engine="torch", device="cpu")
+    frame = np.full((1, 16, 20, 3), 0.1, np.float32)
+    steadied = engine.run(frame, settle=lambda at, value: value * 2)
+    assert not np.array_equal(steadied, engine.run(frame))
+    several = together([engine, engine], "cuda:0,1")
+    assert np.array_equal(several.run(frame, settle=lambda at, value: value * 2), steadied)
 
 
 @pytest.mark.parametrize("device", ["cuda:0,1", "cuda:2,0,1"])

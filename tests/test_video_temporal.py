@@ -235,25 +235,6 @@ def test_modes() -> None:
         Smoothing("soft")
 
 
-def test_an_engine_that_cannot_settle(enhancer: Callable[..., Enhancer]) -> None:
-    """Only the level is held steady then, and that is much already."""
-    ready = enhancer("dgaf")
-    engine, resolved = ready.load()
-
-    class Plain:
-        """An engine that can no more than run."""
-
-        name, device, precision, why, metadata = "plain", "cpu", "fp32", "", engine.metadata
-
-        def run(self, batch: Picture, on_tiles: Callable[[int], None] | None = None, gain: float = 1.0) -> Picture:
-            return engine.run(batch, on_tiles, gain)
-
-    ready._loaded = Plain(), resolved
-    frames = list(sensed([scene()] * 20))
-    off, on = (lumas(results(ready, frames, mode)) for mode in ("off", "on"))
-    assert jitter(on.tolist()) <= jitter(off.tolist()) / 3
-
-
 def test_bench_measures_clips(folder: Path, lowlight: Callable[..., Ran], dgaf_weights: Path) -> None:
     """The input and every kind of smoothing, on a still with noise: the first table that a user would look at."""
     shown = [np.rint(frame * 255).astype(np.uint8) for frame in sensed([scene()] * 10)]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Integral
 from types import ModuleType
-from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol
 
 from lowlight_cli.errors import LowlightError, UsageError
 from lowlight_cli.networks import descriptor
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
     from lowlight_cli.weights.fetch import Resolved
 
+    Settle = Callable[[int, NDArray[np.float32]], NDArray[np.float32]]
+
 __all__ = [
-    "ENGINES", "NEEDED", "PRECISIONS", "SMALLEST_SIDE", "Choice", "Engine", "SteadyEngine", "Tiling", "check_names",
+    "ENGINES", "NEEDED", "PRECISIONS", "SMALLEST_SIDE", "Choice", "Engine", "Tiling", "check_names",
     "choose", "has_graph", "load", "prepare",
 ]  # fmt: skip
 
@@ -130,7 +132,11 @@ class Engine(Protocol):
     def metadata(self) -> Mapping[str, str]: ...  # noqa: D102
 
     def run(
-        self, batch: NDArray[np.float32], on_tiles: Callable[[int], None] | None = None, gain: float = 1.0
+        self,
+        batch: NDArray[np.float32],
+        on_tiles: Callable[[int], None] | None = None,
+        gain: float = 1.0,
+        settle: Settle | None = None,
     ) -> NDArray[np.float32]:
         """Enhance (N, H, W, 3) sRGB-encoded RGB in [0, 1], float32, to the same shape, clamped to [0, 1].
 
@@ -140,34 +146,10 @@ class Engine(Protocol):
                 memory gave out in it.
             gain: what the network sees is exposed by this first (`exposure.apply_gain`), tile by tile where there are
                 tiles: no second picture of that size is held.
+            settle: what replaces each measurement of the whole picture, by its position in the forward pass.
 
         Raises:
             ResourceError: the device has not the memory.
-        """
-        ...
-
-
-@runtime_checkable
-class SteadyEngine(Engine, Protocol):
-    """An engine that can be told what to use in place of what its network measures of a whole picture.
-
-    Video asks for it by `isinstance`; with an engine that lacks it, only what lies outside the network is steadied.
-    """
-
-    def run_steadily(
-        self,
-        batch: NDArray[np.float32],
-        settle: Callable[[int, NDArray[np.float32]], NDArray[np.float32]],
-        on_tiles: Callable[[int], None] | None = None,
-        gain: float = 1.0,
-    ) -> NDArray[np.float32]:
-        """As `run`, with each measurement of the network replaced by what `settle` makes of it.
-
-        Args:
-            batch: one frame, (1, H, W, 3).
-            settle: takes the position of a measurement in the forward pass and its value, gives one of its shape.
-            on_tiles: as in `run`.
-            gain: as in `run`.
         """
         ...
 

@@ -82,20 +82,14 @@ class OpenVinoEngine:
     provider: str = "CPU"
 
     def run(
-        self, batch: NDArray[np.float32], on_tiles: Callable[[int], None] | None = None, gain: float = 1.0
-    ) -> NDArray[np.float32]:
-        """Enhance (N, H, W, 3) in [0, 1], float32, to the same shape, clamped to [0, 1]; whole or in tiles."""
-        return tiling.run(self, batch, on_tiles, gain)
-
-    def run_steadily(
         self,
         batch: NDArray[np.float32],
-        settle: Settle,
         on_tiles: Callable[[int], None] | None = None,
         gain: float = 1.0,
+        settle: Settle | None = None,
     ) -> NDArray[np.float32]:
-        """As `run`, with what the network measures of the whole picture settled over frames; see `SteadyEngine`."""
-        return tiling.run_steadily(self, batch, settle, on_tiles, gain)
+        """See `engines.Engine`; whole or in tiles."""
+        return tiling.run(self, batch, on_tiles, gain, settle)
 
     def forward(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """One pass through the network."""

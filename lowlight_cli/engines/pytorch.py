@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from lowlight_cli import heap
 from lowlight_cli.engines import Tiling, check_names, hardware, memory, tiling
 from lowlight_cli.engines.graphed import Graphed, give_back
+from lowlight_cli.engines.tiling import Settle
 from lowlight_cli.errors import DeviceError, ResourceError
 from lowlight_cli.networks import build, descriptor, statistics
 from lowlight_cli.networks.fusing import fused
@@ -66,25 +67,21 @@ class TorchEngine:
     _again: Again = field(default_factory=Again, repr=False)
 
     def run(
-        self, batch: NDArray[np.float32], on_tiles: Callable[[int], None] | None = None, gain: float = 1.0
-    ) -> NDArray[np.float32]:
-        """Enhance (N, H, W, 3) in [0, 1], float32, to the same shape, clamped to [0, 1]; whole or in tiles."""
-        return tiling.run(self, batch, on_tiles, gain)
-
-    def run_steadily(
         self,
         batch: NDArray[np.float32],
-        settle: Callable[[int, NDArray[np.float32]], NDArray[np.float32]],
         on_tiles: Callable[[int], None] | None = None,
         gain: float = 1.0,
+        settle: Settle | None = None,
     ) -> NDArray[np.float32]:
-        """As `run`, with what the network measures of the whole picture settled over frames; see `SteadyEngine`."""
+        """See `engines.Engine`; whole or in tiles."""
+        if settle is None:
+            return tiling.run(self, batch, on_tiles, gain)
 
         def settled(position: int, value: torch.Tensor) -> torch.Tensor:
             return torch.from_numpy(settle(position, value.float().cpu().numpy())).to(value)
 
-        with statistics.settling(settled):
-            return self.run(batch, on_tiles, gain)
+        with statistics.settling(settled):  # in the pass itself, where onnx and openvino have a graph that measures
+            return tiling.run(self, batch, on_tiles, gain)
 
     def forward(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """One pass through the network."""

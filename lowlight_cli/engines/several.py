@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from lowlight_cli.engines import Engine
+    from lowlight_cli.engines import Engine, Settle
 
 __all__ = ["Several", "together"]
 
@@ -34,12 +34,16 @@ class Several:
     _free: SimpleQueue[Engine] = field(repr=False)
 
     def run(
-        self, batch: NDArray[np.float32], on_tiles: Callable[[int], None] | None = None, gain: float = 1.0
+        self,
+        batch: NDArray[np.float32],
+        on_tiles: Callable[[int], None] | None = None,
+        gain: float = 1.0,
+        settle: Settle | None = None,
     ) -> NDArray[np.float32]:
         """As of one engine; waits for one that is free."""
         engine = self._free.get()
         try:
-            return engine.run(batch, on_tiles, gain)
+            return engine.run(batch, on_tiles, gain, settle)
         finally:
             self._free.put(engine)
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -24,7 +23,7 @@ from lowlight_cli.networks import descriptor, known
 
 __all__ = [
     "LARGEST_TILE", "MEASURED", "OVERLAP", "SMALLEST_TILE", "Passes", "Settle", "nchw", "nhwc", "overlap", "run",
-    "run_steadily", "translated",
+    "translated",
 ]  # fmt: skip
 
 Batch = NDArray[np.float32]
@@ -89,7 +88,13 @@ class Passes(Protocol):
         ...
 
 
-def run(engine: Passes, batch: Batch, on_tiles: Callable[[int], None] | None = None, gain: float = 1.0) -> Batch:
+def run(
+    engine: Passes,
+    batch: Batch,
+    on_tiles: Callable[[int], None] | None = None,
+    gain: float = 1.0,
+    settle: Settle | None = None,
+) -> Batch:
     """Enhance (N, H, W, 3) as `engines.Engine.run` says.
 
     What does not fit into the free memory whole runs in tiles; what runs out of memory all the same begins again with
@@ -98,6 +103,15 @@ def run(engine: Passes, batch: Batch, on_tiles: Callable[[int], None] | None = N
     Raises:
         ResourceError: not even the smallest tiles fit, or whole was wanted and does not.
     """
+    forward, measure = engine.forward, engine.measure
+    if settle and descriptor(engine.network).radius is None:
+
+        def measure(batch: Batch) -> dict[str, Batch]:
+            return {name: settle(at, value) for at, (name, value) in enumerate(engine.measure(batch).items())}
+
+        def forward(batch: Batch) -> Batch:
+            return engine.replay(measure(batch), batch)
+
     _, height, width, _ = batch.shape
     side, told = engine.tiling.side, on_tiles or (lambda _: None)
     area, exposed = batch.size // 3, batch.nbytes if gain != 1 else 0
@@ -113,7 +127,7 @@ def run(engine: Passes, batch: Batch, on_tiles: Callable[[int], None] | None = N
     if area <= pixels and max(height, width) <= (side or max(height, width)):
         told(1)
         try:
-            return engine.forward(_exposed(batch, gain))
+            return forward(_exposed(batch, gain))
         except ResourceError:
             if side == 0:
                 raise
@@ -127,7 +141,7 @@ def run(engine: Passes, batch: Batch, on_tiles: Callable[[int], None] | None = N
         with contextlib.suppress(ResourceError):
             bright = np.empty_like(batch)
             for picture, result in zip(batch, bright, strict=True):
-                _in_tiles(engine, picture, result, pixels, min(math.isqrt(pixels), longest), told, gain)
+                _in_tiles(engine, measure, picture, result, pixels, min(math.isqrt(pixels), longest), told, gain)
             return bright
         told(0)
         pixels //= 2
@@ -141,64 +155,9 @@ def _fitting(engine: Passes, taken: int) -> int:
     return memory.affordable(engine.network, engine.precision, engine.free(taken), engine.name)
 
 
-def run_steadily(
-    engine: Passes,
-    batch: Batch,
-    settle: Settle,
-    on_tiles: Callable[[int], None] | None = None,
-    gain: float = 1.0,
-) -> Batch:
-    """As `run`, for engines whose measurements are arrays by name: each is replaced by what `settle` makes of it."""
-    steadied: Passes = engine if descriptor(engine.network).radius is not None else _Steadied(engine, settle)
-    return run(steadied, batch, on_tiles, gain)
-
-
-@dataclass(frozen=True)
-class _Steadied:
-    """An engine that measures, settles and replays where it would make one pass."""
-
-    engine: Passes
-    settle: Settle
-
-    @property
-    def name(self) -> str:
-        return self.engine.name
-
-    @property
-    def network(self) -> str:
-        return self.engine.network
-
-    @property
-    def precision(self) -> str:
-        return self.engine.precision
-
-    @property
-    def device(self) -> str:
-        return self.engine.device
-
-    @property
-    def tiling(self) -> Tiling:
-        return self.engine.tiling
-
-    def forward(self, batch: Batch) -> Batch:
-        return self.replay(self.measure(batch), batch)
-
-    def measure(self, batch: Batch) -> dict[str, Batch]:
-        measured: Mapping[str, Batch] = self.engine.measure(batch)
-        return {name: self.settle(at, value) for at, (name, value) in enumerate(measured.items())}
-
-    def replay(self, measured: Any, batch: Batch) -> Batch:
-        return self.engine.replay(measured, batch)
-
-    def free(self, taken: int = 0) -> int | None:
-        return self.engine.free(taken)
-
-    def release(self) -> None:
-        self.engine.release()
-
-
 def _in_tiles(
     engine: Passes,
+    measure: Callable[[Batch], Any],
     picture: Batch,
     result: Batch,
     pixels: int,
@@ -227,7 +186,7 @@ def _in_tiles(
         seen = _reduced(picture, tiles.reduced_size(height, width, room), gain)
     else:
         seen = _sampled(picture, room, gain)
-    measured = engine.measure(seen[None])
+    measured = measure(seen[None])
     engine.release()  # what measured has had its turn
     for tile in cut:
         tile.keep(engine.replay(measured, apply_gain(tile.cut(picture), gain)[None])[0], result)

@@ -30,8 +30,8 @@ from lowlight_cli.enhancer import Enhancer
 from lowlight_cli.errors import InputError, LowlightError, OutputError, ResourceError, UsageError
 from lowlight_cli.files import Outcome, Saving, Work, brightened, load, opened, saved
 from lowlight_cli.folders.manifest import NAME, Entry, Manifest, Record, records
-from lowlight_cli.folders.overlap import overlapped
 from lowlight_cli.folders.pace import at_once
+from lowlight_cli.overlap import overlapped
 from lowlight_cli.pictures import FORMATS, MAX_PIXELS, READ_ONLY, place, suffix_of
 from lowlight_cli.targets import PIPE, Job, Search, exists, is_dir, lit_folder, occupied, plan, same
 

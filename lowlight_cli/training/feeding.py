@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections import deque
 from collections.abc import Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from lowlight_cli.errors import InputError, UsageError
 from lowlight_cli.metrics.ssim import SMALLEST
+from lowlight_cli.overlap import overlapped
 from lowlight_cli.training import checks, data
 from lowlight_cli.training.darken import codec_noise
 from lowlight_cli.training.ranks import ALONE, Ranks
@@ -150,7 +149,8 @@ def batches(
     recipe = run.recipe
     pinned = run.device.startswith("cuda")
 
-    def prepare(step: int, late: bool) -> data.Batch:
+    def prepare(at: tuple[int, bool]) -> data.Batch:
+        step, late = at
         crop = recipe.crop_end if late and recipe.crop_end else recipe.crop
         size = recipe.batch_end if late and recipe.batch_end else recipe.batch
         mine = range(ranks.rank, size, ranks.count)
@@ -158,18 +158,8 @@ def batches(
         batch = data.batch_of(crops)
         return batch.pinned() if pinned else batch
 
-    with ThreadPoolExecutor(run.threads) as pool:
-        ahead: deque[Future[data.Batch]] = deque()
-        step = first
-        try:
-            while True:
-                while len(ahead) <= run.threads:
-                    ahead.append(pool.submit(prepare, step, share(step) >= recipe.crop_change))
-                    step += 1
-                yield ahead.popleft().result()
-        finally:
-            for future in ahead:
-                future.cancel()
+    steps = ((step, share(step) >= recipe.crop_change) for step in itertools.count(first))
+    yield from overlapped(prepare, steps, run.threads)
 
 
 def _crop(recipe: Recipe, feed: Feed, crop: int, random: np.random.Generator) -> data.Crop:

@@ -54,7 +54,7 @@ def enhance_to_pipe(
     tally, told = Tally(making.measure), on_frame or (lambda _: None)
     with film(source, making.span, making.rate) as clip:
         plan = planned(clip, Y4M, Encoding("rawvideo"), wide=making.compare)
-        notes = prepared(enhancer, clip, making)
+        prepared(enhancer, clip)
         lighting = Lighting(enhancer, making)
         encoder, done = Encoder(plan), 0
         out = av.open(sink, "w", format=Y4M, options={"strict": "-1"})  # more than 8 bits are beyond the first standard
@@ -85,7 +85,7 @@ def enhance_to_pipe(
         return Made(
             done, 0, clip.repeated, lighting.cuts, lighting.deblocked, (plan.width, plan.height), plan.name,
             plan.pixel_format, float(clip.rate), tally.seconds, tally.luma, tally.jitter,
-            (*notes, *plan.notes, *clip.notes),
+            (*plan.notes, *clip.notes),
         )  # fmt: skip
 
 

@@ -12,13 +12,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lowlight_cli.engines import SteadyEngine
 from lowlight_cli.enhancer import Enhancer
 from lowlight_cli.errors import UsageError
+from lowlight_cli.overlap import ahead
 from lowlight_cli.sheets import labelled
 from lowlight_cli.targets import same
 from lowlight_cli.video.addresses import Address
-from lowlight_cli.video.ahead import ahead
 from lowlight_cli.video.colour import upright
 from lowlight_cli.video.encode import Encoder, Plan, planned
 from lowlight_cli.video.formats import CONTAINERS
@@ -31,14 +30,11 @@ from lowlight_cli.video.series import Film, Series, Source, film
 from lowlight_cli.video.streams import Frame, Span
 
 __all__ = [
-    "WAITING", "compared", "enhance_clip", "enhanced", "identity", "partial", "prepared", "results",
+    "compared", "enhance_clip", "enhanced", "identity", "partial", "prepared", "results",
     "why_not_resumable",
 ]  # fmt: skip
 
 Picture = NDArray[np.float32]
-
-WAITING: Final = 2
-"""Frames that wait between two stages."""
 
 BUDGET: Final = 384 * 384
 """Pixels of the pictures that `Enhancer.expect` counts."""
@@ -75,7 +71,8 @@ def enhance_clip(
         raise UsageError(f"{source}: an interruption of {target} would replace it: name another file with -o")
     with film(source, wish.span, wish.rate) as clip, contextlib.ExitStack() as claim:
         plan = planned(clip, CONTAINERS[target.suffix.lower()], wish.encoding, wide=wish.compare)
-        notes = prepared(enhancer, clip, wish)
+        prepared(enhancer, clip)
+        notes = list[str]()
         file, index = None, 0
         if not isinstance(clip, Series):
             file = source if isinstance(source, Path | Address) and not clip.live else None
@@ -135,14 +132,11 @@ def partial(target: Path) -> Path:
     return target.with_name(f"{target.stem}.partial{target.suffix}")
 
 
-def prepared(enhancer: Enhancer, clip: Film, wish: Making) -> list[str]:
-    """Load what brightens, in the knowledge of what is to come; what there is to say."""
+def prepared(enhancer: Enhancer, clip: Film) -> None:
+    """Load what brightens, in the knowledge of what is to come."""
     if clip.count:
         enhancer.expect(max(1, clip.count * clip.width * clip.height // BUDGET))
-    engine, _ = enhancer.load()
-    if wish.temporal == "off" or isinstance(engine, SteadyEngine):
-        return []
-    return [f"{engine.name} cannot hold what the network measures: only exposure and level are held steady"]
+    enhancer.load()
 
 
 def enhanced(lighting: Lighting, clip: Film, frames: Iterator[Frame], tally: Tally) -> Iterator[Lit]:
@@ -176,8 +170,8 @@ def results(
         after: the timestamp behind which to go on.
         resumed: how many frames are done already.
     """
-    frames = ahead(_read(clip, after, tally), WAITING)
-    lit = ahead(enhanced(lighting, clip, frames, tally), WAITING)
+    frames = ahead(_read(clip, after, tally))
+    lit = ahead(enhanced(lighting, clip, frames, tally))
     with contextlib.closing(lit):
         for done, each in enumerate(lit, resumed + 1):
             yield each

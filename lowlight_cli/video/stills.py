@@ -56,7 +56,8 @@ def enhance_to_pictures(
     """
     tally, told = Tally(making.measure), on_frame or (lambda _: None)
     with film(source, making.span, making.rate) as clip:
-        notes = prepared(enhancer, clip, making)
+        prepared(enhancer, clip)
+        notes = list[str]()
         refused = why_not_resumable(source, clip)
         if refused and making.resume:
             raise UsageError(f"{clip.name}: {refused}: leave --resume out, and name another folder with -o")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, Final, TypeVar
 
-__all__ = ["overlapped"]
+__all__ = ["ahead", "overlapped"]
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+_END: Final[Any] = object()
 
 
 def overlapped(
@@ -48,3 +50,16 @@ def overlapped(
                 yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def ahead(items: Iterable[Out]) -> Generator[Out, None, None]:
+    """The same items, taken by one thread before they are asked for: one is under way, one waits."""
+    source = iter(items)
+    try:
+        for item in overlapped(lambda _: next(source, _END), itertools.repeat(None), 1):
+            if item is _END:
+                return
+            yield item
+    finally:
+        if isinstance(source, Generator):
+            source.close()
