@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowlight_cli import Enhancer, LowlightError, read
-from lowlight_cli.look import Look, finish, mean_luma
+from lowlight_cli.look import Look, exposing_gain, finish, mean_luma
 from lowlight_cli.metrics.psnr import psnr
 from lowlight_cli.pictures import suffixes
 from lowlight_cli.training.sources import READERS, Source
 
 Picture = NDArray[np.float32]
-AUTO = Look(exposure="auto")
+AUTO = Look(exposure="auto", protect_highlights=False)
 
 
 def measured(enhancer: Enhancer, pairs: Iterable[tuple[Path, Path | None]]) -> list[list[float]]:
@@ -36,7 +36,7 @@ def measured(enhancer: Enhancer, pairs: Iterable[tuple[Path, Path | None]]) -> l
         except LowlightError:
             continue
         off = enhancer.enhance_picture(before)
-        auto = finish(before, off, AUTO)
+        auto = finish(before, off.copy(), AUTO, exposing_gain(before, off, "auto"))
         row = [mean_luma(off), mean_luma(auto)]
         if high is not None:
             wanted = read(high).pixels
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path("sets"), help="the folder above lol/ and sice/")
     parser.add_argument("-m", "--model", default="dgaf")
     given = parser.parse_args()
-    enhancer = Enhancer(given.model, offline=True)
+    enhancer = Enhancer(given.model, protect_highlights=False, offline=True)
     say("| set | pictures | error, off | auto | PSNR, off | auto | moved |\n|---|---|---|---|---|---|---|")
     for kind in ("lol", "sice"):
         say(told(f"{kind}, held out", measured(enhancer, held_out(kind, given.root))))

@@ -3,7 +3,8 @@
     where   = borders.content(picture)         what is around it stays as it was, and is not measured
     gain    = exposure.auto_gain(picture)      where the checkpoint wants that: one for the whole of it
     bright  = engine.run(picture, gain)        exposed by it, whole or tile by tile
-    final   = look.finish(picture, bright)
+    after   = look.exposing_gain(picture, bright)
+    final   = look.finish(picture, bright, after)
 
 The file is not called `enhance`, so that `lowlight_cli.enhance` is the function and nothing else.
 """
@@ -107,7 +108,7 @@ class Enhancer:
         engine: str = "auto",
         strength: float = 1.0,
         exposure: Exposure | None = None,
-        protect_highlights: bool = False,
+        protect_highlights: bool | None = None,
         gate: float | None = None,
         self_ensemble: bool = False,
         tile: int | None = None,
@@ -129,7 +130,8 @@ class Enhancer:
             strength: how much of the change to keep, 0 to 1.
             exposure: wanted mean brightness of results, 0.2 to 0.8; `auto` moves only results that are too bright or
                 too dark for what the picture shows; None leaves it to the model.
-            protect_highlights: keep what would turn white although the picture shows it: skies, windows, signs.
+            protect_highlights: keep what would turn white although the picture shows it: skies, windows, signs; None
+                does so where that is a twentieth of the picture or more.
             gate: leave pictures alone that are brighter than this on average, 0 to 1; None enhances all.
             self_ensemble: the mean over eight flips and turns of the picture: a little better, eight times the work.
             tile: what a tile may measure at most, in pixels a side; 0 never cuts; None cuts what does not fit.
@@ -200,23 +202,28 @@ class Enhancer:
         inside = borders.inner(picture, where)
         if left_alone(inside, look.gate):
             return picture
-        return borders.framed(picture, where, self._brightened(inside, on_tiles, None))
+        return borders.framed(picture, where, self._brightened(inside, on_tiles, None, look))
 
-    def enhance_frame(self, picture: Picture, steady: Steady) -> Picture:
+    def enhance_frame(self, picture: Picture, steady: Steady | None) -> Picture:
         """Brighten a frame of a clip: as `enhance_picture`, with all that is measured of the whole frame settled.
 
         These are the exposure's gains and what the network measures. Frames of one clip go through one thread, in
-        order. The gate is not applied and no borders are looked for: `video.lighting` decides on them once a shot.
+        order. What would go on and off within a shot is not decided here: the gate is not applied, no borders are
+        looked for, highlights are protected only where that was asked for.
 
         Args:
             picture: (H, W, 3) float32 RGB, sRGB-encoded, in [0, 1].
-            steady: what was measured before; `begin` has been called for this frame.
+            steady: what was measured before, `begin` has been called for this frame; None settles nothing.
         """
-        return picture if self.settings.look.strength == 0 else self._brightened(picture, None, steady)
-
-    def _brightened(self, picture: Picture, on_tiles: Callable[[int], None] | None, steady: Steady | None) -> Picture:
-        engine, _ = self.load()
         look = self.settings.look
+        if look.strength == 0:
+            return picture
+        return self._brightened(picture, None, steady, replace(look, protect_highlights=bool(look.protect_highlights)))
+
+    def _brightened(
+        self, picture: Picture, on_tiles: Callable[[int], None] | None, steady: Steady | None, look: Look
+    ) -> Picture:
+        engine, _ = self.load()
         wanted = engine.metadata.get("input") == "exposed"
         gain = _settled(steady, "input", auto_gain(picture)) if wanted else 1.0
         if self.settings.self_ensemble:
@@ -226,11 +233,9 @@ class Enhancer:
         bright = np.require(bright, np.float32, ["C", "W"])
         if is_grey(picture):
             make_grey(bright)
-        after = exposing_gain(picture, bright, look.exposure)
-        if look.exposure is not None:
-            after = _settled(steady, "exposure", after)
+        after = _settled(steady, "exposure", exposing_gain(picture, bright, look.exposure))
         keep_white(picture, bright, after)
-        return finish(picture, bright, replace(look, gate=None), after)  # the gate was asked before
+        return finish(picture, bright, look, after)
 
     def __reduce__(self) -> tuple[Callable[[Settings], Enhancer], tuple[Settings]]:
         """Its settings travel to other processes; weights are loaded there anew."""

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "BAND", "BT_709", "LARGEST_GAIN", "LUMA", "TARGET", "apply_gain", "auto_gain", "solved", "thumbnail", "to_linear",
-    "to_srgb",
+    "BAND", "BT_709", "LARGEST_GAIN", "LUMA", "TARGET", "apply_gain", "auto_gain", "smoothstep", "solved", "thumbnail",
+    "to_linear", "to_srgb",
 ]  # fmt: skip
 
 Picture = NDArray[np.float32]
@@ -60,6 +60,12 @@ def to_srgb(linear: NDArray[np.floating]) -> Picture:
     return np.where(
         linear <= 0.0031308, linear * 12.92, 1.055 * np.maximum(linear, 0.0031308) ** (1 / 2.4) - 0.055
     ).astype(np.float32)
+
+
+def smoothstep(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:
+    """0 up to `low`, 1 from `high` on, smooth between; any shape."""
+    x = np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1)
+    return np.asarray(x * x * (3 - 2 * x), np.float32)
 
 
 def thumbnail(picture: Picture, size: int = THUMBNAIL) -> Picture:

@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 import lowlight_cli
-from lowlight_cli import borders, engines, highlights
+from lowlight_cli import borders, engines
 from lowlight_cli.enhancer import Enhancer
 from lowlight_cli.errors import DeviceError, LowlightError, OutputError, ResourceError, UsageError
 from lowlight_cli.light import Light, light
@@ -38,9 +38,6 @@ __all__ = [
     "refuse_unwritable",
     "saved",
 ]
-
-MUCH: Final = 0.05
-"""Share of a picture that may turn white without a word."""
 
 
 @dataclass(frozen=True)
@@ -184,28 +181,13 @@ def _enhance_file(
     work = opened(job, saving, data, max_pixels=max_pixels, measure=measure)
     if not work.error:
         load(enhancer, work.seconds)  # what goes wrong here is no fault of this file
-    before = work.photo
     work = brightened(work, enhancer, compare=saving.compare)
-    if before and work.photo and not work.error:
-        work.notes = (*work.notes, *_whitened(before, work.photo, enhancer.settings.look))
-    del before  # it may be large, and saving wants room
     return saved(work, enhancer, saving, measure=measure)
 
 
 def _bright(photo: Photo, look: Look) -> bool:
     """Whether the gate leaves it alone, as `Enhancer` asks."""
     return left_alone(borders.inner(photo.pixels, borders.content(photo.pixels)), look.gate)
-
-
-def _whitened(before: Photo, after: Photo, look: Look) -> Iterator[str]:
-    """A hint at --protect-highlights where much turned white that the input shows."""
-    if look.protect_highlights or before.pixels is after.pixels:
-        return
-    where = borders.content(before.pixels)
-    shown, lit = borders.inner(before.pixels, where), borders.inner(after.pixels, where)
-    share = highlights.turned_white(shown, lit)
-    if share >= MUCH and (lost := highlights.find(shown, lit)) and lost.gain >= 2:
-        yield f"{share:.0%} of it turned white, a sky perhaps: --protect-highlights keeps what was there"
 
 
 def opened(

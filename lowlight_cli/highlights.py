@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lowlight_cli.exposure import apply_gain, to_linear, to_srgb
+from lowlight_cli.exposure import apply_gain, smoothstep, to_linear, to_srgb
 
 __all__ = ["Highlights", "find", "keep", "turned_white"]
 
@@ -90,8 +90,8 @@ def find(before: Picture, after: Picture, gain: float = 1.0) -> Highlights | Non
     small = [np.asarray(cv2.resize(each, size, interpolation=cv2.INTER_AREA), np.float32) for each in (before, after)]
     dark, bright = (to_linear(_largest(each)) for each in (small[0], apply_gain(small[1], gain)))
     times = _times(dark, bright)
-    share = _rise(np.log(np.maximum(dark * times, 1e-6)), *np.log(CLIPS)) * _rise(to_srgb(dark), *SHOWN)
-    share *= _rise(to_srgb(bright), *TURNED)
+    share = smoothstep(np.log(np.maximum(dark * times, 1e-6)), *np.log(CLIPS)) * smoothstep(to_srgb(dark), *SHOWN)
+    share *= smoothstep(to_srgb(bright), *TURNED)
     if share.max() <= LITTLE:
         return None
     radius = max(1, round(REACH * max(size)))
@@ -163,12 +163,6 @@ def _times(dark: Plane, bright: Plane) -> float:
     whole = shown & (bright > 0.02) & (bright < 0.6)
     told = whole if whole.any() else shown
     return max(1.0, float(np.median(bright[told] / dark[told]))) if told.any() else 1.0
-
-
-def _rise(values: Plane, low: float, high: float) -> Plane:
-    """0 up to `low`, 1 from `high` on, smooth between."""
-    x = np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1)
-    return np.asarray(x * x * (3 - 2 * x), np.float32)
 
 
 def _lines(guide: Plane, plane: Plane, radius: int, edge: float) -> tuple[Plane, Plane]:

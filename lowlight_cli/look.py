@@ -1,7 +1,7 @@
 """After the network: how much of it, how bright, and what stays as it was.
 
-Functions of two pictures, the one before and the one after, and pure but for two that say so. A picture is (H, W, 3)
-float32 RGB, sRGB-encoded, in [0, 1]; luma is the Rec. 709 weighting of the encoded channels.
+Functions of two pictures, the one before and the one after; three change the one after, and say so. A picture is
+(H, W, 3) float32 RGB, sRGB-encoded, in [0, 1]; luma is the Rec. 709 weighting of the encoded channels.
 """
 
 from __future__ import annotations
@@ -13,9 +13,19 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lowlight_cli import highlights
+from lowlight_cli import highlights, hues
 from lowlight_cli.errors import UsageError
-from lowlight_cli.exposure import BAND, LARGEST_GAIN, LUMA, apply_gain, solved, thumbnail, to_linear, to_srgb
+from lowlight_cli.exposure import (
+    BAND,
+    LARGEST_GAIN,
+    LUMA,
+    apply_gain,
+    smoothstep,
+    solved,
+    thumbnail,
+    to_linear,
+    to_srgb,
+)
 
 __all__ = [
     "EXPOSURES", "Exposure", "Look", "exposing_gain", "finish", "gain_for", "is_grey", "keep_white", "left_alone",
@@ -49,6 +59,15 @@ _LEVELS: Final = 16 * 255
 _WHITE: Final = 0.98
 """Least channel of the input, sRGB-encoded, above which it is all but white; networks stop at 250 to 254 of 255."""
 
+_MUCH: Final = 0.05
+"""Share of the pixels that turned white from which on highlights are protected unasked: a sky, a window."""
+
+_BRIGHTENED: Final = 2.0
+"""Gain of the dark parts below which what turned white was nearly white before."""
+
+_DARKER: Final = 1 / 512
+"""Mean luma that a result may be below its input's: half a level of eight bits."""
+
 _NEUTRAL: Final = 0.01 / 255
 """What channels of one grey may differ by, not quite three steps of 16 bits: a profile's numbers are rounded."""
 
@@ -61,7 +80,8 @@ class Look:
         strength: 0 is the input, 1 the output, between them a blend in linear light.
         exposure: mean luma that the output is brought to, 0.2 to 0.8; `auto` moves only outputs that are too bright or
             too dark for what the input shows; None leaves it to the network.
-        protect_highlights: what the output turned white is taken from the input, `highlights`.
+        protect_highlights: what the output turned white is taken from the input, `highlights`; None does so where that
+            is a twentieth of the picture or more.
         gate: an input whose mean luma is at least this is bright already and left alone; None is off.
 
     Raises:
@@ -70,7 +90,7 @@ class Look:
 
     strength: float = 1.0
     exposure: Exposure | None = None
-    protect_highlights: bool = False
+    protect_highlights: bool | None = None
     gate: float | None = None
 
     def __post_init__(self) -> None:
@@ -89,39 +109,47 @@ def _check(name: str, value: Any, low: float, high: float, words: str = "") -> N
         raise UsageError(f"{name} {value if number else repr(value)} is {slip}; choose {low:g} to {high:g}{words}")
 
 
-def finish(before: Picture, after: Picture, look: Look, gain: float | None = None) -> Picture:
-    """The picture to write, in [0, 1].
+def finish(before: Picture, after: Picture, look: Look, gain: float) -> Picture:
+    """The picture to write, in [0, 1]: `after`, which is changed in place, since two copies may be too large.
 
-    The exposure is set on `after`, highlights are put back, and the strength then decides how much of that is taken. A
-    strength of 0 gives `before` itself; a strength of 1 without anything else gives `after` itself.
+    The exposure is set, saturated lights get their hue back and highlights what they showed, and the strength decides
+    how much of that is taken. The gate is not asked here.
 
     Args:
         before: the network's input.
         after: its output, of the same shape.
         look: what to do.
-        gain: what the exposure takes, where that is known already: `exposing_gain`, settled over frames.
+        gain: what the exposure takes, of `exposing_gain`.
 
     Raises:
         ValueError: the shapes differ.
     """
     if before.shape != after.shape:
         raise ValueError(f"pictures of shape {before.shape} and {after.shape}")
-    if look.strength == 0 or left_alone(before, look.gate):
-        return before
-    if gain is None:
-        gain = exposing_gain(before, after, look.exposure)
-    lost = highlights.find(before, after, gain) if look.protect_highlights else None
-    if look.strength == 1 and lost is None and gain == 1:
-        return after
-    result = np.empty_like(before)
+    lost = _lost(before, after, look, gain)
     rows = max(1, BAND // max(before.shape[1], 1))
     for top in range(0, before.shape[0], rows):
         band = slice(top, top + rows)
         lit = apply_gain(after[band], gain)
+        hues.keep_hues(before[band], lit)
         if lost is not None:
             lit = highlights.keep(lost, before[band], lit, top)
-        result[band] = _blend(before[band], lit, look.strength)
-    return result
+        after[band] = _blend(before[band], lit, look.strength)
+    return after
+
+
+def _lost(before: Picture, after: Picture, look: Look, gain: float) -> highlights.Highlights | None:
+    """Which highlights are to be protected."""
+    if look.protect_highlights is None:
+        step = _step(before)
+        few = before[::step, ::step], apply_gain(after[::step, ::step], gain)
+        if highlights.turned_white(*few) < _MUCH:
+            return None
+    elif not look.protect_highlights:
+        return None
+    lost = highlights.find(before, after, gain)
+    unasked = look.protect_highlights is None
+    return None if lost and unasked and lost.gain < _BRIGHTENED else lost
 
 
 def left_alone(before: Picture, gate: float | None) -> bool:
@@ -175,8 +203,7 @@ def keep_white(before: Picture, after: Picture, gain: float = 1.0) -> None:
         red, green, blue = np.moveaxis(band, 2, 0)
         least = np.minimum(np.minimum(red, green), blue)
         where = np.flatnonzero(least > _WHITE)  # by number, as in `highlights`
-        near = (least.ravel().take(where) - np.float32(_WHITE)) / np.float32(1 - _WHITE)
-        share = (much * near * near * (3 - 2 * near))[:, None]
+        share = (much * smoothstep(least.ravel().take(where), _WHITE, 1))[:, None]
         lit = after[top : top + rows].reshape(-1, 3)
         shown = lit.take(where, 0)
         lit[where] = shown + share * np.maximum(band.reshape(-1, 3).take(where, 0) - shown, 0)
@@ -185,28 +212,32 @@ def keep_white(before: Picture, after: Picture, gain: float = 1.0) -> None:
 def exposing_gain(before: Picture, after: Picture, exposure: Exposure | None) -> float:
     """The gain of `exposure.apply_gain` that brings a network's output to an exposure; 1 where it is to stay.
 
+    Unless a brightness is asked for, no picture is made darker than it came.
+
     Args:
         before: the network's input.
         after: its output.
         exposure: as in `Look`.
     """
-    if exposure is None:
-        return 1.0
-    if exposure != "auto":
+    if exposure is not None and exposure != "auto":
         return gain_for(after, exposure)
-    level = mean_luma(after)
-    target = _auto_level(before, level)
-    return 1.0 if target == level else gain_for(after, target)
+    step = _step(before)
+    came, level = (mean_luma(each[::step, ::step]) for each in (before, after))
+    wanted = level if exposure is None else _auto_level(before, level)
+    if came - wanted > _DARKER:
+        wanted = came
+    return 1.0 if wanted == level else gain_for(after, wanted)
 
 
 def _auto_level(before: Picture, level: float) -> float:
-    """The mean luma for an output whose own is `level`: near what the input's key suggests, else as it is.
-
-    A picture that came bright is not made darker than it came.
-    """
+    """The mean luma for an output whose own is `level`: near what the input's key suggests, else as it is."""
     wanted = _LEVEL + _SLOPE * _key(before)
-    target = min(max(level, wanted - _LEEWAY), wanted + _LEEWAY)
-    return target if target >= level else max(target, min(level, mean_luma(before)))
+    return min(max(level, wanted - _LEEWAY), wanted + _LEEWAY)
+
+
+def _step(picture: Picture) -> int:
+    """Every which row and column gives about `_SAMPLE` pixels."""
+    return max(1, int(np.ceil(np.sqrt(picture.shape[0] * picture.shape[1] / _SAMPLE))))
 
 
 def _key(picture: Picture) -> float:
@@ -226,7 +257,7 @@ def gain_for(picture: Picture, target: float) -> float:
     The curve rises everywhere and keeps black and white: nothing is clipped, order stays. A black or white picture
     has no such gain and gets the largest or the least, which change nothing there.
     """
-    step = max(1, int(np.ceil(np.sqrt(picture.shape[0] * picture.shape[1] / _SAMPLE))))
+    step = _step(picture)
     found = np.rint(picture[::step, ::step] * _LEVELS).astype(np.int32)
     counts = [np.bincount(found[..., channel].ravel(), minlength=_LEVELS + 1) for channel in range(3)]
     share = LUMA @ np.asarray(counts, np.float32) / (found.size // 3)

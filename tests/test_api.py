@@ -348,14 +348,14 @@ def test_how_pictures_are_cut(dgaf_weights: Path) -> None:
     ("options", "told"),
     [
         ({"strength": "0.5"}, r"strength '0.5' is not a number; choose 0 to 1$"),
-        ({"strength": None}, r"strength None is no number"),
-        ({"gate": "off"}, r"gate 'off' is no number; choose 0 to 1, or None"),
-        ({"exposure": "off"}, r"exposure 'off' is no number; choose 0.2 to 0.8, auto or None"),
+        ({"strength": None}, r"strength None is not a number"),
+        ({"gate": "off"}, r"gate 'off' is not a number; choose 0 to 1, or None"),
+        ({"exposure": "off"}, r"exposure 'off' is not a number; choose 0.2 to 0.8, auto or None"),
         ({"exposure": 0.9}, r"exposure 0.9 is out of range; choose 0.2 to 0.8, auto or None"),
-        ({"exposure": np.zeros(3)}, r"exposure .* is no number"),
+        ({"exposure": np.zeros(3)}, r"exposure .* is not a number"),
         ({"model": None}, r"unknown model 'None'"),
-        ({"tile": "auto"}, r"tile 'auto' is no number; choose a number of pixels, 0 for off, or None"),
-        ({"memory": "4GB"}, r"memory '4GB' is no number; choose a number of bytes, or None"),
+        ({"tile": "auto"}, r"tile 'auto' is not a number; choose a number of pixels, 0 for off, or None"),
+        ({"memory": "4GB"}, r"memory '4GB' is not a number; choose a number of bytes, or None"),
     ],
 )
 def test_what_only_the_command_understands(options: dict[str, Any], told: str) -> None:

@@ -61,6 +61,7 @@ def loaded(choice: Choice, running: Running) -> Method:
         enhancer = Enhancer(
             choice.network, choice.weights, device=running.device, precision=running.precision, engine=running.engine,
             offline=running.offline, on_message=report.note, on_progress=moved,
+            protect_highlights=False,  # references are longer exposures, white skies included
         )  # fmt: skip
         return network(choice, enhancer)
 

@@ -89,4 +89,4 @@ class Lighting:
             self._shot = self._smoothing.cuts
         if self._alone:
             return picture
-        return self._enhancer.enhance_picture(picture) if each else self._enhancer.enhance_frame(picture, steady)
+        return self._enhancer.enhance_frame(picture, None if each else steady)
