@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowlight_cli.bench.sets import in_levels
-from lowlight_cli.exposure import to_linear, to_srgb
+from lowlight_cli.exposure import solved, to_linear, to_srgb
 
 __all__ = [
     "BASELINES", "auto_levels", "clahe", "encoded_gain_to_mean", "equalised", "gain_to_mean", "gamma", "gamma_to_mean",
@@ -110,12 +110,7 @@ def _to_mean(curve: Curve, picture: Picture) -> Picture:
     """
     levels = np.arange(256, dtype=np.float32) / np.float32(255)
     share = np.bincount(in_levels(picture).ravel(), minlength=256) / picture.size
-    low, high = 0.0, float(np.log(LARGEST))
-    for _ in range(40):
-        middle = (low + high) / 2
-        dark = float(curve(levels, float(np.exp(middle))) @ share) < MEAN
-        low, high = (middle, high) if dark else (low, middle)
-    return curve(picture, float(np.exp(low)))
+    return curve(picture, solved(lambda amount: curve(levels, amount) @ share, MEAN, 1.0, LARGEST, 40))
 
 
 def _guided(plane: Picture, radius: int, epsilon: float) -> Picture:

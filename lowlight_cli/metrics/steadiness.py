@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["flow", "jitter", "warped_error"]
+__all__ = ["flow", "jitter", "warped", "warped_error"]
 
 Picture = NDArray[np.float32]
 Flow = NDArray[np.float32]
@@ -46,7 +46,7 @@ def flow(before: Picture, after: Picture) -> tuple[Flow, NDArray[np.bool_]]:
     still = np.zeros((*one.shape, 2), np.float32)
     back = np.asarray(search.calc(other, one, still.copy()), np.float32)
     forth = np.asarray(search.calc(one, other, still), np.float32)
-    returned = _moved(forth, back)
+    returned = warped(forth, back)
     apart = ((back + returned) ** 2).sum(2)
     return back, apart <= 0.01 * ((back**2).sum(2) + (returned**2).sum(2)) + 0.5
 
@@ -62,11 +62,11 @@ def warped_error(before: Picture, after: Picture, back: Flow, seen: NDArray[np.b
     """
     if not seen.any():
         return 0.0
-    return float(((after - _moved(before, back))[seen] ** 2).mean())
+    return float(((after - warped(before, back))[seen] ** 2).mean())
 
 
-def _moved(picture: NDArray[np.float32], back: Flow) -> NDArray[np.float32]:
-    """What lies where `back` points to, interpolated."""
+def warped(picture: NDArray[np.float32], back: Flow) -> NDArray[np.float32]:
+    """What lies where `back` of `flow` points to, interpolated; (H, W) or (H, W, C), as `picture` is."""
     import cv2
 
     rows, columns = np.mgrid[: back.shape[0], : back.shape[1]].astype(np.float32)

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from lowlight_cli.errors import UsageError
 from lowlight_cli.exposure import LUMA
+from lowlight_cli.metrics.steadiness import warped
 from lowlight_cli.sheets import reduced
 from lowlight_cli.steady import Steady
 
@@ -209,9 +210,7 @@ def _moved(before: Picture, after: Picture) -> Picture:
     one, other = (np.rint(each @ LUMA * 255).astype(np.uint8) for each in (before, after))
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     back = np.asarray(search.calc(other, one, np.zeros((height, width, 2), np.float32)), np.float32)
-    rows, columns = np.mgrid[:height, :width].astype(np.float32)
-    place = columns + back[..., 0], rows + back[..., 1]
-    return np.asarray(cv2.remap(before, *place, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
+    return warped(before, back)
 
 
 def _brighter(before: Picture, after: Picture) -> NDArray[np.float32]:
