@@ -110,7 +110,7 @@ def _to_mean(curve: Curve, picture: Picture) -> Picture:
     """
     levels = np.arange(256, dtype=np.float32) / np.float32(255)
     share = np.bincount(in_levels(picture).ravel(), minlength=256) / picture.size
-    return curve(picture, solved(lambda amount: curve(levels, amount) @ share, MEAN, 1.0, LARGEST, 40))
+    return curve(picture, solved(lambda amount: np.float64(curve(levels, amount) @ share), MEAN, 1.0, LARGEST, 40))
 
 
 def _guided(plane: Picture, radius: int, epsilon: float) -> Picture:
