@@ -104,3 +104,23 @@ def test_formats_that_never_hold_16_bits(folder: Path, lowlight: Lowlight, comma
     ran = lowlight(*command, "--format", kind, "--bit-depth", "16")
     told = f"error: --format {kind} does not hold 16 bits a sample: choose --format png or tiff"
     assert (ran.code, ran.out, ran.lines) == (2, "", [told])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+        ImportError("libopenblas.so: cannot read file data: Cannot allocate memory"),
+        OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: Error code 12 (Cannot allocate memory)"),
+    ],
+)
+def test_no_memory_by_other_names(
+    photo: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("lowlight_cli.enhancer.Enhancer", fail)
+    ran = lowlight("enhance", photo)
+    assert ran.code == 7 and ran.lines[0].startswith("error: out of memory")

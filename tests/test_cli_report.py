@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -49,6 +51,52 @@ def test_levels(capsys: pytest.CaptureFixture[str]) -> None:
 def test_one_thing_said_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     report.error("first\nsecond")
     assert capsys.readouterr().err == "error: first second\n"
+
+
+EVIL = "a\x1b[2J\x1b]0;title\x07\r\x9b31m\x7f夜\udc9b.png"
+TAMED = r"a\x1b[2J\x1b]0;title\x07\x0d\x9b31m\x7f夜\x9b.png"
+
+
+@pytest.mark.parametrize("say", [report.error, report.warning, report.note])
+def test_a_name_cannot_command_the_terminal(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, say: Callable[[str], None]
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    say(EVIL)
+    assert terminal.getvalue().removeprefix(f"{say.__name__}: ") == f"{TAMED}\n"
+
+
+def test_nor_from_a_log_that_is_read_there(capsys: pytest.CaptureFixture[str]) -> None:
+    report.error(EVIL)
+    assert capsys.readouterr().err == f"error: {TAMED}\n"
+
+
+@pytest.mark.parametrize("on_terminal", [True, False])
+def test_paths_are_tamed_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch, on_terminal: bool) -> None:
+    stdout = io.TextIOWrapper(io.BytesIO(), "utf-8")
+    monkeypatch.setattr(stdout, "isatty", lambda: on_terminal)
+    monkeypatch.setattr(report, "sys", SimpleNamespace(stdout=stdout, stderr=sys.stderr))
+    report.path(Path(EVIL))
+    report.data("a\tb\nc")
+    told = TAMED.encode() if on_terminal else os.fsencode(EVIL)
+    assert stdout.buffer.getvalue() == told + b"\na\tb\nc\n"
+
+
+@pytest.mark.parametrize("drawn", ["1", ""])
+def test_cells_are_tamed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], drawn: str) -> None:
+    monkeypatch.setenv("FORCE_COLOR", drawn)
+    monkeypatch.setenv("COLUMNS", "120")
+    report.table(["licence"], [[EVIL]])
+    seen = capsys.readouterr().out
+    assert TAMED in seen and not {"\r", "\x07", "\x9b"} & set(seen) and "\x1b[2J" not in seen
+
+
+def test_a_bar_tames_its_label(terminal: Terminal) -> None:
+    with report.progress(EVIL, 3) as advance:
+        advance(1)
+    with report.frames(EVIL) as show:
+        show(1, 3, "")
+    assert terminal.getvalue().count(r"\x1b]0;title\x07") >= 2 and "\x1b]0;" not in terminal.getvalue()
 
 
 def test_brackets_are_no_markup(terminal: Terminal) -> None:

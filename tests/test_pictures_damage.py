@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 import zlib
 from pathlib import Path
 
@@ -203,3 +204,57 @@ def test_names_in_any_script(tmp_path):
     path = tmp_path / "Фото 夜景 ñ.png"
     path.write_bytes(WHOLE["png"])
     assert read(path).width == 64
+
+
+PATIENCE = 20.0
+"""Seconds for what takes less than one, and took minutes."""
+
+
+def jpeg(inserted: bytes = b"", *, side: int = 64, scans: int = 0, **options: object) -> bytes:
+    """A JPEG with something after its first marker, and its last scan so many times more."""
+    data = saved(np.zeros((side, side, 3), np.uint8), "JPEG", **options)
+    last = data[data.rfind(b"\xff\xda") : -2]
+    return data[:2] + inserted + data[2:-2] + scans * last + data[-2:]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (jpeg(side=2000, progressive=True, scans=20_000), "more than 500 scans"),
+        (jpeg(b"\xff" * 10_000_000), "nothing but filling"),
+        (b"\xff\xd8\xff" + b"\xff" * 10_000_000, "nothing but filling"),
+        (jpeg(b"\xff\xd9" * 5_000_000), "nothing but filling"),
+        (jpeg(b"\xff\xd0" * 5_000_000), "nothing but filling"),
+        (jpeg(b"\xff\xe0\0\2" + bytes(10_000_000)), "nothing but filling"),
+        (jpeg(b"\xff\xfe\0\2" * 5_000_000), "more than 20,000 segments"),
+    ],
+    ids=["scans", "ff", "ff alone", "ends", "restarts", "zeros", "comments"],
+)
+def test_a_jpeg_made_to_take_for_ever_is_refused(data: bytes, reason: str) -> None:
+    begun = time.monotonic()
+    with pytest.raises(InputError, match=reason) as caught:
+        read(data)
+    assert time.monotonic() - begun < PATIENCE and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("tail", [b"\xff\xd9" * 3_000_000, b"ftyp" * 250_000, b"\0\0\0\x20ftyp" * 125_000])
+def test_what_is_behind_a_jpeg_is_looked_at_quickly(tail: bytes) -> None:
+    begun = time.monotonic()
+    assert read(jpeg() + bytes(300) + tail).width == 64
+    assert time.monotonic() - begun < PATIENCE
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        jpeg(b"\xff" * 10_000),
+        jpeg(b"\xff\xe5\0\2" + bytes(10_000)),
+        jpeg(progressive=True, scans=400),
+        jpeg(b"\xff\xe5\0\x40" + b"\xff\xda" * 31),
+        jpeg(b"\xff\xe5\xff\xff" + b"\xff\xda" * 32_766 + b"\0"),
+        jpeg() + b"\xff\xda" * 10_000,
+    ],
+    ids=["filled", "zeros", "scans", "a preview", "a large one", "another picture"],
+)
+def test_an_odd_jpeg_is_read(data: bytes) -> None:
+    assert read(data).pixels.shape == (64, 64, 3)

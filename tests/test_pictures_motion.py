@@ -50,7 +50,7 @@ def test_a_motion_photo_becomes_a_picture_and_says_so(xmp: bytes) -> None:
     ET.fromstring(made[made.find(b"<x:") : made.rfind(b">") + 1].partition(b"<?xpacket end")[0])
 
 
-@pytest.mark.parametrize("between", [b"", b"\0\0\x30\x0a\x10\0\0\0MotionPhoto_Data"])
+@pytest.mark.parametrize("between", [b"", b"\0\0\x30\x0a\x10\0\0\0MotionPhoto_Data", bytes(256)])
 def test_a_clip_that_no_xmp_tells_of_is_said(between: bytes) -> None:
     assert read(saved(smooth(), "JPEG") + between + CLIP).notes == (MOTION,)
 
@@ -62,7 +62,14 @@ def test_a_packet_alone_tells_of_one() -> None:
 def test_a_picture_without_a_clip_has_nothing_to_say() -> None:
     off = packet(ATTRIBUTES.replace(b"MicroVideo='1'", b"MicroVideo='0'"))
     plain = saved(smooth(), "JPEG")
-    for data in (plain, plain + bytes(300), saved(smooth(), "JPEG", xmp=off), saved(smooth(), "JPEG", xmp=XMP)):
+    for data in (
+        plain,
+        plain + bytes(257) + CLIP,
+        plain + bytes(300),
+        plain + CLIP[:3] + CLIP[4:],
+        saved(smooth(), "JPEG", xmp=off),
+        saved(smooth(), "JPEG", xmp=XMP),
+    ):
         assert read(data).notes == ()
 
 

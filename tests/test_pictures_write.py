@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -152,7 +154,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch, number):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
 def test_a_full_disk_for_real(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("lowlight_cli.pictures.writing.secrets.token_hex", lambda _: "x")
+    monkeypatch.setattr("lowlight_cli.pictures.placing.secrets.token_hex", lambda _: "x")
     (tmp_path / ".lowlight-x.tmp").symlink_to("/dev/full")
     with pytest.raises(OutputError):  # "x": a name that is taken is never written through
         write(tmp_path / "out.png", PHOTO)
@@ -227,3 +229,41 @@ def test_a_folder_that_takes_no_files_is_not_said_to_be_missing():
     with pytest.raises(OutputError, match=r"^/proc/x\.png: cannot be written, the folder cannot be written to") as told:
         place(Path("/proc/x.png"), b"data")
     assert "no folder" not in str(told.value)
+
+
+def test_what_a_kill_has_left_goes_with_time(tmp_path: Path) -> None:
+    """Files of ours that nobody writes to any more, and nothing else."""
+    left = ".lowlight-0123456789ab.tmp"
+    foreign = (".lowlight-0123456789ab.part", ".lowlight-mine.tmp", "photo.tmp", f"x{left}", f"{left}.jpg")
+    alive = ".lowlight-ba9876543210.tmp"
+    for name in (left, alive, *foreign):
+        (tmp_path / name).write_bytes(b"half a picture")
+    (tmp_path / ".lowlight-000000000000.tmp").mkdir()
+    for path in tmp_path.iterdir():
+        if path.name != alive:
+            os.utime(path, (0, 0))
+    place(tmp_path / "out.png", b"whole")
+    there = {path.name for path in tmp_path.iterdir()}
+    assert there == {alive, *foreign, ".lowlight-000000000000.tmp", "out.png"}
+
+
+def test_a_large_folder_is_searched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[str] = []
+    right = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda where: searched.append(os.fspath(where)) or right(where))
+    for number in range(3):
+        place(tmp_path / f"{number}.png", b"whole")
+    assert searched == [str(tmp_path)]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits as POSIX has them")
+def test_a_limit_on_the_size_of_files(tmp_path: Path) -> None:
+    code = (
+        "import resource, sys; from pathlib import Path; from lowlight_cli.pictures import place;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); place(Path(sys.argv[1]), bytes(2000))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "out.png"], capture_output=True, text=True, check=False
+    )
+    assert "larger than this system lets one be (2,000 bytes); raise `ulimit -f`" in done.stderr.splitlines()[-1]
+    assert not list(tmp_path.iterdir())

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,7 @@ from conftest import Ran
 from PIL import Image
 
 from lowlight_cli.cli import report
+from lowlight_cli.training.run import log_to
 from lowlight_cli.weights import disk, files
 from lowlight_cli.weights.catalog import bundled, named
 
@@ -215,3 +220,38 @@ def test_who_trained_it_is_noted(train: Train) -> None:
 
     assert train(*TR, "--steps", 1).code == 0
     assert described()["versions"] == {"lowlight": lowlight_cli.__version__, "torch": torch.__version__}
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from lowlight_cli.training.run import log_to
+
+right = Path.open
+
+def killed(path, mode="r", *args, **options):
+    file = right(path, mode, *args, **options)
+    if mode == "wb":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return file
+
+Path.open = killed
+with log_to(Path(sys.argv[1]), 2):
+    pass
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL as POSIX has it")
+def test_a_kill_at_the_start_loses_nothing_of_the_log(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    known = b"".join(b'{"step": %d}\n' % step for step in range(3))
+    log.write_bytes(known + b'{"step": 3}\n{"st')
+    assert subprocess.run([sys.executable, "-c", KILLED, log], check=False).returncode == -signal.SIGKILL
+    assert log.read_bytes().startswith(known)
+    for _ in range(2):
+        with log_to(log, 2):
+            pass
+        assert log.read_bytes() == known and [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
+    with log_to(log, 2) as write:
+        write('{"step": 3}')
+    assert log.read_bytes() == known + b'{"step": 3}\n'

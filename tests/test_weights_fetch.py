@@ -170,6 +170,8 @@ def test_addresses_that_are_not_taken(hub: Hub, ours: bytes) -> None:
     assert "https:// or hf:// only" in refused(f"ftp://example.org/a{digest}")
     assert "https:// or hf:// only" in refused(f"file:///etc/passwd{digest}")
     assert "https:// or hf:// only" in refused(f"https://{digest}")
+    for bad in ("https://[bad/", "http://[::1", "https://host:port/a", "https://host:99999/a"):
+        assert refused(bad + digest).startswith(f"{bad} is no address")
     hub.pages["/there"] = Answer(b"", 302, {"Location": "http://example.org/a"})
     assert "example.org" in refused(f"{hub.url}/there{digest}")
     address(hub, ours)

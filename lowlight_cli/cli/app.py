@@ -52,6 +52,9 @@ COMMANDS: Final = {
 INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
 
+_NO_ROOM: Final = ("failed to map segment", "Cannot allocate memory")
+"""How it is said that there is no memory: by what loads libraries, and by the system, which torch quotes."""
+
 
 class Command(TyperCommand):
     """A command; `--ray` may stand without its value, which typer has no word for."""
@@ -231,6 +234,10 @@ def _known(error: Exception) -> LowlightError | None:
         return error
     if isinstance(error, MemoryError):
         return ResourceError("out of memory: use a smaller model or picture")
+    if isinstance(error, (ImportError, OSError, RuntimeError)) and any(sign in str(error) for sign in _NO_ROOM):
+        return ResourceError(
+            "out of memory, or more than `ulimit -v` lets a program have: free some, or raise the limit"
+        )
     if isinstance(error, OSError):
         return ResourceError("the disk is full") if disk_full(error) else LowlightError(str(error))
     return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EVERY", "SCHEMA", "Level", "ReaderGone", "data", "detail", "drawn", "error", "event", "flush", "frames", "hung_up",
-    "let_go", "level", "note", "path", "progress", "raw", "set_level", "table", "time_left", "training", "transfer",
-    "warning",
+    "let_go", "level", "note", "path", "progress", "raw", "set_level", "shown", "table", "time_left", "training",
+    "transfer", "warning",
 ]  # fmt: skip
 
 SCHEMA: Final = "lowlight-1"
@@ -47,6 +48,9 @@ class Level(IntEnum):
     DEBUG = 3
 
 
+_CONTROL: Final = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f\udc80-\udc9f]")
+"""Control characters but tabs and line ends; the last are bytes of a file's name that a terminal may take for C1."""
+
 _level = Level.NORMAL
 
 _live: Console | None = None
@@ -62,6 +66,11 @@ def set_level(new: Level) -> None:
     """Tell as much as `new` from here on (`-q`, `-v`, `--debug`)."""
     global _level
     _level = new
+
+
+def shown(text: str) -> str:
+    """Text from elsewhere as a terminal may see it: a file's name could clear the screen otherwise, or forge a line."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]) & 0xFF:02x}", text)
 
 
 # ---------------------------------------------------------------------------------------------------------- stderr
@@ -92,7 +101,7 @@ def detail(message: str) -> None:
 
 def _say(label: str, style: str, message: str) -> None:
     """One line to stderr; a message of several lines is folded, so that one thing said is one line."""
-    line = " ".join(message.split("\n"))
+    line = shown(" ".join(message.split("\n")))
     if drawn(sys.stderr):
         from rich.text import Text
 
@@ -156,8 +165,10 @@ def hung_up() -> None:
 
 
 def data(line: str) -> None:
-    """One line of data to stdout; a file's name that is no text leaves as the bytes that it is on disk."""
-    if _live is not None and sys.stdout.isatty():
+    """One line of data to stdout: a file's name leaves as the bytes that it is on disk, on a terminal as `shown`."""
+    on_terminal = sys.stdout.isatty()
+    line = shown(line) if on_terminal else line
+    if _live is not None and on_terminal:
         _live.print(line, soft_wrap=True)
     else:
         raw(os.fsencode(line) + os.linesep.encode())
@@ -175,6 +186,7 @@ def event(kind: str, fields: Mapping[str, Any]) -> None:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Columns with a heading to stdout: drawn on a terminal, separated by tabs in a pipe."""
+    rows = [[shown(cell) for cell in row] for row in rows]
     if not drawn(sys.stdout):
         for row in (columns, *rows):
             data("\t".join(row))
@@ -225,7 +237,7 @@ def progress(label: str, total: float | None, *, unit: str = "") -> Iterator[Cal
 
     counts = (DownloadColumn(), TransferSpeedColumn()) if unit == "B" else (MofNCompleteColumn(),)
     with _bar(TextColumn("{task.description}", markup=False), BarColumn(), *counts, TimeRemainingColumn()) as bar:
-        task = bar.add_task(label, total=total)
+        task = bar.add_task(shown(label), total=total)
         yield lambda amount: bar.advance(task, amount)
 
 
@@ -243,7 +255,7 @@ def frames(label: str) -> Iterator[Callable[[int, int | None, str], bool]]:
 
     words = TextColumn("{task.fields[words]}", markup=False)
     with _bar(TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), words) as bar:
-        task = bar.add_task(label, total=None, words="")
+        task = bar.add_task(shown(label), total=None, words="")
 
         def show(done: int, total: int | None, told: str) -> bool:
             bar.update(task, completed=done, total=total, words=told)

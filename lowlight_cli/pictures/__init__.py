@@ -7,8 +7,9 @@ RGB, sRGB-encoded, in [0, 1].
 from lowlight_cli.pictures.formats import FORMATS, READ_ONLY, format_of, suffix_of, suffixes
 from lowlight_cli.pictures.headers import Header, header
 from lowlight_cli.pictures.photo import Jpeg, Photo
+from lowlight_cli.pictures.placing import place
 from lowlight_cli.pictures.reading import MAX_PIXELS, read
-from lowlight_cli.pictures.writing import encode, place, refuse_unfit, write
+from lowlight_cli.pictures.writing import encode, refuse_unfit, write
 
 __all__ = [
     "FORMATS",

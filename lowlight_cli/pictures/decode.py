@@ -8,7 +8,6 @@ Reasons to refuse a file are raised as InputError without its name; `read` puts 
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Callable
 from typing import Final
 
@@ -24,7 +23,7 @@ from PIL import (
 )
 
 from lowlight_cli.errors import DeviceError, InputError
-from lowlight_cli.pictures import avif, colour, heic, metadata, png, raw, tiff, xmp
+from lowlight_cli.pictures import avif, colour, heic, jpeg, metadata, png, raw, tiff, xmp
 from lowlight_cli.pictures.found import MOTION, Found, check
 from lowlight_cli.pictures.photo import Jpeg
 
@@ -32,8 +31,6 @@ __all__ = ["DECODERS"]
 
 _EXTENDED_XMP: Final = b"http://ns.adobe.com/xmp/extension/\0"
 """XMP part 3 (Adobe), 1.1.3.1: what does not fit into one segment, mostly maps of depth and spare pictures."""
-_CLIP: Final = re.compile(rb"\xff\xd9.{0,256}?\0\0\0[\x08-\x40]ftyp", re.DOTALL)
-"""A clip behind the end of a JPEG, as phones put it there: at once, or behind a few words of the maker's."""
 
 
 def _refuse_animation(frames: int) -> None:
@@ -42,6 +39,7 @@ def _refuse_animation(frames: int) -> None:
 
 
 def _jpeg(data: bytes, max_pixels: int) -> Found:
+    jpeg.refuse_endless(data)
     image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
     check(*image.size, max_pixels)
     info = image.info
@@ -63,7 +61,7 @@ def _jpeg(data: bytes, max_pixels: int) -> Found:
         found.notes += ("it holds more XMP than one segment takes (extended XMP); only the first packet is kept",)
     if info.get("mp"):
         found.notes += ("it holds further pictures (MPO); only the first is kept",)
-    if _CLIP.search(data) or (found.xmp and xmp.names_clip(found.xmp)):
+    if jpeg.has_clip(data) or (found.xmp and xmp.names_clip(found.xmp)):
         found.notes += (MOTION,)
     return found
 

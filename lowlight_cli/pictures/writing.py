@@ -1,11 +1,8 @@
-"""Writing: Photo to bytes, and bytes to a file that is whole or not there."""
+"""Writing: Photo to the bytes of a file."""
 
 from __future__ import annotations
 
-import errno
 import io
-import os
-import secrets
 import struct
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,12 +12,13 @@ from typing import Any, Final, Literal
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from lowlight_cli.errors import OutputError, ResourceError, UsageError, disk_full
+from lowlight_cli.errors import OutputError, ResourceError, UsageError
 from lowlight_cli.pictures import avif, colour, metadata, places, png, tiff, xmp
 from lowlight_cli.pictures.formats import FORMATS, KINDS, Kind, format_of
 from lowlight_cli.pictures.photo import Codes, Jpeg, Photo, Pixels, bands
+from lowlight_cli.pictures.placing import place
 
-__all__ = ["encode", "place", "refuse_unfit", "write"]
+__all__ = ["encode", "refuse_unfit", "write"]
 
 Depth = Literal["keep", 8, 16]
 
@@ -145,89 +143,6 @@ def write(
         provenance=provenance,
     )
     place(target, data)
-
-
-def place(
-    target: Path,
-    data: bytes,
-    *,
-    anew: bool = False,
-    beside: Path | None = None,
-    ready: Callable[[], None] | None = None,
-) -> None:
-    """Put bytes where a file is wanted: beside it first, on the disk for sure, then under its name at one stroke.
-
-    Args:
-        target: the file.
-        data: its content.
-        anew: leave a file that exists; else it is replaced.
-        beside: the name before the final one, in the same folder; what has it is replaced. None takes a new one.
-        ready: called when the content is safe under the first name. What it raises leaves nothing behind.
-
-    Raises:
-        FileExistsError: there is a file already, and `anew`.
-        OutputError: the file cannot be written there.
-        ResourceError: the disk is full.
-    """
-    # a short name of its own: one made from the target's could be too long for the file system
-    part = beside or target.parent / f".lowlight-{secrets.token_hex(6)}.tmp"
-    if not anew and os.path.exists(target) and not os.path.isfile(target):  # noqa: PTH110, PTH113  # Path's may raise
-        # renaming would put a file where a device or a pipe was
-        reason = "a folder has that name" if target.is_dir() else "it is not a file"
-        raise OutputError(f"{target}: cannot be written, {reason}; choose another name")
-    try:
-        try:
-            if beside:
-                beside.unlink(missing_ok=True)  # not written into: it may be a second name of a result
-            with part.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            if ready:
-                ready()
-            _give_name(part, target, anew=anew)
-        except BaseException:  # Ctrl-C too: nothing half-written stays
-            part.unlink(missing_ok=True)
-            raise
-    except (OSError, ValueError) as error:
-        if anew and isinstance(error, FileExistsError):
-            raise
-        if disk_full(error):
-            raise ResourceError(f"{target}: the disk is full; make room or choose another folder") from error
-        number = error.errno if isinstance(error, OSError) else None
-        if number == errno.ENOENT and not os.path.isdir(target.parent):  # noqa: PTH112  # Path's may raise
-            reason, way = f"there is no folder {target.parent}", "make it first"
-        elif number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT):  # the last one is what /proc says
-            reason, way = "the folder cannot be written to", "check its permissions or choose another"
-        elif number in (errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST):
-            reason, way = "a folder has that name", "choose another name"
-        else:
-            reason, way = getattr(error, "strerror", None) or str(error), "choose another name or folder"
-        raise OutputError(f"{target}: cannot be written, {reason}; {way}") from error
-
-
-def _give_name(part: Path, target: Path, *, anew: bool = False) -> None:
-    """Give a complete file its last name at one stroke.
-
-    Args:
-        part: the file.
-        target: its last name.
-        anew: leave a file that has that name; else it is replaced.
-
-    Raises:
-        FileExistsError: a file has that name, and `anew`.
-        OSError: it cannot be renamed.
-    """
-    if anew:
-        try:
-            os.link(part, target)  # unlike renaming, it never replaces
-        except OSError as error:  # the name is taken, or the file system has no links
-            if os.path.lexists(target):
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
-        else:
-            part.unlink()
-            return
-    part.replace(target)
 
 
 def _kind(photo: Photo, format: str) -> Kind:

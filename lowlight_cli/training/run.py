@@ -19,7 +19,7 @@ from lowlight_cli.errors import OutputError, ResourceError, disk_full
 from lowlight_cli.training.origin import Origin
 from lowlight_cli.training.recipe import Recipe
 from lowlight_cli.training.sources import Source
-from lowlight_cli.weights.disk import takes_files
+from lowlight_cli.weights.disk import replaced, takes_files
 
 __all__ = ["Progress", "Run", "Scores", "begin", "clear", "log_to", "writing"]
 
@@ -222,12 +222,13 @@ def log_to(path: Path, step: int) -> Iterator[Callable[[str], None]]:
         ResourceError: the disk is full.
     """
     with writing(path):
-        kept = (
-            [line for line in path.read_bytes().splitlines(keepends=True) if _known(line, step)]
-            if step >= 0 and path.is_file()
-            else []
-        )
-        path.write_bytes(b"".join(kept))
+        for part in path.parent.glob(f".{path.name}.*.part"):  # what a kill at this place has left
+            part.unlink()
+        told = path.read_bytes() if path.is_file() else b""
+        kept = b"".join(line for line in told.splitlines(keepends=True) if _known(line, step)) if step >= 0 else b""
+        if kept != told:
+            with replaced(path) as part:
+                part.write_bytes(kept)
         file = path.open("ab", buffering=0)
     with file:
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,8 @@ __all__ = [
 ]  # fmt: skip
 
 _STEM: Final = r".+-[0-9a-f]{12}"
-_OURS: Final = rf"({_STEM}-)?[0-9a-f]{{64}}\.safetensors(\.lock)?|{_STEM}\.lock|\.part-\w{{8}}"
+_HASH: Final = r"[0-9a-f]{64}\.safetensors"
+_OURS: Final = rf"({_STEM}-)?{_HASH}(\.lock)?|{_STEM}\.lock|\.part-(\w{{8}}|{_HASH}|{_STEM})"
 """What files of our cache are called: see `_from_web`, `_from_authors`, `_made`."""
 
 _DECODED: Final = r"[0-9a-f]{16}\.(u8|json)"
@@ -344,8 +345,13 @@ def _made(target: Path, find: Callable[[], Path | None], make: Callable[[Path], 
         with _alone(target, way):
             if path := find():
                 return path
-            with tempfile.TemporaryDirectory(prefix=".part-", dir=target.parent) as folder:
-                return make(Path(folder))
+            folder = target.with_name(f".part-{target.name}")  # whose lock is held: one that is there, a kill has left
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            try:
+                return make(folder)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
         if disk_full(error):
             raise ResourceError(f"the disk is full: {target.parent} cannot take more") from error

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from http.client import HTTPException, HTTPMessage
+from http.client import HTTPException, HTTPMessage, IncompleteRead, InvalidURL
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
@@ -30,8 +30,8 @@ def split(address: str) -> tuple[str, str]:
     Raises:
         WeightsError: another scheme, or no hash; the message shows the line to type.
     """
+    _safe(address)
     url, _, fragment = address.partition("#")
-    _safe(url)
     if not (match := re.fullmatch(r"sha256=([0-9a-fA-F]{64})", fragment)):
         raise WeightsError(
             f"{url}: say which file is meant by its hash, as in --weights '{url}#sha256=HEX' "
@@ -72,11 +72,20 @@ def download(url: str, target: Path, *, expected: int | None = None, on_progress
     except HTTPError as error:
         error.close()
         raise WeightsError(f"{url}: the server answers {error.code} {error.reason}") from error
-    except (OSError, HTTPException, ValueError) as error:  # URLError, time-outs and refused connections are OSErrors
+    except OSError as error:  # URLError, time-outs, refused and broken connections
         if disk_full(error):
             raise ResourceError(f"the disk is full: {url} was not kept") from error
         reason = error.reason if isinstance(error, URLError) else error
         raise WeightsError(f"{url}: cannot be reached ({reason}); check the connection") from error
+    except (InvalidURL, UnicodeError) as error:
+        raise WeightsError(f"{url}: cannot be asked for ({error}); check its spelling") from error
+    except IncompleteRead as error:
+        raise WeightsError(f"{url}: it came cut off after {done} bytes; try again") from error
+    except (HTTPException, ValueError) as error:  # lengths and redirects that make no sense are ValueErrors
+        raise WeightsError(
+            f"{url}: the server does not answer like a web server ({disk.first_line(error)}); "
+            "check the address, or try later"
+        ) from error
     if done > limit:
         raise WeightsError(f"{url}: {disk.sniff(target) or f'it is longer than the {limit} bytes that it should have'}")
     if length is not None and done < length:
@@ -95,9 +104,18 @@ def verified(path: Path, name: str, *, sha256: str | None = None, git_blob: str 
             raise WeightsError(f"{name} is not what was meant: {looks}its {kind} is {found}, wanted {wanted}")
 
 
-def _safe(url: str) -> None:
-    """Raise WeightsError where `url` is not https (nor http on this machine)."""
-    parts = urlsplit(url)
+def _safe(address: str) -> None:
+    """Raise WeightsError where `address` is not https (nor http on this machine), or holds a password."""
+    url = address.partition("#")[0]
+    try:
+        parts = urlsplit(address)
+        login, _ = "@" in parts.netloc, parts.port  # which is read only now
+    except ValueError as error:
+        login = "@" in address  # it may be a password that cannot be read as part of an address
+        if not login:
+            raise WeightsError(f"{url} is no address ({error}); wanted https://HOST/FILE#sha256=HEX") from None
+    if login:
+        raise WeightsError("the address of the weights holds a name or password, which is not taken: leave out ...@")
     if not (parts.scheme == "https" and parts.hostname) and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
         raise WeightsError(f"{url}: weights are fetched by https:// or hf:// only")
 
@@ -110,7 +128,15 @@ class _SafeRedirects(HTTPRedirectHandler):
     ) -> Request | None:
         try:
             _safe(newurl)
-        except WeightsError:
+        except WeightsError as error:
+            raise WeightsError(f"{req.full_url} leads elsewhere: {error}") from None
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+    def http_error_302(self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage) -> Any:
+        try:
+            return super().http_error_302(req, fp, code, msg, headers)
+        except Exception:
             fp.close()
             raise
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302

@@ -1,0 +1,64 @@
+"""What a JPEG's markers tell before it is decoded: whether it would take for ever, and whether a clip is behind it.
+
+A marker is 0xFF and a code; most are followed by a segment with its length, and a scan's by coded data, in which 0xFF
+is no such marker (ITU-T T.81, B.1.1).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from lowlight_cli.errors import InputError
+
+__all__ = ["has_clip", "refuse_endless"]
+
+_MARKER: Final = re.compile(rb"\xff[\xc0-\xc7\xc9-\xcf\xd9-\xef\xfe]")
+"""The end of a picture (D9), and what has a segment; others stand alone or are no markers."""
+
+_SCANS: Final = 500
+"""Encoders make ten or so; each costs a pass over the whole picture, however short it is."""
+_SEGMENTS: Final = 20_000
+"""Extended XMP of a gigabyte has 16,000."""
+_FILLING: Final = 2**18
+"""Bytes of no segment ahead of the first scan. Pillow reads them one by one: a second or so for as many."""
+
+
+def refuse_endless(data: bytes) -> None:
+    """Raise InputError for what only a file made for it has: thousands of scans or segments, or megabytes of nothing.
+
+    Args:
+        data: the file; looked at as far as the picture goes, in time that grows with its bytes.
+    """
+    at, filling, scans, segments = 2, 0, 0, 0
+    while found := _MARKER.search(data, at):
+        code, begin, at = data[found.end() - 1], at, found.end()
+        if code == 0xD9:
+            if scans:
+                return
+            filling += at - begin
+        else:
+            filling += 0 if scans else found.start() - begin
+            segments += 1
+            scans += code == 0xDA
+            at += max(2, int.from_bytes(data[at : at + 2], "big"))
+        if filling > _FILLING:
+            break
+        if scans > _SCANS:
+            raise InputError(f"has more than {_SCANS} scans, which no camera or program makes; export it anew")
+        if segments > _SEGMENTS:
+            raise InputError(f"has more than {_SEGMENTS:,} segments, which no camera or program makes; export it anew")
+    if not scans and filling + (0 if found else len(data) - at) > _FILLING:
+        raise InputError("has nothing but filling where its header should be; copy or export it anew")
+
+
+def has_clip(data: bytes) -> bool:
+    """Whether a clip is behind the end of a JPEG, as phones put it there: at once, or behind a few words of theirs."""
+    at = data.find(b"ftyp")
+    while at >= 0:
+        box = at - 4  # its length: three zeros, and 8 to 64
+        is_box = box >= 0 and data.startswith(b"\0\0\0", box) and 8 <= data[at - 1] <= 64
+        if is_box and data.rfind(b"\xff\xd9", max(0, box - 258), box) >= 0:
+            return True
+        at = data.find(b"ftyp", at + 1)
+    return False
