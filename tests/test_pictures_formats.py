@@ -233,7 +233,7 @@ def test_dither_keeps_the_mean_and_whole_codes():
 def test_formats_of_8_or_10_bits_take_16(kind):
     photo = photo_of(noise(16, 16, 3, np.uint16))
     assert read(encode(photo, format=kind)).depth == (16 if kind == "avif" else 8)
-    with pytest.raises(OutputError, match="does not hold 16 bits a sample; choose --format png, tiff"):
+    with pytest.raises(OutputError, match="does not hold 16 bits a sample; choose --format png or tiff"):
         encode(photo, format=kind, depth=16)
 
 

@@ -158,7 +158,7 @@ def test_what_a_hub_refuses(server: Hub, home: Path, ours: bytes) -> None:
     assert "no such revision" in refused(home, f"hf://{REPO}/{FILE}@{'0' * 40}")
     server.token, server.repos[REPO].gated = "secret", True
     assert "agreed to the terms" in refused(home, f"hf://{REPO}/{FILE}")
-    assert "no .safetensors file" in refused(home, f"hf://{REPO}/model.pth")
+    assert "not a .safetensors file" in refused(home, f"hf://{REPO}/model.pth")
     assert "how the hub names things" in refused(home, "hf://-a-/b--c/x.safetensors")
 
 
