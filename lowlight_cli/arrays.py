@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from lowlight_cli import form
 from lowlight_cli.errors import InputError
 from lowlight_cli.exposure import LUMA
+from lowlight_cli.unseen import filled
 
-__all__ = ["AnyArray", "check", "opened"]
+__all__ = ["AnyArray", "opened"]
 
 Picture = NDArray[np.float32]
 AnyArray = NDArray[Any]
@@ -31,15 +33,17 @@ def opened(image: AnyArray | Image.Image) -> tuple[Picture, Callable[[Picture], 
 
     Args:
         image: uint8, uint16 or float in [0, 1]; (H, W) or (H, W, 1) grey, (H, W, 3) RGB, (H, W, 4) RGBA. Or a PIL
-            image; palettes, CMYK and the like become RGB or RGBA, as they could not hold the result.
+            image; palettes, CMYK and the like become RGB or RGBA, as they could not hold the result. Colour under
+            full transparency is not seen, and comes back as it was.
 
     Returns:
         The picture, and a function that makes of an enhanced one what the user gave: alpha as it was, grey stays grey.
         Of the picture itself it makes a copy of what was given, to the bit.
 
     Raises:
-        TypeError: it is neither, or its numbers are of another kind.
-        InputError: it has another shape, no pixels, values that are no light, or is an image that is damaged or closed.
+        TypeError: it is neither.
+        InputError: it has another shape, numbers of another kind, no pixels, values that are no light, or is an image
+            that is damaged or closed.
     """
     if isinstance(image, Image.Image):
         return _from_pil(image)
@@ -48,36 +52,32 @@ def opened(image: AnyArray | Image.Image) -> tuple[Picture, Callable[[Picture], 
     raise TypeError(f"wanted a NumPy array or a PIL image, got {type(image).__module__}.{type(image).__qualname__}")
 
 
-def check(picture: AnyArray) -> None:
-    """Raise InputError for what is not (H, W, 3) of finite floats."""
-    shape = picture.shape
-    if len(shape) != 3 or shape[2] != 3 or picture.size == 0:
-        raise InputError(f"wanted a picture (H, W, 3), got {shape}: `enhance` takes grey and alpha too")
-    if not np.issubdtype(picture.dtype, np.floating):
-        raise InputError(f"wanted float numbers in [0, 1], got {picture.dtype}: `enhance` takes uint8 and uint16 too")
-    with np.errstate(all="ignore"):
-        total = picture.sum(dtype=np.result_type(picture.dtype, np.float32))  # half the time that a look at each takes
-    if not np.isfinite(total):
-        raise InputError("the picture holds values that are not finite")
-
-
-def _from_array(image: AnyArray) -> tuple[Picture, Callable[[Picture], AnyArray]]:
+def _from_array(image: AnyArray, alpha: AnyArray | None = None) -> tuple[Picture, Callable[[Picture], AnyArray]]:
+    """As `opened`; `alpha`, (H, W), is that of an array which has none itself."""
+    image = form.plain(image)
     shape, kind = image.shape, image.dtype
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3, 4)):
         raise InputError(f"wanted an array (H, W), (H, W, 3) or (H, W, 4), got {shape}: one picture, channels last")
     if image.size == 0:
         raise InputError(f"an array of shape {shape} has no pixels")
-    values = _scaled(image.reshape(*shape[:2], -1))
+    given = image.reshape(*shape[:2], -1)
+    values = _scaled(given)
     channels = values.shape[2]
-    picture = values.repeat(3, axis=2) if channels == 1 else np.ascontiguousarray(values[..., :3])
+    colours = min(channels, 3)
+    picture = values.repeat(3, axis=2) if colours == 1 else np.ascontiguousarray(values[..., :3])
+    alpha = given[..., 3] if channels == 4 else alpha
+    hidden = None if alpha is None or alpha.min() > 0 else alpha <= 0
+    if hidden is not None:
+        picture = filled(picture, ~hidden)
 
     def back(bright: Picture) -> AnyArray:
         if bright is picture:
             return np.array(image, order="C")  # it was left alone: what float32 in [0, 1] cannot hold stays too
-        result = (bright @ LUMA)[..., None] if channels == 1 else bright
-        numbers = _numbers(result, kind)
+        numbers = _numbers((bright @ LUMA)[..., None] if colours == 1 else bright, kind)
+        if hidden is not None:
+            numbers[hidden] = given[..., :colours][hidden]
         if channels == 4:
-            numbers = np.concatenate((numbers, image[..., 3:]), axis=2, dtype=kind)  # else in the machine's byte order
+            numbers = np.concatenate((numbers, given[..., 3:]), axis=2, dtype=kind)  # else in the machine's byte order
         return numbers.reshape(shape)
 
     return picture, back
@@ -88,16 +88,8 @@ def _scaled(image: AnyArray) -> Picture:
     if image.dtype.kind == "u" and image.dtype.itemsize <= 2:
         return image.astype(np.float32) / _white(image.dtype)
     if not np.issubdtype(image.dtype, np.floating):
-        raise TypeError(f"wanted uint8, uint16 or float numbers, got {image.dtype}")
-    values = image.astype(np.float32)
-    low, high = float(values.min()), float(values.max())
-    if not np.isfinite(low) or not np.isfinite(high):
-        raise InputError("the array holds values that are not finite")
-    if high > 2:  # resampling overshoots 1 by a little; this is another scale
-        raise InputError(
-            f"float arrays are in [0, 1], this one reaches {high:g}: divide it by its white, or give uint8"
-        )
-    return values.clip(0, 1)
+        raise InputError(f"wanted uint8, uint16 or float numbers, got {image.dtype}")
+    return form.scaled(image)
 
 
 def _numbers(picture: Picture, kind: np.dtype[Any]) -> AnyArray:
@@ -130,7 +122,7 @@ def _from_pil(image: Image.Image) -> tuple[Picture, Callable[[Picture], Image.Im
         image = image.convert(mode)
         numbers = np.asarray(image)
     alpha = numbers[..., 1] if image.mode == "LA" else None
-    picture, inner = _from_array(numbers if alpha is None else numbers[..., 0])
+    picture, inner = _from_array(numbers if alpha is None else numbers[..., 0], alpha)
 
     def back(bright: Picture) -> Image.Image:
         values = inner(bright)

@@ -17,18 +17,21 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeVar, overload
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 import lowlight_cli
-from lowlight_cli import arrays, borders, engines
+from lowlight_cli import arrays, borders, engines, form
+from lowlight_cli.engines import forks
 from lowlight_cli.engines.several import Several
+from lowlight_cli.errors import UsageError, WeightsError
 from lowlight_cli.exposure import auto_gain
 from lowlight_cli.look import Exposure, Look, exposing_gain, finish, is_grey, keep_white, left_alone, make_grey
-from lowlight_cli.networks import descriptor
+from lowlight_cli.settings import Settings
 from lowlight_cli.steady import Steady
 
 if TYPE_CHECKING:
@@ -41,39 +44,18 @@ if TYPE_CHECKING:
 __all__ = ["Enhancer", "Settings", "enhance"]
 
 Picture = NDArray[np.float32]
-Sample = TypeVar("Sample", np.uint8, np.uint16, np.float16, np.float32, np.float64)
+Sample = TypeVar("Sample", bound="np.integer[Any] | np.floating[Any]")
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What an Enhancer does. Names are checked here, so that a slip costs no loading.
+@dataclass
+class _Shared:
+    """What enhancers share that differ in their looks alone."""
 
-    Attributes:
-        model: a name of `lowlight models`.
-        weights: None for the model's own; a tag, a file, hf://..., https://...#sha256=...
-        engine: `auto`, `torch`, `onnx`, `openvino`.
-        device: `auto`, `cpu`, `cuda`, `cuda:N`, `cuda:N,M` (each picture on a free one of them), `mps`, `tensorrt`,
-            `tensorrt:N`.
-        precision: `auto`, `fp32`, `bf16`, `fp16`.
-        offline: never use the network.
-        look: what is done after the network.
-        tiling: when and how large pictures are cut.
-        self_ensemble: whether the mean of eight flips and turns is taken.
-    """
-
-    model: str = lowlight_cli.DEFAULT_MODEL
-    weights: str | None = None
-    engine: str = "auto"
-    device: str = "auto"
-    precision: str = "auto"
-    offline: bool = False
-    look: Look = field(default_factory=Look)
-    tiling: engines.Tiling = field(default_factory=engines.Tiling)
-    self_ensemble: bool = False
-
-    def __post_init__(self) -> None:
-        descriptor(str(self.model))  # None and the like are told as unknown names
-        engines.check_names(self.engine, self.device, self.precision)
+    pictures: int = 1
+    at_once: int = 1
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    chosen: tuple[Resolved, engines.Choice] | None = None
+    loaded: tuple[Engine, Resolved] | None = None
 
 
 class Enhancer:
@@ -141,18 +123,17 @@ class Enhancer:
             on_progress: told how many bytes of how many were fetched.
 
         Raises:
-            UsageError: no such model, engine, device or precision, or a number out of its range.
+            UsageError: no such model, engine, device or precision, a number out of its range, or what is no number.
         """
         look = Look(strength=strength, exposure=exposure, protect_highlights=protect_highlights, gate=gate)
-        named = None if weights is None else os.fspath(weights)
+        named = os.fspath(weights) if isinstance(weights, os.PathLike) else weights
+        if not (named is None or isinstance(named, str)):
+            raise UsageError(f"weights {named!r} are neither a name nor a path")
         tiling = engines.Tiling(tile, memory)
         self.settings = Settings(model, named, engine, str(device), precision, offline, look, tiling, self_ensemble)
         self._on_message = on_message
         self._on_progress = on_progress
-        self._lock = threading.Lock()
-        self._pictures, self._at_once = 1, 1
-        self._chosen: tuple[Resolved, engines.Choice] | None = None
-        self._loaded: tuple[Engine, Resolved] | None = None
+        self._shared = _Shared()
 
     @overload
     def enhance(self, image: Image.Image) -> Image.Image: ...
@@ -162,13 +143,13 @@ class Enhancer:
         """Brighten a picture; what comes back has its type, size, depth and channels.
 
         Args:
-            image: an array (H, W, 3) RGB, (H, W) grey or (H, W, 4) RGB with alpha, which is left alone; uint8, uint16
-                or float in [0, 1]; sRGB-encoded. Or a PIL image.
+            image: an array (H, W, 3) RGB, (H, W) grey or (H, W, 4) RGB with alpha, which is left alone, as are
+                colours where it is 0; uint8, uint16 or float in [0, 1]; sRGB-encoded. Or a PIL image.
 
         Raises:
             TypeError: it is neither.
             InputError: an array that is no picture, or an image that is damaged.
-            WeightsError: weights that are missing, wrong or unreachable.
+            WeightsError: weights that are missing, wrong or unreachable, or that compute no picture.
             DeviceError: a device that is not available.
             ResourceError: the memory does not suffice.
         """
@@ -180,6 +161,8 @@ class Enhancer:
 
         Of several pages each is a picture by itself; `on_tiles` is told of the first.
         """
+        if not hasattr(photo, "with_pixels"):  # its class is not imported for that
+            raise TypeError(f"wanted what `read` gives, got {type(photo).__module__}.{type(photo).__qualname__}")
         lit = replace(photo, pixels=self.enhance_picture(photo.pixels, on_tiles))
         return replace(lit, rest=tuple(self.enhance_photo(page) for page in photo.rest)) if photo.rest else lit
 
@@ -187,12 +170,12 @@ class Enhancer:
         """Brighten (H, W, 3) float32 RGB, sRGB-encoded, in [0, 1]. Raises as `enhance`.
 
         Args:
-            picture: it is not changed, and may be what comes back where nothing is to be done.
+            picture: it is not changed, and may be what comes back where nothing is to be done; what lies a little
+                outside of [0, 1] is clipped.
             on_tiles: told into how many tiles the picture is cut, at each pass and each attempt; 1 is whole, and 0
                 follows where the memory gave out in it.
         """
-        arrays.check(picture)
-        return self._enhanced(picture, on_tiles)
+        return self._enhanced(form.checked(picture), on_tiles)
 
     def _enhanced(self, picture: Picture, on_tiles: Callable[[int], None] | None) -> Picture:
         look = self.settings.look
@@ -231,29 +214,44 @@ class Enhancer:
         else:
             bright = _run(engine, picture, gain, on_tiles, steady)
         bright = np.require(bright, np.float32, ["C", "W"])
+        _refuse_no_picture(bright, engine)
         if is_grey(picture):
             make_grey(bright)
         after = _settled(steady, "exposure", exposing_gain(picture, bright, look.exposure))
         keep_white(picture, bright, after)
         return finish(picture, bright, look, after)
 
-    def __reduce__(self) -> tuple[Callable[[Settings], Enhancer], tuple[Settings]]:
-        """Its settings travel to other processes; weights are loaded there anew."""
-        return _remade, (self.settings,)
+    def with_look(self, look: Look) -> Enhancer:
+        """One that does something else after the network, and shares that: it is loaded once for both."""
+        other = _remade(replace(self.settings, look=look))
+        other._on_message, other._on_progress, other._shared = self._on_message, self._on_progress, self._shared
+        return other
+
+    def __reduce__(self) -> tuple[Callable[[Settings, int, int], Enhancer], tuple[Settings, int, int]]:
+        """Its settings travel to other processes, and what it expects; weights are loaded there anew."""
+        return _remade, (self.settings, self._shared.pictures, self._shared.at_once)
 
     @property
     def loaded(self) -> bool:
         """Whether `load` has been through."""
-        return self._loaded is not None
+        return self._shared.loaded is not None
 
     def expect(self, pictures: int, at_once: int = 1) -> None:
         """Say before `load` what is to come.
 
         Args:
             pictures: how many; engine `auto` exports a graph where that pays.
-            at_once: how many threads shall brighten at the same time, where it is a CPU that does.
+            at_once: how many threads shall brighten at the same time, where it is a CPU that does. By PyTorch, that
+                is how many it computes on: a setting of the process, until an enhancer for another number is loaded.
+
+        Raises:
+            UsageError: not a whole number, or one that is too small.
         """
-        self._pictures, self._at_once = pictures, at_once
+        given: tuple[tuple[str, object, int], ...] = (("pictures", pictures, 0), ("at_once", at_once, 1))
+        for name, value, least in given:
+            if not isinstance(value, Integral) or value < least:
+                raise UsageError(f"{name} {value!r} is out of range; choose a whole number of at least {least}")
+        self._shared.pictures, self._shared.at_once = pictures, at_once
 
     @property
     def at_once(self) -> int:
@@ -261,7 +259,7 @@ class Enhancer:
         engine, _ = self.load()
         if isinstance(engine, Several):
             return engine.count
-        return self._at_once if engine.device == "cpu" else 1
+        return self._shared.at_once if engine.device == "cpu" else 1
 
     def choose(self) -> engines.Choice:
         """Find the weights, and settle which engine runs them; neither is loaded yet.
@@ -269,7 +267,7 @@ class Enhancer:
         Raises:
             WeightsError: weights that are missing, wrong or unreachable.
         """
-        with self._lock:
+        with self._shared.lock:
             return self._find()[1]
 
     def load(self) -> tuple[Engine, Resolved]:
@@ -279,8 +277,9 @@ class Enhancer:
             WeightsError: weights that are missing, wrong or unreachable.
             DeviceError: a device that is not available.
         """
-        with self._lock:
-            if self._loaded is None:
+        shared = self._shared
+        with shared.lock:
+            if shared.loaded is None:
                 resolved, choice = self._find()
                 wish = self.settings
                 engine = engines.load(
@@ -289,13 +288,15 @@ class Enhancer:
                     engine=choice,
                     device=wish.device,
                     precision=wish.precision,
-                    tiling=replace(wish.tiling, at_once=self._at_once),
+                    tiling=replace(wish.tiling, at_once=shared.at_once),
                 )
-                self._loaded = engine, resolved
-            return self._loaded
+                shared.loaded = engine, resolved
+            return shared.loaded
 
     def _find(self) -> tuple[Resolved, engines.Choice]:
-        if self._chosen is None:
+        forks.go_on()  # before the weights, as those of others are checked by torch
+        shared = self._shared
+        if shared.chosen is None:
             from lowlight_cli.weights import fetch
 
             wish = self.settings
@@ -308,16 +309,27 @@ class Enhancer:
                 known=functools.partial(engines.has_graph, wish.model, wish.engine),
             )
             choice = engines.choose(
-                wish.engine, wish.model, resolved.sha256, wish.device, wish.precision, pictures=self._pictures
+                wish.engine, wish.model, resolved.sha256, wish.device, wish.precision, pictures=shared.pictures
             )
-            self._chosen = resolved, choice
-        return self._chosen
+            shared.chosen = resolved, choice
+        return shared.chosen
 
 
-def _remade(settings: Settings) -> Enhancer:
+def _remade(settings: Settings, pictures: int = 1, at_once: int = 1) -> Enhancer:
     enhancer = Enhancer()
     enhancer.settings = settings
+    enhancer.expect(pictures, at_once)
     return enhancer
+
+
+def _refuse_no_picture(bright: Picture, engine: Engine) -> None:
+    """Raise WeightsError where a network computed what is no number: that would be written as black."""
+    with np.errstate(all="ignore"):
+        total = bright.sum()  # a fraction of what a look at each takes
+    if not np.isfinite(total):
+        reduced = engine.precision != "fp32"
+        way = f"try the precision fp32, this is {engine.precision}" if reduced else "take others"
+        raise WeightsError(f"the weights compute no picture, but values that are not finite: {way}")
 
 
 def _run(
@@ -359,16 +371,22 @@ def enhance(image: Image.Image, model: str = ..., *, strength: float = ...) -> I
 @overload
 def enhance(image: NDArray[Sample], model: str = ..., *, strength: float = ...) -> NDArray[Sample]: ...
 def enhance(image: object, model: str = lowlight_cli.DEFAULT_MODEL, *, strength: float = 1.0) -> object:
-    """Brighten one picture; as `Enhancer(model, strength=strength).enhance(image)`, which is kept for the next call.
+    """Brighten one picture; as `Enhancer(model, strength=strength).enhance(image)`, and the network is kept.
 
     >>> import numpy
     >>> from lowlight_cli import enhance
     >>> enhance(numpy.zeros((16, 24), numpy.uint16)).dtype
     dtype('uint16')
     """
-    return _kept(model, strength).enhance(image)  # type: ignore[call-overload]
+    with _keeping:
+        enhancer = _kept(str(model))
+    return enhancer.with_look(Look(strength=strength)).enhance(image)  # type: ignore[call-overload]
+
+
+_keeping = threading.Lock()
+"""Of first calls that come together, one makes the enhancer that all of them take."""
 
 
 @functools.lru_cache(maxsize=2)
-def _kept(model: str, strength: float) -> Enhancer:
-    return Enhancer(model, strength=strength)
+def _kept(model: str) -> Enhancer:
+    return Enhancer(model)

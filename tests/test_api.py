@@ -138,17 +138,17 @@ def test_transparency_of_a_palette(enhancer: Enhancer) -> None:
     [
         ([[1, 2]], TypeError, "wanted a NumPy array or a PIL image, got builtins.list"),
         ("photo.jpg", TypeError, "builtins.str"),
-        (np.zeros((4, 4), np.int64), TypeError, "int64"),
-        (np.zeros((4, 4), bool), TypeError, "bool"),
-        (np.zeros((4, 4), np.uint32), TypeError, "uint32"),
-        (np.zeros((4, 4), complex), TypeError, "complex"),
+        (np.zeros((4, 4), np.int64), InputError, "int64"),
+        (np.zeros((4, 4), bool), InputError, "bool"),
+        (np.zeros((4, 4), np.uint32), InputError, "uint32"),
+        (np.zeros((4, 4), complex), InputError, "complex"),
         (np.zeros(4, np.uint8), InputError, "channels last"),
         (np.zeros((2, 4, 4, 3), np.uint8), InputError, "channels last"),
         (np.zeros((3, 40, 40), np.uint8), InputError, "channels last"),
         (np.zeros((0, 4, 3), np.uint8), InputError, "no pixels"),
         (np.full((4, 4), np.nan, np.float32), InputError, "not finite"),
         (np.full((4, 4), np.inf), InputError, "not finite"),
-        (np.full((4, 4), 200.0), InputError, "reaches 200: divide it by its white"),
+        (np.full((4, 4), 200.0), InputError, "reaches from 200 to 200: divide it by its white"),
         (Image.new("F", (4, 4)), InputError, "mode F"),
         (Image.new("I", (4, 4)), InputError, "mode I"),
     ],
@@ -307,6 +307,9 @@ def test_function_keeps_its_enhancer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.array_equal(first, second) and first.mean() > dark.mean()
     assert len(loads) == 1
     assert np.array_equal(enhance(dark, strength=0.0), dark)
+    half = [enhance(dark, strength=tenths / 10).mean() for tenths in (2, 4, 6, 8, 10, 2)]
+    assert half[0] == half[5] < half[1] < half[2] < half[3] < half[4] == first.mean()
+    assert len(loads) == 1
     assert enhance(Image.fromarray(dark), DEFAULT_MODEL).size == (56, 40)
 
 

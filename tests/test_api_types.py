@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 TYPED = """
-from typing import assert_type
+import io
+from typing import Any, assert_type
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -21,6 +23,20 @@ assert_type(enhancer.enhance(np.zeros((4, 4), np.float64)), NDArray[np.float64])
 assert_type(enhancer.enhance(Image.new("L", (4, 4))), Image.Image)
 assert_type(enhance(np.zeros((4, 4, 3), np.uint16), "neid"), NDArray[np.uint16])
 error: LowlightError
+
+def turned(picture: NDArray[np.integer[Any] | np.floating[Any]]) -> None:
+    assert_type(enhancer.enhance(picture[..., ::-1]), NDArray[np.integer[Any] | np.floating[Any]])
+
+def real(picture: NDArray[np.floating[Any]], either: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
+    assert_type(enhance(picture), NDArray[np.floating[Any]])
+    enhance(either)
+
+read(io.BytesIO())
+read(bytearray())
+bgr = cv2.imread("photo.jpg")
+assert bgr is not None
+enhance(bgr)
+enhance(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
 """
 
 

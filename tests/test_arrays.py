@@ -11,7 +11,7 @@ import pytest
 from conftest import dark_array
 from PIL import Image
 
-from lowlight_cli import Enhancer
+from lowlight_cli import Enhancer, read
 from lowlight_cli.errors import InputError
 from lowlight_cli.pictures import Photo
 
@@ -34,6 +34,10 @@ SLIPS = [
     (holding(np.nan), "not finite"),
     (holding(np.inf), "not finite"),
     (holding(np.nan).astype(np.float16), "not finite"),
+    (np.where(PICTURE > 0.1, 1e300, PICTURE.astype(np.float64)), r"to 1e\+300"),
+    (PICTURE * 255, "divide it by its white"),
+    (PICTURE * 2 - 1, "reaches from -1 to .*: scale it to 0 to 1"),
+    (np.ma.masked_invalid(holding(np.nan)), "filled"),
 ]
 
 
@@ -55,7 +59,8 @@ def test_infinities_of_both_signs() -> None:
 @pytest.mark.parametrize("kind", [np.float16, np.float64])
 def test_other_floats_are_pictures(kind: Any) -> None:
     large = np.full((300, 300, 3), 0.5, kind)  # their sum is beyond float16
-    assert LEFT.enhance_picture(large) is large
+    same = LEFT.enhance_picture(large)
+    assert same.dtype == np.float32 and np.array_equal(same, large)
     assert Photo(large.astype(np.float32)).with_pixels(large).pixels.dtype == np.float32
 
 
@@ -111,3 +116,76 @@ def test_what_is_left_alone_comes_back_to_the_bit(kind: Any, channels: int | Non
     same = Enhancer(weights="nowhere.safetensors", **options).enhance(image)
     assert same.dtype == image.dtype and np.array_equal(same, image)
     assert not np.shares_memory(same, image)
+
+
+# ------------------------------------------------------------------------------------------------------------- scales
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_arrays_on_another_scale(kind: Any) -> None:
+    for array, told in (
+        (PICTURE * 2 - 1, "from -1 to"),
+        ((PICTURE - 0.485) / 0.229, "from -2"),
+        (PICTURE * 9, "to 1.94"),
+    ):
+        with pytest.raises(InputError, match=told):
+            LEFT.enhance(array.astype(kind))
+
+
+def test_what_resampling_overshoots_by_is_allowed() -> None:
+    edges = np.zeros((32, 32), np.float32)
+    edges[8:24, 8:24] = 1
+    sharp = np.asarray(Image.fromarray(edges).resize((75, 75), Image.Resampling.LANCZOS))
+    assert sharp.min() < -0.05 and sharp.max() > 1.05
+    assert np.array_equal(LEFT.enhance(sharp), sharp)
+    clipped = LEFT.enhance_picture(np.dstack([sharp] * 3))
+    assert clipped.min() == 0 and clipped.max() == 1
+
+
+@pytest.mark.parametrize("picture", [PICTURE.tolist(), Image.fromarray(dark_array()), None, "a.jpg"])
+def test_what_is_no_array(picture: Any) -> None:
+    with pytest.raises(TypeError, match="wanted a NumPy array, got"):
+        LEFT.enhance_picture(picture)
+    with pytest.raises(TypeError, match="wanted a NumPy array, got"):
+        Photo(PICTURE).with_pixels(picture)
+
+
+def test_masked_arrays_and_matrices(dgaf_weights: Path) -> None:
+    with pytest.raises(InputError, match="filled"):
+        LEFT.enhance(np.ma.masked_less(dark_array(), 5))
+    enhancer = Enhancer(weights=dgaf_weights)
+    grey = dark_array()[..., 0]
+    with pytest.warns(PendingDeprecationWarning):
+        matrix = np.matrix(grey)
+    lit = enhancer.enhance(matrix)
+    assert type(lit) is np.ndarray and np.array_equal(lit, enhancer.enhance(grey))
+
+
+# ------------------------------------------------------------------------------------------------------------ cut-outs
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_colour_that_nobody_sees_is_not_measured(dgaf_weights: Path, mode: str) -> None:
+    """A dark disc on nothing: lit as its file is, whatever lies hidden, and that comes back to the bit."""
+    enhancer = Enhancer(weights=dgaf_weights, precision="fp32")
+    dark = dark_array(96, 120) if mode == "RGBA" else dark_array(96, 120)[..., :1]
+    y, x = np.mgrid[:96, :120]
+    disc = (y - 48) ** 2 + (x - 60) ** 2 < 30**2
+    seen = []
+    for hidden in (0, 255):
+        colours = np.where(disc[..., None], dark, np.uint8(hidden))
+        array = np.dstack((colours, disc.astype(np.uint8) * 255))
+        image = Image.fromarray(array)
+        file = io.BytesIO()
+        image.save(file, "PNG")
+        results = [np.asarray(enhancer.enhance(image))]
+        if mode == "RGBA":
+            results += [enhancer.enhance(array), np.rint(enhancer.enhance(array / 255) * 255).astype(np.uint8)]
+        wanted = enhancer.enhance_photo(read(file.getvalue())).pixels[disc] * 255
+        for result in results:
+            assert np.array_equal(result[~disc], array[~disc])
+            assert np.array_equal(result[..., -1], array[..., -1])
+            assert np.abs(result[disc][:, :-1] - wanted).max() <= 1
+            seen.append(result[disc])
+    assert seen[0].mean() > 1.5 * dark[disc].mean()
+    assert all(np.array_equal(each, seen[0]) for each in seen)

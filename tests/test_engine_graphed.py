@@ -221,7 +221,7 @@ def test_sizes_that_alternate_are_recorded_once(cards: Cards, engine: TorchEngin
 
 def test_a_self_ensemble_is_two_sizes(cards: Cards, engine: TorchEngine, dgaf_weights: Path) -> None:
     enhancer = Enhancer("dgaf", weights=str(dgaf_weights), engine="torch", device="cpu", self_ensemble=True)
-    enhancer._loaded = engine, enhancer.load()[1]
+    enhancer._shared.loaded = engine, enhancer.load()[1]
     first, second = (counted(cards, lambda: enhancer.enhance(batch(0, 24, 32)[0])) for _ in range(2))
     assert first == (8 + 2 * graphed.WARM, 2)
     assert second == (8, 0)

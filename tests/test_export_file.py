@@ -71,7 +71,7 @@ def test_eight_bits_are_kept_to_their_bounds(lowlight: Callable[..., Ran], folde
         (["--int8"], 2, "--pictures"),
         (["--fp16"], 2, "-o FILE.onnx"),
         (["-o", "own.pth"], 2, "end it with .onnx"),
-        (["--pictures", "nowhere", "--int8", "-o", "own.onnx"], 2, "no folder"),
+        (["--pictures", "nowhere", "--int8", "-o", "own.onnx"], 2, "not a folder"),
         (["-m", "dgav"], 2, "did you mean 'dgaf'"),
     ],
 )

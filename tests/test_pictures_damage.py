@@ -60,7 +60,7 @@ def test_mutations_end_in_a_picture_or_in_one_line(kind, data):
         read(bytes(mutated), max_pixels=1_000_000)
     except LowlightError as error:
         assert "\n" not in str(error)
-        assert str(error).startswith("standard input: ")
+        assert str(error).startswith("picture: ")
 
 
 def test_files_that_are_no_pictures(tmp_path):
@@ -99,7 +99,7 @@ def test_a_file_without_permission(tmp_path):
 def test_a_name_can_be_given():
     assert refused(b"", name="upload 7").startswith("upload 7: is empty")
     assert read(WHOLE["png"], name="upload 7").name == "upload 7"
-    assert read(WHOLE["png"]).name == "standard input"
+    assert read(WHOLE["png"]).name == "picture"
 
 
 def bomb(kind: str, side: int = 60_000) -> bytes:

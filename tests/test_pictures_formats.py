@@ -233,7 +233,7 @@ def test_dither_keeps_the_mean_and_whole_codes():
 def test_formats_of_8_or_10_bits_take_16(kind):
     photo = photo_of(noise(16, 16, 3, np.uint16))
     assert read(encode(photo, format=kind)).depth == (16 if kind == "avif" else 8)
-    with pytest.raises(OutputError, match="does not hold 16 bits a sample; choose --format png or tiff"):
+    with pytest.raises(OutputError, match="does not hold 16 bits a sample; choose the format png or tiff"):
         encode(photo, format=kind, depth=16)
 
 
@@ -246,13 +246,15 @@ def test_8_bits_as_16_are_the_same_values(kind):
 
 @pytest.mark.parametrize("kind", ["jpg", "bmp"])
 def test_transparency_is_not_dropped_in_silence(kind):
-    with pytest.raises(OutputError, match=r"cannot hold its transparency; choose --format png, webp, tiff, avif"):
+    with pytest.raises(
+        OutputError, match=r"cannot hold its transparency; choose the format png or webp or tiff or avif"
+    ):
         encode(read(saved(noise(4, 4, 4, np.uint8), "PNG")), format=kind)
 
 
 def test_a_picture_too_large_for_the_format():
     wide = photo_of(np.zeros((1, 16_384, 3), np.uint8), name="wide.png")
-    with pytest.raises(OutputError, match=r"wide.png: 16384 x 1 is too large for WebP .*; choose --format png"):
+    with pytest.raises(OutputError, match=r"wide.png: 16384 x 1 is too large for WebP .*; choose the format png"):
         encode(wide, format="webp")
 
 
@@ -279,7 +281,7 @@ def test_grey_comes_back_grey_by_luma():
 
 def test_pixels_beyond_the_range_are_clipped():
     photo = photo_of(noise(3, 3, 3, np.uint8))
-    again = seen(encode(photo.with_pixels(np.where(photo.pixels > 0.5, 7.0, -7.0))))
+    again = seen(encode(photo.with_pixels(np.where(photo.pixels > 0.5, 1.2, -0.2))))
     assert set(np.unique(again)) <= {0, 255}
 
 

@@ -288,7 +288,7 @@ def told(photo, kind):
 def test_exif_too_long_for_a_jpeg_loses_its_maker_note_and_says_so():
     photo = read(saved(smooth(), "PNG", exif=long_exif(70_000)))
     again, notes = told(photo, "jpeg")
-    assert notes == ["its maker note is too long for JPEG and not kept; --format png holds it"]
+    assert notes == ["its maker note is too long for JPEG and not kept; PNG holds it"]
     exif = again.getexif()
     assert exif[0x010F] == "Camera Co 1"
     assert exif.get_ifd(0x8769)[0x9286].endswith(b"xxx")
@@ -300,11 +300,11 @@ def test_exif_too_long_for_a_jpeg_loses_its_maker_note_and_says_so():
 
 def test_metadata_too_long_for_a_jpeg_are_told():
     again, notes = told(read(saved(smooth(), "PNG", exif=long_exif(10, 70_000))), "jpeg")
-    assert notes == ["its EXIF is too long for JPEG and not kept; --format png holds it"]
+    assert notes == ["its EXIF is too long for JPEG and not kept; PNG holds it"]
     assert not again.getexif()
     photo = replace(read(saved(smooth(), "PNG")), xmp=XMP.replace(b"AAAA", b"A" * 70_000))
     again, notes = told(photo, "jpeg")
-    assert notes == ["its XMP is too long for JPEG and not kept; --format png holds it"]
+    assert notes == ["its XMP is too long for JPEG and not kept; PNG holds it"]
     assert b"lowlight:Provenance" in again.info["xmp"]
 
 

@@ -82,7 +82,7 @@ def test_what_one_page_lacks_the_others_keep():
 
 def test_other_formats_hold_one_page():
     photo = read(booklet(smooth(), smooth()))
-    with pytest.raises(OutputError, match="holds 2 pages and PNG only one; choose --format tiff"):
+    with pytest.raises(OutputError, match="holds 2 pages and PNG only one; choose the format tiff"):
         encode(photo, format="png")
 
 

@@ -187,12 +187,11 @@ def _loaded(
     network: str, resolved: Resolved, place: str, precision: str, wish: Tiling, reasons: list[str]
 ) -> TorchEngine:
     """The network on one of `devices`."""
+    _outlive_forks()
     if place == "cpu":
         if network not in UNKEPT:
             heap.keep()
-        if wish.at_once > 1:
-            _share(wish.at_once)
-    _outlive_forks()
+        _share(wish.at_once)
     state, metadata = files.load(resolved.path, network)
     module = _blank(network)
     module.load_state_dict(state, strict=True)
@@ -230,7 +229,7 @@ _given: list[int] = []
 
 
 def _share(at_once: int) -> None:
-    """Leave each of so many threads that call torch its part of the threads that torch computes on."""
+    """Leave each of so many threads that call torch its part of the threads that torch computes on; to one, all."""
     now = torch.get_num_threads()
     whole = _given[0] if _given and now == _given[1] else now
     part = max(1, whole // at_once)
@@ -242,7 +241,12 @@ def _share(at_once: int) -> None:
 def _outlive_forks() -> None:
     """Let forked processes compute on one thread: the others are not forked, and would be waited for without end."""
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+        os.register_at_fork(after_in_child=_compute_alone)
+
+
+def _compute_alone() -> None:
+    torch.set_num_threads(1)
+    _given.clear()
 
 
 def devices() -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from lowlight_cli import form
 from lowlight_cli.errors import InputError
 
 __all__ = ["Codes", "Jpeg", "Photo", "Pixels", "bands"]
@@ -89,19 +90,17 @@ class Photo:
     def with_pixels(self, pixels: NDArray[np.floating]) -> Photo:
         """The same photograph with other pixels of the same shape, float RGB, sRGB-encoded, [0, 1].
 
+        What lies a little outside of [0, 1] is clipped.
+
         Raises:
+            TypeError: it is no array.
             InputError: where the shape differs, as everything else here belongs to the old one; or the numbers are not
-                floats, or not finite.
+                floats, not finite, or on another scale.
         """
-        if pixels.shape != self.pixels.shape:
-            raise InputError(f"pixels of shape {pixels.shape} where {self.pixels.shape} was wanted")
-        if not np.issubdtype(pixels.dtype, np.floating):
-            raise InputError(f"pixels of {pixels.dtype} where float numbers in [0, 1] were wanted")
-        with np.errstate(all="ignore"):
-            total = pixels.sum(dtype=np.result_type(pixels.dtype, np.float32))
-        if not np.isfinite(total):
-            raise InputError("pixels that are not finite")
-        return replace(self, pixels=pixels.astype(np.float32, copy=False))
+        checked = form.checked(pixels)
+        if checked.shape != self.pixels.shape:
+            raise InputError(f"pixels of shape {checked.shape} where {self.pixels.shape} was wanted")
+        return replace(self, pixels=checked)
 
 
 def bands(height: int, width: int) -> Iterator[slice]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import stat
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import GifImagePlugin
 
 from lowlight_cli.errors import DeviceError, InputError, LowlightError, ResourceError
@@ -20,10 +20,20 @@ from lowlight_cli.pictures.formats import BECOMES, HEIC_SUFFIXES, KINDS, RAW_SUF
 from lowlight_cli.pictures.found import Found
 from lowlight_cli.pictures.photo import Codes, Photo, Pixels, bands
 from lowlight_cli.pictures.quiet import quiet
+from lowlight_cli.unseen import filled
 
 __all__ = ["MAX_PIXELS", "read"]
 
 MAX_PIXELS: Final = 500_000_000
+
+
+class SupportsRead(Protocol):
+    """A file that is open for reading bytes."""
+
+    def read(self) -> bytes: ...
+
+
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | SupportsRead
 
 _PRIMARIES: Final = {9: ("Rec. 2020", colour.REC_2020), 12: ("Display P3", colour.DISPLAY_P3)}
 _HDR: Final = {16: "PQ", 18: "HLG"}
@@ -32,22 +42,24 @@ _HDR: Final = {16: "PQ", 18: "HLG"}
 _READABLE: Final = ", ".join([*(kind.title for kind in KINDS.values()), "HEIC, RAW"])
 
 
-def read(source: Path | str | bytes, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> Photo:
+def read(source: Source, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> Photo:
     """Read a picture: upright, sRGB, float, with all that its file said about it.
 
     Args:
-        source: a file's path, or its content.
-        name: what messages call it; the path, or "standard input" where there is none.
+        source: a file's path; its content, as bytes, bytearray or memoryview; or a file that is open for reading bytes,
+            which is read from where it stands to its end.
+        name: what messages call it; the path, or the name of the open file, or "picture" where there is none.
         max_pixels: a picture with more is refused by its header.
 
     Raises:
+        TypeError: `source` is none of these.
         InputError: missing, unreadable, empty, damaged, not a picture, animated, too large.
         DeviceError: HEIC or RAW without the package that reads it.
         ResourceError: there is not enough memory.
     """
-    label = name or ("standard input" if isinstance(source, bytes) else str(source))
+    label = name or _name(source)
     try:
-        data = source if isinstance(source, bytes) else _content(Path(source))
+        data = _content(source)
         kind = _kind(data, Path(label).suffix.lower())
         with quiet():
             found = DECODERS[kind](data, max_pixels)
@@ -62,19 +74,43 @@ def read(source: Path | str | bytes, *, name: str | None = None, max_pixels: int
         raise InputError(f"{label}: damaged or incomplete ({found_out}); copy or export it anew") from error
 
 
-def _content(path: Path) -> bytes:
+def _name(source: Source) -> str:
+    """What to call a source. Raises TypeError where it is none."""
+    if isinstance(source, (str, os.PathLike)):
+        return os.fspath(source)
+    name = getattr(source, "name", None)
+    if not isinstance(source, (bytes, bytearray, memoryview)) and not callable(getattr(source, "read", None)):
+        kind = f"{type(source).__module__}.{type(source).__qualname__}"
+        raise TypeError(f"wanted a path, bytes or a file that is open for reading bytes, got {kind}")
+    return name if isinstance(name, str) and name else "picture"
+
+
+def _content(source: Source) -> bytes:
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return bytes(source)
     try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise InputError("is a folder, a picture was wanted")
-        if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
-            raise InputError("is not a file")
-        return path.read_bytes()
+        if isinstance(source, (str, os.PathLike)):
+            return _file(Path(source))
+        data = source.read()
     except FileNotFoundError:
         raise InputError("no such file") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"cannot be read ({reason}); check its permissions and its disk") from None
+    if not isinstance(data, bytes):
+        raise InputError(
+            f"its read() gives {type(data).__name__}, not bytes; open it in mode 'rb', or give its content"
+        )
+    return data
+
+
+def _file(path: Path) -> bytes:
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise InputError("is a folder, a picture was wanted")
+    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+        raise InputError("is not a file")
+    return path.read_bytes()
 
 
 def _kind(data: bytes, suffix: str) -> str:
@@ -143,7 +179,7 @@ def _photo(found: Found, kind: str, label: str) -> Photo:
     hidden = alpha is not None and not alpha.all()
     pixels = _pixels(colours, profile)
     if alpha is not None and hidden:
-        pixels = _filled(pixels, alpha > 0)
+        pixels = filled(pixels, alpha > 0)
     return Photo(
         pixels=pixels,
         depth=colours.dtype.itemsize * 8,
@@ -209,24 +245,3 @@ def _turned(samples: Codes, turn: int) -> Codes:
     # after the swap: which of (rows, columns) runs backwards
     down, across = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}.get(turn, (1, 1))
     return np.ascontiguousarray(samples[::down, ::across])
-
-
-def _filled(pixels: Pixels, visible: NDArray[np.bool_]) -> Pixels:
-    """Colour under full transparency, from what is visible nearest: a network must not see the leftovers there."""
-    weight = visible.astype(np.float32)
-    return np.where(visible[..., None], pixels, _spread(pixels * weight[..., None], weight))
-
-
-def _spread(sums: Pixels, weight: Pixels) -> Pixels:
-    """Averages (h, w, 3) of sums of visible colours; where nothing is visible, those of blocks twice as large."""
-    mean = np.divide(sums, np.maximum(weight, 1)[..., None], dtype=np.float32)
-    height, width = weight.shape
-    if weight.all() or (height == 1 and width == 1):
-        return mean
-    down, across = np.arange(0, height, 2), np.arange(0, width, 2)
-    coarse = _spread(
-        np.add.reduceat(np.add.reduceat(sums, down, 0), across, 1),
-        np.add.reduceat(np.add.reduceat(weight, down, 0), across, 1),
-    )
-    wide = coarse.repeat(2, 0)[:height].repeat(2, 1)[:, :width]
-    return np.where(weight[..., None] > 0, mean, wide)

@@ -54,14 +54,17 @@ def encode(
         on_note: told one line on each part of the metadata that the format cannot hold, or that may tell a place.
 
     Raises:
+        TypeError: `photo` is an array or the like.
         OutputError: the format cannot hold the picture.
         UsageError: no such format, or a number out of its range.
         ResourceError: there is not enough memory.
     """
-    if quality is not None and not 1 <= quality <= 100:
-        raise UsageError(f"quality {quality} is out of range; choose 1 to 100")
+    if not isinstance(photo, Photo):
+        raise TypeError(f"wanted what `read` gives, got {type(photo).__module__}.{type(photo).__qualname__}")
+    if quality is not None and quality not in range(1, 101):  # which nothing but whole numbers is
+        raise UsageError(f"quality {quality!r} is out of range; choose 1 to 100")
     if depth not in ("keep", 8, 16):
-        raise UsageError(f"depth {depth} is out of range; choose keep, 8 or 16")
+        raise UsageError(f"depth {depth!r} is out of range; choose keep, 8 or 16")
     kind = _kind(photo, format)
     refuse_unfit(photo, format=format, depth=depth)
     deep = kind.deep and (photo.depth if depth == "keep" else depth) == 16
@@ -100,7 +103,7 @@ def encode(
     except MemoryError as error:
         raise ResourceError(f"{photo.name}: not enough memory to write it as {kind.title}") from error
     except (OSError, ValueError, SyntaxError, RuntimeError, struct.error, OverflowError) as error:
-        raise OutputError(f"{photo.name}: cannot be written as {kind.title} ({error}); try --format png") from error
+        raise OutputError(f"{photo.name}: cannot be written as {kind.title} ({error}); try the format png") from error
 
 
 def write(
@@ -127,6 +130,8 @@ def write(
         provenance: as in `encode`.
 
     Raises:
+        TypeError: `photo` is an array or the like.
+        UsageError: no such format, or a number out of its range.
         OutputError: the format cannot hold the picture, or the file cannot be written there.
         ResourceError: the disk is full, or there is not enough memory.
     """
@@ -160,18 +165,18 @@ def refuse_unfit(photo: Photo, *, format: str = "keep", depth: Depth = "keep") -
     kind = _kind(photo, format)
     if photo.rest and kind.name != "tiff":
         raise OutputError(
-            f"{photo.name}: holds {1 + len(photo.rest)} pages and {kind.title} only one; choose --format tiff"
+            f"{photo.name}: holds {1 + len(photo.rest)} pages and {kind.title} only one; choose the format tiff"
         )
     if photo.alpha is not None and not kind.alpha:
-        holds = ", ".join(other.name for other in KINDS.values() if other.alpha)
-        raise OutputError(f"{photo.name}: {kind.title} cannot hold its transparency; choose --format {holds}")
+        holds = " or ".join(other.name for other in KINDS.values() if other.alpha)
+        raise OutputError(f"{photo.name}: {kind.title} cannot hold its transparency; choose the format {holds}")
     if depth == 16 and not kind.deep:
         holds = " or ".join(other.name for other in KINDS.values() if other.deep)
-        raise OutputError(f"{photo.name}: {kind.title} does not hold 16 bits a sample; choose --format {holds}")
+        raise OutputError(f"{photo.name}: {kind.title} does not hold 16 bits a sample; choose the format {holds}")
     if max(photo.width, photo.height) > kind.longest:
         raise OutputError(
             f"{photo.name}: {photo.width} x {photo.height} is too large for {kind.title} "
-            f"(at most {kind.longest} a side); choose --format png"
+            f"(at most {kind.longest} a side); choose the format png"
         )
 
 
@@ -209,10 +214,10 @@ def _held(photo: Photo, kind: Kind) -> tuple[Photo, list[str]]:
     if kind.name == "jpeg" and photo.exif and len(photo.exif) > _LONGEST_EXIF:
         less = metadata.without_maker_note(photo.exif)
         fits = len(less) <= _LONGEST_EXIF
-        notes.append(f"its {'maker note' if fits else 'EXIF'} is too long for JPEG and not kept; --format png holds it")
+        notes.append(f"its {'maker note' if fits else 'EXIF'} is too long for JPEG and not kept; PNG holds it")
         photo = replace(photo, exif=less if fits else None)
     if kind.name == "jpeg" and photo.xmp and len(photo.xmp) > _LONGEST_XMP:
-        notes.append("its XMP is too long for JPEG and not kept; --format png holds it")
+        notes.append("its XMP is too long for JPEG and not kept; PNG holds it")
         photo = replace(photo, xmp=None)
     return photo, notes
 
