@@ -140,7 +140,10 @@ def _engine(
 
 def _judged(name: str, engine: Engine, picture: Picture, expected: Picture, reference: str) -> Check:
     """How far a result is from the expected one; beyond `TOLERANCE` the engine computes wrongly."""
-    off = float(np.abs(_tried(engine, picture) - expected).mean() * 255)
+    bright = _tried(engine, picture)
+    if engine.device.startswith("cuda"):  # from the second picture of a size on, torch replays what it recorded
+        bright = _tried(engine, picture)
+    off = float(np.abs(bright - expected).mean() * 255)
     told = f"{engine.precision}, {off:.2f} grey levels from {reference}"
     if off > TOLERANCE:
         return Check(name, f"{told}: it computes wrongly, do not use it", DeviceError.exit_code)

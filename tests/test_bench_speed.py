@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import Ran
 
 from lowlight_cli import engines
-from lowlight_cli.bench import methods, speed
+from lowlight_cli.bench import methods, speed, speed_peak
 from lowlight_cli.engines import hardware, pytorch
 from lowlight_cli.errors import DeviceError, LowlightError
 
@@ -142,3 +143,18 @@ def test_a_device_that_torch_has_not(measured: Measure, monkeypatch: pytest.Monk
 def test_sizes_without_sense(lowlight: Callable[..., Ran], size: str) -> None:
     ran = lowlight("bench", "--speed", "--size", size, "-m", "dgaf")
     assert ran.code == 2 and "WIDTHxHEIGHT" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("place", "waits"),
+    [("cuda:1", [("cuda", "cuda:1")] * 4), ("cuda:0", [("cuda", "cuda:0")] * 4), ("mps", [("mps",)] * 4), ("cpu", [])],
+)
+def test_a_device_is_waited_for(monkeypatch: pytest.MonkeyPatch, place: str, waits: list[tuple[str, ...]]) -> None:
+    """The one that convolves: else the peak is how fast it can be asked."""
+    done: list[tuple[str, ...]] = []
+    to = torch.Tensor.to
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, place, kind, **more: to(self, kind, **more))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda *device: done.append(("cuda", *device)))
+    monkeypatch.setattr(torch.mps, "synchronize", lambda: done.append(("mps",)))
+    convolve = speed_peak.convolution("bf16", (24, 16), place)
+    assert convolve() > 0 and done == waits

@@ -105,6 +105,33 @@ def test_doctor_json(lowlight: Lowlight) -> None:
 
 
 @pytest.mark.usefixtures("one_shipped", "cache")
+def test_doctor_looks_at_what_a_gpu_replays(lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passes of a size are recorded once its second picture comes, and the first one was right."""
+    from lowlight_cli import doctor
+
+    load = doctor.engines.load
+
+    def loaded(*given: Any, **options: Any) -> Any:
+        class Replaying:
+            device, precision = "cuda:0", "bf16"
+            pictures = 0
+
+            def run(self, batch: Any) -> Any:
+                self.pictures += 1
+                bright = load(*given, device="cpu", precision="fp32").run(batch)
+                return bright if self.pictures == 1 else bright[:, ::-1, ::-1]
+
+        return Replaying() if options["device"] == "cuda:0" else load(*given, **options)
+
+    monkeypatch.setattr("lowlight_cli.engines.pytorch.devices", lambda: ["cuda:0", "cpu"])
+    monkeypatch.setattr(doctor.engines, "load", loaded)
+    ran = lowlight("doctor")
+    assert ran.code == 6
+    assert "dgaf.seeded on cuda:0: bf16, " in ran.err and "it computes wrongly, do not use it" in ran.err
+    assert "dgaf.seeded on cpu: " in ran.out
+
+
+@pytest.mark.usefixtures("one_shipped", "cache")
 def test_doctor_finds_damaged_weights(
     lowlight: Lowlight, tmp_path: Path, dgaf_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,12 +28,14 @@ from lowlight_cli.weights.fetch import Resolved
 
 Kernel = Callable[[], object]
 Forward = Callable[[Tensor], Tensor]
+Load = Callable[[str], TorchEngine]
 
 
 class Thread(threading.local):
-    """What each thread has of its own: the card that is current."""
+    """What each thread has of its own: the card that is current, and whether its stream is the one aside."""
 
     card = 0
+    aside = False
 
 
 @dataclass
@@ -44,6 +46,7 @@ class Cards:
     recording: list[Any] = field(default_factory=list)
     passes: int = 0
     recordings: int = 0
+    emptied: int = 0
 
     def launch(self, card: int, kernel: Kernel) -> None:
         """Run a kernel on a card, or record it."""
@@ -72,17 +75,23 @@ def cards(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cards]:
 
     class Device:
         def __init__(self, of: object) -> None:
+            self.stream = of if isinstance(of, Stream) else None
             self.card = of.card if isinstance(of, Stream) else int(str(of).partition(":")[2] or 0)
 
         def __enter__(self) -> None:
-            self.before, here.thread.card = here.thread.card, self.card
+            self.before, here.thread.card = (here.thread.card, here.thread.aside), self.card
+            if self.stream:
+                here.thread.aside = self.stream.aside
 
         def __exit__(self, *_: object) -> None:
-            here.thread.card = self.before
+            here.thread.card, aside = self.before
+            if self.stream:
+                here.thread.aside = aside
 
     class Stream:
-        def __init__(self, device: str = "") -> None:
+        def __init__(self, device: str = "", aside: bool = True) -> None:
             self.card = Device(device).card if device else here.thread.card
+            self.aside = aside
 
         def wait_stream(self, _: object) -> None: ...
 
@@ -115,11 +124,11 @@ def cards(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cards]:
     monkeypatch.setattr(torch.cuda, "device", Device)
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
     monkeypatch.setattr(torch.cuda, "stream", Device)  # which makes the stream's card the current one, as torch does
-    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device="": Stream(device, here.thread.aside))
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     monkeypatch.setattr(torch.cuda, "empty_cache", emptied)
-    monkeypatch.setattr(torch._C, "_host_emptyCache", lambda: None, raising=False)
+    monkeypatch.setattr(torch._C, "_host_emptyCache", lambda: setattr(here, "emptied", here.emptied + 1), raising=False)
     monkeypatch.setattr(torch.cuda.graph, "default_capture_stream", None)
     graphed._side.cache_clear()
     yield here
@@ -179,15 +188,24 @@ class Card(str):
 
 
 @pytest.fixture
-def engine(cards: Cards, dgaf_weights: Path, monkeypatch: pytest.MonkeyPatch) -> TorchEngine:
-    """On one card, with as much memory as it likes."""
+def on_a_card(cards: Cards, seeded: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> Load:
+    """A network on one card, with as much memory as it likes."""
     right = TorchEngine._passed
     monkeypatch.setattr(TorchEngine, "_passed", lambda self, given: cards.on(0, lambda x: right(self, x))(given))
     monkeypatch.setattr(TorchEngine, "free", lambda self, taken=0: 10**10)
-    resolved = Resolved(dgaf_weights, "0" * 64, None)
-    loaded = engines.load("dgaf", resolved, engine="torch", device="cpu", precision="fp32")
-    assert isinstance(loaded, TorchEngine)
-    return replace(loaded, device=Card("cpu"))
+
+    def load(network: str) -> TorchEngine:
+        resolved = Resolved(seeded(network), "0" * 64, None)
+        loaded = engines.load(network, resolved, engine="torch", device="cpu", precision="fp32")
+        assert isinstance(loaded, TorchEngine)
+        return replace(loaded, device=Card("cpu"))
+
+    return load
+
+
+@pytest.fixture
+def engine(on_a_card: Load) -> TorchEngine:
+    return on_a_card("dgaf")
 
 
 def test_memory_is_given_back_when_nothing_is_recorded(cards: Cards, engine: TorchEngine) -> None:
@@ -247,3 +265,61 @@ def test_as_many_sizes_are_kept_as_there_is_room_for(
     assert counted(cards, lambda: engine.run(batch(0, 32, 32))) == (1, 0)
     engine.run(batch(0, 36, 36))
     assert counted(cards, lambda: engine.run(batch(0, 28, 28))) == (1, 0)
+
+
+REFUSED = [
+    "CUDA error: out of memory",
+    "CUDA error: operation failed due to a previous error during capture",
+    "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    "GET was unable to find an engine to execute this computation",
+]
+
+
+@pytest.mark.parametrize("when", ["capture_begin", "capture_end"])
+@pytest.mark.parametrize("told", REFUSED)
+def test_what_cannot_be_recorded_runs_as_before(
+    cards: Cards, engine: TorchEngine, monkeypatch: pytest.MonkeyPatch, when: str, told: str
+) -> None:
+    right = getattr(torch.cuda.CUDAGraph, when)
+
+    def refuse(self: object, *given: object, **options: object) -> None:
+        right(self, *given, **options)
+        if when == "capture_begin":
+            cards.recording.clear()
+        raise RuntimeError(told)
+
+    monkeypatch.setattr(torch.cuda.CUDAGraph, when, refuse)
+    cut: list[int] = []
+    made = [engine.run(batch(0, 24, 32), cut.append) for _ in range(4)]
+    assert cut == [1] * 4 and all(np.array_equal(each, made[0]) for each in made)
+    assert cards.recordings == 1 and cards.emptied and not cards.thread.aside
+    monkeypatch.setattr(torch.cuda.CUDAGraph, when, right)
+    engine._clean()  # there is memory again
+    assert counted(cards, lambda: [engine.run(batch(0, 24, 32)) for _ in range(2)])[1] == 1
+
+
+def test_memory_that_cannot_be_given_back_is_no_error(cards: Cards, engine: TorchEngine) -> None:
+    """As after a recording that broke off: torch takes it to be under way for ever."""
+    cards.recording.append(None)
+    engine._clean()
+    cards.recording.clear()
+    assert cards.emptied == 1  # the page-locked part all the same
+
+
+def test_large_pictures_are_not_recorded(cards: Cards, engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pytorch, "LARGEST", 24 * 32)
+    assert counted(cards, lambda: [engine.run(batch(0, 24, 33)) for _ in range(3)]) == (3, 0)
+    assert counted(cards, lambda: [engine.run(batch(0, 24, 32)) for _ in range(3)]) == (graphed.WARM + 3, 1)
+
+
+def test_a_clip_of_a_network_that_measures_nothing_is_recorded(cards: Cards, on_a_card: Load) -> None:
+    frlie = on_a_card("frlie")
+    photograph = frlie.run(batch(0, 24, 32))
+    frames: list[NDArray[np.float32]] = []
+
+    def clip() -> None:
+        frames.extend(frlie.run(batch(0, 24, 32), settle=lambda _, value: value) for _ in range(4))
+
+    assert counted(cards, clip) == (graphed.WARM + 4, 1)
+    assert all(np.array_equal(frame, photograph) for frame in frames)

@@ -328,7 +328,7 @@ def test_no_silent_fall_back(load: Callable[..., Any], monkeypatch: pytest.Monke
     monkeypatch.setattr(
         onnxruntime,
         "InferenceSession",
-        lambda graph, options, providers: make(graph, options, providers=["CPUExecutionProvider"]),
+        lambda graph, options, providers, **_: make(graph, options, providers=["CPUExecutionProvider"]),
     )
     with pytest.raises(DeviceError, match="fell back to CPUExecutionProvider"):
         load("onnx", device="cuda")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import tracemalloc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,32 @@ def test_never_in_tiles(engine: engines.Engine, picture: np.ndarray, monkeypatch
 
 def exhausted(*_: object) -> None:
     raise torch.OutOfMemoryError("out of memory")
+
+
+@pytest.mark.parametrize(
+    "told", ["CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`", "CUDNN_STATUS_ALLOC_FAILED"]
+)
+def test_libraries_of_a_gpu_run_out_of_memory_too(told: str) -> None:
+    with pytest.raises(ResourceError, match="cuda:0 ran out of memory"), tiling.translated("dgaf", "cuda:0", "1x1"):
+        raise RuntimeError(told)
+
+
+def test_memory_is_given_back_once_nothing_holds_it() -> None:
+    """What a pass had made until it failed lies in its frames, which the error keeps."""
+
+    def passing() -> None:
+        made = torch.zeros(1)
+        held.append(weakref.ref(made))
+        exhausted()
+
+    held: list[weakref.ref[torch.Tensor]] = []
+    left: list[bool] = []
+    with (
+        pytest.raises(ResourceError),
+        tiling.translated("dgaf", "cuda:0", "1x1", lambda: left.append(held[0]() is not None)),
+    ):
+        passing()
+    assert left == [False]
 
 
 @pytest.mark.parametrize("wrong", [{"side": 100}, {"side": -1}, {"memory": 0}])

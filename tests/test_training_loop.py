@@ -5,8 +5,11 @@ import json
 import math
 import sys
 import time
+import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,6 +74,42 @@ def test_where_the_time_goes(run: Run) -> None:
     assert first.keys() == parts and second.keys() == parts | {"saving"}
     for times in (first, second):
         assert sum(times.values()) == pytest.approx(1, abs=1e-3) and min(times.values()) >= 0
+
+
+def test_algorithms_are_tried_in_steps_alone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures of validation are of any size; and the process may have set cuDNN otherwise, for what else it does."""
+    seen: dict[str, set[bool]] = {"_update": set(), "validate": set()}
+
+    def noting(name: str, right: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *given: [seen[name].add(torch.backends.cudnn.benchmark), right(*given)][1]
+
+    for name in seen:
+        monkeypatch.setattr(loop, name, noting(name, getattr(loop, name)))
+    assert not torch.backends.cudnn.benchmark
+    train(replace(run, output=run.output / "tried"), lambda _: None)
+    assert seen == {"_update": {True}, "validate": {False}}
+    assert not torch.backends.cudnn.benchmark
+
+
+def test_what_compiling_fails_by_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what it needs only where that is not there."""
+
+    def failing(*_: object) -> None:
+        warnings.warn("TensorFloat32 is not enabled", UserWarning, stacklevel=1)
+
+    right = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda losses, **_: right(losses, backend=failing))
+    losses = loop._compiled(lambda batch: (batch * 2,), run)
+    with pytest.raises(DeviceError) as told:
+        losses(torch.ones(3))
+    assert str(told.value) == (
+        "--compile does not work with neid here: leave it out (UserWarning: TensorFloat32 is not enabled)"
+    )
+    losses = loop._compiled(lambda batch: (batch * 3,), replace(run, device="cuda:0"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setenv("CXX", "/nonexistent")
+    with pytest.raises(DeviceError, match=r"--compile needs Triton and a C\+\+ compiler: leave it out \(UserWarning: "):
+        losses(torch.ones(3))
 
 
 def test_starving_is_told_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from lowlight_cli import engines, heap
 from lowlight_cli.bench.methods import Choice
 from lowlight_cli.bench.report import Table, environment
+from lowlight_cli.bench.speed_peak import CHANNELS, convolution, full
 from lowlight_cli.engines import Engine, Tiling, hardware
 from lowlight_cli.errors import DeviceError, LowlightError
 from lowlight_cli.networks import build, descriptor
@@ -43,9 +44,6 @@ WARM: Final = 3.0
 
 BUDGET: Final = 384 * 384
 """Pixels that a descriptor's multiply-adds are of; work grows with the pixels."""
-
-CHANNELS: Final = 64
-"""Of the convolution that is the peak: 3x3, as many out as in, at the size of the picture."""
 
 DEFINITIONS: Final = {
     "ms": "milliseconds a picture, median, after three seconds to warm up; without reading, writing and exposing",
@@ -179,15 +177,15 @@ def measure(
         for each in loaded:
             _warm_up(each, picture)
         seconds: list[list[float]] = [[] for _ in loaded]
-        convolve = {each.precision: _convolution(each.precision, size, place) for each in loaded if place}
+        convolve = {each.precision: convolution(each.precision, size, place) for each in loaded if place}
         convolved: dict[str, list[float]] = {kind: [] for kind in convolve}
         for _ in range(runs):
             for each, kept in zip(loaded, seconds, strict=True):
                 start = time.perf_counter()
                 each.run(picture)
                 kept.append(time.perf_counter() - start)
-            for kind, convolution in convolve.items():
-                convolved[kind].append(convolution())
+            for kind, convolved_once in convolve.items():
+                convolved[kind].append(convolved_once())
         work = descriptor(choice.network).gmacs * size[0] * size[1] / BUDGET
         for each, kept in zip(loaded, seconds, strict=True):
             ran = each.name, each.provider, each.device, each.precision
@@ -270,7 +268,7 @@ class Eager:
         """(N, H, W, 3) to the same."""
         import torch
 
-        with torch.inference_mode():
+        with torch.inference_mode(), full(self.precision, self.device):
             given = torch.from_numpy(batch).permute(0, 3, 1, 2).contiguous().to(self.device)
             bright: Picture = self.module(given).clamp(0, 1).cpu().permute(0, 2, 3, 1).contiguous().numpy()
         return bright
@@ -321,35 +319,6 @@ def _warm_up(engine: Engine | Eager, picture: Picture) -> None:
     engine.run(picture)
     while time.perf_counter() < until:
         engine.run(picture)
-
-
-def _convolution(precision: str, size: tuple[int, int], place: str) -> Callable[[], float]:
-    """What convolves in torch when it is called, and gives multiply-adds a second, in 1e9."""
-    import torch
-    from torch.nn.functional import conv2d
-
-    from lowlight_cli.engines.pytorch import DTYPES
-
-    kind = DTYPES[precision]
-    width, height = size
-    x = torch.rand(1, CHANNELS, height, width).to(place, kind, memory_format=torch.channels_last)
-    weight = torch.rand(CHANNELS, CHANNELS, 3, 3).to(place, kind, memory_format=torch.channels_last)
-    gpu = place.startswith("cuda")
-    several = 50 if gpu else 1  # a GPU is done before the next is asked for, unless they queue
-
-    @torch.inference_mode()
-    def convolve() -> float:
-        times = []
-        for _ in range(4):  # the first ones find no memory ready
-            start = time.perf_counter()
-            for _ in range(several):
-                conv2d(x, weight, padding=1)
-            if gpu:
-                torch.cuda.synchronize()
-            times.append((time.perf_counter() - start) / several)
-        return float(9 * CHANNELS**2 * width * height / min(times) / 1e9)
-
-    return convolve
 
 
 def _files(picture: Picture, runs: int) -> tuple[float, float]:

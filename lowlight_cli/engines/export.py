@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -239,10 +240,12 @@ def _traced(network: Network, traits: Descriptor) -> GraphProto:
     many = torch.export.Dim("pictures", min=1, max=2**16)
     high, wide = (torch.export.Dim(name, min=-(-16 // traits.stride), max=2**20) for name in ("high", "wide"))
     sizes: dict[str, Any] = {"padded": {0: many, 2: traits.stride * high, 3: traits.stride * wide}}
-    inputs = [torch.rand(2, 3, 5 * 16, 7 * 16)]  # no two lengths alike, so that none is taken for another
+    drawn = torch.Generator("cpu").manual_seed(0)  # its own: the caller's random numbers stay as they are
+    size = (2, 3, 5 * 16, 7 * 16)  # no two lengths alike, so that none is taken for another
+    inputs = [torch.rand(size, generator=drawn)]
     if network.wants_thumbnail:
         sizes["thumbnail"] = {0: many}
-        inputs.append(torch.rand(2, 3, THUMBNAIL, THUMBNAIL))
+        inputs.append(torch.rand(2, 3, THUMBNAIL, THUMBNAIL, generator=drawn))
     told = Told().eval()
     with statistics.recording() as held, torch.inference_mode():
         network(inputs[0])
@@ -265,7 +268,12 @@ def _traced(network: Network, traits: Descriptor) -> GraphProto:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter tells of torch's own future and of packages that it does not need here; neither is a user's."""
+    """The exporter tells of torch's own future and of packages that it does not need here; neither is a user's.
+
+    Nor is a folder that it names in the environment, for what it would compile.
+    """
+    name = "TORCHINDUCTOR_CACHE_DIR"
+    before = os.environ.get(name)
     log = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = log.level
     log.setLevel(logging.ERROR)  # "torchvision is not installed"
@@ -276,6 +284,8 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         log.setLevel(level)
+        if before is None:
+            os.environ.pop(name, None)
 
 
 @contextlib.contextmanager

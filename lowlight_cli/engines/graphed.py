@@ -5,6 +5,7 @@ Most networks here are hundreds of small kernels, which a processor cannot start
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from threading import Lock
@@ -31,9 +32,12 @@ def _side(device: str) -> torch.cuda.Stream:
 
 
 def give_back() -> None:
-    """Give back to the GPUs what torch keeps of their memory."""
+    """Give back what torch keeps of the GPUs' memory, and of page-locked memory where it can; never an error."""
     with _recording:
-        torch.cuda.empty_cache()
+        for emptied in (torch.cuda.empty_cache, getattr(torch._C, "_host_emptyCache", None)):
+            with contextlib.suppress(RuntimeError):  # as after a recording that broke off and is never closed
+                if emptied:
+                    emptied()
 
 
 class Graphed:
@@ -53,10 +57,11 @@ class Graphed:
             device: `cuda:N`.
 
         Raises:
-            torch.OutOfMemoryError: the device has not the memory.
+            RuntimeError: it cannot be recorded: for want of memory, page-locked too, or what else CUDA has against it.
         """
         self.shape = shape
-        with _recording, torch.cuda.device(device):
+        # A recording that cannot be begun or ended leaves the thread on the stream aside: the last puts it back.
+        with _recording, torch.cuda.device(device), torch.cuda.stream(torch.cuda.current_stream(device)):
             self._given = torch.zeros(shape, device=device)
             self._up, self._down = (torch.empty(shape, pin_memory=True) for _ in range(2))
             self._graph = torch.cuda.CUDAGraph()

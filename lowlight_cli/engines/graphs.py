@@ -21,6 +21,7 @@ __all__ = [
     "IR_VERSION",
     "clear",
     "compiled",
+    "engines",
     "find",
     "folder",
     "keep",
@@ -101,13 +102,28 @@ def keep_compiled(data: bytes, graph: Path, machine: str) -> None:
         _drop(f"{stem}-*.blob", but=target)
 
 
+def engines(graph: Path | bytes, machine: str) -> Path | None:
+    """A folder for what TensorRT makes of a graph, which takes it minutes; None where none can be had.
+
+    Args:
+        graph: a file or its bytes; TensorRT itself does not look whether the weights are the same.
+        machine: all else that it depends on.
+    """
+    with contextlib.suppress(OSError):
+        content = hashlib.sha256(graph).hexdigest() if isinstance(graph, bytes) else disk.sha256(graph)
+        place = folder() / f"tensorrt-{hashlib.sha256(machine.encode()).hexdigest()[:12]}-{content}.engines"
+        place.mkdir(parents=True, exist_ok=True)
+        return place
+    return None
+
+
 def clear() -> int:
     """Remove every graph that was kept, and what was made of them; the bytes that this frees.
 
     Raises:
         OutputError: it cannot be deleted.
     """
-    return disk.delete(folder(), r".+-[0-9a-f]{12}-[0-9a-f]{64}\.(onnx|blob)")
+    return disk.delete(folder(), r".+-[0-9a-f]{12}-[0-9a-f]{64}\.(onnx|blob|engines)")
 
 
 def _drop(pattern: str, but: Path) -> None:

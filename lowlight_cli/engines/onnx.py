@@ -6,6 +6,7 @@ looked at, and another one than was meant is an error. The only file that import
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -129,8 +130,8 @@ class OnnxEngine:
     def _parts(self) -> tuple[onnxruntime.InferenceSession, onnxruntime.InferenceSession]:
         """What measures and what replays, made when the first picture is cut."""
         measure, replay = graphs.parts(self.path)
-        at_once = self.tiling.at_once
-        return session(measure, self.device, at_once), session(replay, self.device, at_once)
+        ready = functools.partial(session, device=self.device, precision=self.precision, wish=self.tiling)
+        return ready(measure), ready(replay)
 
     def _run(
         self, graph: onnxruntime.InferenceSession, batch: NDArray[np.float32], more: Mapping[str, NDArray[np.float32]]
@@ -153,7 +154,7 @@ def load(network: str, resolved: Resolved, *, device: str, precision: str, tilin
         from lowlight_cli.engines import export
 
         path = export.kept(network, resolved, chosen)
-    whole = session(path, place, tiling.at_once)
+    whole = session(path, place, chosen, tiling)
     metadata = whole.get_modelmeta().custom_metadata_map
     return OnnxEngine(
         network,
@@ -266,14 +267,22 @@ def quantised(model: ModelProto, inputs: Sequence[NDArray[np.float32]]) -> Model
         log.setLevel(level)
 
 
-def session(graph: Path | bytes, device: str = "cpu", at_once: int = 1) -> onnxruntime.InferenceSession:
-    """A graph, ready on `device`: `cpu`, `cuda[:N]` or `tensorrt[:N]`; on a CPU for so many calls at once.
+def session(
+    graph: Path | bytes, device: str = "cpu", precision: str = "fp32", wish: Tiling | None = None
+) -> onnxruntime.InferenceSession:
+    """A graph, ready.
+
+    Args:
+        graph: a file or its bytes.
+        device: `cpu`, `cuda[:N]` or `tensorrt[:N]`.
+        precision: what the graph computes in.
+        wish: on a CPU, for how many calls at once; on a GPU, how much of its memory.
 
     Raises:
         DeviceError: the device is not available; what the runtime would have taken in its place is never used.
         WeightsError: the graph cannot be read.
     """
-    kind, _, number = device.partition(":")
+    kind, wish = device.partition(":")[0], wish or Tiling()
     wanted = PROVIDERS[kind]
     here = onnxruntime.get_available_providers()
     if wanted not in here:
@@ -285,16 +294,15 @@ def session(graph: Path | bytes, device: str = "cpu", at_once: int = 1) -> onnxr
     options.log_severity_level = FATAL
     if threads := os.environ.get("OMP_NUM_THREADS", ""):  # as torch and OpenVINO heed it
         options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0
-    if at_once > 1:  # each call is one of the caller's threads, with what it has of the cores beside it
-        options.intra_op_num_threads = max(1, hardware.cores() // at_once)
-    places: Sequence[tuple[str, dict[str, Any]]] = [(wanted, {})]
+    if wish.at_once > 1:  # each call is one of the caller's threads, with what it has of the cores beside it
+        options.intra_op_num_threads = max(1, hardware.cores() // wish.at_once)
     if kind != "cpu":
-        onnxruntime.preload_dlls()
-        places = [(wanted, {"device_id": int(number or 0)})]
+        _preload()
+    places = [each for each in _places(graph, device, precision, wish.memory) if each[0] in here]
     try:
         made = onnxruntime.InferenceSession(
-            graph if isinstance(graph, bytes) else str(graph), options, providers=places
-        )
+            graph if isinstance(graph, bytes) else str(graph), options, providers=places, enable_fallback=0
+        )  # a fallback would be told on stdout, where pictures may go
     except Exception as error:  # the runtime has a class an error code, all of them Exceptions
         if kind == "cpu":
             raise WeightsError(f"ONNX Runtime cannot read {_name(graph)}: {disk.first_line(error)}") from error
@@ -302,6 +310,31 @@ def session(graph: Path | bytes, device: str = "cpu", at_once: int = 1) -> onnxr
     if (taken := made.get_providers()[0]) != wanted:
         raise DeviceError(f"device {device!r} is not available, ONNX Runtime fell back to {taken}: look at its drivers")
     return made
+
+
+@functools.cache
+def _preload() -> None:
+    """Load CUDA's libraries. What the runtime misses there it prints on stdout, where pictures may go; and a session
+    says so too, or has found it elsewhere.
+    """
+    with contextlib.redirect_stdout(None):
+        onnxruntime.preload_dlls()
+
+
+def _places(graph: Path | bytes, device: str, precision: str, budget: int | None) -> list[tuple[str, dict[str, Any]]]:
+    """Providers, the wanted one first, and what each is told."""
+    kind, _, number = device.partition(":")
+    if kind == "cpu":
+        return [(PROVIDERS[kind], {})]
+    card: dict[str, Any] = {"device_id": int(number or 0)}
+    # By itself it would try every algorithm at each new size; and round float32 to TF32.
+    told = card | {"cudnn_conv_algo_search": "HEURISTIC"} | ({"use_tf32": 0} if precision == "fp32" else {})
+    places = [(PROVIDERS["cuda"], told | ({"gpu_mem_limit": budget} if budget else {}))]
+    if kind == "tensorrt":  # what it does not take is CUDA's, else it would be the processor's
+        folder = graphs.engines(graph, f"{onnxruntime.__version__} {hardware.versions('tensorrt')}")
+        keeping = {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(folder)} if folder else {}
+        places.insert(0, (PROVIDERS[kind], card | keeping))
+    return places
 
 
 def _name(graph: Path | bytes) -> str:

@@ -141,12 +141,8 @@ class OpenVinoEngine:
         return self._graph("replay", self.precision)
 
     def _graph(self, part: str, precision: str) -> Graph:
-        return Graph(self.path, part, precision, self.tiling.at_once, self._room)
-
-    def _room(self, pixels: int) -> bool:
-        """Whether as many pixels fit beside what is held already."""
-        free = self.free()
-        return free is None or memory.needed(self.network, self.precision, pixels, self.name) <= free
+        room = functools.partial(_room, self.network, self.precision, self.tiling)  # holds no engine that holds it
+        return Graph(self.path, part, precision, self.tiling.at_once, room)
 
     @contextlib.contextmanager
     def _run(
@@ -157,6 +153,12 @@ class OpenVinoEngine:
         translated = tiling.translated(self.network, self.device, f"{width}x{height}")
         with translated, graph.outputs({"input": tiling.nchw(batch), **measured}) as found:
             yield found
+
+
+def _room(network: str, precision: str, tiling: Tiling, pixels: int) -> bool:
+    """Whether as many pixels fit beside what is held already."""
+    free = memory.left(tiling.memory, 0, tiling.at_once)
+    return free is None or memory.needed(network, precision, pixels, "openvino") <= free
 
 
 def load(network: str, resolved: Resolved, *, device: str, precision: str, tiling: Tiling, why: str) -> OpenVinoEngine:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from lowlight_cli import heap
-from lowlight_cli.engines import Tiling, check_names, hardware, memory, tiling
+from lowlight_cli.engines import Tiling, check_names, hardware, memory, tf32, tiling
 from lowlight_cli.engines.graphed import Graphed, give_back
 from lowlight_cli.engines.tiling import Settle
 from lowlight_cli.errors import DeviceError, ResourceError
@@ -38,16 +38,25 @@ OVERLAPS: Final = 5
 With more, `neid` takes 100 megapixels in 158 s, in tiles of 0.7 megapixels with memory kept, else in 205 s, of 2."""
 
 KEPT: Final = 4
-"""Sizes that a GPU's passes are recorded for at a time: a self-ensemble has two, and tiles have some at the borders."""
+"""Sizes that a GPU's passes are recorded for at a time: a self-ensemble has two, and tiles of a network that measures
+nothing of the whole have some at the borders."""
+
+LARGEST: Final = 4 * 1024**2
+"""Pixels above which no pass is recorded: a GPU is busy with each kernel for long then, and a recording holds memory,
+page-locked too."""
 
 DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
 class Again:
-    """The sizes that came last, the latest at the end, and each one's pass once it has come again; by one thread."""
+    """The sizes that came last, the latest at the end, and each one's pass once it has come again; by one thread.
+
+    `never` has the sizes that cannot be recorded, as long as the memory is as it is.
+    """
 
     passes: dict[tuple[int, ...], Graphed | None] = field(default_factory=dict)
+    never: set[tuple[int, ...]] = field(default_factory=set)
     lock: Lock = field(default_factory=Lock)
 
 
@@ -74,7 +83,7 @@ class TorchEngine:
         settle: Settle | None = None,
     ) -> NDArray[np.float32]:
         """See `engines.Engine`; whole or in tiles."""
-        if settle is None:
+        if settle is None or descriptor(self.network).radius is not None:  # which measures nothing that would settle
             return tiling.run(self, batch, on_tiles, gain)
 
         def settled(position: int, value: torch.Tensor) -> torch.Tensor:
@@ -105,7 +114,7 @@ class TorchEngine:
     @torch.inference_mode()
     def _passed(self, batch: torch.Tensor) -> torch.Tensor:
         """One pass on the device. A picture in NHWC seen as NCHW is channels_last already: nothing is copied."""
-        with self._autocast():
+        with self._arithmetic():
             bright: torch.Tensor = self.module(batch.permute(0, 3, 1, 2)).float().clamp_(0, 1)
         return bright.permute(0, 2, 3, 1).contiguous()
 
@@ -113,11 +122,18 @@ class TorchEngine:
         """The pass at this size, recorded when it comes again before others have taken its place, on a GPU."""
         if not self.device.startswith("cuda") or statistics.measured():
             return None
+        if shape in self._again.never or math.prod(shape[:-1]) > LARGEST:
+            return None
         passes = self._again.passes
         known = shape in passes
         graphed = passes.pop(shape, None)
         if known and graphed is None:
-            graphed = Graphed(self._passed, shape, self.device)
+            with contextlib.suppress(RuntimeError):  # many a reason, of which none keeps the pass itself from running
+                graphed = Graphed(self._passed, shape, self.device)
+            if graphed is None:
+                self._again.never.add(shape)
+                give_back()  # what the attempt took
+                return None
         passes[shape] = graphed
         if not known:  # each holds the memory of its pass, or is going to
             room = memory.affordable(self.network, self.precision, self.free())
@@ -129,6 +145,7 @@ class TorchEngine:
         """Give back what the device holds without need."""
         with self._again.lock:
             self._again.passes.clear()
+            self._again.never.clear()
         if self.device.startswith("cuda"):
             give_back()
 
@@ -163,10 +180,16 @@ class TorchEngine:
     def release(self) -> None:
         """Nothing: `free` has given back what was kept on a CPU, and counts as free what is kept on a GPU."""
 
-    def _autocast(self) -> contextlib.AbstractContextManager[object]:
-        if self.precision == "fp32":
-            return contextlib.nullcontext()
-        return torch.autocast(torch.device(self.device).type, DTYPES[self.precision])
+    @contextlib.contextmanager
+    def _arithmetic(self) -> Iterator[None]:
+        """The engine's own precision, whatever the caller has set torch to."""
+        kind = torch.device(self.device).type
+        if self.precision != "fp32":
+            with torch.autocast(kind, DTYPES[self.precision]):
+                yield
+            return
+        with torch.autocast(kind, enabled=False), tf32.off() if kind == "cuda" else contextlib.nullcontext():
+            yield
 
 
 def load(network: str, resolved: Resolved, *, device: str, precision: str, tiling: Tiling, why: str) -> TorchEngine:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
 
@@ -44,10 +45,11 @@ MEASURED = 1024**2
 OUT_OF_MEMORY: Final = (
     *("out of memory", "can't allocate memory", "not enough memory", "bad allocation", "bad_alloc"),
     *("failed to allocate memory", "could not allocate", "cannot allocate memory", "length_error"),
-    "32-bit index math",
+    *("alloc_failed", "32-bit index math"),
 )
-"""How allocators say it where they raise no MemoryError: torch's, ONNX Runtime's, OpenVINO's; the last are kernels of
-torch on a GPU, of which some count to 2^31 only, which is as good as no memory."""
+"""How allocators say it where they raise no MemoryError: torch's, ONNX Runtime's, OpenVINO's, cuBLAS's and cuDNN's; the
+last are kernels of torch on a GPU, of which some count to 2^31 only, which is as good as no memory. cuDNN's "unable to
+find an engine" is not among them: a card that it does not support says the same."""
 
 
 class Passes(Protocol):
@@ -242,6 +244,7 @@ def translated(network: str, device: str, size: str, clean: Callable[[], None] |
     except Exception as error:  # torch's and OpenVINO's are RuntimeErrors, ONNX Runtime's derive from nothing else
         if not isinstance(error, MemoryError) and not any(sign in str(error).lower() for sign in OUT_OF_MEMORY):
             raise
+        traceback.clear_frames(error.__traceback__)  # they hold what the pass had made so far
         if clean:
             clean()
         raise ResourceError(

@@ -8,8 +8,11 @@ exactly. A GPU is waited for only where something is told.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import itertools
 import math
+import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -141,7 +144,7 @@ def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Cal
                 batch = batch.to(run.device)
                 watch.lap("data")
                 rate = run.recipe.rate_at(state.step, done) * state.lowered
-                with unbroken():
+                with unbroken(), _sizes_that_stay():
                     steps.append(_update(state, batch, rate, ranks, watch))
                 worked = ranks.clock(time.perf_counter() - started)
                 if ranks.count > 1:
@@ -257,8 +260,6 @@ def _state(run: Run, mixed: Mixed, ranks: Ranks) -> State:
         network.load_state_dict(files.load(run.init, run.model)[0])
     network = network.to(run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     plan.helpers.to(run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if run.device.startswith("cuda"):
-        torch.backends.cudnn.benchmark = True  # crops keep their size
     for module in (network, plan.helpers):
         together(module, ranks)
     if run.compiled:
@@ -284,10 +285,34 @@ def _compiled(losses: Losses, run: Run) -> Losses:
         try:
             return fused(batch)
         except TorchDynamoException as error:
-            needed = "Triton and a C++ compiler" if run.device.startswith("cuda") else "a C++ compiler"
-            raise DeviceError(f"--compile needs {needed}: leave it out ({first_line(error)})") from error
+            cause = getattr(error, "inner_exception", error)  # else a line that says no more than that there is one
+            told = f"({type(cause).__name__}: {first_line(cause)})"
+            if lacking := _lacking(run.device):
+                raise DeviceError(f"--compile needs {lacking}: leave it out {told}") from error
+            raise DeviceError(f"--compile does not work with {run.model} here: leave it out {told}") from error
 
     return explained
+
+
+def _lacking(device: str) -> str:
+    """What torch.compile needs on the device and does not find; empty where it is all there."""
+    compilers = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "cl"]
+    has = {
+        "Triton": not device.startswith("cuda") or importlib.util.find_spec("triton") is not None,
+        "a C++ compiler": any(map(shutil.which, compilers)),
+    }
+    return " and ".join(name for name, there in has.items() if not there)
+
+
+@contextlib.contextmanager
+def _sizes_that_stay() -> Iterator[None]:
+    """Let cuDNN try its algorithms: crops keep their size, while pictures of validation do not. It is the process's."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def _update(state: State, batch: Batch, rate: float, ranks: Ranks, watch: Watch) -> Tensor:
