@@ -23,6 +23,7 @@ from lowlight_cli.light import Light, light
 from lowlight_cli.look import Look, left_alone
 from lowlight_cli.pictures import FORMATS, MAX_PIXELS, Photo, encode, format_of, place, read, refuse_unfit
 from lowlight_cli.pictures.formats import KINDS
+from lowlight_cli.pictures.xmp import is_ours
 from lowlight_cli.sheets import beside
 from lowlight_cli.targets import PIPE, Job, exists, landed
 
@@ -93,6 +94,7 @@ class Outcome:
         after: brightness of the result.
         notes: one line each on what could not be kept.
         tiles: into how many tiles it was cut; 1 is whole.
+        left: it was bright already, and is as it was.
         data: the file's content, where the target is stdout.
     """
 
@@ -106,6 +108,7 @@ class Outcome:
     after: Light | None = None
     notes: tuple[str, ...] = ()
     tiles: int = 1
+    left: bool = False
     data: bytes | None = field(default=None, repr=False)
 
 
@@ -120,7 +123,7 @@ class Work:
         original: what was read, where it is to be shown beside the result.
         untouched: the result is what was read.
         error: what went wrong; the later stages then let it pass.
-        size, before, after, notes, tiles: as in `Outcome`.
+        size, before, after, notes, tiles, left: as in `Outcome`.
     """
 
     job: Job
@@ -134,6 +137,7 @@ class Work:
     after: Light | None = None
     notes: tuple[str, ...] = ()
     tiles: int = 1
+    left: bool = False
 
     @property
     def name(self) -> str:
@@ -229,7 +233,9 @@ def brightened(work: Work, enhancer: Enhancer, *, compare: bool = False) -> Work
         pages = list(zip((lit, *lit.rest), (photo, *photo.rest), strict=True))
         work.untouched = all(after.pixels is before.pixels for after, before in pages)
         if work.untouched and all(_bright(before, enhancer.settings.look) for _, before in pages):
-            work.notes = (*work.notes, "bright already, left alone")
+            work.notes, work.left = (*work.notes, "bright already, left alone"), True
+        elif not work.untouched and photo.xmp and is_ours(photo.xmp):
+            work.notes = (*work.notes, "was made by lowlight already, and is brightened once more")
         work.notes = (*work.notes, *_retried(attempts))
         work.tiles = attempts[-1] if attempts else 1
         if compare and work.photo.rest:
@@ -280,6 +286,7 @@ def saved(
         after=work.after,
         notes=work.notes,
         tiles=work.tiles,
+        left=work.left,
         data=data if job.target == PIPE else None,
     )
 

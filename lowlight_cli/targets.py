@@ -9,6 +9,7 @@
     -                         -                      a picture's bytes from stdin to stdout
 
 A target that is one of the inputs, or that two inputs would share, is refused: nothing is lost by a slip of the hand.
+Where results are to stay (`skip`), they may be among the inputs, as of a second run over *.jpg: they are skipped.
 What comes to lie at a target while its picture is made is not lost either: `landed`.
 """
 
@@ -49,7 +50,7 @@ class Job:
     Attributes:
         source: the file to read, or `PIPE`.
         target: the file to write, or `PIPE`.
-        skip: the target exists and shall stay.
+        skip: the target exists and shall stay; where it is the source, that is the result of another input.
         error: why this job cannot be done, where that is known already: the input is missing, the target exists, or
             another input's is the same (`plan` with `apart`).
         exist: one of `EXIST`: what to do where a target has come to exist when the picture is made.
@@ -128,7 +129,12 @@ def plan(
     output = None if output is None else Path(output)
     wish = _Wish(output, folder, len(inputs), formats, become, suffix, search)
     pairs = [pair for each in inputs for pair in _pairs(each, wish)]
-    collisions = _collisions(pairs)
+    if exist == "skip":
+        results = _results(pairs)
+        pairs = [(source, source if _key(source) in results else target) for source, target in pairs]
+    else:
+        results = set()
+    collisions = _collisions(pairs, results)
     if collisions and not apart:
         raise next(iter(collisions.values()))
     taken = {_key(target) for _, target in pairs}
@@ -163,6 +169,11 @@ class _Wish:
         """The suffixes by which folders are searched."""
         return {*self.formats, *self.become}
 
+    @property
+    def told(self) -> str:
+        """The same for a message; of what cameras write there are too many."""
+        return ", ".join([*sorted(self.formats), *(["HEIC and RAW"] if self.become else [])])
+
     def is_picture(self, output: Path) -> bool:
         """Whether `-o` reads as the name of one picture."""
         return output.suffix.lower() in self.formats and not self.is_folder(output)
@@ -188,7 +199,7 @@ def _pairs(source: Path, wish: _Wish) -> Iterator[tuple[Path, Path]]:
             found = True
             yield file, root / wish.named(file.relative_to(source))
         if not found:
-            raise InputError(f"no picture in folder {source}: looked for {', '.join(sorted(wish.formats))}")
+            raise InputError(f"no picture in folder {source}: looked for {wish.told}")
     elif output is None:
         yield source, wish.named(source.with_name(f"{source.stem}_lit{source.suffix}"))
     elif alone and output.suffix and not wish.is_folder(output):
@@ -241,8 +252,18 @@ def lit_folder(folder: Path) -> Path:
     return there.with_name(f"{there.name}_lit")
 
 
-def _collisions(pairs: Sequence[tuple[Path, Path]]) -> dict[int, UsageError]:
-    """Which pairs cannot be made, by their number: the target is an input, or that of another pair."""
+def _results(pairs: Sequence[tuple[Path, Path]]) -> set[str]:
+    """The keys of inputs that another input's result would replace."""
+    sources = {_key(source) for source, _ in pairs if exists(source)}
+    keys = ((_key(source), _key(target)) for source, target in pairs if target != PIPE)
+    return {target for source, target in keys if target in sources and target != source}
+
+
+def _collisions(pairs: Sequence[tuple[Path, Path]], stay: Collection[str]) -> dict[int, UsageError]:
+    """Which pairs cannot be made, by their number: the target is an input, or that of another pair.
+
+    Inputs whose keys are in `stay` are not replaced.
+    """
     sources = {_key(source) for source, _ in pairs if source != PIPE}
     claimed: dict[str, int] = {}
     found: dict[int, UsageError] = {}
@@ -250,7 +271,9 @@ def _collisions(pairs: Sequence[tuple[Path, Path]]) -> dict[int, UsageError]:
         if target == PIPE:
             continue
         key = _key(target)
-        if key in sources:
+        if key in stay and source == target:
+            continue
+        if key in sources and key not in stay:
             whose = "its own input" if key == _key(source) else f"also an input, and {source} would replace it"
             found[at] = UsageError(f"output {target} is {whose}: give another name or folder with -o")
         elif (first := claimed.setdefault(key, at)) != at:

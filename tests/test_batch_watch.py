@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def test_what_lands(folder: Path, lowlight: Lowlight, monkeypatch: pytest.Monkey
     ran = lowlight("batch", "in", "--watch")
     assert ran.code == 130
     assert ran.lines[0] == "waiting for pictures in in; Ctrl-C ends it"
-    assert ran.lines[-1] == "error: interrupted; nothing is left half-written"
+    assert ran.lines[-1] == "ended: 3 lit" and "error" not in ran.err
     assert ran.out.split() == ["in_lit/a.png", "in_lit/sub/b.png", "in_lit/a.png"]
     assert there[:4] == [[], [], ["a.png"], ["a.png"]]
     assert there[-1] == ["a.png", "b.png"]
@@ -222,3 +223,19 @@ def test_refused(folder: Path, lowlight: Lowlight, other: list[str]) -> None:
     Path("in").mkdir()
     ran = lowlight("batch", "in", "--watch", *other)
     assert (ran.code, ran.err) == (2, f"error: --watch and {' '.join(other)} exclude each other\n")
+
+
+def test_waiting_is_no_work(folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The seconds of a round are those of its pictures, however long they were waited for."""
+    Path("in").mkdir()
+    clock, hours = time.perf_counter, [0]
+
+    def later(moment: int) -> None:
+        hours[0] += 3600
+        if moment in (0, 3):
+            Path(f"in/{moment}.png").write_bytes(content(moment))
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock() + hours[0])
+    ended_after(6, monkeypatch, later)
+    told = [line for line in lowlight("batch", "in", "--watch").lines if line.startswith("1 lit with")]
+    assert len(told) == 2 and all(float(line.split(", ")[-1].removesuffix(" s")) < 600 for line in told)

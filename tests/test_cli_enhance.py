@@ -100,6 +100,7 @@ def test_gate_leaves_bright_pictures_alone(folder: Path, lowlight: Lowlight) -> 
     saved("a.png")
     ran = lowlight("enhance", "a.png", "--gate", "0.05")
     assert "a.png: bright already, left alone" in ran.err
+    assert ran.lines[-1].startswith("1 left alone (bright already), ") and " lit" not in ran.lines[-1]
     assert np.array_equal(np.asarray(opened("a.png")), np.asarray(opened("a_lit.png")))
     assert "a.png: bright already, left alone" in lowlight("enhance", "a.png", "-o", "b.png", "--gate", "0").err
 

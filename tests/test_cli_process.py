@@ -60,7 +60,7 @@ def test_help_begins_with_examples(process: Process) -> None:
 
 def test_help_has_panels_and_only_what_works(process: Process) -> None:
     out = process("enhance", "--help").out
-    assert all(f"─ {panel} ─" in out for panel in ("Model", "Look", "Files", "Machine", "Messages"))
+    assert all(f"\n{panel}:\n" in out for panel in ("Model", "Look", "Files", "Machine", "Messages"))
     assert not any(word in out for word in ("int8", "ray"))
 
 
@@ -166,6 +166,17 @@ def test_name_that_is_no_text(folder: Path, dgaf_weights: Path) -> None:
     )
     assert done.returncode == 4
     assert done.stderr.startswith(b"error: caf\\udce9_lit.png exists")
+
+
+@posix
+def test_name_where_the_locale_knows_ascii_alone(folder: Path, dgaf_weights: Path) -> None:
+    """The terminal may know more: a name reaches it as the bytes that it is."""
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        program(["enhance", "café 夜.png"]), capture_output=True, env=environment(dgaf_weights, plain), timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert done.stderr.decode() == "error: café 夜.png: no such file or folder\n"
 
 
 # ----------------------------------------------------------------------------------------------------------- signals

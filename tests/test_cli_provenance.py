@@ -33,3 +33,14 @@ def test_what_says_nothing(folder: Path, lowlight: Lowlight, name: str, options:
     assert lowlight("enhance", name, "-o", f"lit/{name}", *options).code == 0
     told = Path("lit", name).read_bytes()
     assert b"lowlight" not in told and b"DigitalSourceType" not in told
+
+
+@KINDS
+def test_a_result_that_is_brightened_once_more_is_told(folder: Path, lowlight: Lowlight, name: str) -> None:
+    """As where a folder holds the results of an earlier run; not where the gate leaves it alone."""
+    Path("in").mkdir()
+    Image.fromarray(dark_array()).save(f"in/{name}")
+    assert "already" not in lowlight("enhance", f"in/{name}").err
+    lit = next(Path("in").glob("*_lit.*"))
+    assert f"{lit}: was made by lowlight already, and is brightened once more" in lowlight("enhance", "in").lines
+    assert "once more" not in lowlight("enhance", "in", "-o", "out", "--gate", "0").err

@@ -6,8 +6,11 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import Ran
+from numpy.typing import NDArray
+from PIL import Image
 
 from lowlight_cli.errors import InputError, OutputError, UsageError
 from lowlight_cli.folders.search import chosen
@@ -223,3 +226,29 @@ def test_a_folder_where_the_target_should_be(folder: Path) -> None:
 
 def test_pipe_is_a_dash() -> None:
     assert Path("-") == PIPE
+
+
+def test_the_same_command_again_goes_on(folder: Path, lowlight: Callable[..., Ran], dark: NDArray[np.uint8]) -> None:
+    """`*.png` names the results of the first run too: they stay, and nothing is made of them."""
+    for name in ("a.png", "b.png"):
+        Image.fromarray(dark).save(name)
+    assert lowlight("enhance", "*.png", "--exist", "skip").code == 0
+    Image.fromarray(dark).save("c.png")
+    before = {path.name: path.read_bytes() for path in Path().glob("*.png")}
+    plan = lowlight("enhance", "*.png", "--exist", "skip", "--dry-run")
+    assert (plan.code, plan.out.count("(exists: skipped)"), "c.png -> c_lit.png" in plan.out) == (0, 4, True)
+    ran = lowlight("enhance", "*.png", "--exist", "skip")
+    assert (ran.code, ran.out) == (0, "c_lit.png\n")
+    assert "b_lit.png exists: skipped" in ran.lines and "b_lit.png is the result of another input: skipped" in ran.lines
+    assert {path.name for path in Path().glob("*.png")} == {*before, "c_lit.png"}
+    assert all(Path(name).read_bytes() == data for name, data in before.items())
+
+
+def test_what_stays_is_no_way_around_the_refusals(folder: Path) -> None:
+    """A picture in place of itself, one that is not there yet, and two results of one name."""
+    made("a.jpg", "a.png")
+    for inputs, output, options in (
+        (["a.jpg"], "a.jpg", {}), (["a.jpg", "a_lit.jpg"], None, {}), (["a.jpg", "a.png"], None, {"suffix": ".webp"}),
+    ):  # fmt: skip
+        with pytest.raises(UsageError):
+            planned(inputs, output, exist="skip", **options)

@@ -154,7 +154,7 @@ def test_sizes_that_are_none(photo: Path, lowlight: Command, option: str, text: 
         ("4GiB", 4 * 2**30),
         ("1.5g", 15 * 10**8),
         ("2 kib", 2048),
-        ("77", 77),
+        ("7700000", 7_700_000),
         ("auto", None),
     ],
 )

@@ -323,3 +323,15 @@ def test_weights_to_start_from_are_announced(train: Train, seeded: Callable[[str
         address = f"{server.url}/a.safetensors#sha256={hashlib.sha256(data).hexdigest()}"
         ran = train("--steps", 1, "--init", address)
     assert ran.code == 0 and ran.lines[0].startswith("fetching") and server.url in ran.lines[0]
+
+
+def test_data_that_is_not_there(lowlight: Callable[..., Ran], folder: Path) -> None:
+    """Named as it was typed, with what should be in it; and no folder is left behind."""
+    Path("empty").mkdir()
+    for where, told in (
+        ("nowhere/lol", "error: nowhere/lol is not there (a folder with our485/low and our485/high)"),
+        ("empty", "error: empty has neither our485/low and our485/high, as LOL has them, nor low and high"),
+    ):
+        ran = lowlight("train", "-m", "dgaf", "--data", f"lol:{where}", "-o", "new/run")
+        assert (ran.code, ran.lines[-1]) == (3, told)
+        assert not Path("new").exists()

@@ -337,6 +337,17 @@ def test_push(run: Run, here: Path, server: Hub, ours: bytes, monkeypatch: pytes
     assert run("push", "me/lowlight", "dgav", "--dry-run")[0] == 2
 
 
+def test_convert_a_part(run: Run, here: Path) -> None:
+    """Of a network that was saved in two files; both together are one."""
+    state = networks.build("dgaf").state_dict()
+    names = sorted(state)
+    for file, part in (("a.pth", names[::2]), ("b.pth", names[1::2])):
+        torch.save({name: state[name] for name in part}, here / file)
+    code, _, err = run("convert", "a.pth", "-m", "dgaf", "-o", "c.safetensors")
+    assert code == 5 and "tensors are missing" in err and "several together make one network" in err
+    assert run("convert", "a.pth", "b.pth", "-m", "dgaf", "-o", "c.safetensors")[0] == 0
+
+
 def test_help_names_every_command(run: Run) -> None:
     code, out, _ = run()
     assert code == 0

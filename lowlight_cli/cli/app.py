@@ -6,6 +6,7 @@ come inside the functions), because `--help` asks all of them for their first li
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import difflib
 import gc
@@ -14,6 +15,7 @@ import inspect
 import io
 import itertools
 import os
+import re
 import signal
 import sys
 import traceback
@@ -24,11 +26,12 @@ from types import FrameType
 from typing import Annotated, Any, Final
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand
 
 import lowlight_cli
 from lowlight_cli import heap
-from lowlight_cli.cli import report
+from lowlight_cli.cli import helping, report
+from lowlight_cli.cli.ready import Ended
 from lowlight_cli.errors import LowlightError, ResourceError, UsageError, disk_full
 from lowlight_cli.signals import ENDING
 
@@ -49,6 +52,14 @@ COMMANDS: Final = {
 }
 """Command to where it is in this room, in the order of the help: a function, or a Typer with commands of its own."""
 
+LIBRARY: Final = (
+    (r"Value error, ", ""),
+    (r"Input should be a valid integer", "must be a whole number"),
+    (r"Input should be (a )?(?:valid )?", r"must be \1"),
+    (r", unable to (?:parse|interpret).*", ""),
+)
+"""Words of the library that reads values, and plainer ones."""
+
 INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
 
@@ -56,7 +67,7 @@ _NO_ROOM: Final = ("failed to map segment", "Cannot allocate memory")
 """How it is said that there is no memory: by what loads libraries, and by the system, which torch quotes."""
 
 
-class Command(TyperCommand):
+class Command(helping.Command):
     """A command; `--ray` may stand without its value, which typer has no word for."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -69,7 +80,7 @@ class Command(TyperCommand):
         return super().parse_args(ctx, whole)
 
 
-class Commands(TyperGroup):
+class Commands(helping.Group):
     """The commands of `COMMANDS`, each imported when it is needed."""
 
     listing = False
@@ -124,8 +135,7 @@ app = typer.Typer(
     cls=Commands,
     name="lowlight",
     help=HELP,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 done, 1 some of several failed, 2 usage, 3 input, 4 output, 5 weights, 6 device or extra, "
     "7 memory or disk, 129 hung up, 130 interrupted, 141 output no longer read, 143 terminated.",
 )
@@ -159,10 +169,12 @@ def run(args: Sequence[str]) -> int:
     except (report.ReaderGone, BrokenPipeError):  # whoever read our stdout has enough: end quietly
         report.let_go()
         return BROKEN_PIPE
+    except Ended:
+        return INTERRUPTED
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except Exception as error:
-        return _explain(error)
+        return _explain(error, given)
     if code == INTERRUPTED:
         report.error("interrupted; nothing is left half-written")
     return code if isinstance(code, int) else 0
@@ -191,7 +203,27 @@ def _mend_streams() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # drawings keep their width; data go past it, as bytes
     if isinstance(sys.stderr, io.TextIOWrapper):
-        sys.stderr.reconfigure(errors="backslashreplace")
+        sys.stderr.reconfigure(errors=_escape(sys.stderr.encoding))
+
+
+def _escape(encoding: str) -> str:
+    """How stderr shows what it has no letter for: as an escape; where not even é is one, names as their bytes."""
+    try:
+        "é".encode(encoding)
+    except UnicodeEncodeError:
+        codecs.register_error("lowlight", _bytes_or_escape)
+        return "lowlight"
+    return "backslashreplace"
+
+
+def _bytes_or_escape(error: UnicodeError) -> tuple[str | bytes, int]:
+    """One letter: the byte that it stands for in a file's name, which the terminal may know, or else an escape."""
+    assert isinstance(error, UnicodeEncodeError)
+    error.end = error.start + 1
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.lookup_error("backslashreplace")(error)
 
 
 def _part_stderr() -> None:
@@ -199,7 +231,7 @@ def _part_stderr() -> None:
     with contextlib.suppress(OSError, ValueError):
         if sys.stderr.fileno() == 2:
             raw = os.fdopen(os.dup(2), "wb", 0)
-            sys.stderr = io.TextIOWrapper(raw, sys.stderr.encoding, "backslashreplace", write_through=True)
+            sys.stderr = io.TextIOWrapper(raw, sys.stderr.encoding, sys.stderr.errors, write_through=True)
 
 
 def _stop(number: int, _: FrameType | None) -> None:
@@ -212,20 +244,45 @@ def _stop(number: int, _: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-def _explain(error: Exception) -> int:
+def _explain(error: Exception, given: Sequence[str]) -> int:
     """Say in one line what went wrong, with `--debug` where; the exit code that belongs to it."""
     if report.level() == report.Level.DEBUG:
         sys.stderr.write("".join(traceback.format_exception(error)))
     if hasattr(error, "format_message"):  # typer's own: an option that does not parse
-        if message := error.format_message():  # empty where the help was asked for by giving nothing
+        if message := _parsing(error, given):  # empty where the help was asked for by giving nothing
             report.error(message.rstrip(".") + "; see --help")
         return UsageError.exit_code
     known = _known(error)
     if known is not None:
-        report.error(str(known))
+        report.error(f"{known}{_set_by(known, given)}")
         return known.exit_code
     report.error(f"this is a bug in lowlight: {type(error).__name__}: {error}; --debug shows where: report it")
     return LowlightError.exit_code
+
+
+def _parsing(error: Any, given: Sequence[str]) -> str:
+    """What typer found wrong, in plain words; of a value from the environment, with the variable's name."""
+    if hasattr(error, "option_name") and (file := next((a for a in given if a[0] == "-" and Path(a).exists()), None)):
+        return f"no option {file}: for the file of that name write ./{file}"
+    param, context, message = getattr(error, "param", None), getattr(error, "ctx", None), error.format_message()
+    source = context.get_parameter_source(param.name) if param and context else None
+    if param and source and source.name == "ENVIRONMENT":
+        names = [param.envvar] if isinstance(param.envvar, str) else param.envvar or ()
+        if name := next((each for each in names if os.environ.get(each)), None):
+            message = f"{name}={os.environ[name]}: {error.message}"
+    for library, ours in LIBRARY:
+        message = re.sub(library, ours, message)
+    return str(message)
+
+
+def _set_by(error: LowlightError, given: Sequence[str]) -> str:
+    """Which variable has the name that a usage error quotes, where nobody typed it."""
+    if not isinstance(error, UsageError):
+        return ""
+    for name, value in os.environ.items():
+        if name.startswith("LOWLIGHT_") and repr(value) in str(error) and not any(value in each for each in given):
+            return f"; {name} says {value}"
+    return ""
 
 
 def _known(error: Exception) -> LowlightError | None:

@@ -13,14 +13,15 @@ import typer
 from lowlight_cli import DEFAULT_MODEL
 from lowlight_cli.cli import options, report
 from lowlight_cli.cli.enhance import DEPTHS, STAGES, fields, summary, tell, tell_plan
-from lowlight_cli.cli.ready import exit_code, ready
+from lowlight_cli.cli.ready import Ended, exit_code, ready
 from lowlight_cli.errors import ResourceError, UsageError, disk_full
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable, Iterator, Sequence
 
     from lowlight_cli.enhancer import Enhancer
     from lowlight_cli.files import Outcome
+    from lowlight_cli.targets import Search
 
 __all__ = ["batch"]
 
@@ -124,7 +125,7 @@ def batch(
       lowlight batch inbox -o outbox --watch              takes what lands in inbox
     """  # noqa: D301  # the backspace keeps typer from filling the lines
     start = time.perf_counter()
-    from lowlight_cli.cli.clips import tell_left_out
+    from lowlight_cli.cli.clips import LeftOut
     from lowlight_cli.files import Saving
     from lowlight_cli.folders.batch import enhance_folder, output_folder, planned, prepare
     from lowlight_cli.folders.cluster import enhance_on_cluster
@@ -139,7 +140,8 @@ def batch(
     if watch and ray:
         raise UsageError("--watch works on this machine alone: leave out --ray, or run --ray --resume again later")
     root = output_folder(folder, output)
-    search = chosen(include or (), exclude or (), report.warning if watch else None, tell_left_out())
+    left_out = LeftOut()
+    search = chosen(include or (), exclude or (), report.warning if watch else None, left_out)
     saving = Saving(
         format=format,
         quality=quality,
@@ -150,14 +152,22 @@ def batch(
         compare=compare,
     )
     with ready(context.params) as enhancer, contextlib.ExitStack() as claim:
+        totals: list[_Totals] = []
         if not dry_run:
             claim.enter_context(claimed(root))
         if watch:
             # What is wrong with the weights is told now, not when a picture comes; what is there decides what runs it.
             prepare(enhancer, there(folder, search, suffixes(), root))
+            left_out.tell()
             report.note(f"waiting for pictures in {folder}; Ctrl-C ends it")
-        for each in arrivals(folder, search, suffixes(), root) if watch else (search,):
+        rounds: Iterable[Search] = (search,)
+        if watch:
+            rounds = _until_interrupted(arrivals(folder, search, suffixes(), root), totals)
+        for each in rounds:
+            if watch:
+                start = time.perf_counter()  # waiting is no work
             found = planned(folder, root, each, format=format, exist=exist.value, resume=resume or watch, apart=watch)
+            left_out.tell()
             if dry_run:
                 code = tell_plan(foreseen(found, enhancer, saving, report.note), json)
             else:
@@ -167,10 +177,20 @@ def batch(
                     outcomes = enhance_on_cluster(enhancer, found, saving, ray, max_pixels=limit)
                 else:
                     outcomes = enhance_folder(enhancer, found, saving, max_pixels=limit)
-                code = _follow(outcomes, enhancer, len(found.jobs), json, start)
-            start = time.perf_counter()
+                totals.append(_follow(outcomes, enhancer, len(found.jobs), json, start))
+                code = totals[-1].exit_code
     if code:
         raise typer.Exit(code)
+
+
+def _until_interrupted(rounds: Iterator[Search], totals: Sequence[_Totals]) -> Iterator[Search]:
+    """The rounds of --watch; Ctrl-C while it waits is how it is ended, and no error."""
+    try:
+        yield from rounds
+    except KeyboardInterrupt:
+        lit, failed = sum(each.done - each.left for each in totals), sum(each.failed for each in totals)
+        report.note(f"ended: {lit} lit{f', {failed} failed' if failed else ''}")
+        raise Ended from None
 
 
 @dataclass
@@ -179,6 +199,7 @@ class _Totals:
 
     count: int
     done: int = 0
+    left: int = 0
     skipped: int = 0
     failed: int = 0
     codes: set[int] = field(default_factory=set)
@@ -192,6 +213,7 @@ class _Totals:
         self.skipped += outcome.skipped
         self.failed += outcome.error is not None
         self.done += not (outcome.skipped or outcome.error)
+        self.left += outcome.left
         if outcome.error:
             self.codes.add(outcome.error.exit_code)
         self.full = self.full + 1 if disk_full(outcome.error) else 0
@@ -212,8 +234,10 @@ class _Totals:
         return ", ".join(parts)
 
 
-def _follow(outcomes: Generator[Outcome, None, None], enhancer: Enhancer, count: int, json: bool, start: float) -> int:
-    """Run, and tell what becomes of each file; the exit code."""
+def _follow(
+    outcomes: Generator[Outcome, None, None], enhancer: Enhancer, count: int, json: bool, start: float
+) -> _Totals:
+    """Run, and tell what becomes of each file."""
     totals, last = _Totals(count), time.perf_counter()
     try:
         with report.progress(enhancer.settings.model, count) as advance, contextlib.closing(outcomes):
@@ -235,7 +259,7 @@ def _follow(outcomes: Generator[Outcome, None, None], enhancer: Enhancer, count:
         raise
     taken = time.perf_counter() - start
     if json:
-        told = {"done": totals.done, "skipped": totals.skipped, "failed": totals.failed}
+        told = {"done": totals.done, "left_alone": totals.left, "skipped": totals.skipped, "failed": totals.failed}
         report.event("summary", {**told, "seconds": round(taken, 3), "exit_code": totals.exit_code})
-    report.note(summary(totals.done, totals.skipped, totals.failed, enhancer if totals.done else None, taken))
-    return totals.exit_code
+    report.note(summary(totals.done, totals.left, totals.skipped, totals.failed, enhancer, taken))
+    return totals

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lowlight_cli.video.making import Course, Made, Making
     from lowlight_cli.video.numbered import Pattern
 
-__all__ = ["make_clips", "refuse_for_clips", "tell_left_out"]
+__all__ = ["LeftOut", "make_clips", "refuse_for_clips"]
 
 PICTURES_ALONE: Final = (
     "format", "quality", "bit_depth", "strip_metadata", "strip_gps", "no_provenance", "max_pixels",
@@ -90,19 +90,32 @@ def refuse_for_clips(context: typer.Context) -> None:
             raise UsageError(f"{where} is for pictures, a clip's tags are copied: leave it out for clips")
 
 
-def tell_left_out() -> Callable[[Path], None]:
-    """What to call with files of folders that are no pictures: of the first clip it says that clips are left out."""
-    from lowlight_cli.video.formats import is_clip
+@dataclass
+class LeftOut:
+    """What to call with the files of folders that are not taken; `tell` says which of them somebody might miss."""
 
-    told = False
+    clip: bool = False
+    unread: set[Path] = field(default_factory=set)
+    told: set[Path] = field(default_factory=set)
 
-    def tell(path: Path) -> None:
-        nonlocal told
-        if not told and is_clip(path):
-            told = True
+    def __call__(self, path: Path) -> None:
+        """One file more; of the first clip it is said at once that clips are left out."""
+        from lowlight_cli.pictures.formats import UNREAD
+        from lowlight_cli.video.formats import is_clip
+
+        if path.suffix.lower() in UNREAD:
+            self.unread.add(path)
+        elif not self.clip and is_clip(path):
+            self.clip = True
             report.note(f"{path} is a clip: clips in folders are left out, `lowlight video` takes them one by one")
 
-    return tell
+    def tell(self) -> None:
+        """Say in a line how many pictures are of kinds that are not read; those that were told are not told again."""
+        if new := self.unread - self.told:
+            kinds = ", ".join(sorted({path.suffix.lower() for path in new}))
+            files = f"{len(new)} files are of kinds that are" if len(new) > 1 else "1 file is of a kind that is"
+            report.note(f"{files} not read: {kinds}")
+            self.told |= new
 
 
 def _preview(enhancer: Enhancer, job: ClipJob | Job, count: int, making: Making) -> None:

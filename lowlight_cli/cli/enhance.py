@@ -92,7 +92,7 @@ def enhance(
       lowlight enhance - --format png < dark.jpg > lit.png
     """  # noqa: D301  # the backspace keeps typer from filling the lines
     start = time.perf_counter()
-    from lowlight_cli.cli.clips import make_clips, refuse_for_clips, tell_left_out
+    from lowlight_cli.cli.clips import LeftOut, make_clips, refuse_for_clips
     from lowlight_cli.files import Saving, enhance_files
     from lowlight_cli.folders.search import chosen
     from lowlight_cli.pictures import FORMATS, READ_ONLY, suffix_of
@@ -106,8 +106,9 @@ def enhance(
     imported = time.perf_counter() - start
     suffix = None if format == "keep" or clips else suffix_of(format)
     formats, become = (CONTAINERS, {}) if clips else (FORMATS, READ_ONLY)
-    search = chosen(on_other=tell_left_out())
+    search = chosen(on_other=(left_out := LeftOut()))
     jobs = plan(inputs, output, formats=formats, become=become, suffix=suffix, exist=exist.value, search=search)
+    left_out.tell()
     saving = Saving(
         format=format,
         quality=quality,
@@ -181,7 +182,7 @@ def _follow(
     outcomes: Iterator[Outcome], enhancer: Enhancer, count: int, json: bool, start: float, imported: float
 ) -> int:
     """Run, and tell what becomes of each file; the exit code."""
-    done, skipped, errors = 0, 0, []
+    left, skipped, errors = 0, 0, []
     bar = report.progress(enhancer.settings.model, count) if count > 1 else contextlib.nullcontext(_ignore)
     with bar as advance:
         for outcome in outcomes:
@@ -193,6 +194,7 @@ def _follow(
             tell(outcome, seconds, json)
             if outcome.error:
                 errors.append(outcome.error)
+            left += outcome.left
             skipped += outcome.skipped
             advance(1)
     done = count - skipped - len(errors)
@@ -201,6 +203,7 @@ def _follow(
     if json:
         totals = {
             "done": done,
+            "left_alone": left,
             "skipped": skipped,
             "failed": len(errors),
             "seconds": round(taken, 3),
@@ -208,7 +211,7 @@ def _follow(
         }
         report.event("summary", totals)
     if done or count > 1:
-        report.note(summary(done, skipped, len(errors), enhancer if done else None, taken))
+        report.note(summary(done, left, skipped, len(errors), enhancer, taken))
     return code
 
 
@@ -217,7 +220,8 @@ def tell(outcome: Outcome, seconds: Mapping[str, float], json: bool) -> None:
     if outcome.error:
         report.error(str(outcome.error))
     elif outcome.skipped:
-        report.note(f"{outcome.target} exists: skipped")
+        found = "is the result of another input" if outcome.path == outcome.target else "exists"
+        report.note(f"{outcome.target} {found}: skipped")
     elif outcome.data is not None:
         report.raw(outcome.data)
     elif not json:
@@ -230,11 +234,14 @@ def tell(outcome: Outcome, seconds: Mapping[str, float], json: bool) -> None:
         report.detail(f"{outcome.path}: {size}, {sum(seconds.values()):.2f} s: {spent}")
 
 
-def summary(done: int, skipped: int, failed: int, enhancer: Enhancer | None, taken: float) -> str:
-    """`2 lit with dgaf.best on cpu in bf16 (no GPU found, the CPU has bf16), 1 failed, 2.13 s`."""
-    how = f" with {lit_by(enhancer)}" if enhancer else ""
-    counts = [f"{number} {what}" for number, what in ((skipped, "skipped"), (failed, "failed")) if number]
-    return ", ".join([*([f"{done} lit{how}"] if done else []), *counts, f"{taken:.2f} s"])
+def summary(done: int, left: int, skipped: int, failed: int, enhancer: Enhancer, taken: float) -> str:
+    """`2 lit with dgaf.best on cpu in bf16 (no GPU found, the CPU has bf16), 1 failed, 2.13 s`.
+
+    `left` of those that are done were bright already.
+    """
+    lit = [f"{done - left} lit with {lit_by(enhancer)}"] if done > left else []
+    others = ((left, "left alone (bright already)"), (skipped, "skipped"), (failed, "failed"))
+    return ", ".join([*lit, *(f"{number} {what}" for number, what in others if number), f"{taken:.2f} s"])
 
 
 def fields(outcome: Outcome, enhancer: Enhancer, seconds: Mapping[str, float]) -> dict[str, Any]:

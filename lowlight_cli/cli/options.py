@@ -269,13 +269,15 @@ def _tile(text: str) -> int | None:
 
 
 def _memory(text: str) -> int | None:
-    """`auto` as None, else bytes: `4GB`, `512MB`, `4GiB`; a plain number is of bytes."""
+    """`auto` as None, else bytes: `4GB`, `512MB`, `4GiB`; a plain number is of bytes, and a small one a slip."""
     if text == "auto":
         return None
     found = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*(?:([kmgt])(i?)b?|b)?", text.strip(), re.IGNORECASE)
     unit = (1024 if found[3] else 1000) ** " kmgt".index((found[2] or " ").lower()) if found else 0
     if not found or (size := int(float(found[1]) * unit)) < 1:
         raise typer.BadParameter(f"{text!r} is neither auto nor a size such as 4GB, 512MB or 4GiB")
+    if not found[2] and size < 1e6:
+        raise typer.BadParameter(f"{text} is {size} bytes: did you mean {found[1]}{'GB' if size < 128 else 'MB'}?")
     return size
 
 

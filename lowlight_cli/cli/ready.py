@@ -14,7 +14,11 @@ from lowlight_cli.targets import exists, occupied
 if TYPE_CHECKING:
     from lowlight_cli.enhancer import Enhancer
 
-__all__ = ["exit_code", "left_alone", "lit_by", "ran", "ready"]
+__all__ = ["Ended", "exit_code", "left_alone", "lit_by", "ran", "ready"]
+
+
+class Ended(Exception):
+    """Whoever waited for more has ended that by Ctrl-C, and knows what was done: no error."""
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
 from stat import S_ISCHR
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from lowlight_cli.training.loop import Progress
 
 __all__ = [
-    "EVERY", "SCHEMA", "Level", "ReaderGone", "data", "detail", "drawn", "error", "event", "flush", "frames", "hung_up",
-    "let_go", "level", "note", "path", "progress", "raw", "set_level", "shown", "table", "time_left", "training",
-    "transfer", "warning",
+    "EVERY", "SCHEMA", "Level", "ReaderGone", "bold", "data", "detail", "drawn", "error", "event", "flush",
+    "frames", "hung_up", "let_go", "level", "note", "path", "progress", "raw", "set_level", "shown", "table",
+    "time_left", "training", "transfer", "warning",
 ]  # fmt: skip
 
 SCHEMA: Final = "lowlight-1"
@@ -48,8 +48,11 @@ class Level(IntEnum):
     DEBUG = 3
 
 
-_CONTROL: Final = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f\udc80-\udc9f]")
-"""Control characters but tabs and line ends; the last are bytes of a file's name that a terminal may take for C1."""
+_CONTROL: Final = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f]|[\udc80-\udcff]+")
+"""Control characters but tabs and line ends; the last are bytes of a file's name, which a terminal may take for C1."""
+
+GAP: Final = 2
+"""Letters between two columns of a table."""
 
 _level = Level.NORMAL
 
@@ -70,7 +73,14 @@ def set_level(new: Level) -> None:
 
 def shown(text: str) -> str:
     """Text from elsewhere as a terminal may see it: a file's name could clear the screen otherwise, or forge a line."""
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]) & 0xFF:02x}", text)
+    return _CONTROL.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    """As it is where bytes are letters in UTF-8, which terminals know where the locale does not."""
+    if found[0].encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape").isprintable():
+        return found[0]
+    return "".join(each if each >= "\udca0" else f"\\x{ord(each) & 0xFF:02x}" for each in found[0])
 
 
 # ---------------------------------------------------------------------------------------------------------- stderr
@@ -184,8 +194,17 @@ def event(kind: str, fields: Mapping[str, Any]) -> None:
     data(json.dumps({"schema": SCHEMA, "event": kind, **fields}, default=str))
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Columns with a heading to stdout: drawn on a terminal, separated by tabs in a pipe."""
+def bold(text: str) -> str:
+    """A heading on stdout, where that is a terminal."""
+    return f"\x1b[1m{text}\x1b[0m" if drawn(sys.stdout) and not os.environ.get("NO_COLOR") else text
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, piped: Collection[str] = ()) -> None:
+    """Columns with a heading to stdout: drawn on a terminal, separated by tabs in a pipe.
+
+    Where a terminal is too narrow for the longest words of all columns, each row is a block of lines; `piped` are
+    columns for which it has no room at all.
+    """
     rows = [[shown(cell) for cell in row] for row in rows]
     if not drawn(sys.stdout):
         for row in (columns, *rows):
@@ -195,12 +214,33 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    drawing = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        drawing.add_column(column, overflow="fold")
-    for row in rows:
-        drawing.add_row(*(Text(cell) for cell in row))
-    _console(sys.stdout).print(drawing)
+    console = _console(sys.stdout)
+    kept = [at for at, column in enumerate(columns) if column not in piped]
+    cells = [[Text(line[at]) for line in (columns, *rows)] for at in kept]
+    widths = [max(console.measure(cell).minimum for cell in column) for column in cells]  # of the longest words
+    spare = console.width - sum(widths) - GAP * (len(kept) - 1)
+    if spare >= 0:
+        drawing = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, GAP - 1, 0, 0))
+        wide = _widened(widths, [max(map(len, column)) for column in cells], spare)
+        for column, width in zip(cells, wide, strict=True):
+            drawing.add_column(column[0], overflow="fold", width=width)
+        for row in zip(*(column[1:] for column in cells), strict=True):
+            drawing.add_row(*row)
+        console.print(drawing)
+    elif len(kept) == 2:
+        console.print(*(Text(": ".join(row[at] for at in kept)) for row in rows), sep="\n")
+    else:
+        blocks = ("".join(f"{columns[at]}: {row[at]}\n" for at in kept if row[at]) for row in rows)
+        console.print(*map(Text, blocks), sep="\n", end="")
+
+
+def _widened(widths: Sequence[int], wanted: Sequence[int], spare: int) -> list[int]:
+    """Widths of columns with what is to spare, given to those whose texts would be folded into most lines."""
+    result = list(widths)
+    for _ in range(spare):
+        at = max(range(len(result)), key=lambda at: wanted[at] / max(result[at], 1))
+        result[at] += wanted[at] > result[at]
+    return result
 
 
 # -------------------------------------------------------------------------------------------------------- progress

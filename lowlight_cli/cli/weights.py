@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -10,6 +11,7 @@ import typer
 
 from lowlight_cli import __version__
 from lowlight_cli.cli import report
+from lowlight_cli.cli.helping import Command, Group
 from lowlight_cli.cli.options import Debug, Json, Offline, Quiet, ReplaceChoice, Verbose
 from lowlight_cli.cli.ready import left_alone
 from lowlight_cli.errors import LowlightError, UsageError, WeightsError
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(name="weights", add_completion=False)
+app = typer.Typer(name="weights", add_completion=False, cls=Group)
+command = functools.partial(app.command, cls=Command)
 
 FOREIGN: Final = (".pth", ".pt")
 """Files that only `convert` reads."""
@@ -47,7 +50,7 @@ def weights(context: typer.Context) -> None:
 # ---------------------------------------------------------------------------------------------------------- looking
 
 
-@app.command("list")
+@command("list")
 def list_(json: Json = False, quiet: Quiet = False, verbose: Verbose = False, debug: Debug = False) -> None:
     """What weights there are, and which of them are on this machine."""
     from lowlight_cli.weights.catalog import catalog, degradations
@@ -61,10 +64,11 @@ def list_(json: Json = False, quiet: Quiet = False, verbose: Verbose = False, de
         (c.name, _size(c.bytes), f"{c.parameters / 1e6:.2f} M", _state(c), _figures(c), c.training_data, c.licence)
         for c in table
     ]
-    report.table(("name", "size", "parameters", "where", "measured", "trained on", "licence"), rows)
+    columns = ("name", "size", "parameters", "where", "measured", "trained on", "licence")
+    report.table(columns, rows, piped=("parameters", "trained on"))
 
 
-@app.command()
+@command()
 def info(
     name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="MODEL.TAG, MODEL, or a .safetensors file.")],
     toml: Annotated[bool, typer.Option("--toml", help="Of a FILE: a block for weights.toml, ready to paste.")] = False,
@@ -99,7 +103,7 @@ def info(
     report.table(("field", "value"), [(key, text) for key, value in fields.items() for text in _lines(value)])
 
 
-@app.command()
+@command()
 def path(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Without one: the cache's folder.")] = None,
     quiet: Quiet = False,
@@ -120,7 +124,7 @@ def path(
     report.path(found)
 
 
-@app.command()
+@command()
 def verify(
     names: Names = None,
     json: Json = False,
@@ -154,7 +158,7 @@ def verify(
 # --------------------------------------------------------------------------------------------------------- fetching
 
 
-@app.command()
+@command()
 def pull(
     names: Names = None,
     all_: Annotated[bool, typer.Option("--all", help="Everything in `lowlight weights list`.")] = False,
@@ -193,7 +197,7 @@ def pull(
             report.path(got.path)
 
 
-@app.command("rm")
+@command("rm")
 def remove(
     names: Names = None,
     all_: Annotated[
@@ -234,7 +238,7 @@ def _kept(else_: str) -> str:
     return f"SOURCE's, else {else_}"
 
 
-@app.command()
+@command()
 def convert(
     sources: Annotated[
         list[Path], typer.Argument(metavar="SOURCE...", help=".pth, .pt or .safetensors; several together make one.")
@@ -278,7 +282,7 @@ def convert(
         report.path(output)
 
 
-@app.command()
+@command()
 def push(
     repo: Annotated[str, typer.Argument(metavar="ORG/REPO", help="The hub's repository; made where there is none.")],
     names: Names = None,

@@ -14,6 +14,7 @@ __all__ = [
     "KINDS",
     "RAW_SUFFIXES",
     "READ_ONLY",
+    "UNREAD",
     "Kind",
     "format_of",
     "sniff",
@@ -75,6 +76,12 @@ READ_ONLY: Final[dict[str, str]] = {
     **{suffix: KINDS[BECOMES["raw"]].suffixes[0] for suffix in RAW_SUFFIXES},
 }
 """Suffix (lower case, with the dot) of a kind that is only read, to the suffix of what is written in its place."""
+
+UNREAD: Final = frozenset(
+    {".gif", ".jp2", ".j2k", ".jpf", ".jpx", ".jxl", ".jxr", ".psd", ".psb", ".xcf", ".exr", ".hdr", ".tga", ".svg"}
+    | {".ico", ".pcx", ".pbm", ".pgm", ".ppm", ".pnm"}
+)
+"""Suffixes of pictures that are of none of these kinds: folders are not searched for them, which is told."""
 
 # First bytes, and what they mean. BMP comes last: two letters are weak evidence.
 _MAGIC: Final = (

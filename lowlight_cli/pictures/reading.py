@@ -131,6 +131,7 @@ def _kind(data: bytes, suffix: str) -> str:
     if kind is None:
         text = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"<", b"{", b"#")) or _is_text(data[:512])
         what = "is text, not a picture" if text else "is not a picture that can be read"
+        what = "is a PDF, not a picture" if data.startswith(b"%PDF-") else what
         raise InputError(f"{what}; wanted {_READABLE}")
     return kind
 

@@ -11,7 +11,7 @@ from html import escape
 from typing import Final
 from xml.parsers import expat
 
-__all__ = ["names_clip", "tells_place", "tidy", "with_provenance", "without_places"]
+__all__ = ["is_ours", "names_clip", "tells_place", "tidy", "with_provenance", "without_places"]
 
 _THUMBNAILS: Final = re.compile(r"<(xmp|xap):Thumbnails\b.*?</\1:Thumbnails>", re.DOTALL)
 _TURN: Final = re.compile(r"(tiff:Orientation(?:>|\s*=\s*[\"'])\s*)[2-8]")
@@ -36,6 +36,7 @@ _PLACE: Final = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 _OURS: Final = re.compile(r"<rdf:Description\b[^>]*\blowlight:Provenance=[^>]*/>")
+_NAMESPACE: Final = "urn:lowlight-cli:1"
 _EMPTY: Final = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
@@ -51,6 +52,11 @@ def tidy(xmp: bytes) -> bytes:
 def names_clip(xmp: bytes) -> bool:
     """Whether a packet says that a clip lies behind the picture: that it is a motion photo."""
     return _CLIP.search(xmp.decode("utf-8", "replace")) is not None
+
+
+def is_ours(xmp: bytes) -> bool:
+    """Whether a packet says that lowlight made the picture; see `with_provenance`."""
+    return _NAMESPACE.encode() in xmp
 
 
 def tells_place(name: str) -> bool:
@@ -101,7 +107,7 @@ def with_provenance(xmp: bytes | None, text: str) -> bytes:
         packet = _OURS.sub("", packet)
         about = re.search(r"rdf:about\s*=\s*(\"[^\"]*\"|'[^']*')", packet)
         parts = [f"<rdf:Description rdf:about={about[1]}" if about else '<rdf:Description rdf:about=""']
-        parts.append(f'xmlns:lowlight="urn:lowlight-cli:1" lowlight:Provenance="{escape(text)}"')
+        parts.append(f'xmlns:lowlight="{_NAMESPACE}" lowlight:Provenance="{escape(text)}"')
         if "CreatorTool" not in packet:
             parts.append(f'xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:CreatorTool="{escape(text)}"')
         if "DigitalSourceType" not in packet:

@@ -98,6 +98,8 @@ def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Cal
     begin(run)
     with ranks.in_turn():
         feed = feeding.read(run)
+    with writing(run.output):
+        run.output.mkdir(parents=True, exist_ok=True)
     for note in (*notes, *feed.notes):
         warn(note)
     torch.manual_seed(run.seed)

@@ -187,13 +187,12 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def begin(run: Run) -> None:
-    """Make the run's folder, and see that no other run is lost by it.
+    """See that the run's folder can be made, or takes files, and that no other run is lost by it.
 
     Raises:
         OutputError: it cannot be written, or has a run that is neither to be resumed nor overwritten.
     """
     with writing(run.output):
-        run.output.mkdir(parents=True, exist_ok=True)
         there = next((path for path in (run.state, run.checkpoint) if path.exists()), None)
     if there and not run.resume and not run.overwrite:
         raise OutputError(

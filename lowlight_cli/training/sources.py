@@ -196,11 +196,15 @@ def _table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]
 
 def _lol(source: Source) -> list[Row]:
     root = source.paths[0]
+    if not root.is_dir():
+        raise InputError(f"{root} is not there (a folder with our485/low and our485/high)")
     scenes: dict[str, str] = {}
     if scenes_told(source):
         table = _table(root / "scenes.csv", ("folder", "stem", "scene"))
         scenes = {f"{row['folder']}/{row['stem']}": row["scene"] for _, row in table}
     folders = [root / name for name in ("our485", "siblings") if (root / name).is_dir()] or [root]
+    if not (folders[0] / "low").is_dir() and folders == [root]:
+        raise InputError(f"{root} has neither our485/low and our485/high, as LOL has them, nor low and high")
     rows = []
     for folder in folders:
         for low, high in _matched(folder / "low", folder / "high"):

@@ -192,7 +192,9 @@ def convert(
             raise WeightsError(f"{path} holds itself, or is nested without end; wanted named tensors") from error
     floats = {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
     if fault := _differences({name: tuple(tensor.shape) for name, tensor in floats.items()}, wanted):
-        raise WeightsError(f"{', '.join(map(str, sources))} does not fit {network}: {fault}")
+        part = wanted.keys() - floats.keys() and wanted.keys() & floats.keys()
+        more = "; is the rest in another file? Give both: several together make one network" if part else ""
+        raise WeightsError(f"{', '.join(map(str, sources))} does not fit {network}: {fault}{more}")
     save(target, floats, {**strings, **(metadata or {}), "network": network})
 
 
