@@ -221,7 +221,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, piped: Colle
     spare = console.width - sum(widths) - GAP * (len(kept) - 1)
     if spare >= 0:
         drawing = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, GAP - 1, 0, 0))
-        wide = _widened(widths, [max(map(len, column)) for column in cells], spare)
+        wide = _widened(widths, [[*map(len, column)] for column in cells], spare)
         for column, width in zip(cells, wide, strict=True):
             drawing.add_column(column[0], overflow="fold", width=width)
         for row in zip(*(column[1:] for column in cells), strict=True):
@@ -234,12 +234,15 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, piped: Colle
         console.print(*map(Text, blocks), sep="\n", end="")
 
 
-def _widened(widths: Sequence[int], wanted: Sequence[int], spare: int) -> list[int]:
-    """Widths of columns with what is to spare, given to those whose texts would be folded into most lines."""
+def _widened(widths: Sequence[int], lengths: Sequence[Sequence[int]], spare: int) -> list[int]:
+    """Widths of columns with what is to spare, given letter by letter to the one with the most folded cells."""
     result = list(widths)
     for _ in range(spare):
-        at = max(range(len(result)), key=lambda at: wanted[at] / max(result[at], 1))
-        result[at] += wanted[at] > result[at]
+        folded = [
+            sum(length / width for length in column if length > width)
+            for column, width in zip(lengths, result, strict=True)
+        ]
+        result[max(range(len(result)), key=folded.__getitem__)] += max(folded) > 0
     return result
 
 

@@ -61,7 +61,7 @@ def list_(json: Json = False, quiet: Quiet = False, verbose: Verbose = False, de
             report.event("checkpoint", _fields(checkpoint))
         return
     rows = [
-        (c.name, _size(c.bytes), f"{c.parameters / 1e6:.2f} M", _state(c), _figures(c), c.training_data, c.licence)
+        (c.name, _size(c.bytes), f"{c.parameters / 1e6:.2f} M", _state(c), _figures(c), c.training_data, c.licence.partition(":")[0])
         for c in table
     ]
     columns = ("name", "size", "parameters", "where", "measured", "trained on", "licence")
