@@ -36,7 +36,8 @@ def measured(enhancer: Enhancer, pairs: Iterable[tuple[Path, Path | None]]) -> l
         except LowlightError:
             continue
         off = enhancer.enhance_picture(before)
-        auto = finish(before, off.copy(), AUTO, exposing_gain(before, off, "auto"))
+        gain = exposing_gain(before, off, "auto")
+        auto = off if gain == 1 else finish(before, off.copy(), AUTO, gain)
         row = [mean_luma(off), mean_luma(auto)]
         if high is not None:
             wanted = read(high).pixels
