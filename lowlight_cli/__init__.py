@@ -25,7 +25,7 @@ __all__ = ["DEFAULT_MODEL", "Enhancer", "LowlightError", "__version__", "enhance
 __version__: Final = "0.1.0"
 
 DEFAULT_MODEL: Final = "dgaf"
-"""What is used where no model is named: the one that looks best on pictures unlike its training set."""
+"""The model used when none is named: the one that looks best on pictures unlike its training set."""
 
 _HOME: Final = {
     "Enhancer": "lowlight_cli.enhancer",

@@ -1,4 +1,4 @@
-"""`python -m lowlight_cli`, which torchrun's `-m` wants: the program `lowlight`."""
+"""Run `lowlight` as `python -m lowlight_cli`, which torchrun's `-m` needs."""
 
 from lowlight_cli.cli.app import main
 

@@ -1,7 +1,7 @@
-"""What users hand to the API, as the one picture form and back: arrays of any depth, PIL images.
+"""Convert what users pass to the API (arrays of any depth, PIL images) to the internal picture form and back.
 
-(H, W, 3) float32 RGB, sRGB-encoded, in [0, 1] is what the rest of the program sees; what comes back has the type, the
-size, the depth and the channels of what went in.
+The rest of the program sees (H, W, 3) float32 RGB, sRGB-encoded, in [0, 1]; the result has the type, size, depth and
+channels of the input.
 """
 
 from __future__ import annotations
@@ -25,25 +25,24 @@ Picture = NDArray[np.float32]
 AnyArray = NDArray[Any]
 
 KEPT_MODES: Final = {"1": "L", "L": "L", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA", "RGBX": "RGB"}
-"""PIL mode to the one that is worked in and given back; 1 bit cannot hold what comes out."""
+"""PIL modes, and the mode that each is processed and returned in; 1 bit could not hold the result."""
 
 
 def opened(image: AnyArray | Image.Image) -> tuple[Picture, Callable[[Picture], AnyArray | Image.Image]]:
-    """Take a picture out of what the user has.
+    """Convert a user's array or image to the internal form.
 
     Args:
         image: uint8, uint16 or float in [0, 1]; (H, W) or (H, W, 1) grey, (H, W, 3) RGB, (H, W, 4) RGBA. Or a PIL
-            image; palettes, CMYK and the like become RGB or RGBA, as they could not hold the result. Colour under
-            full transparency is not seen, and comes back as it was.
+            image; palettes, CMYK and the like become RGB or RGBA, as they could not hold the result. Colours of fully
+            transparent pixels are hidden from the network and returned unchanged.
 
     Returns:
-        The picture, and a function that makes of an enhanced one what the user gave: alpha as it was, grey stays grey.
-        Of the picture itself it makes a copy of what was given, to the bit.
+        The picture, and a function that converts an enhanced picture back to the user's type: alpha is unchanged, grey
+        stays grey. Given the picture itself, it returns a bit-exact copy of the input.
 
     Raises:
-        TypeError: it is neither.
-        InputError: it has another shape, numbers of another kind, no pixels, values that are no light, or is an image
-            that is damaged or closed.
+        TypeError: it is neither an array nor a PIL image.
+        InputError: its shape, type or values are wrong, it has no pixels, or it is an image that is damaged or closed.
     """
     if isinstance(image, Image.Image):
         return _from_pil(image)
@@ -53,7 +52,7 @@ def opened(image: AnyArray | Image.Image) -> tuple[Picture, Callable[[Picture], 
 
 
 def _from_array(image: AnyArray, alpha: AnyArray | None = None) -> tuple[Picture, Callable[[Picture], AnyArray]]:
-    """As `opened`; `alpha`, (H, W), is that of an array which has none itself."""
+    """Like `opened`, for an array; `alpha`, (H, W), is the alpha of an array without a channel for it."""
     image = form.plain(image)
     shape, kind = image.shape, image.dtype
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3, 4)):
@@ -72,19 +71,19 @@ def _from_array(image: AnyArray, alpha: AnyArray | None = None) -> tuple[Picture
 
     def back(bright: Picture) -> AnyArray:
         if bright is picture:
-            return np.array(image, order="C")  # it was left alone: what float32 in [0, 1] cannot hold stays too
+            return np.array(image, order="C")  # not enhanced: keep even values that float32 in [0, 1] cannot hold
         numbers = _numbers((bright @ LUMA)[..., None] if colours == 1 else bright, kind)
         if hidden is not None:
             numbers[hidden] = given[..., :colours][hidden]
         if channels == 4:
-            numbers = np.concatenate((numbers, given[..., 3:]), axis=2, dtype=kind)  # else in the machine's byte order
+            numbers = np.concatenate((numbers, given[..., 3:]), axis=2, dtype=kind)  # `dtype` keeps the byte order
         return numbers.reshape(shape)
 
     return picture, back
 
 
 def _scaled(image: AnyArray) -> Picture:
-    """Any numbers as float32 in [0, 1]."""
+    """Convert any supported numbers to float32 in [0, 1]."""
     if image.dtype.kind == "u" and image.dtype.itemsize <= 2:
         return image.astype(np.float32) / _white(image.dtype)
     if not np.issubdtype(image.dtype, np.floating):
@@ -93,7 +92,7 @@ def _scaled(image: AnyArray) -> Picture:
 
 
 def _numbers(picture: Picture, kind: np.dtype[Any]) -> AnyArray:
-    """[0, 1] as numbers of a kind."""
+    """Convert values in [0, 1] to numbers of type `kind`."""
     if np.issubdtype(kind, np.floating):
         return picture.astype(kind)
     numbers: AnyArray = np.rint(picture * _white(kind)).astype(kind)
@@ -101,7 +100,7 @@ def _numbers(picture: Picture, kind: np.dtype[Any]) -> AnyArray:
 
 
 def _white(kind: np.dtype[Any]) -> np.float32:
-    """The largest number of an unsigned kind."""
+    """The largest number of an unsigned integer type."""
     return np.float32(256**kind.itemsize - 1)
 
 
@@ -110,13 +109,14 @@ def _from_pil(image: Image.Image) -> tuple[Picture, Callable[[Picture], Image.Im
         image.load()
     except (OSError, SyntaxError, ValueError, IndexError, EOFError, struct.error) as error:
         raise InputError(f"the PIL image cannot be read, it is damaged or closed ({error})") from error
-    dropped = {"transparency"} | ({"icc_profile"} if image.mode == "CMYK" else set())  # it says nothing of RGB
+    # A CMYK profile does not describe the RGB result.
+    dropped = {"transparency"} | ({"icc_profile"} if image.mode == "CMYK" else set())
     if image.mode.startswith("I;16"):
         numbers = np.asarray(image).astype(np.uint16)
     elif image.mode in ("I", "F"):
         raise InputError(f"a PIL image of mode {image.mode} does not say what its white is: give an array")
     else:
-        image = image.convert("LA") if image.mode == "La" else image  # the only one that Pillow makes of it
+        image = image.convert("LA") if image.mode == "La" else image  # Pillow converts `La` to no other mode
         clear = image.mode in ("PA", "RGBa") or "transparency" in image.info
         mode = ("RGBA" if clear else "RGB") if clear or image.mode not in KEPT_MODES else KEPT_MODES[image.mode]
         image = image.convert(mode)

@@ -1,9 +1,9 @@
-"""Bars and frames around a picture: of one colour, and no part of what it shows.
+"""Find bars and frames of one colour around a picture, which are no part of it.
 
-A picture between black bars, or in a white frame, is measured and brightened as if it were alone; around it all stays
-as it was. What is dark or bright by itself must not be taken for a border: a sky above roofs, the moon, a thing on
-white. So a border lies on two opposite sides, is of one colour as no light is, and ends in a straight line: within a
-few rows, half of what comes differs by far more than nearly all that was.
+A picture between black bars, or in a white frame, is measured and brightened as if it were alone; the border is kept
+as it is. Dark or bright content must not be mistaken for a border: a sky above roofs, the moon, an object on white. So
+a border lies on two opposite sides, is more uniform in colour than any real light, and ends in a straight line: within
+a few rows, half of the pixels differ from its colour by far more than nearly all pixels did before.
 """
 
 from __future__ import annotations
@@ -24,57 +24,57 @@ Where = tuple[slice, slice]
 """Rows and columns of a picture."""
 
 SAME: Final = 2.5 / 255
-"""What a border's pixels differ by from its colour at most: what codecs leave."""
+"""Largest difference between a border's pixels and its colour: the noise that codecs leave."""
 
 KINDS: Final = (SAME, 4, 0.25), (SAME, 2, 0.5), (SAME / 2, 2, 0.5)
-"""What they differ by; in how many rows an edge is through, which are four where colour was kept at half its size; how
-much of what comes after it was there before, at most. What is inside may be hardly brighter than a border's noise."""
+"""Kinds of border: largest difference from the colour; rows that an edge takes, four with chroma subsampling; largest
+difference before the edge as a fraction of that after it. The content may be hardly brighter than a border's noise."""
 
 LEVELS: Final = 2 / 255
-"""What an edge is at least: slopes in the dark go up by single levels."""
+"""Smallest height of an edge: gradients in the dark rise by single levels."""
 
 EXACT: Final = 0.75 / 255, 0.9
-"""How little most of them differ, and how many these are: light that is so even has noise."""
+"""A border has at least this share (second) of values that differ by at most this (first): real light is noisier."""
 
 THIN: Final = 0.01, 4
-"""Of a side, and in pixels: what is thinner changes no exposure."""
+"""Thinnest border, as a fraction of the side and in pixels: a thinner one does not change the exposure."""
 
 LEAST: Final = 0.25
-"""Of each side, what is left inside."""
+"""Smallest fraction of each side that must remain inside the borders."""
 
 FULL: Final = 0.5
-"""Share of what is inside that has another colour than the border: that of pictures, not of lines of text."""
+"""Smallest share of the inside with another colour than the border's: pictures have that, lines of text do not."""
 
 FLAT: Final = 0.9
-"""Share of what is inside that has one colour: a lit window or a screen, and no picture."""
+"""Share of the inside with a single colour above which it is a lit window or a screen, and no picture."""
 
 SAMPLE: Final = 2**16
-"""Pixels, evenly spread, of which that is asked."""
+"""Number of evenly spread pixels for the tests by `FULL` and `FLAT`."""
 
 BLUR: Final = 16
-"""Rows in which a codec's blocks carry over from inside."""
+"""Rows of a border that a codec's blocks may blur with the content."""
 
 SOFT: Final = 1 / 64
-"""Of a side, what an edge takes at most: in a small picture, slopes are steep."""
+"""Largest fraction of a side that an edge may take: in a small picture, gradients are steep."""
 
 CORNER: Final = 1 / 16
-"""Of a side: so large are the corners of what is inside, of which one shows something. What is round has none."""
+"""Size of the inside's corners, as a fraction of the side; one of them must show something. Round things have none."""
 
 NEAR: Final = 3
-"""Rows on either side of an edge that are looked at where the opposite one has told where it is."""
+"""Rows checked on either side of an edge whose place is inferred from the opposite edge."""
 
 FEW: Final = 0.1
-"""Share of a row that is none."""
+"""Share of a row's pixels that may be ignored."""
 
 STEP: Final = 32
-"""Rows that are looked at at a time."""
+"""Rows processed at a time."""
 
 CLEAN, HALF = 0.99, 0.5
-"""Share of a bar that is as it was where nothing is written on it, and where subtitles are."""
+"""Smallest share of a bar that still has its colour: without subtitles, and with them."""
 
 
 def content(picture: Picture) -> Where | None:
-    """Where a picture lies within its borders; None where it has none.
+    """The rows and columns inside a picture's borders; None if it has none.
 
     Args:
         picture: (H, W, 3) RGB, [0, 1].
@@ -86,12 +86,12 @@ def content(picture: Picture) -> Where | None:
 
 
 def inner(picture: Picture, where: Where | None) -> Picture:
-    """What lies within the borders, which is no copy; without borders the picture itself."""
+    """A view of what lies within the borders; without borders the picture itself."""
     return picture if where is None else picture[where]
 
 
 def framed(picture: Picture, where: Where | None, made: Picture) -> Picture:
-    """What was made of `inner`, with the picture's borders as they were."""
+    """Put `made`, the result for `inner`, back into the unchanged borders of the picture."""
     if where is None:
         return made
     whole = np.array(picture, np.float32, order="C")
@@ -100,9 +100,9 @@ def framed(picture: Picture, where: Where | None, made: Picture) -> Picture:
 
 
 class Borders:
-    """Those of a clip, frame by frame: once found they stay until a frame lacks them, so that nothing flickers.
+    """The borders of a clip, frame by frame: once found, they stay until a frame lacks them, so that nothing flickers.
 
-    Frames in which all is black have none, and break none that was found.
+    An all-black frame has no borders of its own and leaves those found before in place.
     """
 
     def __init__(self) -> None:
@@ -111,11 +111,11 @@ class Borders:
         self._paint = _Paint(np.zeros(3, np.float32))
 
     def frame(self, picture: Picture, cut: Callable[[Picture], bool]) -> Where | None:
-        """Where the frame lies within its borders; None where it has none.
+        """The rows and columns inside the frame's borders; None if it has none.
 
         Args:
             picture: (H, W, 3) RGB, [0, 1].
-            cut: tells whether this part of it begins a shot, whose borders may be wider.
+            cut: returns whether the given part of the frame begins a new shot, whose borders may be wider.
         """
         if self._where is None or picture.shape != self._shape or not self._there(picture, self._where):
             self._where, self._shape = content(picture), picture.shape
@@ -129,7 +129,7 @@ class Borders:
         return self._where
 
     def _there(self, picture: Picture, where: Where) -> bool:
-        """Whether the bars are as they were, but for subtitles in one of two."""
+        """Whether the bars are unchanged, except for subtitles in one of each pair."""
         height, width, _ = picture.shape
         sure = _widened(where[0], height), _widened(where[1], width)  # near the picture, codecs blur
         for pair in _bars(picture, sure):
@@ -139,12 +139,12 @@ class Borders:
         return True
 
     def state(self) -> dict[str, Any]:
-        """What the next frame needs."""
+        """The state that the next frame needs."""
         where = self._where and [[part.start, part.stop] for part in self._where]
         return {"borders": [where, list(self._shape), self._paint.colour]}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state` was taken; its arrays may have become lists."""
+        """Continue from `state`; its arrays may have been converted to lists."""
         where, shape, colour = state["borders"]
         self._where = where and (slice(*where[0]), slice(*where[1]))
         self._shape, self._paint = tuple(shape), _Paint(np.array(colour, np.float32))
@@ -152,7 +152,7 @@ class Borders:
 
 @dataclass(frozen=True, eq=False)
 class _Paint:
-    """What a border is made of: a colour (3,), and a kind as in `KINDS`."""
+    """The look of a border: a colour (3,), and a kind as in `KINDS`."""
 
     colour: NDArray[np.float32]
     same: float = SAME
@@ -160,23 +160,23 @@ class _Paint:
     before: float = 0.0
 
     def off(self, lines: Picture) -> Plane:
-        """By how much each number differs from the colour's: (h, w, 3) to (h, 3w), as whole lines are far faster."""
+        """Difference of each value from the colour: (h, w, 3) to (h, 3w), as whole lines are far faster."""
         apart = lines.reshape(len(lines), -1) - np.tile(self.colour, lines.shape[1])
         return np.asarray(np.abs(apart, out=apart), np.float32)
 
     def most_off(self, pixels: Picture) -> Plane:
-        """By how much pixels differ in the channel where it is most: (h, w, 3) to (h, w)."""
+        """Largest difference of each pixel from the colour, over the channels: (h, w, 3) to (h, w)."""
         apart = np.abs(pixels - self.colour)
         return np.asarray(np.maximum(np.maximum(apart[..., 0], apart[..., 1]), apart[..., 2]), np.float32)
 
     def count(self, pixels: Picture, limit: float) -> int:
-        """How many numbers differ by no more than a limit."""
+        """Number of values that differ from the colour by at most `limit`."""
         tops = range(0, len(pixels) if pixels.size else 0, STEP)
         return sum(int(np.count_nonzero(self.off(pixels[top : top + STEP]) <= limit)) for top in tops)
 
 
 def _corner(picture: Picture) -> NDArray[np.float32] | None:
-    """The colour of the four corners, where it is one."""
+    """The common colour of the four corners; None if they differ."""
     if min(picture.shape[:2]) < 2 * THIN[1]:
         return None
     ends = np.r_[0:2, -2:0]
@@ -186,7 +186,7 @@ def _corner(picture: Picture) -> NDArray[np.float32] | None:
 
 
 def _within(picture: Picture, paint: _Paint) -> Where | None:
-    """As `content`, for one kind of border."""
+    """Like `content`, for one kind of border."""
     height, width, _ = picture.shape
     top, bottom = _margins(picture, paint, 0)
     left, right = (0, 0) if top == height else _margins(picture[top : height - bottom], paint, 1)
@@ -203,7 +203,7 @@ def _within(picture: Picture, paint: _Paint) -> Where | None:
 
 
 def _margins(picture: Picture, paint: _Paint, axis: int) -> tuple[int, int]:
-    """How many lines are of the colour at each end; none where one of the two is too thin, all where all are."""
+    """Number of lines of the colour at each end: (0, 0) if either is too thin, (length, 0) if all lines are."""
     share, pixels = THIN
     length = picture.shape[axis]
     least = max(math.ceil(share * length), pixels)
@@ -215,9 +215,9 @@ def _margins(picture: Picture, paint: _Paint, axis: int) -> tuple[int, int]:
 
 
 def _even(picture: Picture, paint: _Paint, axis: int, *, last: bool) -> int:
-    """How many rows (axis 0) or columns are of the colour from the first on, or back from the last."""
+    """Number of rows (axis 0) or columns (axis 1) in the border's colour, from the first on or back from the last."""
     length = int(picture.shape[axis])
-    start, stop = 0, 1  # mostly the first tells
+    start, stop = 0, 1  # usually the first line already differs
     while start < length:
         part = slice(max(length - stop, 0), length - start) if last else slice(start, stop)
         if axis == 0:
@@ -232,7 +232,7 @@ def _even(picture: Picture, paint: _Paint, axis: int, *, last: bool) -> int:
 
 
 def _between(lines: Picture, first: int, last: int, paint: _Paint) -> slice | None:
-    """The lines between two borders of so many, or all where there are none; None where these end not as borders do."""
+    """The lines between borders of `first` and `last` lines, all if both are 0; None if the edges are not abrupt."""
     if not first:
         return slice(0, len(lines))
     start, stop = _edge(lines, first, paint), _edge(lines[::-1], last, paint)
@@ -246,7 +246,7 @@ def _between(lines: Picture, first: int, last: int, paint: _Paint) -> slice | No
 
 
 def _edge(lines: Picture, first: int, paint: _Paint) -> int | None:
-    """The line at which a border ends that is even up to `first`; None where it does not end at once."""
+    """The line at which a border ends that is uniform up to `first`; None if it does not end abruptly."""
     soft = min(paint.soft, max(1, int(SOFT * len(lines))))
     apart = paint.most_off(lines[first - soft : first + BLUR])
     for number, half in enumerate(np.median(apart, axis=1)):
@@ -257,7 +257,7 @@ def _edge(lines: Picture, first: int, paint: _Paint) -> int | None:
 
 
 def _answers(lines: Picture, at: int, first: int, paint: _Paint) -> bool:
-    """Whether a border ends at a line that mirrors the other's end, be what is inside all but black there."""
+    """Whether a border ends at line `at`, inferred from the opposite edge, though the content is nearly black there."""
     if not at - BLUR <= first or at + NEAR > len(lines):
         return False
     before, after = paint.most_off(lines[at - NEAR : at - 1]), paint.most_off(lines[at + 1 : at + NEAR])
@@ -265,7 +265,7 @@ def _answers(lines: Picture, at: int, first: int, paint: _Paint) -> bool:
 
 
 def _filled(inside: Picture, paint: _Paint) -> bool:
-    """Whether what lies between borders fills it as pictures do."""
+    """Whether the inside is filled as by a picture, rather than by text, a lit window or a round object."""
     height, width, _ = inside.shape
     step = max(1, round(math.sqrt(height * width / SAMPLE)))
     sample = inside[::step, ::step]
@@ -282,14 +282,14 @@ def _ends(length: int) -> tuple[slice, slice]:
 
 
 def _bars(picture: Picture, where: Where) -> tuple[tuple[Picture, Picture], tuple[Picture, Picture]]:
-    """What is above and below, and on the left and the right of that."""
+    """The bars above and below `where`, and those to its left and right."""
     rows, columns = where
     inside = picture[rows]
     return (picture[: rows.start], picture[rows.stop :]), (inside[:, : columns.start], inside[:, columns.stop :])
 
 
 def _widened(part: slice, side: int) -> slice:
-    """With what a codec blurs of either bar, half of it at most."""
+    """`part` plus the rows of each bar that a codec blurs, at most half of the bar."""
     before, after = part.start, side - part.stop
     return slice(before - min(BLUR, before // 2), part.stop + min(BLUR, after // 2))
 

@@ -1,4 +1,4 @@
-"""A folder that one run at a time writes to: a lock in it, which goes with the run, however that ends."""
+"""Claim a folder for one run at a time, by a lock file that is released however the run ends."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ __all__ = ["claimed"]
 
 @contextlib.contextmanager
 def claimed(folder: Path, guard: str, busy: str, *, keep: bool = False) -> Iterator[None]:
-    """Make `folder` where there is none, and keep every other run out of it for a while.
+    """Create `folder` if necessary, and keep other runs out of it inside the block.
 
     Args:
-        folder: what is claimed.
-        guard: the name of the file in it that is locked.
-        busy: what to say where another run has it.
-        keep: leave the folder even where in the end nothing is in it.
+        folder: the folder to claim.
+        guard: name of the lock file in it.
+        busy: error message if another run holds the lock.
+        keep: leave the folder even if it ends up empty.
 
     Raises:
-        OutputError: another run has it.
-        OSError: nobody can write there.
+        OutputError: another run holds the lock.
+        OSError: the folder cannot be written to or locked.
     """
     from filelock import FileLock, Timeout
 
@@ -37,10 +37,10 @@ def claimed(folder: Path, guard: str, busy: str, *, keep: bool = False) -> Itera
         raise OutputError(busy) from None
     except (OSError, NotImplementedError) as error:
         if not keep:
-            with contextlib.suppress(OSError):  # as where the disk is full, or something is in there
+            with contextlib.suppress(OSError):  # fails if the disk is full or the folder is not empty
                 folder.rmdir()
         raise error if isinstance(error, OSError) else OSError(errno.ENOSYS, str(error)) from error
-    before = os.name != "nt"  # there, nothing that is open can be removed; elsewhere nobody must come in between
+    before = os.name != "nt"  # Windows cannot remove an open file; elsewhere, remove it before another run can lock it
     try:
         yield
     finally:
@@ -52,7 +52,7 @@ def claimed(folder: Path, guard: str, busy: str, *, keep: bool = False) -> Itera
 
 
 def _remove(folder: Path, guard: str) -> None:
-    """Remove a folder that holds nothing, or the guard alone."""
+    """Remove a folder that is empty or holds only the lock file."""
     with contextlib.suppress(OSError):
         if {path.name for path in folder.iterdir()} <= {guard}:
             (folder / guard).unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""Whether everything that is installed works, found out by trying it: what `lowlight doctor` tells.
+"""Try everything that is installed, and report whether it works: the checks of `lowlight doctor`.
 
-A check is one line. What cannot be had here but was not promised (a GPU, bf16) is no fault; what was installed and does
-not work is, and carries the exit code that `lowlight enhance` would end with.
+A check is one line. Something optional that is missing here (a GPU, bf16) is no fault; something installed that does
+not work is one, and carries the exit code that `lowlight enhance` would end with.
 """
 
 from __future__ import annotations
@@ -32,24 +32,23 @@ Picture = NDArray[np.float32]
 
 HEIGHT: Final = 61
 WIDTH: Final = 83
-"""Of the picture that is tried: odd, as a photograph's may be, since there are devices that refuse what does not divide
-into anything."""
+"""Size of the test picture: odd, as a photograph's may be, because some devices refuse sizes that nothing divides."""
 
 TOLERANCE: Final = 2.0
-"""Mean difference from the CPU's float32 that a device or precision may have, in grey levels of 255. Half precision
-stays below 0.5 on every network (tests/test_networks.py); a device that computes wrongly is off by tens."""
+"""Largest mean difference from the CPU's float32 for a device or precision, in grey levels of 255. Half precision stays
+below 0.5 on every network (tests/test_networks.py); a device that computes wrongly is off by tens."""
 
 PACKAGES: Final = ("torch", "numpy", "PIL", "cv2", "safetensors", "huggingface_hub")
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        name: what.
-        found: what there is, or what went wrong.
-        exit_code: 0, or that of the error.
+        name: what was checked.
+        found: what was found, or what went wrong.
+        exit_code: 0, or the error's.
     """
 
     name: str
@@ -58,7 +57,7 @@ class Check:
 
 
 def checks(*, offline: bool = False) -> Iterator[Check]:
-    """Look at everything, quick things first. Uses no network.
+    """Run all checks, quick ones first. Never uses the network.
 
     Args:
         offline: whether `--offline` was given; only reported.
@@ -73,8 +72,8 @@ def checks(*, offline: bool = False) -> Iterator[Check]:
 
 
 def _weights() -> Iterator[Check]:
-    """Each shipped checkpoint through the CPU, then the default model's through every device and precision."""
-    from lowlight_cli.engines import pytorch  # the long import: what came before is on the screen by now
+    """Try each shipped checkpoint on the CPU, then the default model's on every device and engine."""
+    from lowlight_cli.engines import pytorch  # a slow import; the earlier checks are already on the screen
 
     devices = pytorch.devices()
     yield Check("devices", ", ".join(devices))
@@ -107,7 +106,7 @@ def _weights() -> Iterator[Check]:
             check = _judged(name, engine, picture, expected, "the CPU's fp32")
         except LowlightError as error:
             check = Check(name, str(error), error.exit_code)
-        except RuntimeError as error:  # the device takes the network, and not the picture
+        except RuntimeError as error:  # the device accepts the network but fails on the picture
             told = str(error).partition("\n")[0]
             check = Check(name, f"it does not work ({told}), do not use it", DeviceError.exit_code)
         yield check
@@ -118,7 +117,7 @@ def _weights() -> Iterator[Check]:
 def _engine(
     name: str, checkpoint: Checkpoint, resolved: Resolved, picture: Picture, expected: Picture
 ) -> Iterator[Check]:
-    """A runtime on each of its devices: with the checkpoint's graph where one is kept, else with one of one node."""
+    """Try a runtime on each of its devices: with the checkpoint's graph if one is cached, else a one-node graph."""
     lacking = [package for package in engines.NEEDED[name] if not hardware.installed(package)]
     if lacking:
         yield Check(f"engine {name}", f"not installed ({', '.join(lacking)}): pip install 'lowlight-cli[cpu]'")
@@ -134,14 +133,14 @@ def _engine(
             engine = engines.load(checkpoint.network, resolved, engine=name, device=device)
             check = _judged(told, engine, picture, expected, "torch's fp32")
         except LowlightError as error:
-            check = Check(told, str(error), error.exit_code if device == "cpu" else 0)  # a GPU was not promised
+            check = Check(told, str(error), error.exit_code if device == "cpu" else 0)  # a GPU is optional
         yield check
 
 
 def _judged(name: str, engine: Engine, picture: Picture, expected: Picture, reference: str) -> Check:
-    """How far a result is from the expected one; beyond `TOLERANCE` the engine computes wrongly."""
+    """Compare an engine's result with the expected one; beyond `TOLERANCE` the engine computes wrongly."""
     bright = _tried(engine, picture)
-    if engine.device.startswith("cuda"):  # from the second picture of a size on, torch replays what it recorded
+    if engine.device.startswith("cuda"):  # from the second picture of a size on, torch replays a recorded CUDA graph
         bright = _tried(engine, picture)
     off = float(np.abs(bright - expected).mean() * 255)
     told = f"{engine.precision}, {off:.2f} grey levels from {reference}"
@@ -151,7 +150,7 @@ def _judged(name: str, engine: Engine, picture: Picture, expected: Picture, refe
 
 
 def _tried(engine: Engine, picture: Picture) -> Picture:
-    """What the engine makes of the picture; a result that is none is an error."""
+    """Run the engine on the picture; raise WeightsError if the result is not a picture."""
     bright = engine.run(picture)
     if bright.shape != picture.shape or not np.isfinite(bright).all() or float(np.ptp(bright)) == 0:
         raise WeightsError(f"{engine.device} gives no picture with these weights")
@@ -159,7 +158,7 @@ def _tried(engine: Engine, picture: Picture) -> Picture:
 
 
 def _picture() -> Picture:
-    """A dim gradient with noise, the same each time: (1, HEIGHT, WIDTH, 3)."""
+    """A dim gradient with noise, always the same: (1, HEIGHT, WIDTH, 3)."""
     slope = np.linspace(0.02, 0.3, WIDTH, dtype=np.float32)
     noise = np.random.default_rng(0).normal(0, 0.01, (1, HEIGHT, WIDTH, 3)).astype(np.float32)
     picture: Picture = np.clip(slope[None, None, :, None] + noise, 0, 1)

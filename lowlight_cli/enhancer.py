@@ -1,12 +1,12 @@
-"""Enhancer: one picture through exposure, engine and look; what the API and every command call.
+"""Enhancer: take one picture through exposure, engine and look; the API and every command call it.
 
-    where   = borders.content(picture)         what is around it stays as it was, and is not measured
-    gain    = exposure.auto_gain(picture)      where the checkpoint wants that: one for the whole of it
-    bright  = engine.run(picture, gain)        exposed by it, whole or tile by tile
+    where   = borders.content(picture)         the borders are kept as they are and not measured
+    gain    = exposure.auto_gain(picture)      one for the whole picture, if the checkpoint wants exposed input
+    bright  = engine.run(picture, gain)        exposed by the gain, whole or tile by tile
     after   = look.exposing_gain(picture, bright)
     final   = look.finish(picture, bright, after)
 
-The file is not called `enhance`, so that `lowlight_cli.enhance` is the function and nothing else.
+The file is not called `enhance`, so that `lowlight_cli.enhance` is always the function.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Sample = TypeVar("Sample", bound="np.integer[Any] | np.floating[Any]")
 
 @dataclass
 class _Shared:
-    """What enhancers share that differ in their looks alone."""
+    """State shared by enhancers that differ only in their look."""
 
     pictures: int = 1
     at_once: int = 1
@@ -67,13 +67,13 @@ class Enhancer:
     >>> lit.shape, lit.dtype, bool(lit.mean() > dark.mean())
     ((40, 60, 3), dtype('uint8'), True)
 
-    A PIL image gives a PIL image, grey gives grey, alpha comes back as it was:
+    A PIL image gives a PIL image, grey stays grey, alpha is returned unchanged:
 
     >>> from PIL import Image
     >>> Enhancer(strength=0.5).enhance(Image.new("LA", (60, 40), (9, 128)))
     <PIL.Image.Image image mode=LA size=60x40 at 0x...>
 
-    What cannot be done is a `LowlightError` with one line to read:
+    Every failure is a `LowlightError` with a one-line message:
 
     >>> Enhancer("dgav")
     Traceback (most recent call last):
@@ -99,31 +99,31 @@ class Enhancer:
         on_message: Callable[[str], None] | None = None,
         on_progress: Callable[[int, int | None], None] | None = None,
     ) -> None:
-        """Settle what to use; nothing is loaded yet.
+        """Check and store the settings; nothing is loaded yet.
 
         Args:
-            model: a name of `lowlight models`.
-            weights: None for the model's own; a tag of `lowlight weights list`, a file, `hf://org/repo/file@revision`,
-                `https://...#sha256=...`.
-            device: `auto`, `cpu`, `cuda`, `cuda:N`, `cuda:N,M` (each picture on a free one of them), `mps`, `tensorrt`,
-                `tensorrt:N`; or a `torch.device`. One that is named is had or an error.
+            model: a name listed by `lowlight models`.
+            weights: None for the model's own; a tag listed by `lowlight weights list`, a file,
+                `hf://org/repo/file@revision`, `https://...#sha256=...`.
+            device: `auto`, `cpu`, `cuda`, `cuda:N`, `cuda:N,M` (each picture goes to a free GPU), `mps`, `tensorrt`,
+                `tensorrt:N`; or a `torch.device`. A named device is used or raises an error, never replaced.
             precision: `auto`, `fp32`, `bf16`, `fp16`.
             engine: `auto`, `torch`, `onnx`, `openvino`.
             strength: how much of the change to keep, 0 to 1.
-            exposure: wanted mean brightness of results, 0.2 to 0.8; `auto` moves only results that are too bright or
-                too dark for what the picture shows; None leaves it to the model.
-            protect_highlights: keep what would turn white although the picture shows it: skies, windows, signs; None
-                does so where that is a twentieth of the picture or more.
-            gate: leave pictures alone that are brighter than this on average, 0 to 1; None enhances all.
-            self_ensemble: the mean over eight flips and turns of the picture: a little better, eight times the work.
-            tile: what a tile may measure at most, in pixels a side; 0 never cuts; None cuts what does not fit.
-            memory: bytes that may be used in all, on a GPU of its memory; None is what is free.
+            exposure: target mean luma of results, 0.2 to 0.8; `auto` corrects only results that are too bright or too
+                dark for what the picture shows; None leaves it to the model.
+            protect_highlights: keep details that would turn white: skies, windows, signs; None does so if at least a
+                twentieth of the picture would.
+            gate: leave pictures alone whose mean luma is at least this, 0 to 1; None enhances all.
+            self_ensemble: average over eight flips and rotations of the picture: slightly better, eight times the work.
+            tile: maximum side of a tile in pixels; 0 never cuts; None cuts pictures that do not fit into memory.
+            memory: total bytes that may be used, of the GPU's memory on a GPU; None is whatever is free.
             offline: never use the network.
-            on_message: told one line before the network is used.
-            on_progress: told how many bytes of how many were fetched.
+            on_message: called with one line before the network is used.
+            on_progress: called with the bytes fetched so far and the total, None if unknown.
 
         Raises:
-            UsageError: no such model, engine, device or precision, a number out of its range, or what is no number.
+            UsageError: an unknown model, engine, device or precision, or a number that is out of range or no number.
         """
         look = Look(strength=strength, exposure=exposure, protect_highlights=protect_highlights, gate=gate)
         named = os.fspath(weights) if isinstance(weights, os.PathLike) else weights
@@ -140,40 +140,40 @@ class Enhancer:
     @overload
     def enhance(self, image: NDArray[Sample]) -> NDArray[Sample]: ...
     def enhance(self, image: object) -> object:
-        """Brighten a picture; what comes back has its type, size, depth and channels.
+        """Brighten a picture; the result has the same type, size, depth and channels.
 
         Args:
-            image: an array (H, W, 3) RGB, (H, W) grey or (H, W, 4) RGB with alpha, which is left alone, as are
-                colours where it is 0; uint8, uint16 or float in [0, 1]; sRGB-encoded. Or a PIL image.
+            image: an array (H, W, 3) RGB, (H, W) grey or (H, W, 4) RGBA, sRGB-encoded; uint8, uint16 or float in
+                [0, 1]. Alpha is kept, and so are colours where alpha is 0. Or a PIL image.
 
         Raises:
-            TypeError: it is neither.
-            InputError: an array that is no picture, or an image that is damaged.
-            WeightsError: weights that are missing, wrong or unreachable, or that compute no picture.
-            DeviceError: a device that is not available.
-            ResourceError: the memory does not suffice.
+            TypeError: `image` is neither an array nor a PIL image.
+            InputError: the array is not a picture, or the image is damaged.
+            WeightsError: the weights are missing, wrong or unreachable, or give values that are not finite.
+            DeviceError: the device is not available.
+            ResourceError: there is not enough memory.
         """
-        picture, back = arrays.opened(image)  # type: ignore[arg-type]  # what is neither is told there
+        picture, back = arrays.opened(image)  # type: ignore[arg-type]  # it raises TypeError for anything else
         return back(self._enhanced(picture, None))
 
     def enhance_photo(self, photo: Photo, on_tiles: Callable[[int], None] | None = None) -> Photo:
-        """Brighten what `lowlight_cli.read` gave; all that its file said stays with it. As `enhance_picture`.
+        """Brighten a photo from `lowlight_cli.read`, keeping its metadata. See `enhance_picture`.
 
-        Of several pages each is a picture by itself; `on_tiles` is told of the first.
+        Each page is enhanced as a picture of its own; `on_tiles` is called for the first page only.
         """
-        if not hasattr(photo, "with_pixels"):  # its class is not imported for that
+        if not hasattr(photo, "with_pixels"):  # a cheap check that avoids importing the class
             raise TypeError(f"wanted what `read` gives, got {type(photo).__module__}.{type(photo).__qualname__}")
         lit = replace(photo, pixels=self.enhance_picture(photo.pixels, on_tiles))
         return replace(lit, rest=tuple(self.enhance_photo(page) for page in photo.rest)) if photo.rest else lit
 
     def enhance_picture(self, picture: Picture, on_tiles: Callable[[int], None] | None = None) -> Picture:
-        """Brighten (H, W, 3) float32 RGB, sRGB-encoded, in [0, 1]. Raises as `enhance`.
+        """Brighten (H, W, 3) float32 RGB, sRGB-encoded, in [0, 1]. Raises the same errors as `enhance`.
 
         Args:
-            picture: it is not changed, and may be what comes back where nothing is to be done; what lies a little
-                outside of [0, 1] is clipped.
-            on_tiles: told into how many tiles the picture is cut, at each pass and each attempt; 1 is whole, and 0
-                follows where the memory gave out in it.
+            picture: not changed, but returned itself if there is nothing to do; values slightly outside [0, 1] are
+                clipped.
+            on_tiles: called with the number of tiles before each pass and each attempt, 1 for the whole picture; and
+                with 0 after an attempt that ran out of memory.
         """
         return self._enhanced(form.checked(picture), on_tiles)
 
@@ -188,15 +188,15 @@ class Enhancer:
         return borders.framed(picture, where, self._brightened(inside, on_tiles, None, look))
 
     def enhance_frame(self, picture: Picture, steady: Steady | None) -> Picture:
-        """Brighten a frame of a clip: as `enhance_picture`, with all that is measured of the whole frame settled.
+        """Brighten a frame of a clip: like `enhance_picture`, with whole-frame measurements smoothed over time.
 
-        These are the exposure's gains and what the network measures. Frames of one clip go through one thread, in
-        order. What would go on and off within a shot is not decided here: the gate is not applied, no borders are
-        looked for, highlights are protected only where that was asked for.
+        These are the exposure gains and the network's own statistics. The frames of a clip must come in order, from
+        one thread. Nothing is done that could switch on and off within a shot: the gate is ignored, borders are not
+        detected, and highlights are protected only if that was asked for explicitly.
 
         Args:
             picture: (H, W, 3) float32 RGB, sRGB-encoded, in [0, 1].
-            steady: what was measured before, `begin` has been called for this frame; None settles nothing.
+            steady: the measurements of earlier frames, after `begin` for this frame; None smooths nothing.
         """
         look = self.settings.look
         if look.strength == 0:
@@ -222,30 +222,30 @@ class Enhancer:
         return finish(picture, bright, look, after)
 
     def with_look(self, look: Look) -> Enhancer:
-        """One that does something else after the network, and shares that: it is loaded once for both."""
+        """An enhancer with another look that shares this one's network: it is loaded once for both."""
         other = _remade(replace(self.settings, look=look))
         other._on_message, other._on_progress, other._shared = self._on_message, self._on_progress, self._shared
         return other
 
     def __reduce__(self) -> tuple[Callable[[Settings, int, int], Enhancer], tuple[Settings, int, int]]:
-        """Its settings travel to other processes, and what it expects; weights are loaded there anew."""
+        """Pickle the settings and what `expect` was told; the other process loads the weights itself."""
         return _remade, (self.settings, self._shared.pictures, self._shared.at_once)
 
     @property
     def loaded(self) -> bool:
-        """Whether `load` has been through."""
+        """Whether `load` has completed."""
         return self._shared.loaded is not None
 
     def expect(self, pictures: int, at_once: int = 1) -> None:
-        """Say before `load` what is to come.
+        """Announce the workload before `load`.
 
         Args:
-            pictures: how many; engine `auto` exports a graph where that pays.
-            at_once: how many threads shall brighten at the same time, where it is a CPU that does. By PyTorch, that
-                is how many it computes on: a setting of the process, until an enhancer for another number is loaded.
+            pictures: number of pictures; engine `auto` exports a graph if that pays off.
+            at_once: number of threads that brighten at the same time, on a CPU. They share the CPU threads; PyTorch's
+                thread count is set for the whole process, until an enhancer with another `at_once` is loaded.
 
         Raises:
-            UsageError: not a whole number, or one that is too small.
+            UsageError: a value is not a whole number, or too small.
         """
         given: tuple[tuple[str, object, int], ...] = (("pictures", pictures, 0), ("at_once", at_once, 1))
         for name, value, least in given:
@@ -255,27 +255,27 @@ class Enhancer:
 
     @property
     def at_once(self) -> int:
-        """How many threads keep the device busy, or the devices: one a GPU, on a CPU what `expect` was told."""
+        """Number of threads that keep the devices busy: one per GPU; on a CPU the value given to `expect`."""
         engine, _ = self.load()
         if isinstance(engine, Several):
             return engine.count
         return self._shared.at_once if engine.device == "cpu" else 1
 
     def choose(self) -> engines.Choice:
-        """Find the weights, and settle which engine runs them; neither is loaded yet.
+        """Find the weights and choose the engine that runs them, without loading either.
 
         Raises:
-            WeightsError: weights that are missing, wrong or unreachable.
+            WeightsError: the weights are missing, wrong or unreachable.
         """
         with self._shared.lock:
             return self._find()[1]
 
     def load(self) -> tuple[Engine, Resolved]:
-        """The engine and where its weights came from; both are found and loaded at the first call.
+        """Return the engine and where its weights came from, loading them on the first call.
 
         Raises:
-            WeightsError: weights that are missing, wrong or unreachable.
-            DeviceError: a device that is not available.
+            WeightsError: the weights are missing, wrong or unreachable.
+            DeviceError: the device is not available.
         """
         shared = self._shared
         with shared.lock:
@@ -294,7 +294,7 @@ class Enhancer:
             return shared.loaded
 
     def _find(self) -> tuple[Resolved, engines.Choice]:
-        forks.go_on()  # before the weights, as those of others are checked by torch
+        forks.go_on()  # before resolving: checking third-party weights already uses torch
         shared = self._shared
         if shared.chosen is None:
             from lowlight_cli.weights import fetch
@@ -323,9 +323,9 @@ def _remade(settings: Settings, pictures: int = 1, at_once: int = 1) -> Enhancer
 
 
 def _refuse_no_picture(bright: Picture, engine: Engine) -> None:
-    """Raise WeightsError where a network computed what is no number: that would be written as black."""
+    """Raise WeightsError if the network's output is not finite: such values would be written as black."""
     with np.errstate(all="ignore"):
-        total = bright.sum()  # a fraction of what a look at each takes
+        total = bright.sum()  # a fraction of the time of checking each value
     if not np.isfinite(total):
         reduced = engine.precision != "fp32"
         way = f"try the precision fp32, this is {engine.precision}" if reduced else "take others"
@@ -348,7 +348,7 @@ def _run(
 def _ensemble(
     engine: Engine, picture: Picture, gain: float, on_tiles: Callable[[int], None] | None, steady: Steady | None
 ) -> Picture:
-    """The mean over the eight flips and quarter turns of a picture, each result turned back."""
+    """The mean over the eight flips and quarter turns of a picture, each result transformed back."""
     mean = np.zeros_like(picture)
     for turns in range(4):
         for flip in (1, -1):
@@ -360,7 +360,7 @@ def _ensemble(
 
 
 def _settled(steady: Steady | None, name: str, gain: float) -> float:
-    """A gain, settled as its logarithm: twice and half are equally far from 1."""
+    """Smooth a gain over time, as its logarithm: doubling and halving count equally."""
     if steady is None:
         return gain
     return math.exp(float(steady.settle(name, np.array(math.log(gain), np.float32))))
@@ -371,7 +371,7 @@ def enhance(image: Image.Image, model: str = ..., *, strength: float = ...) -> I
 @overload
 def enhance(image: NDArray[Sample], model: str = ..., *, strength: float = ...) -> NDArray[Sample]: ...
 def enhance(image: object, model: str = lowlight_cli.DEFAULT_MODEL, *, strength: float = 1.0) -> object:
-    """Brighten one picture; as `Enhancer(model, strength=strength).enhance(image)`, and the network is kept.
+    """Brighten one picture, like `Enhancer(model, strength=strength).enhance(image)` but with the network cached.
 
     >>> import numpy
     >>> from lowlight_cli import enhance
@@ -384,7 +384,7 @@ def enhance(image: object, model: str = lowlight_cli.DEFAULT_MODEL, *, strength:
 
 
 _keeping = threading.Lock()
-"""Of first calls that come together, one makes the enhancer that all of them take."""
+"""Held so that concurrent first calls create one enhancer between them."""
 
 
 @functools.lru_cache(maxsize=2)

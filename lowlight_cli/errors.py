@@ -1,6 +1,6 @@
-"""Every error that lowlight raises on purpose, and what the system's mean: a full disk, a reader that is gone.
+"""Every error that lowlight raises on purpose, and tests for system errors: a full disk, a closed pipe.
 
-    LowlightError          1   anything that went wrong and is ours to explain
+    LowlightError          1   any other failure that lowlight itself explains
     ├── UsageError         2   options that do not fit together, an unknown model, two inputs to one output
     ├── InputError         3   an input that is missing, unreadable, damaged or not a picture
     ├── OutputError        4   an output that cannot or must not be written
@@ -8,7 +8,7 @@
     ├── DeviceError        6   a device, engine or optional package that is not available
     └── ResourceError      7   memory or disk is used up
 
-The number is the exit code of the command. A message is one line: what, which file, why, what to do.
+The number is the command's exit code. A message is one line: what failed, for which file, why, and what to do.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ __all__ = [
 
 
 class LowlightError(Exception):
-    """The root of the tree; `exit_code` is what the command ends with."""
+    """The base class of all errors; `exit_code` is the command's exit status."""
 
     exit_code = 1
 
 
 class UsageError(LowlightError):
-    """Options or names that cannot be honoured."""
+    """Options that do not fit together, or names that are unknown."""
 
     exit_code = 2
 
@@ -72,7 +72,7 @@ class ResourceError(LowlightError):
 
 
 def disk_full(error: BaseException | None) -> bool:
-    """Whether `error`, or what caused it, is a full disk or a used-up quota."""
+    """Whether `error`, or any error in its chain of causes, means a full disk or an exhausted quota."""
     full = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
     while error is not None:
         if isinstance(error, OSError) and error.errno in full:
@@ -82,5 +82,5 @@ def disk_full(error: BaseException | None) -> bool:
 
 
 def reader_gone(error: OSError) -> bool:
-    """Whether `error`, from writing to a pipe, means that nobody reads there any more: on Windows, EINVAL does too."""
+    """Whether `error`, from writing to a pipe, means that the reader has closed it: on Windows, EINVAL does too."""
     return isinstance(error, BrokenPipeError) or (os.name == "nt" and error.errno == errno.EINVAL)

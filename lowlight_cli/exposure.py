@@ -1,9 +1,9 @@
-"""One gain for the whole picture, in linear light: how most networks here are handed their input.
+"""Expose a picture by one gain in linear light: most networks here get their input exposed this way.
 
-How bright a picture should be is a question about the whole of it; a network that sees a crop or a tile cannot know.
-So the gain is taken once, from a thumbnail, and the network starts from an exposed picture. The curve is
-y = 1 - (1 - x)^g in linear light: what a medium that answers light L with 1 - exp(-L), as film does, would have shown
-after g times the exposure. Slope g in the dark, 1 stays 1, nothing is clipped, order is kept.
+How bright a picture should be depends on the whole of it, which a network that sees only a crop or a tile cannot know.
+So the gain is computed once, from a thumbnail, and the network starts from an exposed picture. The curve is
+y = 1 - (1 - x)^g in linear light: what a medium that responds to light L with 1 - exp(-L), as film does, would show
+after g times the exposure. Its slope in the dark is g, 1 stays 1, nothing is clipped, order is kept.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ __all__ = [
 Picture = NDArray[np.float32]
 
 BT_709: Final = (0.2126, 0.7152, 0.0722)
-"""Weights of red, green and blue in luma, or in luminance where they are linear (ITU-R BT.709)."""
+"""Weights of red, green and blue in luma, or in luminance for linear channels (ITU-R BT.709)."""
 
 LUMA: Final = np.array(BT_709, np.float32)
-"""The same, to multiply pictures by."""
+"""The same as a float32 array, for matrix products."""
 
 TARGET: Final = 0.44
-"""Mean of the exposed picture, sRGB-encoded: what references of paired sets have on average."""
+"""Mean of the exposed picture, sRGB-encoded: the average of the references in paired data sets."""
 
 LARGEST_GAIN: Final = 400.0
-"""Eight bits hold nothing to bring out beyond it."""
+"""Beyond this gain, eight bits hold nothing more to bring out."""
 
 THUMBNAIL: Final = 64
 
 BAND: Final = 2**20
-"""Pixels worked on at a time: what is needed in between never becomes a multiple of the picture."""
+"""Pixels processed at a time, so that temporaries never grow to multiples of the picture."""
 
 STEPS: Final = 2**16 - 1
-"""Of the curve's table: all that 8 and 16 bits can say lies on a step. Between, a gain of 7 is off by 5e-6 at most, one
-of 400 by 3e-4."""
+"""Steps of the curve's lookup table: every 8- and 16-bit value lies on one. Between them, the error is at most 5e-6 for
+a gain of 7 and 3e-4 for one of 400."""
 
 CACHED: Final = 2**17
-"""Values worked on at a time where it is by table: they stay in the processor's cache."""
+"""Values processed at a time with the lookup table, so that they stay in the CPU cache."""
 
 
 def to_linear(srgb: NDArray[np.floating]) -> Picture:
@@ -69,14 +69,14 @@ def smoothstep(values: NDArray[np.float32], low: float, high: float) -> NDArray[
 
 
 def thumbnail(picture: Picture, size: int = THUMBNAIL) -> Picture:
-    """Averages over a grid of at most `size` x `size` cells: (H, W, 3) to (h, w, 3), same range.
+    """Average over a grid of at most `size` x `size` cells: (H, W, 3) to (h, w, 3), same range.
 
-    Every pixel counts once, so that a lamp of one pixel is neither lost nor enlarged.
+    Every pixel counts once, so that a lamp of a single pixel is neither lost nor enlarged.
     """
     height, width = picture.shape[:2]
     rows = np.linspace(0, height, min(size, height) + 1).astype(int)
     columns = np.linspace(0, width, min(size, width) + 1).astype(int)
-    # Row by row of cells: over all at once NumPy would make a copy in double precision.
+    # One row of cells at a time: all at once, NumPy would make a copy in double precision.
     lines = np.stack([picture[top:end].sum(0, dtype=np.float64) for top, end in itertools.pairwise(rows)])
     sums = np.add.reduceat(lines, columns[:-1], 1)
     cells = np.diff(rows)[:, None] * np.diff(columns)[None, :]
@@ -87,7 +87,7 @@ def auto_gain(picture: Picture) -> float:
     """The gain, 1 to `LARGEST_GAIN`, after which the picture's sRGB-encoded mean is `TARGET`.
 
     Args:
-        picture: (H, W, 3) RGB, sRGB-encoded, [0, 1]; one that is brighter already gets 1.
+        picture: (H, W, 3) RGB, sRGB-encoded, [0, 1]; a picture that is already brighter gets 1.
     """
     small = to_linear(thumbnail(picture))
     if to_srgb(small).mean() >= TARGET:
@@ -98,14 +98,14 @@ def auto_gain(picture: Picture) -> float:
 def solved(
     brightness: Callable[[float], np.floating], target: float, least: float, largest: float, steps: int
 ) -> float:
-    """The gain between two at which a rising brightness meets `target`, by halving its logarithm.
+    """The gain at which an increasing `brightness` reaches `target`, by bisection of its logarithm.
 
     Args:
-        brightness: what a gain gives.
-        target: what is wanted; where no gain gives it, the result is near the least or the largest.
-        least: above 0.
-        largest: above `least`.
-        steps: how often it is halved.
+        brightness: brightness as a function of the gain.
+        target: wanted brightness; if no gain reaches it, the result is close to `least` or `largest`.
+        least: smallest gain, above 0.
+        largest: largest gain, above `least`.
+        steps: number of bisections.
     """
     low, high = np.log(least), np.log(largest)
     for _ in range(steps):
@@ -115,7 +115,7 @@ def solved(
 
 
 def apply_gain(picture: Picture, gain: float) -> Picture:
-    """Expose (H, W, 3) sRGB-encoded RGB in [0, 1] by `gain`; a gain of 1 gives the picture itself."""
+    """Expose (H, W, 3) sRGB-encoded RGB in [0, 1] by `gain`; a gain of 1 returns the picture itself."""
     if gain == 1.0:
         return picture
     exposed = np.empty(picture.shape, np.float32)
@@ -133,7 +133,7 @@ def _exposed(picture: Picture, gain: float) -> Picture:
 
 
 def _looked_up(picture: Picture, gain: float) -> Picture:
-    """As `_exposed`, in a third of the time: by table, with straight lines between its steps."""
+    """Like `_exposed`, in a third of the time: by linear interpolation in a lookup table."""
     values, rises = _table(gain)
     at = np.clip(picture, 0, 1) * np.float32(STEPS)
     below = at.astype(np.int32)
@@ -145,7 +145,7 @@ def _looked_up(picture: Picture, gain: float) -> Picture:
 
 @functools.lru_cache(maxsize=4)
 def _table(gain: float) -> tuple[Picture, Picture]:
-    """The curve at each step, and how much it rises to the next one."""
+    """The curve at each step, and its rise to the next step."""
     values = _exposed(np.linspace(0, 1, STEPS + 1, dtype=np.float32), gain)
     return values, np.diff(values, append=values[-1:])
 

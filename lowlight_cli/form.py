@@ -1,4 +1,4 @@
-"""The one form of a picture between rooms: (H, W, 3) float32 RGB, sRGB-encoded, in [0, 1]; and what is none."""
+"""Check and convert arrays to the internal picture form: (H, W, 3) float32 RGB, sRGB-encoded, in [0, 1]."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from lowlight_cli.errors import InputError
 __all__ = ["checked", "plain", "scaled"]
 
 LEEWAY: Final = 0.25
-"""How far values may lie outside [0, 1]. Resampling overshoots by up to 0.2; beyond that it is another scale."""
+"""How far values may lie outside [0, 1]. Resampling overshoots by up to 0.2; larger values are on another scale."""
 
 
 def checked(picture: object) -> NDArray[np.float32]:
-    """A picture that somebody else made, in the one form: itself where it is in that already.
+    """Convert a caller's picture to the internal form; returned itself if it already has that form.
 
     Args:
-        picture: (H, W, 3), floats in [0, 1]; what lies a little outside is clipped.
+        picture: (H, W, 3), floats in [0, 1]; values slightly outside are clipped.
 
     Raises:
-        TypeError: it is no array.
-        InputError: its shape or its numbers are others.
+        TypeError: it is not an array.
+        InputError: its shape, type or values are wrong.
     """
     if not isinstance(picture, np.ndarray):
         raise TypeError(f"wanted a NumPy array, got {type(picture).__module__}.{type(picture).__qualname__}")
@@ -36,10 +36,10 @@ def checked(picture: object) -> NDArray[np.float32]:
 
 
 def plain(array: NDArray[Any]) -> NDArray[Any]:
-    """An array without what a subclass makes of it: a matrix stays two-dimensional, whatever is done to it.
+    """Convert an ndarray subclass to a plain array: a `numpy.matrix`, for example, always stays two-dimensional.
 
     Raises:
-        InputError: parts of it are masked, and there is no saying what is under the mask.
+        InputError: it is a masked array, whose values under the mask are undefined.
     """
     if isinstance(array, np.ma.MaskedArray):
         raise InputError("a masked array does not say what is under its mask: give `array.filled(...)`")
@@ -47,10 +47,10 @@ def plain(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def scaled(array: NDArray[Any]) -> NDArray[np.float32]:
-    """Floats of any size as float32 in [0, 1]; what is that already comes back itself.
+    """Convert floats of any size to float32 in [0, 1]; an array that is already so is returned itself.
 
     Raises:
-        InputError: they are on another scale, or not finite.
+        InputError: the values are on another scale, or not finite.
     """
     low, high = float(array.min()), float(array.max())
     if not np.isfinite(low) or not np.isfinite(high):

@@ -1,8 +1,8 @@
-"""Memory that PyTorch gives back on a CPU is kept for its next operation, instead of being asked for anew each time.
+"""Make the C library keep the memory that PyTorch frees on a CPU, for reuse by its next operation.
 
-The C library hands large blocks back to the system at once, and each page of the next one is then faulted in and
-cleared: at ten megapixels that is half of the time. Kept blocks do not fit into each other as well, which `SHARE` pays
-for. It is a setting of the whole process, so commands ask for it, and the Python API does not.
+By default glibc returns large blocks to the system at once, and each page of the next block is then faulted in and
+cleared: at ten megapixels that is half of the time. Kept memory fragments more, which `SHARE` allows for. The setting
+applies to the whole process, so the commands use it and the Python API does not.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from typing import Any, Final
 __all__ = ["SHARE", "allow", "drop", "give_back", "keep", "kept", "trim"]
 
 SHARE: Final = 0.5
-"""Of the memory that is left, how much may be planned with: at 0.6, 24 megapixels by `frlie` took 99 % of a budget."""
+"""Fraction of the remaining memory to plan with: at 0.6, 24 megapixels with `frlie` took 99 % of a budget."""
 
 _TRIM_THRESHOLD: Final = -1
 _MMAP_MAX: Final = -4
-"""Numbers of glibc's `mallopt`."""
+"""Parameter numbers of glibc's `mallopt`."""
 
 _state = {"allowed": False, "kept": False}
 
 
 def allow() -> None:
-    """This process is ours: `keep` may change its settings."""
+    """Declare that this process belongs to lowlight, so that `keep` may change its malloc settings."""
     _state["allowed"] = True
 
 
 def keep() -> None:
-    """Keep memory from now on, where that is allowed and the C library is glibc."""
+    """Keep freed memory from now on, if `allow` was called and the C library is glibc."""
     if _state["allowed"] and (libc := _libc()) is not None:
         _state["kept"] = bool(libc.mallopt(_MMAP_MAX, 0) and libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1))
 
 
 def drop() -> None:
-    """Keep no memory any more, and give back what is kept: as a process begins."""
+    """Stop keeping memory: restore glibc's defaults and return what is kept to the system."""
     if kept() and (libc := _libc()) is not None:
         libc.mallopt(_MMAP_MAX, 65_536)
         libc.mallopt(_TRIM_THRESHOLD, 128 * 1024)
@@ -44,18 +44,18 @@ def drop() -> None:
 
 
 def kept() -> bool:
-    """Whether memory is kept."""
+    """Whether freed memory is being kept."""
     return _state["kept"]
 
 
 def trim() -> None:
-    """Give back what is kept and not in use."""
+    """Return kept memory that is not in use to the system; nothing if memory is not kept."""
     if kept():
         give_back()
 
 
 def give_back() -> None:
-    """Give back what the C library holds and nobody uses, as it does even where it was not told to keep anything."""
+    """Return unused memory to the system; glibc holds some even if it was not told to keep it."""
     if (libc := _libc()) is not None:
         libc.malloc_trim(0)
 

@@ -1,11 +1,11 @@
-"""What a network turns white although the input shows it: skies, windows, signs, lit faces.
+"""Keep highlights that a network turns white although the input shows them: skies, windows, signs, lit faces.
 
-One exposure cannot hold a dark room and the sky in its window. Where brightening clips, the input itself is taken, as
-much brighter as its surroundings allow: two exposures of one picture, mixed region by region, as phones mix frames
+One exposure cannot hold both a dark room and the sky in its window. Where brightening clips, the input itself is used,
+brightened as far as its surroundings allow: two exposures of one picture, mixed region by region, as phones mix frames
 (Hasinoff et al., "Burst photography for high dynamic range and low-light imaging on mobile cameras", 2016, section 6).
-The regions follow the edges of the input by a guided filter (He et al., PAMI 2013), whose lines are found on a reduced
-copy and drawn on the whole (He and Sun, "Fast Guided Filter", 2015), so that no halo stands round a roof, and a
-picture of any size is worked on in bands.
+A guided filter (He et al., PAMI 2013) makes the regions follow the edges of the input, so that there is no halo around
+a roof. Its linear coefficients are computed on a reduced copy and upsampled (He and Sun, "Fast Guided Filter", 2015),
+so that a picture of any size is processed in bands.
 """
 
 from __future__ import annotations
@@ -28,46 +28,47 @@ SIDE: Final = 320
 """The longer side of the reduced copy, in pixels."""
 
 REACH: Final = 0.04
-"""Radius of the filter, in parts of the longer side."""
+"""Radius of the filter, as a fraction of the longer side."""
 
 EDGE: Final = 0.25
-"""Stops of light from which on an edge is one, for where the input is taken."""
+"""Contrast in stops from which an edge is kept in the mask of where the input is used."""
 
 REGION: Final = 1.0
-"""Stops of light from which on an edge is one, for how bright it is taken: clouds are no edges, roofs are."""
+"""Contrast in stops from which an edge is kept in the map of how bright the input is made: roofs are edges, clouds are
+not."""
 
 CLIPS: Final = (0.7, 2.0)
-"""Light that the gain of the dark parts would give, 1 being white: the output is kept below, the input taken above."""
+"""Linear light after the gain of the dark parts, 1 being white: below the range the output is used, above the input."""
 
 SHOWN: Final = (0.25, 0.8)
-"""Largest channel of the input, sRGB-encoded: below it shows less than the network's picture, above it is sound."""
+"""Largest channel of the input, sRGB-encoded: below the range it shows less than the output, above it is reliable."""
 
 TURNED: Final = (0.85, 0.97)
-"""Largest channel of the output, sRGB-encoded: below it nothing turned white, whatever the gain."""
+"""Largest channel of the output, sRGB-encoded: below the range nothing turned white, whatever the gain."""
 
 WHITE: Final = 0.95
-"""Light that the brightest of a region is brought to."""
+"""Linear light that the brightest part of a region is brought to."""
 
 LITTLE: Final = 0.05
-"""A share that is none: what the filter leaks over an edge."""
+"""Largest share that counts as none: what the filter leaks across an edge."""
 
 LOST: Final = 0.9
-"""Smallest channel from which on a pixel is white to the eye: a blue sky that clips in blue alone is none."""
+"""Smallest channel from which a pixel looks white: a sky that clips in blue alone does not."""
 
 BLACK: Final = 1 / 255
-"""Light added before logarithms: noise in the dark is no edge."""
+"""Light added before taking logarithms, so that noise in the dark is no edge."""
 
 
 @dataclass(frozen=True)
 class Highlights:
-    """Where of a picture to take how much of the input, and by how much brighter.
+    """How much of the input to use at each place of a picture, and how far to brighten it.
 
     Attributes:
-        lines: (h, w, 4), of the reduced copy: slope and offset over the logarithm of the input's largest channel, first
-            of the share, then of the logarithm of the brightest around.
-        height: of the picture, in pixels.
-        gain: what the dark parts were brightened by, in linear light.
-        share: how much of the picture is concerned, 0 to 1.
+        lines: (h, w, 4) guided filter coefficients on the reduced copy: slope and offset that map the logarithm of the
+            input's largest channel to the input's share, then to the logarithm of the local peak.
+        height: of the full picture, in pixels.
+        gain: how much the dark parts were brightened, in linear light.
+        share: mean share of the input, 0 to 1.
     """
 
     lines: NDArray[np.float32]
@@ -77,12 +78,12 @@ class Highlights:
 
 
 def find(before: Picture, after: Picture, gain: float = 1.0) -> Highlights | None:
-    """Where `after`, exposed by `gain`, lost what `before` shows; None where it lost nothing.
+    """Find the highlights of `before` that `after`, exposed by `gain`, lost; None if it lost none.
 
     Args:
         before: (H, W, 3) RGB, sRGB-encoded, [0, 1].
         after: of the same shape.
-        gain: of `exposure.apply_gain`.
+        gain: as for `exposure.apply_gain`.
     """
     height, width, _ = before.shape
     scale = min(1.0, SIDE / max(height, width))
@@ -95,7 +96,7 @@ def find(before: Picture, after: Picture, gain: float = 1.0) -> Highlights | Non
     if share.max() <= LITTLE:
         return None
     radius = max(1, round(REACH * max(size)))
-    # Over a wider square, the slope of a reflection would be measured by its top, and come out darker than its foot.
+    # A wider square would measure the slope of a reflection by its top, and make it darker than its foot.
     peak = np.asarray(cv2.dilate(cv2.blur(dark, (3, 3)), np.ones((3, 3), np.uint8)), np.float32)
     guide = _stops(dark)
     lines = np.dstack([*_lines(guide, share, radius, EDGE), *_lines(guide, _stops(peak), radius, REGION)])
@@ -103,18 +104,18 @@ def find(before: Picture, after: Picture, gain: float = 1.0) -> Highlights | Non
 
 
 def keep(highlights: Highlights, before: Picture, after: Picture, top: int = 0) -> Picture:
-    """The rows of a picture from `top` on with their highlights; where none are, `after` as it is.
+    """Restore the highlights in a band of rows; returns `after` itself if it has none.
 
     Args:
-        highlights: of `find`, for the whole picture.
-        before: (h, W, 3), some rows of the input.
-        after: the same rows of the output, exposed already.
-        top: the first one's number.
+        highlights: from `find`, for the whole picture.
+        before: (h, W, 3), a band of the input.
+        after: the same band of the output, exposed already.
+        top: index of its first row in the picture.
     """
     lines = _drawn(highlights, before.shape[0], before.shape[1], top)
     guide = _stops(to_linear(_largest(before)))
     share = np.clip((lines[..., 0] * guide + lines[..., 1] - LITTLE) / (1 - 2 * LITTLE), 0, 1)
-    where = np.flatnonzero(share > 0)  # by number: a mask takes ten times as long
+    where = np.flatnonzero(share > 0)  # indices: a mask takes ten times as long
     if not where.size:
         return after
     dark, bright = (each.reshape(-1, 3).take(where, 0) for each in (before, after))
@@ -127,9 +128,9 @@ def keep(highlights: Highlights, before: Picture, after: Picture, top: int = 0) 
 
 
 def turned_white(before: Picture, after: Picture) -> float:
-    """Share of the pixels that are white in `after` and were not in `before`, (H, W, 3) each; 0 to 1.
+    """Share of pixels that are white in `after` and were not in `before`, (H, W, 3) each; 0 to 1.
 
-    Unlike a mask's share, this is what can be seen: what came white has not turned, and what is bright is not white.
+    Unlike `Highlights.share`, this counts only what is visible: pixels white before, or merely bright, do not count.
 
     Example:
         >>> lamp = np.zeros((2, 2, 3), np.float32); lamp[0, 0] = 1
@@ -141,24 +142,24 @@ def turned_white(before: Picture, after: Picture) -> float:
 
 
 def _white(picture: Picture) -> NDArray[np.bool_]:
-    """Where all channels are bright, (H, W)."""
+    """Mask (H, W) of the pixels whose channels are all at least `LOST`."""
     red, green, blue = np.moveaxis(picture, 2, 0)
     return np.asarray((red >= LOST) & (green >= LOST) & (blue >= LOST), np.bool_)
 
 
 def _largest(picture: Picture) -> Plane:
-    """The largest channel: (H, W, 3) to (H, W), in a thirtieth of what `max` takes."""
+    """The largest channel: (H, W, 3) to (H, W), in a thirtieth of the time of `max`."""
     red, green, blue = np.moveaxis(picture, 2, 0)
     return np.asarray(np.maximum(np.maximum(red, green), blue), np.float32)
 
 
 def _stops(light: Plane) -> Plane:
-    """Light as its logarithm, 0 for white."""
+    """Base-2 logarithm of light, about 0 for white."""
     return np.asarray(np.log2(light + np.float32(BLACK)), np.float32)
 
 
 def _times(dark: Plane, bright: Plane) -> float:
-    """What light was multiplied by where it clips nothing; where all is clipped, by how much at least."""
+    """The median gain of linear light where nothing clips; if everything clips, a lower bound of it. At least 1."""
     shown = dark > 0.001
     whole = shown & (bright > 0.02) & (bright < 0.6)
     told = whole if whole.any() else shown
@@ -166,7 +167,7 @@ def _times(dark: Plane, bright: Plane) -> float:
 
 
 def _lines(guide: Plane, plane: Plane, radius: int, edge: float) -> tuple[Plane, Plane]:
-    """The guided filter's line at each pixel: `plane` is about slope * guide + offset around it."""
+    """The guided filter's (slope, offset) at each pixel: around it, `plane` is about slope * guide + offset."""
 
     def mean(values: Plane) -> Plane:
         side = 2 * radius + 1
@@ -178,7 +179,7 @@ def _lines(guide: Plane, plane: Plane, radius: int, edge: float) -> tuple[Plane,
 
 
 def _drawn(highlights: Highlights, rows: int, width: int, top: int) -> NDArray[np.float32]:
-    """The lines at the picture's size, of some of its rows, (rows, width, 4): straight between the copy's pixels."""
+    """The coefficients upsampled bilinearly to `rows` rows of the full picture from `top` on, (rows, width, 4)."""
     lines = highlights.lines
     at = np.clip((np.arange(top, top + rows) + 0.5) * lines.shape[0] / highlights.height - 0.5, 0, lines.shape[0] - 1)
     above = at.astype(int)

@@ -1,8 +1,8 @@
 """Saturated lights keep their colour: red neon stays red, a sodium lamp orange.
 
-Exposure works on each channel. Of a light that is one channel alone, that channel is full already and the others
-are lifted beside it: red turns to pink, green to cyan. So bright saturated colours take the ratio of their channels
-from the input, and their largest channel from the output.
+Exposure works on each channel separately. In a saturated light one channel is full already and only the others are
+lifted: red turns to pink, green to cyan. So bright saturated colours take the ratio of their channels from the input,
+and their largest channel from the output.
 """
 
 from __future__ import annotations
@@ -19,17 +19,19 @@ __all__ = ["keep_hues"]
 Picture = NDArray[np.float32]
 
 BRIGHT: Final = (0.45, 0.9)
-"""Largest channel of the input, sRGB-encoded: below it is no light and its colour is noisy, above it is one."""
+"""Largest channel of an input pixel, sRGB-encoded: below the range it is no light and its colour is noise, above it is
+one."""
 
 PURE: Final = (0.85, 0.97)
-"""Saturation of the input, 1 - smallest / largest channel in linear light: below it is paint, above it a light."""
+"""Saturation of an input pixel, 1 - smallest / largest channel in linear light: below the range it is paint, above it a
+light."""
 
 _RATIO: Final = 0.5
-"""Smallest by largest channel, sRGB-encoded, above which no pixel is as saturated: quickly found without powers."""
+"""Ratio of smallest to largest channel, sRGB-encoded, above which no pixel is saturated enough: a quick first test."""
 
 
 def keep_hues(before: Picture, after: Picture) -> None:
-    """Give bright saturated colours of `after` the hue and saturation that they have in `before`; in place.
+    """Give bright saturated colours in `after` the hue and saturation that they have in `before`; in place.
 
     Args:
         before: (H, W, 3) RGB, sRGB-encoded, [0, 1].
@@ -39,13 +41,14 @@ def keep_hues(before: Picture, after: Picture) -> None:
         >>> neon = np.array([[[1, 0.1, 0.1]]], np.float32)
         >>> pink = np.array([[[1, 0.6, 0.7]]], np.float32)
         >>> keep_hues(neon, pink)
-        >>> pink.round(2).tolist()
+        >>> pink.astype(float).round(2).tolist()
         [[[1.0, 0.1, 0.1]]]
     """
     red, green, blue = np.moveaxis(before, 2, 0)
     largest = np.maximum(np.maximum(red, green), blue)
     smallest = np.minimum(np.minimum(red, green), blue)
-    where = np.flatnonzero((largest > BRIGHT[0]) & (smallest < _RATIO * largest))  # by number, as in `highlights`
+    # Indices rather than a mask: faster, as in `highlights`.
+    where = np.flatnonzero((largest > BRIGHT[0]) & (smallest < _RATIO * largest))
     if not where.size:
         return
     shown = to_linear(before.reshape(-1, 3).take(where, 0))

@@ -1,4 +1,4 @@
-"""Light: how bright a picture is, and how much of it is white or black; what manifests and JSON tell."""
+"""Measure how bright a picture is, and how much of it is white or black, for manifests and JSON output."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from lowlight_cli.look import mean_luma
 __all__ = ["Light", "light"]
 
 BLACK: Final = 0.5 / 255
-"""Level up to which a channel is black: what is a level or two above it still holds light."""
+"""Level up to which a channel counts as black: a level or two above 0 still holds light."""
 
 WHITE: Final = 249.5 / 255
-"""Level from which on a channel is white: networks come near to the last levels, and seldom to the very last."""
+"""Level from which a channel counts as white: networks come close to 255 but seldom reach it."""
 
 
 @dataclass(frozen=True)
 class Light:
-    """A picture's brightness: mean luma, and the shares of pixels that are black in all channels and white in some."""
+    """A picture's brightness: mean luma, and the shares of pixels black in all channels and white in at least one."""
 
     luma: float
     black: float

@@ -1,7 +1,7 @@
-"""After the network: how much of it, how bright, and what stays as it was.
+"""Finish the network's output: strength, exposure, hues, highlights, and what is kept from the input.
 
-Functions of two pictures, the one before and the one after; three change the one after, and say so. A picture is
-(H, W, 3) float32 RGB, sRGB-encoded, in [0, 1]; luma is the Rec. 709 weighting of the encoded channels.
+Most functions take two pictures, before and after the network; three change the second in place, and say so. A picture
+is (H, W, 3) float32 RGB, sRGB-encoded, in [0, 1]; luma is the Rec. 709 weighting of the encoded channels.
 """
 
 from __future__ import annotations
@@ -36,40 +36,40 @@ Picture = NDArray[np.float32]
 Exposure = float | Literal["auto"]
 
 EXPOSURES: Final = (0.2, 0.8)
-"""Mean lumas that may be asked for: outside of them a picture is lost in the dark or in the light."""
+"""Range of mean luma that may be requested: beyond it, a picture is lost in black or white."""
 
 _LEVEL: Final = 0.42
 _SLOPE: Final = 0.2
 _LEEWAY: Final = 0.06
-"""Mean luma of a picture whose key is 0, its growth with the key, and how far a network may be off before `auto` moves
-its result. docs/measure_exposure.py says what was gained by them."""
+"""Target mean luma of a picture whose key is 0, its growth with the key, and how far a network may be off before `auto`
+corrects its result. docs/measure_exposure.py measures what they gain."""
 
 _STOPS: Final = 4.0
-"""A key counts less where all of a picture lies in fewer stops: of an even wall it would tell noise."""
+"""The key counts less if a picture spans fewer stops than this: on a uniform wall it would measure noise."""
 
 _DARKEST: Final = 1 / (4 * 255 * 12.92)
-"""Linear light taken for none: a quarter of the first step of eight bits."""
+"""Linear light treated as black: a quarter of the first 8-bit level."""
 
 _SAMPLE: Final = 2**18
-"""Pixels, evenly spread, from which an exposure is found: the mean of more is the same to a thousandth."""
+"""Evenly spread pixels that an exposure is computed from: more of them change the mean by less than a thousandth."""
 
 _LEVELS: Final = 16 * 255
-"""Steps on which an exposure is found, those of eight bits among them: a twentieth of the time that pixels take."""
+"""Histogram bins for finding an exposure, aligned with 8-bit levels: twenty times as fast as using the pixels."""
 
 _WHITE: Final = 0.98
-"""Least channel of the input, sRGB-encoded, above which it is all but white; networks stop at 250 to 254 of 255."""
+"""Smallest channel of an input pixel, sRGB-encoded, above which it is nearly white; networks stop at 250 to 254."""
 
 _MUCH: Final = 0.05
-"""Share of the pixels that turned white from which on highlights are protected unasked: a sky, a window."""
+"""Share of pixels turned white from which highlights are protected by default: a sky, a window."""
 
 _BRIGHTENED: Final = 2.0
-"""Gain of the dark parts below which what turned white was nearly white before."""
+"""Gain of the dark parts below which pixels that turned white were nearly white before."""
 
 _DARKER: Final = 1 / 512
-"""Mean luma that a result may be below its input's: half a level of eight bits."""
+"""How far a result's mean luma may fall below its input's: half an 8-bit level."""
 
 _NEUTRAL: Final = 0.01 / 255
-"""What channels of one grey may differ by, not quite three steps of 16 bits: a profile's numbers are rounded."""
+"""Largest difference between the channels of a grey pixel, just under three 16-bit steps: colour profiles round."""
 
 
 @dataclass(frozen=True)
@@ -77,15 +77,15 @@ class Look:
     """What is done to a network's output.
 
     Attributes:
-        strength: 0 is the input, 1 the output, between them a blend in linear light.
-        exposure: mean luma that the output is brought to, 0.2 to 0.8; `auto` moves only outputs that are too bright or
-            too dark for what the input shows; None leaves it to the network.
-        protect_highlights: what the output turned white is taken from the input, `highlights`; None does so where that
-            is a twentieth of the picture or more.
-        gate: an input whose mean luma is at least this is bright already and left alone; None is off.
+        strength: 0 gives the input, 1 the output, values between a blend in linear light.
+        exposure: target mean luma of the output, 0.2 to 0.8; `auto` corrects only outputs that are too bright or too
+            dark for what the input shows; None leaves it to the network.
+        protect_highlights: take from the input what turned white in the output, see `highlights`; None does so if that
+            is at least a twentieth of the picture and the dark parts gained at least a stop.
+        gate: an input whose mean luma is at least this is bright enough and left alone; None is off.
 
     Raises:
-        UsageError: a number outside its range, or what is no number.
+        UsageError: a value is out of range, or not a number.
     """
 
     strength: float = 1.0
@@ -102,7 +102,7 @@ class Look:
 
 
 def _check(name: str, value: Any, low: float, high: float, words: str = "") -> None:
-    """Raise UsageError for what is no number, such as the command's `off`, or one out of its range."""
+    """Raise UsageError for a value that is no number, such as the string `off`, or that is out of range."""
     number = isinstance(value, Real)
     if not number or not low <= value <= high:
         slip = "out of range" if number else "not a number"
@@ -110,16 +110,16 @@ def _check(name: str, value: Any, low: float, high: float, words: str = "") -> N
 
 
 def finish(before: Picture, after: Picture, look: Look, gain: float) -> Picture:
-    """The picture to write, in [0, 1]: `after`, which is changed in place, since two copies may be too large.
+    """Turn `after` into the final picture, in [0, 1]; in place, since a second copy may be too large.
 
-    The exposure is set, saturated lights get their hue back and highlights what they showed, and the strength decides
-    how much of that is taken. The gate is not asked here.
+    Sets the exposure, restores the hue of saturated lights and the detail of highlights, then blends with `before`
+    by the strength. The gate is not applied here.
 
     Args:
         before: the network's input.
         after: its output, of the same shape.
         look: what to do.
-        gain: what the exposure takes, of `exposing_gain`.
+        gain: the exposure gain from `exposing_gain`.
 
     Raises:
         ValueError: the shapes differ.
@@ -139,7 +139,7 @@ def finish(before: Picture, after: Picture, look: Look, gain: float) -> Picture:
 
 
 def _lost(before: Picture, after: Picture, look: Look, gain: float) -> highlights.Highlights | None:
-    """Which highlights are to be protected."""
+    """The highlights to protect; None if there are none, or if `look` does not want it."""
     if look.protect_highlights is None:
         step = _step(before)
         few = before[::step, ::step], apply_gain(after[::step, ::step], gain)
@@ -153,20 +153,20 @@ def _lost(before: Picture, after: Picture, look: Look, gain: float) -> highlight
 
 
 def left_alone(before: Picture, gate: float | None) -> bool:
-    """Whether a picture is bright already: its mean luma is at least the gate. A gate of None is never reached."""
+    """Whether the mean luma of a picture reaches the gate, so that it is not enhanced; never for a gate of None."""
     return gate is not None and mean_luma(before) >= gate
 
 
 def mean_luma(picture: Picture) -> float:
-    """Mean of the luma, [0, 1]."""
+    """Mean luma, in [0, 1]."""
     height, width, _ = picture.shape
     step = max(1, BAND // width)
-    parts = (picture[top : top + step] @ LUMA for top in range(0, height, step))  # a tenth of what mean((0, 1)) takes
+    parts = (picture[top : top + step] @ LUMA for top in range(0, height, step))  # a tenth of the time of mean((0, 1))
     return float(sum(part.sum(dtype=np.float64) for part in parts) / (height * width))
 
 
 def is_grey(picture: Picture) -> bool:
-    """Whether no pixel has a colour; mostly told by the first rows."""
+    """Whether all pixels are grey; colour pictures mostly fail at the first rows."""
     rows = max(1, BAND // 16 // picture.shape[1])
     for top in range(0, picture.shape[0], rows):
         red, green, blue = np.moveaxis(picture[top : top + rows], 2, 0)
@@ -176,22 +176,22 @@ def is_grey(picture: Picture) -> bool:
 
 
 def make_grey(picture: Picture) -> None:
-    """Put the luma into all three channels, in place: of a grey picture, networks make one of the tints they learnt."""
+    """Replace all three channels by the luma, in place: networks tint grey pictures with colours they learnt."""
     rows = max(1, BAND // picture.shape[1])
     for top in range(0, picture.shape[0], rows):
         picture[top : top + rows] = (picture[top : top + rows] @ LUMA)[..., None]
 
 
 def keep_white(before: Picture, after: Picture, gain: float = 1.0) -> None:
-    """Make a network's output as white as its input where that is white; in place, since two copies may be too large.
+    """Raise the network's output to the input where that is white; in place, since a second copy may be too large.
 
-    It only rises, the more the nearer the input is to white, so that what was in order stays in order.
+    Values only rise, more so the nearer the input is to white, so that the order of brightness is kept.
 
     Args:
         before: the network's input.
         after: its output, whole in memory; it is changed.
-        gain: what the exposure will take. One that darkens would leave of a white page nothing but white and black, as
-            its curve keeps white; so the further it is below 1 the less is kept, from a half on nothing.
+        gain: the exposure gain that follows. Its curve keeps white, so a gain that darkens would reduce a white page
+            to black and white; the effect therefore fades as the gain falls below 1, and is off at 0.5.
     """
     much = np.float32(np.clip(2 * gain - 1, 0, 1))
     height, width, _ = before.shape
@@ -202,7 +202,7 @@ def keep_white(before: Picture, after: Picture, gain: float = 1.0) -> None:
             continue
         red, green, blue = np.moveaxis(band, 2, 0)
         least = np.minimum(np.minimum(red, green), blue)
-        where = np.flatnonzero(least > _WHITE)  # by number, as in `highlights`
+        where = np.flatnonzero(least > _WHITE)  # indices: faster than a mask, as in `highlights`
         share = (much * smoothstep(least.ravel().take(where), _WHITE, 1))[:, None]
         lit = after[top : top + rows].reshape(-1, 3)
         shown = lit.take(where, 0)
@@ -210,9 +210,9 @@ def keep_white(before: Picture, after: Picture, gain: float = 1.0) -> None:
 
 
 def exposing_gain(before: Picture, after: Picture, exposure: Exposure | None) -> float:
-    """The gain of `exposure.apply_gain` that brings a network's output to an exposure; 1 where it is to stay.
+    """The gain for `exposure.apply_gain` that brings a network's output to an exposure; 1 changes nothing.
 
-    Unless a brightness is asked for, no picture is made darker than it came.
+    Unless a brightness is asked for, no picture becomes darker than its input.
 
     Args:
         before: the network's input.
@@ -230,21 +230,21 @@ def exposing_gain(before: Picture, after: Picture, exposure: Exposure | None) ->
 
 
 def _auto_level(before: Picture, level: float) -> float:
-    """The mean luma for an output whose own is `level`: near what the input's key suggests, else as it is."""
+    """The target mean luma: `level`, the output's own, clamped to a band around what the input's key suggests."""
     wanted = _LEVEL + _SLOPE * _key(before)
     return min(max(level, wanted - _LEEWAY), wanted + _LEEWAY)
 
 
 def _step(picture: Picture) -> int:
-    """Every which row and column gives about `_SAMPLE` pixels."""
+    """The step between rows and columns at which about `_SAMPLE` pixels are left."""
     return max(1, int(np.ceil(np.sqrt(picture.shape[0] * picture.shape[1] / _SAMPLE))))
 
 
 def _key(picture: Picture) -> float:
-    """Whether most of a picture lies near its lights (towards 1) or its blacks (towards -1), however it is exposed.
+    """Whether most of a picture lies near its lights (towards 1) or its blacks (towards -1), whatever its exposure.
 
-    Night with lamps is low, an evenly dim room is not. Reinhard, Parameter Estimation for Photographic Tone
-    Reproduction, Journal of Graphics Tools 7(1), 2002: log-average between the darkest and the brightest hundredth.
+    A night scene with lamps is low-key, an evenly dim room is not. Reinhard, Parameter Estimation for Photographic Tone
+    Reproduction, Journal of Graphics Tools 7(1), 2002: the log-average relative to the 1st and 99th percentiles.
     """
     stops = np.log2(np.maximum(to_linear(thumbnail(picture, 256)) @ LUMA, _DARKEST))
     low, high = np.percentile(stops, (1, 99))
@@ -252,10 +252,10 @@ def _key(picture: Picture) -> float:
 
 
 def gain_for(picture: Picture, target: float) -> float:
-    """The gain of `exposure.apply_gain` after which the mean luma is `target`.
+    """The gain for `exposure.apply_gain` after which the mean luma is `target`.
 
-    The curve rises everywhere and keeps black and white: nothing is clipped, order stays. A black or white picture
-    has no such gain and gets the largest or the least, which change nothing there.
+    The curve is monotonic and keeps black and white, so nothing is clipped and order is kept. For an all-black or
+    all-white picture no such gain exists; it gets the largest or the smallest, which leave it unchanged.
     """
     step = _step(picture)
     found = np.rint(picture[::step, ::step] * _LEVELS).astype(np.int32)
@@ -270,7 +270,7 @@ def gain_for(picture: Picture, target: float) -> float:
 
 
 def _blend(before: Picture, after: Picture, strength: float) -> Picture:
-    """So much of `after`, in linear light; all of it is `after` itself."""
+    """Blend by `strength` in linear light; a strength of 1 returns `after` itself."""
     if strength == 1:
         return after
     start = to_linear(before)

@@ -1,4 +1,4 @@
-"""Do the next one's work while the last one's is still going on: threads, in order, with a bound."""
+"""Process items ahead in threads while the caller uses earlier results: in order, with a bounded queue."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _END: Final[Any] = object()
 def overlapped(
     work: Callable[[In], Out], items: Iterable[In], threads: int, *, prompt: bool = False
 ) -> Generator[Out, None, None]:
-    """`work(item)` for each item, in order, done by threads while the caller is busy with the results before.
+    """Yield `work(item)` for each item, in order, computed by threads while the caller handles earlier results.
 
-    At most `threads` + 1 items are under way or wait as results: memory stays what it is, however many there are.
-    Where the caller stops, what has begun is finished, and the rest is dropped.
+    At most `threads` + 1 items are in progress or waiting as results, so memory is bounded. If the caller stops, work
+    that has begun is finished and the rest is dropped.
 
     Args:
-        work: what to do; what it raises is raised where its result would be.
+        work: called for each item; an exception is raised in place of its result.
         items: taken one by one, in the caller's thread.
-        threads: how many.
-        prompt: give results as soon as they are there, rather than take more items first.
+        threads: number of threads.
+        prompt: yield a finished result at once, before taking more items.
 
     Yields:
         The results.
@@ -53,7 +53,7 @@ def overlapped(
 
 
 def ahead(items: Iterable[Out]) -> Generator[Out, None, None]:
-    """The same items, taken by one thread before they are asked for: one is under way, one waits."""
+    """Yield the same items, prefetched by a thread: one in progress and one waiting."""
     source = iter(items)
     try:
         for item in overlapped(lambda _: next(source, _END), itertools.repeat(None), 1):

@@ -1,4 +1,4 @@
-"""Settings: what an Enhancer does, as far as it can be told before anything is loaded."""
+"""Settings: everything an Enhancer is configured with, checked before anything is loaded."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ __all__ = ["Settings"]
 
 @dataclass(frozen=True)
 class Settings:
-    """What an Enhancer does. Names are checked here, so that a slip costs no loading.
+    """The configuration of an Enhancer. Names are checked here, so that a typo fails before anything is loaded.
 
     Attributes:
-        model: a name of `lowlight models`.
+        model: a name listed by `lowlight models`.
         weights: None for the model's own; a tag, a file, hf://..., https://...#sha256=...
         engine: `auto`, `torch`, `onnx`, `openvino`.
-        device: `auto`, `cpu`, `cuda`, `cuda:N`, `cuda:N,M` (each picture on a free one of them), `mps`, `tensorrt`,
+        device: `auto`, `cpu`, `cuda`, `cuda:N`, `cuda:N,M` (each picture goes to a free GPU), `mps`, `tensorrt`,
             `tensorrt:N`.
         precision: `auto`, `fp32`, `bf16`, `fp16`.
         offline: never use the network.
-        look: what is done after the network.
-        tiling: when and how large pictures are cut.
-        self_ensemble: whether the mean of eight flips and turns is taken.
+        look: what is done to the network's output.
+        tiling: when pictures are cut into tiles, and how large those are.
+        self_ensemble: whether to average over eight flips and rotations.
 
     Raises:
-        UsageError: a name that is unknown, or what is neither True nor False.
+        UsageError: a name is unknown, or a switch is neither True nor False.
     """
 
     model: str = lowlight_cli.DEFAULT_MODEL
@@ -46,7 +46,7 @@ class Settings:
     self_ensemble: bool = False
 
     def __post_init__(self) -> None:
-        descriptor(str(self.model))  # None and the like are told as unknown names
+        descriptor(str(self.model))  # `str`, so that None and the like are reported as unknown names
         engines.check_names(str(self.engine), self.device, str(self.precision))
         switches: dict[str, object] = {
             "protect_highlights": self.look.protect_highlights,
@@ -55,5 +55,5 @@ class Settings:
         }
         for name, value in switches.items():
             unsaid = value is None and name == "protect_highlights"
-            if not unsaid and not isinstance(value, (bool, np.bool_)):  # the command's `off` would be true
+            if not unsaid and not isinstance(value, (bool, np.bool_)):  # the string `off` of the command line is truthy
                 raise UsageError(f"{name} {value!r} is neither True nor False")

@@ -1,4 +1,4 @@
-"""Pictures side by side under labels: an input and its result, or one picture through every model."""
+"""Arrange labelled pictures side by side: an input and its result, or one picture through every model."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ __all__ = ["Shown", "beside", "each_model", "labelled", "on_paper", "opacity", "
 Picture = NDArray[np.float32]
 
 PAPER: Final = np.float32(0.1)
-"""Grey behind labels and between pictures: dark enough to leave the pictures their look."""
+"""Grey behind labels and between pictures: dark enough not to change how the pictures look."""
 INK: Final = np.float32(0.9)
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One model's result: (H, W, 3) float32 RGB in [0, 1], and the seconds that the picture took."""
+    """One model's result: (H, W, 3) float32 RGB in [0, 1], and the seconds that it took."""
 
     name: str
     picture: Picture
@@ -38,14 +38,14 @@ class Shown:
 
 
 def labelled(pictures: Sequence[tuple[str, Picture]], columns: int) -> Picture:
-    """A sheet of (label, picture), row by row.
+    """Arrange (label, picture) pairs on a sheet, row by row.
 
     Args:
         pictures: all of one shape (H, W, 3), float32 RGB in [0, 1].
-        columns: how many stand side by side.
+        columns: pictures per row.
 
     Returns:
-        (H', W', 3) float32 RGB in [0, 1]; each picture as it is, under its label.
+        (H', W', 3) float32 RGB in [0, 1]; each picture unchanged, under its label.
     """
     height, width, _ = pictures[0][1].shape
     size = max(10, round(math.sqrt(height * width) / 28))
@@ -61,33 +61,33 @@ def labelled(pictures: Sequence[tuple[str, Picture]], columns: int) -> Picture:
 
 
 def beside(before: Photo, after: Photo) -> Photo:
-    """A photograph and its result as one picture, sRGB without a profile; no transparency, no further pages.
+    """A photograph and its result as one picture, sRGB without a profile, without alpha or further pages.
 
-    Where they are transparent, the paper shows.
+    The paper shows through where they are transparent.
     """
     shown = (("before", before), ("after", after))
     pixels = labelled([(name, on_paper(each.pixels, opacity(each))) for name, each in shown], 2)
     try:
         exif = after.exif and tidy_exif(after.exif, *pixels.shape[:2], srgb=True)
-    except ValueError:  # its directories overlap, and what was written into one has broken another
+    except ValueError:  # overlapping directories: writing into one has corrupted another
         exif = None
     return replace(after, pixels=pixels, alpha=None, icc=None, exif=exif, source=None, rest=())
 
 
 def opacity(photo: Photo) -> Picture | None:
-    """How much of a photograph covers what lies under it, (H, W, 1) in [0, 1]; None where all of it does."""
+    """A photograph's alpha as (H, W, 1) in [0, 1]; None if it has none."""
     if photo.alpha is None:
         return None
     return photo.alpha[..., None].astype(np.float32) / np.float32(np.iinfo(photo.alpha.dtype).max)
 
 
 def on_paper(picture: Picture, opacity: Picture | None) -> Picture:
-    """(H, W, 3) as it is seen on a sheet; what it has where nobody sees it is made up."""
+    """Blend (H, W, 3) with the paper by its opacity; None leaves it as it is."""
     return picture if opacity is None else PAPER + opacity * (picture - PAPER)
 
 
 def shipped() -> tuple[list[Checkpoint], list[str]]:
-    """The first checkpoint of each model that comes with the program, and the models of which none does."""
+    """The first shipped checkpoint of each model, and the names of models without one."""
     there = [checkpoint for checkpoint in catalog() if checkpoint.file]
     first = {name: next((each for each in there if each.network == name), None) for name in NETWORKS}
     return [each for each in first.values() if each], [name for name, each in first.items() if not each]
@@ -96,12 +96,12 @@ def shipped() -> tuple[list[Checkpoint], list[str]]:
 def each_model(
     picture: Picture, checkpoints: Sequence[Checkpoint], *, device: str = "auto", precision: str = "auto"
 ) -> Iterator[Shown]:
-    """Brighten one picture, (H, W, 3) float32 RGB in [0, 1], by one checkpoint after the other.
+    """Brighten one picture, (H, W, 3) float32 RGB in [0, 1], with each checkpoint in turn.
 
     Raises:
-        WeightsError: weights that are damaged or missing.
-        DeviceError: a device that is not available.
-        ResourceError: the memory does not suffice.
+        WeightsError: the weights are damaged or missing.
+        DeviceError: the device is not available.
+        ResourceError: there is not enough memory.
     """
     for checkpoint in checkpoints:
         enhancer = Enhancer(checkpoint.network, checkpoint.tag, device=device, precision=precision, offline=True)
@@ -112,20 +112,20 @@ def each_model(
 
 
 def reduced(picture: Picture, side: int) -> Picture:
-    """(H, W, 3) or (H, W, 1) with the longer side at most `side`."""
+    """Shrink (H, W, 3) or (H, W, 1) so that the longer side is at most `side`."""
     height, width, channels = picture.shape
     scale = side / max(height, width)
     if scale >= 1:
         return picture
-    import cv2  # a tenth of a second that --compare need not spend
+    import cv2  # takes a tenth of a second, which --compare can do without
 
     size = max(1, round(width * scale)), max(1, round(height * scale))
     small = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.float32)
-    return small.reshape(*small.shape[:2], channels)  # OpenCV drops a single one
+    return small.reshape(*small.shape[:2], channels)  # OpenCV drops a single channel
 
 
 def _written(label: str, width: int, height: int, size: int) -> Picture:
-    """How much ink is where, (height, width) in [0, 1]; a label that is too long ends in an ellipsis."""
+    """Coverage of a label's ink, (height, width) in [0, 1]; a label that is too long ends in an ellipsis."""
     font, text = _font(size), label
     while label and font.getlength(text) > width - size // 2:
         label = label[:-1]
@@ -137,7 +137,7 @@ def _written(label: str, width: int, height: int, size: int) -> Picture:
 
 @functools.lru_cache(maxsize=4)
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """Pillow's own, so that every machine writes the same."""
+    """Pillow's built-in font, so that every machine draws the same text."""
     font = ImageFont.load_default(size)
-    assert isinstance(font, ImageFont.FreeTypeFont)  # what `load_default` gives where a size is asked for
+    assert isinstance(font, ImageFont.FreeTypeFont)  # `load_default` returns this type if a size is given
     return font

@@ -1,4 +1,4 @@
-"""Which signals ask the program to end; what is half done is then undone or made safe first."""
+"""The signals that ask the program to end; it first undoes or secures unfinished work."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ __all__ = ["ENDING"]
 ENDING: Final[tuple[signal.Signals, ...]] = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
-"""Ctrl-C, a request, a terminal or connection that is gone; Windows has no such signal for the last."""
+"""Ctrl-C, a termination request, and the loss of the terminal or connection, for which Windows has no signal."""

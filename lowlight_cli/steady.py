@@ -1,7 +1,7 @@
-"""What is measured of each frame of a clip, mixed into what was measured before: a causal filter of one number a frame.
+"""Smooth the measurements of a clip over its frames: a causal first-order low-pass filter for named values.
 
-A first-order low pass with a share that changes from frame to frame: y = y + share (x - y). Who sees the frames decides
-the share, once for all that is measured of one; 1 forgets what was before. Nothing here knows what the values mean.
+y = y + share (x - y), with a share that may change from frame to frame. The caller chooses one share for all the
+measurements of a frame; 1 discards the past. Nothing here knows what the values mean.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Values = NDArray[np.float32]
 
 
 class Steady:
-    """Values by name, as they were settled for the frame before.
+    """The smoothed values by name, for the previous and for the current frame.
 
     >>> import numpy
     >>> steady = Steady()
@@ -36,16 +36,16 @@ class Steady:
         self._now: dict[str, Values] = {}
 
     def begin(self, share: float) -> None:
-        """The next frame begins; what was settled until now is what was before.
+        """Begin the next frame; the values settled so far become those of the previous frame.
 
         Args:
-            share: how much of this frame's measurements counts, 0 to 1.
+            share: weight of the new frame's measurements, 0 to 1.
         """
         self._before, self._now = self._now, {}
         self._share = share
 
     def settle(self, name: str, value: NDArray[np.float32] | np.float32) -> Values:
-        """The value to use in place of one that was measured; asked twice for one frame, it says the same twice."""
+        """Smooth one measurement; calling it again for the same frame gives the same result."""
         measured = np.asarray(value, np.float32)
         before = self._before.get(name)
         if before is not None and before.shape == measured.shape and self._share < 1:
@@ -54,9 +54,9 @@ class Steady:
         return measured
 
     def state(self) -> dict[str, Any]:
-        """What the next frame needs; nobody changes the arrays afterwards."""
+        """The values that the next frame needs; the arrays are never modified afterwards."""
         return dict(self._now)
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state` was taken; its arrays may have become lists."""
+        """Continue from `state`; its arrays may have been converted to lists."""
         self._now = {name: np.asarray(value, np.float32) for name, value in state.items()}

@@ -1,8 +1,8 @@
-"""Large pictures in tiles: where to cut and what to keep. Integers and NumPy only.
+"""Cut large pictures into tiles and put the results together. Integers and NumPy only.
 
-Tiles are of even size and begin on the stride grid, so that padding and pooling fall where they fall in the whole
-picture. Each is cut with an overlap around it and only its own part is kept: for a network whose radius the overlap
-reaches, the result is that of the whole picture.
+Tiles are about equally large and begin on the stride grid, so that padding and pooling fall on the same places as in
+the whole picture. Each is cut with an overlap around it and only its own part is kept: if the overlap is at least the
+network's radius, the result equals that of the whole picture.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ __all__ = ["Tile", "plan", "reduced_size", "samples"]
 Picture = NDArray[np.float32]
 
 GRID: Final = 64
-"""Sides of reduced copies are multiples of it: a thumbnail of 64x64 is then nearly that of the whole picture (a gain
-measured on it is off by at most 0.6 %, and by up to 4 % on other sizes)."""
+"""Sides of reduced copies are multiples of this: a 64x64 thumbnail of the copy is then nearly that of the whole picture
+(a gain measured on it is off by at most 0.6 %, and by up to 4 % for other sizes)."""
 
 
 BLOCK: Final = 64
-"""Side of a sample: less, and a network sees mostly borders between them; more, and there are few, of few places."""
+"""Side of a sample block: if smaller, a network sees mostly the seams between blocks; if larger, they are too few."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One tile: `rows` and `columns` are its own part of the picture, `outer_*` the part that the network sees."""
+    """One tile: `rows` and `columns` are its own part, `outer_*` the larger part that the network sees."""
 
     rows: slice
     columns: slice
@@ -49,12 +49,12 @@ class Tile:
 
 
 def plan(height: int, width: int, side: int, overlap: int, stride: int) -> list[Tile]:
-    """Cut (height, width) into tiles whose own parts cover it once.
+    """Cut (height, width) into tiles whose own parts cover every pixel once.
 
     Args:
         height: of the picture.
         width: of the picture.
-        side: what a tile may measure with its overlap, at most.
+        side: maximum side of a tile, overlap included.
         overlap: pixels around a tile that the network sees too; rounded up to the stride.
         stride: tiles begin at multiples of it.
 
@@ -67,7 +67,7 @@ def plan(height: int, width: int, side: int, overlap: int, stride: int) -> list[
 
 
 def _spans(length: int, side: int, overlap: int, stride: int) -> Iterator[tuple[slice, slice]]:
-    """(own, outer) along one side, as even as the stride allows."""
+    """Yield (own, outer) spans along one side, as equal as the stride allows."""
     if length <= side:
         yield slice(0, length), slice(0, length)
         return
@@ -82,9 +82,10 @@ def _spans(length: int, side: int, overlap: int, stride: int) -> Iterator[tuple[
 
 
 def reduced_size(height: int, width: int, pixels: int) -> tuple[int, int]:
-    """About the same shape with at most `pixels` pixels, in steps of `GRID`; the size itself where it is no larger.
+    """A size of about the same shape with at most `pixels` pixels and sides that are multiples of `GRID`.
 
-    A shape so long or a number so small that a step is too much gives fewer, and at least one a side.
+    A size that has no more pixels is returned as it is. A side that would be shorter than `GRID` is rounded down to
+    whole pixels instead, at least 1.
     """
     scale = math.sqrt(pixels / (height * width))
     if scale >= 1:
@@ -97,10 +98,11 @@ def reduced_size(height: int, width: int, pixels: int) -> tuple[int, int]:
 
 
 def samples(height: int, width: int, pixels: int) -> list[list[tuple[slice, slice]]]:
-    """Blocks of a picture, (rows, columns) each, that together have about `pixels` pixels at most, in rows of blocks.
+    """Choose blocks (rows, columns) of a picture with about `pixels` pixels in total at most, as a grid of blocks.
 
-    All are of one size, `BLOCK` or the picture's own side. The picture is divided evenly, and of each part one block is
-    taken anywhere in it, always the same: at equal distances they could all fall between the bars of a fence.
+    All have the same size, `BLOCK` or the picture's side if that is shorter. The picture is divided evenly, and one
+    block is placed at random in each part, with a fixed seed: equally spaced blocks could all fall between the bars of
+    a fence.
     """
     rows, columns = min(BLOCK, height), min(BLOCK, width)
     count = max(1, pixels // (rows * columns))

@@ -1,4 +1,4 @@
-"""What a network is shown under full transparency: there may be any leftovers, which nobody was to see."""
+"""Fill fully transparent pixels with nearby visible colours, so that a network does not see what is hidden there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Picture = NDArray[np.float32]
 
 
 def filled(picture: Picture, visible: NDArray[np.bool_]) -> Picture:
-    """The picture with the colours of what is visible nearest where nothing is; where nothing is at all, it is black.
+    """Replace invisible pixels by the average of visible ones nearby; a picture without visible pixels is black.
 
     Args:
         picture: (H, W, 3).
@@ -22,7 +22,7 @@ def filled(picture: Picture, visible: NDArray[np.bool_]) -> Picture:
 
 
 def _spread(sums: Picture, weight: Picture) -> Picture:
-    """Averages (h, w, 3) of sums of visible colours; where nothing is visible, those of blocks twice as large."""
+    """Averages (h, w, 3) of visible colours from sums and counts; an empty cell takes that of a cell twice as large."""
     mean = np.divide(sums, np.maximum(weight, 1)[..., None], dtype=np.float32)
     height, width = weight.shape
     if weight.all() or (height == 1 and width == 1):

@@ -1,1 +1,1 @@
-"""Numbers that people can trust: data sets, classical baselines, paired intervals, tables (`lowlight bench`)."""
+"""Benchmarks (`lowlight bench`): data sets, classical baselines, measurement, paired intervals, reports."""

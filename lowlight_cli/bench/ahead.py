@@ -1,4 +1,4 @@
-"""What can be said of a set and of results on it before anything is measured: sizes, damage, transparency."""
+"""Checks of sets and finished results before the measurement starts: sizes, damage, transparency."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ __all__ = ["looked_at"]
 
 
 def looked_at(given: Sequence[tuple[DataSet, Sequence[Method]]]) -> list[DataSet]:
-    """Look at the headers of all pictures, those of finished results too, and read only what is in doubt.
+    """Check the headers of all pictures, including finished results, and decode only pictures in doubt.
 
     Args:
-        given: each set with what is to be measured on it; of the methods those with `files` count.
+        given: each set with the methods to measure on it; only methods with `files` are checked.
 
     Returns:
-        The sets, with a note on what is transparent.
+        The sets, with notes on transparent pictures added.
 
     Raises:
-        InputError: pictures are damaged, too small, or differ in size from their pair; the first few are told.
+        InputError: pictures are damaged, too small, or differ in size from their pair; the first few are named.
     """
     faults = [fault for dataset, methods in given for pair in dataset.pairs for fault in _faults(pair, methods)]
     if faults:
@@ -37,7 +37,7 @@ def looked_at(given: Sequence[tuple[DataSet, Sequence[Method]]]) -> list[DataSet
 
 
 def _faults(pair: Pair, methods: Sequence[Method]) -> list[str]:
-    """Why a pair, or what was made of it, cannot be measured."""
+    """Return the reasons why a pair, or a finished result for it, cannot be measured."""
     made = [method for method in methods if method.files]
     try:
         heads = [header(path) for path in (pair.low, pair.high, *(each.files[pair.stem] for each in made)) if path]
@@ -45,7 +45,7 @@ def _faults(pair: Pair, methods: Sequence[Method]) -> list[str]:
         if len(sizes) <= 1 and all(min(size) >= SMALLEST for size in sizes):
             return []
     except InputError:
-        pass  # as where sizes differ, which EXIF may turn: reading tells
+        pass  # decode it, as if sizes differ: EXIF rotation may swap them
     found = []
     try:
         low, _ = read_pair(pair)
@@ -60,7 +60,7 @@ def _faults(pair: Pair, methods: Sequence[Method]) -> list[str]:
 
 
 def _clear(dataset: DataSet, methods: Sequence[Method]) -> list[str]:
-    """A line each on dark pictures, references and results of which there is nothing to see in parts."""
+    """Return a line each on dark pictures, references and results that have fully transparent parts."""
     files: dict[str, dict[str, Path]] = {"dark pictures": {pair.stem: pair.low for pair in dataset.pairs}}
     files["references"] = {pair.stem: pair.high for pair in dataset.pairs if pair.high}
     files |= {f"results of {method.name}": dict(method.files) for method in methods if method.files}
@@ -74,10 +74,10 @@ def _clear(dataset: DataSet, methods: Sequence[Method]) -> list[str]:
 
 
 def _is_clear(path: Path) -> bool:
-    """Whether some of a picture is fully transparent, so that its reader fills that."""
+    """Return whether parts of a picture are fully transparent, which the reader then fills in."""
     try:
         head = header(path)
-    except InputError:  # Pillow does not know its kind, which `read` does
+    except InputError:  # a format that `read` knows but Pillow does not
         head = Header(0, 0, True)
     alpha = read(path).alpha if head and head.alpha else None
     return alpha is not None and not alpha.all()

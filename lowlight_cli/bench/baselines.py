@@ -1,7 +1,7 @@
-"""Classical methods without a network, measured beside the networks in the same run.
+"""Classical enhancement methods without a network, measured beside the networks in the same run.
 
-Each is a pure function of one picture, (H, W, 3) float32 RGB, sRGB-encoded, in [0, 1], and gives the same form. None
-sees the reference.
+Each is a pure function that maps a picture, (H, W, 3) float32 RGB, sRGB-encoded, in [0, 1], to one of the same form.
+None sees the reference.
 """
 
 from __future__ import annotations
@@ -25,65 +25,65 @@ Picture = NDArray[np.float32]
 Curve = Callable[[Picture, float], Picture]
 
 MEAN: Final = 0.45
-"""Where those that aim at a brightness aim: about the mean of the references of paired sets."""
+"""Mean that the `..._to_mean` methods aim at: about that of the references of paired sets."""
 
 CLIPPED: Final = 0.005
-"""Share of values that auto-levels gives up at either end."""
+"""Share of values that auto-levels clips at either end."""
 
 LARGEST: Final = 1e4
-"""Bound of the search for a gain, and for the inverse of a gamma."""
+"""Upper bound of the search for a gain, or for the inverse of an exponent."""
 
 
 def unchanged(picture: Picture) -> Picture:
-    """The input itself."""
+    """Return the input itself."""
     return picture
 
 
 def gamma(picture: Picture) -> Picture:
-    """The same curve for every picture: exponent 1 / 2.2."""
+    """Apply the exponent 1 / 2.2 to every picture."""
     return picture ** np.float32(1 / 2.2)
 
 
 def gamma_to_mean(picture: Picture) -> Picture:
-    """The exponent, at most 1, that brings the picture's mean to `MEAN`."""
+    """Apply the exponent, at most 1, that brings the picture's mean to `MEAN`."""
     return _to_mean(lambda values, amount: values ** np.float32(1 / amount), picture)
 
 
 def gain_to_mean(picture: Picture) -> Picture:
-    """The gain in linear light, clipped at 1 like a sensor, at least 1, that brings the sRGB mean to `MEAN`."""
+    """Apply the gain in linear light, at least 1, that brings the sRGB mean to `MEAN`; clip at 1 like a sensor."""
     return _to_mean(lambda values, amount: to_srgb(np.minimum(to_linear(values) * np.float32(amount), 1)), picture)
 
 
 def encoded_gain_to_mean(picture: Picture) -> Picture:
-    """The same without undoing the sRGB encoding, as it is mostly done: dark colours go wrong."""
+    """Like `gain_to_mean`, but on sRGB-encoded values, as is common: dark colours come out wrong."""
     return _to_mean(lambda values, amount: np.minimum(values * np.float32(amount), 1), picture)
 
 
 def auto_levels(picture: Picture) -> Picture:
-    """Each channel stretched by itself, so that `CLIPPED` of its values end below 0 and as many above 1."""
+    """Stretch each channel by itself, so that a share `CLIPPED` of its values ends below 0 and as many above 1."""
     low, high = np.quantile(picture.reshape(-1, 3), (CLIPPED, 1 - CLIPPED), axis=0).astype(np.float32)
     return np.asarray(np.clip((picture - low) / np.maximum(high - low, np.float32(1 / 255)), 0, 1), np.float32)
 
 
 def equalised(picture: Picture) -> Picture:
-    """Histogram equalisation of luma (Y of YCrCb, 8 bits)."""
+    """Equalise the histogram of luma (Y of YCrCb, 8 bits)."""
     planes = cv2.cvtColor(in_levels(picture), cv2.COLOR_RGB2YCrCb)
     planes[..., 0] = cv2.equalizeHist(planes[..., 0])
     return _floats(cv2.cvtColor(planes, cv2.COLOR_YCrCb2RGB))
 
 
 def clahe(picture: Picture) -> Picture:
-    """Contrast-limited adaptive equalisation of L (CIELAB, 8 bits): limit 3, 8x8 tiles."""
+    """Apply contrast-limited adaptive histogram equalisation to L (CIELAB, 8 bits): limit 3, 8x8 tiles."""
     planes = cv2.cvtColor(in_levels(picture), cv2.COLOR_RGB2LAB)
     planes[..., 0] = cv2.createCLAHE(clipLimit=3.0, tileGridSize=(8, 8)).apply(planes[..., 0])
     return _floats(cv2.cvtColor(planes, cv2.COLOR_LAB2RGB))
 
 
 def lime(picture: Picture) -> Picture:
-    """After LIME (Guo et al., TIP 2017): divide by the illumination to the power of 0.8.
+    """Divide by the illumination to the power of 0.8, after LIME (Guo et al., TIP 2017).
 
-    Illumination is the largest channel, smoothed along its own edges by a guided filter where LIME optimises; as much
-    of it as 0.03 is always left, and nothing is denoised.
+    Illumination is the largest channel, smoothed by a guided filter with itself as guide (LIME solves an optimisation
+    problem instead), and at least 0.03. Nothing is denoised.
     """
     illumination = _guided(picture.max(axis=2), radius=30, epsilon=1e-4)
     return np.clip(picture / np.maximum(illumination, 0.03)[..., None] ** np.float32(0.8), 0, 1)
@@ -100,13 +100,13 @@ BASELINES: Final[dict[str, Callable[[Picture], Picture]]] = {
     "CLAHE (L)": clahe,
     "LIME-like": lime,
 }
-"""Name in the tables to function."""
+"""Functions by their names in tables."""
 
 
 def _to_mean(curve: Curve, picture: Picture) -> Picture:
-    """Apply `curve` with the amount, 1 (no change) to `LARGEST`, that brings the mean to `MEAN` or nearest to it.
+    """Apply `curve` with the amount, from 1 (no change) to `LARGEST`, that brings the mean closest to `MEAN`.
 
-    A curve acts on values, so the search looks at the 256 levels and how often each occurs.
+    A curve acts on single values, so the search needs only the 256 levels and how often each occurs.
     """
     levels = np.arange(256, dtype=np.float32) / np.float32(255)
     share = np.bincount(in_levels(picture).ravel(), minlength=256) / picture.size
@@ -114,7 +114,7 @@ def _to_mean(curve: Curve, picture: Picture) -> Picture:
 
 
 def _guided(plane: Picture, radius: int, epsilon: float) -> Picture:
-    """Guided filter (He et al., PAMI 2013) of (H, W) by itself: flat parts are averaged, edges stay."""
+    """Apply a guided filter (He et al., PAMI 2013) to (H, W) with itself as guide: smooths flat parts, keeps edges."""
 
     def mean(values: Picture) -> Picture:
         size = (2 * radius + 1, 2 * radius + 1)

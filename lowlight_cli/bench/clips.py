@@ -1,4 +1,4 @@
-"""Measuring clips: whether they flicker, with and without smoothing, on the same frames and the same flow."""
+"""Flicker of video clips with and without temporal smoothing, measured on the same frames and the same flow."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DEFINITIONS: Final = {
 
 @dataclass(frozen=True)
 class Steadiness:
-    """One way to make a clip: its name, and what was measured of it; `seconds` is None for the input itself."""
+    """The measurements of one method on one clip; `seconds` is None for the input itself."""
 
     clip: str
     method: str
@@ -48,12 +48,12 @@ class Steadiness:
 def measure_clip(
     path: Path, enhancers: Sequence[tuple[str, Enhancer]], frames: int, on_done: Callable[[float], None] | None = None
 ) -> list[Steadiness]:
-    """Measure the input and each enhancer with every kind of smoothing, on a clip's first frames.
+    """Measure the input, and each enhancer with every mode of smoothing, on the first frames of a clip.
 
     Args:
         path: the clip.
-        enhancers: with their names.
-        frames: how many, at most; all lie in memory in 8 bits.
+        enhancers: enhancers with their names.
+        frames: how many frames at most; all are held in memory as float32.
         on_done: called with 1 after each frame of each method.
 
     Raises:
@@ -103,7 +103,7 @@ def measure_clip(
 
 
 def table(rows: Sequence[Steadiness]) -> Table:
-    """The rows as they are printed."""
+    """Format the rows for printing."""
     return Table(
         ("clip", "method", "jitter", "warped error", "luma", "s"),
         tuple(

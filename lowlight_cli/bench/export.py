@@ -1,4 +1,4 @@
-"""A result for other programs: CSV for sheets, LaTeX for papers."""
+"""Export of results to other programs: CSV for spreadsheets, LaTeX for papers."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["as_csv", "as_latex"]
 SPECIAL: Final = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    "*": "{*}", "[": "{[}",  # behind the end of a line they would be part of it
+    "*": "{*}", "[": "{[}",  # after `\\` LaTeX would read them as its star or argument
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }  # fmt: skip
 
 
 def as_csv(results: Sequence[Result]) -> str:
-    """A line a set, method and picture, nothing rounded; the metrics by their keys, empty where a set has it not."""
+    """Return CSV with a line for each set, method and picture, unrounded; metrics that a set lacks are empty."""
     held = io.StringIO()
     keys = list(dict.fromkeys(metric.key for result in results for metric in result.metrics))
     written = csv.DictWriter(held, ["set", "method", "kind", "picture", *keys, "seconds"], "", lineterminator="\n")
@@ -37,7 +37,7 @@ def as_csv(results: Sequence[Result]) -> str:
 
 
 def as_latex(results: Sequence[Result]) -> str:
-    """A `tabular` a set with the rules of booktabs, ties marked, and under it what must be read with it."""
+    """Return a LaTeX table for each set with booktabs rules, ties marked, and the notes below it."""
     return "% needs \\usepackage{booktabs}\n" + "\n".join(map(_latex, results))
 
 
@@ -65,5 +65,5 @@ def _line(cells: tuple[str, ...]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text as LaTeX prints it."""
+    """Escape text for LaTeX."""
     return "".join(SPECIAL.get(character, character) for character in text)

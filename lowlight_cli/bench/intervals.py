@@ -1,4 +1,4 @@
-"""Whether a difference is one: paired bootstrap of means."""
+"""Confidence intervals of mean differences between two methods, by a paired bootstrap."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ __all__ = ["DRAWS", "Interval", "paired"]
 
 DRAWS: Final = 10_000
 PARTS: Final = 100
-"""Drawn in so many parts, so that a large set takes no more memory than a small one."""
+"""The draws are made in this many parts, to save memory on large sets."""
 
 SEED: Final = 0
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Where the mean difference lies with 95 % confidence, over pictures like these."""
+    """The 95 % confidence interval of a mean difference, over pictures like these."""
 
     low: float
     high: float
 
     @property
     def tie(self) -> bool:
-        """Whether no difference is among the likely ones."""
+        """Whether the interval contains 0."""
         return self.low <= 0 <= self.high
 
 
 def paired(values: Sequence[float], others: Sequence[float]) -> Interval | None:
-    """The 95 % interval of the mean of values - others, picture by picture: percentiles of resampled means, seeded.
+    """Return the 95 % interval of the mean of values - others over pictures: percentiles of resampled means, seeded.
 
-    None for fewer than two pictures, which tell nothing of others.
+    Returns None for fewer than two pictures, which say nothing about others.
 
     Example:
         >>> paired([1.0, 2.0, 3.0], [1.1, 2.1, 2.8]).tie

@@ -1,7 +1,7 @@
-"""What was measured before, so that a run that was cut short goes on: one method on one picture a line of JSON.
+"""A journal of measurements that lets an interrupted run continue: one line of JSON for each method and picture.
 
-A line counts again only where everything that made it is the same: the weights, engine, device and precision, or the
-file of results; the program's version; the pixels of picture and reference; and each metric's definition.
+A line is reused only if everything it depends on is unchanged: weights, engine, device and precision, or the result
+file; the program's version; the pixels of picture and reference; and the definition of each metric.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from lowlight_cli.metrics.table import Metric
 __all__ = ["Journal", "key"]
 
 FIRST: Final = '{"key": '
-"""What each line begins with."""
+"""How each line begins."""
 
 
 class Journal:
-    """The file at `path`, made where there is none; what it tells is read now, what is new is added as it comes.
+    """The journal file at `path`: read once at the start, then appended to; created by the first `keep` if missing.
 
     Raises:
-        InputError: it is there and is no journal, or cannot be read.
+        InputError: the file exists but is no journal, or cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,11 +44,11 @@ class Journal:
                 made = json.loads(line)
                 self._add(made["key"], made["values"], made["seconds"])
             except (ValueError, KeyError, TypeError):
-                continue  # cut off where the run was: measured again
+                continue  # a truncated line: measure it again
         self._end = "" if text.endswith("\n") or not text else "\n"
 
     def find(self, key: str, metrics: Sequence[Metric]) -> tuple[dict[str, float], float | None] | None:
-        """Values by metric and seconds, where all of `metrics` were measured."""
+        """Return values by metric, and the seconds; None unless all of `metrics` were measured."""
         values, seconds = self._known.get(key, ({}, None))
         if any(metric.version not in values for metric in metrics):
             return None
@@ -56,7 +56,7 @@ class Journal:
         return {name: math.nan if value is None else value for name, value in found}, seconds
 
     def keep(self, key: str, metrics: Sequence[Metric], values: Mapping[str, float], seconds: float | None) -> None:
-        """Add a line.
+        """Append a line.
 
         Raises:
             OutputError: the file cannot be written.
@@ -81,5 +81,5 @@ class Journal:
 
 
 def key(identity: str, pixels: str) -> str:
-    """Of what was made of a pair by this version of the program."""
+    """Return the key of a result: a hash of program version, method identity and pixels of the pair."""
     return hashlib.sha256(f"{lowlight_cli.__version__}\n{identity}\n{pixels}".encode()).hexdigest()

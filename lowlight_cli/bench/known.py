@@ -1,4 +1,4 @@
-"""The data sets that have names: where each is looked for, how it must look, where to get it, what to say of it."""
+"""The named data sets: usual locations, expected layout, where to get them, and notes for their tables."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ __all__ = ["EVAL15", "OVERLAP", "SCENES", "SETS", "Known"]
 
 @dataclass(frozen=True)
 class Known:
-    """A set with a name.
+    """A named data set.
 
     Attributes:
-        title: what tables call it.
-        aliases: what else it is called, in small letters.
-        places: where it is looked for below the root.
-        parts: what such a place holds: for pairs the folders of the dark pictures and of the references.
-        missing: what to say where it is not there.
-        count: how many pairs or pictures the whole set has; 0 where that differs by who packed it.
-        size: width and height of every picture, where all have one.
-        pixels: for each stem the first 16 digits of the sha256 of a pair's pixels, as `run.measure` takes it.
+        title: its name in tables.
+        aliases: its other names, in lower case.
+        places: folders below the root in which to look for it.
+        parts: what such a folder must contain; for pairs, first the folder of dark pictures, then that of references.
+        missing: the hint to print if it is not found.
+        count: number of pairs or pictures in the whole set; 0 if that differs between distributions.
+        size: width and height of every picture, if all are the same.
+        pixels: for each stem, the first 16 digits of the sha256 of the pair's pixels, as in `run.Looked`.
         paired: whether there are references.
-        notes: what must stand under every table.
+        notes: lines that must be printed below every table.
     """
 
     title: str
@@ -58,11 +58,11 @@ EVAL15: Final = (
     ("493", "ce36dbb51c810aa0"), ("547", "aeae50913a47fdec"), ("665", "b7d86b57f99bb76f"), ("669", "793bbea062472332"),
     ("748", "f301072e51b289bc"), ("778", "b74ce4fefe7d56c8"), ("780", "8b5f9f0ff9214543"),
 )  # fmt: skip
-"""The published test pairs of LOL v1, by their pixels: lossless copies have these, whatever their format."""
+"""Hashes of the published test pairs of LOL v1 by stem; lossless copies in any format have the same."""
 
 
 def _alone(title: str, name: str, cited: str, where: str, count: int = 0) -> Known:
-    """A set of dark pictures without references."""
+    """Describe a set of dark pictures without references."""
     places = (f"{name}/images", f"{name}/image", name, f"{title}/images", f"{title}/image", title)
     told = (
         f"get {title} ({cited}), from {where}, and put its pictures into a folder {name}; folders inside are searched"
@@ -149,4 +149,4 @@ SETS: Final[dict[str, Known]] = {
         6000,
     ),
 }  # fmt: skip
-"""Name to what is known of it."""
+"""Known sets by name."""

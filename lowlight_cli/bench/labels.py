@@ -1,4 +1,4 @@
-"""What people marked in pictures: the label files of ExDark (bbGt) and of DARK FACE."""
+"""Reader for boxes that people marked in pictures: the label files of ExDark (bbGt) and of DARK FACE."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from lowlight_cli.errors import InputError
 __all__ = ["labels", "read_labels"]
 
 CLASSES: Final = {"people": "people"}
-"""Task to the class of ExDark that it is about, in small letters; no class of it is of faces."""
+"""Classes of ExDark by task, in lower case; ExDark has no class for faces."""
 PICTURES: Final = ("image", "images")
-"""Folders beside which the labels lie."""
+"""Names of picture folders that have their labels beside them."""
 
 
 def labels(dataset: DataSet, task: str) -> dict[str, list[Box]]:
-    """Stem to boxes, for each picture that has a label file of this task: `NAME.jpg.txt` or `NAME.txt`.
+    """Return boxes by stem for each picture with a label file for this task: `NAME.jpg.txt` or `NAME.txt`.
 
-    Searched are the pictures' folders and, where these are called image or images, what lies beside them.
+    Label files are searched below the pictures' folders or, for folders named image or images, below their parents.
 
     Raises:
         InputError: a label file is damaged.
@@ -38,7 +38,7 @@ def labels(dataset: DataSet, task: str) -> dict[str, list[Box]]:
 
 
 def read_labels(path: Path, task: str) -> list[Box] | None:
-    """The boxes of a label file; None where it says nothing of `task`.
+    """Return the boxes of a label file; None if it has no labels for `task`.
 
     Raises:
         InputError: it is damaged.
@@ -55,7 +55,7 @@ def read_labels(path: Path, task: str) -> list[Box] | None:
 
 
 def _root(folder: Path) -> Path:
-    """Above the pictures' folder where that only says that it has pictures, or the class of what they show."""
+    """Return the parent of image/ or images/, for pictures in it or in a class folder inside; else their own folder."""
     for each in (folder, folder.parent):
         if each.name.lower() in PICTURES:
             return each.parent
@@ -63,13 +63,13 @@ def _root(folder: Path) -> Path:
 
 
 def _bbgt(lines: Iterable[str], wanted: str) -> list[Box]:
-    """`People 521 211 24 58 0 0 0 0 0 0 0`: class, left, top, width, height."""
+    """Parse lines like `People 521 211 24 58 0 0 0 0 0 0 0`: class, left, top, width, height."""
     rows = [line.split() for line in lines if line.strip()]
     return [_box(row[1:5]) for row in rows if row[0].lower() == wanted]
 
 
 def _corners(line: str) -> Box:
-    """`10 20 30 40`: left, top, right, bottom."""
+    """Parse a line like `10 20 30 40`: left, top, right, bottom."""
     left, top, right, bottom = _box(line.split()[:4])
     return left, top, right - left, bottom - top
 

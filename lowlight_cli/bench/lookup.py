@@ -1,7 +1,7 @@
-"""How far memory alone goes: for a test picture of LOL, the reference of the training picture that is most like it.
+"""The look-up baseline: for a test picture of LOL, return the reference of the most similar training picture.
 
-Nothing to use, but something to be beaten by more than a little: 14 of the 15 scenes of eval15 are in LOL's training
-set too.
+It shows how far memory alone goes. It is not for use, but a method should beat it clearly: 14 of the 15 scenes of
+eval15 are in LOL's training set too.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ Picture = NDArray[np.float32]
 
 FOLDERS: Final = ("our485", "siblings")
 SIZE: Final = (24, 16)
-"""Width and height of what is compared."""
+"""Width and height of the thumbnails that are compared."""
 
 
 def lookup(dataset: DataSet) -> Method | None:
-    """The method for eval15, with LOL's training pairs beside it; None for other sets, or where there are none.
+    """Return the method for eval15; None for other sets, or if LOL's training pairs are not beside it.
 
     Raises:
-        InputError: two of those pictures share a stem.
+        InputError: two training pictures share a stem.
     """
     beside = dataset.pairs[0].low.parent.parent.parent
     folders = [beside / name for name in FOLDERS if all((beside / name / part).is_dir() for part in ("low", "high"))]
@@ -56,7 +56,7 @@ def lookup(dataset: DataSet) -> Method | None:
 
 
 def _pairs(folders: list[Path]) -> list[tuple[Path, Path]]:
-    """The training pictures that have a reference, with it."""
+    """Return the training pairs, (low, reference); pictures without a reference are left out."""
     pairs = []
     for folder in folders:
         lows, highs = by_stem(folder / "low"), by_stem(folder / "high")
@@ -65,7 +65,7 @@ def _pairs(folders: list[Path]) -> list[tuple[Path, Path]]:
 
 
 def _seen(pairs: list[tuple[Path, Path]]) -> str:
-    """A hash of all that is looked up, which takes far less than decoding it."""
+    """Hash all training files, which takes far less time than decoding them."""
     digest = hashlib.sha256()
     for file in (file for pair in pairs for file in pair):
         digest.update(hashlib.sha256(file.read_bytes()).digest())
@@ -73,5 +73,5 @@ def _seen(pairs: list[tuple[Path, Path]]) -> str:
 
 
 def _remembered(pairs: list[tuple[Path, Path]]) -> tuple[Picture, list[Path]]:
-    """A signature a row for every training picture, and its reference."""
+    """Return the signatures of the training pictures, one a row, and the paths of their references."""
     return np.stack([signature(read(low).pixels, SIZE) for low, _ in pairs]), [high for _, high in pairs]

@@ -1,4 +1,4 @@
-"""What is measured: networks with their weights, classical baselines, folders of any other program's results."""
+"""The methods to measure: networks with their weights, classical baselines, folders with another program's results."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ __all__ = [
 Picture = NDArray[np.float32]
 
 INPUT: Final = "input"
-"""What the untouched picture is called, which `BASELINES` has too."""
+"""Name of the untouched picture; also a key of `BASELINES`."""
 REFERENCE: Final = "reference"
-"""What a page calls the picture that results are compared with."""
+"""Name of the reference picture in a page."""
 LOOKUP: Final = "look-up in our485"
-"""What the look-up is called, which stands in some tables."""
+"""Name of the look-up baseline (`lookup`), which is in the tables of eval15 only."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What really ran."""
+    """What actually ran: the network, its weights and the engine."""
 
     network: str
     checkpoint: Checkpoint | None
@@ -61,13 +61,13 @@ class Method:
     """A row of the table.
 
     Attributes:
-        name: what the table calls it.
-        kind: what it is.
-        make: enhances a pair's low picture, (H, W, 3) in [0, 1]; the pair itself tells which one it is.
-        timed: whether its time is told.
-        loaded: what ran, where it is a network.
-        identity: what its result on a pair depends on beside the pair's pixels; without it results are not kept.
-        files: where it is read, not made, the files by stem.
+        name: its name in the table.
+        kind: the kind of method.
+        make: takes a pair and its low picture, (H, W, 3) in [0, 1], and returns the enhanced picture.
+        timed: whether its time is reported.
+        loaded: what ran, if it is a network.
+        identity: returns what the result on a pair depends on besides its pixels; if None, the journal skips it.
+        files: for finished results, the files by stem.
     """
 
     name: str
@@ -80,14 +80,14 @@ class Method:
 
 
 def choose(models: Sequence[str], weights: Sequence[str]) -> list[Choice]:
-    """Which weights of which networks.
+    """Return the networks and weights to measure.
 
     Args:
-        models: `network` or `network.tag` each; none means every shipped checkpoint.
-        weights: tags, files or addresses, for the one model that was named.
+        models: each a `network` or `network.tag`; empty means every shipped checkpoint.
+        weights: tags, files or addresses for the one network in `models`.
 
     Raises:
-        UsageError: no such network; or weights without exactly one model.
+        UsageError: no such network, or weights without exactly one network.
         WeightsError: no such checkpoint.
     """
     if weights:
@@ -99,11 +99,11 @@ def choose(models: Sequence[str], weights: Sequence[str]) -> list[Choice]:
 
 
 def network(choice: Choice, enhancer: Enhancer) -> Method:
-    """A network as a method; it is loaded now, so that no picture pays for it.
+    """Return a network as a method; it is loaded now, so that loading is not part of any picture's time.
 
     Raises:
-        WeightsError: weights that are missing, wrong or unreachable.
-        DeviceError: a device that is not available.
+        WeightsError: the weights are missing, wrong or unreachable.
+        DeviceError: the device is not available.
     """
     engine, resolved = enhancer.load()
     checkpoint = resolved.checkpoint
@@ -114,7 +114,7 @@ def network(choice: Choice, enhancer: Enhancer) -> Method:
 
 
 def baselines() -> list[Method]:
-    """Every classical method."""
+    """Return every classical method."""
 
     def method(name: str, function: Callable[[Picture], Picture]) -> Method:
         return Method(name, "baseline", lambda _, low: function(low), identity=lambda _: f"baseline {name}")
@@ -123,10 +123,10 @@ def baselines() -> list[Method]:
 
 
 def refuse_one_folder(found: Sequence[DataSet]) -> None:
-    """Raise where the results of two sets would be looked for in one folder.
+    """Refuse sets whose external results would be read from the same folder.
 
     Raises:
-        UsageError: two of the sets have folders of one name.
+        UsageError: two of the sets have result folders of the same name.
     """
     others: dict[str, DataSet] = {}
     for dataset in found:
@@ -139,15 +139,15 @@ def refuse_one_folder(found: Sequence[DataSet]) -> None:
 
 
 def external(text: str, dataset: DataSet, alone: bool = True) -> Method:
-    """`NAME=DIR`: what another program made of the low pictures, named as they are, whatever the suffix.
+    """Return the method for `NAME=DIR`: another program's results, named like the low pictures, with any suffix.
 
     Args:
-        text: as it was typed.
-        dataset: of which the pictures are.
-        alone: whether this is the only set; else the results are in DIR, in a folder that is called as the set's.
+        text: the argument as typed.
+        dataset: the set that the results belong to.
+        alone: whether this is the only set; otherwise the results are in the subfolder `dataset.folder` of DIR.
 
     Raises:
-        UsageError: not of that form, or a name that tables or the page use themselves.
+        UsageError: not of that form, or a name that tables or the page use for something else.
         InputError: no such folder, or a picture is missing from it.
     """
     name, equals, folder = text.partition("=")

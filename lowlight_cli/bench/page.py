@@ -1,7 +1,7 @@
-"""A result as one self-contained page: tables that sort, pictures under a slider, scatter and histograms.
+"""Results as one self-contained HTML page: sortable tables, pictures under a slider, scatter plots and histograms.
 
-The page loads nothing: pictures are in it and its policy forbids everything else, so that it works from a disk, in a
-mail and years later. What it looks like and does is in page.html; here it gets its contents.
+The page loads nothing: pictures are embedded and its content policy forbids everything else, so that it works from a
+disk, in a mail and years later. page.html has layout and behaviour; this module fills in the contents.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["Gallery", "as_html"]
 Picture = NDArray[np.float32]
 
 SHOWN: Final = 60
-"""So many pairs have their pictures in the page, those where the shown methods do worst."""
+"""Number of pairs whose pictures are in the page: those where the shown methods do worst."""
 SIDE: Final = 720
 """Longer side of a picture in the page, in pixels."""
 QUALITY: Final = 85
@@ -39,11 +39,11 @@ TEMPLATE: Final = Path(__file__).with_name("page.html")
 
 
 class Gallery:
-    """Keeps what a page shows while the measurement runs: a `run.Viewer`.
+    """A `run.Viewer` that collects the pictures for a page while the measurement runs.
 
     Args:
-        methods: those whose results are shown; of baselines only where there is nothing else.
-        most: how many pairs are kept; of more, those where the first metric is worst, or least where it only describes.
+        methods: all methods that are measured; baselines are shown only if there is nothing else.
+        most: how many pairs to keep: those with the worst first metric, or the lowest if that metric only describes.
     """
 
     def __init__(self, methods: Sequence[Method], most: int = SHOWN) -> None:
@@ -54,11 +54,11 @@ class Gallery:
         self._worst: dict[str, float] = {}
 
     def wants(self, method: Method) -> bool:
-        """Whether its results are shown."""
+        """Return whether the page shows the results of `method`."""
         return method.name in self.names
 
     def __call__(self, method: Method, score: Score, low: Picture, made: Picture, high: Picture | None) -> None:
-        """Keep a result, and let the pair go on which all do best where there are too many."""
+        """Keep a result; if there are too many pairs, drop the one whose worst value is the best."""
         kept = self.pictures.setdefault(score.stem, {})
         if not kept:
             kept[INPUT] = _jpeg(low)
@@ -74,7 +74,7 @@ class Gallery:
 
 
 def as_html(results: Sequence[Result], galleries: Sequence[Gallery]) -> str:
-    """The page; a gallery for each result."""
+    """Return the page; `galleries` has one gallery for each result."""
     facts = {name: str(value) for name, value in environment().items() if value is not None}
     title = ", ".join(result.dataset.title for result in results)
     parts = {
@@ -97,7 +97,7 @@ def as_html(results: Sequence[Result], galleries: Sequence[Gallery]) -> str:
 
 
 def _measured(result: Result) -> str:
-    """The section of a set: what was measured, what must be read with it, what papers state."""
+    """Return the section of one set: measured table, notes and published figures."""
     told = stated(result)
     lines = "".join(f"<li>{html.escape(line)}</li>" for line in notes(result))
     title = html.escape(result.dataset.title)
@@ -110,7 +110,7 @@ def _measured(result: Result) -> str:
 
 
 def _table(table: Table, caption: str) -> str:
-    """A table whose headings sort it; what a cell says is escaped."""
+    """Return a table that is sorted by clicking its headings; cell texts are escaped."""
     head = "".join(f'<th scope="col"><button type="button">{html.escape(name)}</button></th>' for name in table.columns)
     rows = "".join(
         f'<tr><th scope="row">{html.escape(first)}</th>{"".join(f"<td>{html.escape(cell)}</td>" for cell in rest)}</tr>'
@@ -123,7 +123,7 @@ def _table(table: Table, caption: str) -> str:
 
 
 def _data(results: Sequence[Result], galleries: Sequence[Gallery]) -> str:
-    """What the page's script reads, as JSON that no markup can end."""
+    """Return the data for the page's script, as JSON in which no text can close the script element."""
     sets = [_set(result, gallery) for result, gallery in zip(results, galleries, strict=True)]
     text = json.dumps(sets, ensure_ascii=False, allow_nan=False)
     return text.replace("<", "\\u003c").replace("%", "\\u0025")
@@ -155,7 +155,7 @@ def _set(result: Result, gallery: Gallery) -> dict[str, Any]:
 
 
 def _jpeg(picture: Picture) -> bytes:
-    """(H, W, 3) in [0, 1], reduced to `SIDE`."""
+    """Encode an (H, W, 3) picture in [0, 1], reduced to `SIDE`."""
     picture = reduced(picture, SIDE)
     held = io.BytesIO()
     Image.fromarray(in_levels(picture)).save(held, "JPEG", quality=QUALITY, subsampling=0)

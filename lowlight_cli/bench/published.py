@@ -1,4 +1,4 @@
-"""What the papers state of themselves, from weights.toml: data to be shown apart, never a row beside measured ones."""
+"""Figures that papers publish, from weights.toml: shown in a table of their own, never beside measured rows."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from lowlight_cli.weights.catalog import Published, stated
 __all__ = ["MARK", "published"]
 
 MARK: Final = "as published"
-"""What stands beside each such figure."""
+"""Label of each such figure."""
 
 
 def published(networks: Collection[str] = ()) -> list[Published]:
-    """The published figures of `networks`, or of all, whether there are weights for them or not.
+    """Return the published figures of `networks`, or of all networks, whether or not there are weights for them.
 
     Raises:
         WeightsError: weights.toml is missing or does not fit its schema.

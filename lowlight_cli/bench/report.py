@@ -1,4 +1,4 @@
-"""A result as a table, as Markdown, as JSON; no terminal here."""
+"""Results as tables, Markdown, JSON and TOML; printing to the terminal is done elsewhere."""
 
 from __future__ import annotations
 
@@ -39,32 +39,32 @@ __all__ = [
 ]
 
 SCHEMA: Final = "lowlight-bench-2"
-"""Of the JSON; it changes when a field changes its meaning or goes away."""
+"""Version of the JSON format; it changes when a field changes its meaning or is removed."""
 
 PROTOCOL: Final = "lowlight bench: full resolution, 8 bits"
-"""How figures in weights.toml were measured."""
+"""How the figures in weights.toml were measured."""
 
 FIGURES: Final = ("psnr", "psnr_gt_mean", "ssim", "luma", "niqe", "niqe_own")
-"""What weights.toml has of those that were measured."""
+"""Metrics that weights.toml may state."""
 
 REMARK: Final = f"What papers state, {MARK}, by their own weights: none of it compares with the rows above."
 
 FEW: Final = 10
-"""Below so many pictures, intervals by resampling are too narrow."""
+"""With fewer pictures than this, bootstrap intervals are too narrow."""
 
 PACKAGES: Final = ("torch", "numpy", "cv2", "PIL")
 
 
 @dataclass(frozen=True)
 class Table:
-    """Columns with their headings, and rows of as many cells."""
+    """Column headings, and rows with one cell for each column."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
 
 def measured(result: Result) -> Table:
-    """The measured rows, the best first."""
+    """Return the table of measured rows, the best first."""
     titles = (metric.title for metric in result.metrics)
     against = (f"{result.metrics[0].title}, less the best's (95 %)",) if result.ranked else ()
     return Table(
@@ -74,7 +74,7 @@ def measured(result: Result) -> Table:
 
 
 def stated(result: Result) -> Table | None:
-    """The papers' own figures for the networks that were measured, or for all; None beside other sets than LOL."""
+    """Return the papers' figures for the measured networks, or for all if none was measured; None for sets but LOL."""
     if result.dataset.name not in ("lol", "lol-scenes"):
         return None
     networks = {row.method.loaded.network for row in result.rows if row.method.loaded}
@@ -86,7 +86,7 @@ def stated(result: Result) -> Table | None:
 
 
 def notes(result: Result) -> list[str]:
-    """What must be read with the table: the set and its faults, what ran, what the columns mean."""
+    """Return the notes that belong to the table: the set and its flaws, what ran, what the columns mean."""
     dataset = result.dataset
     count = len(dataset.pairs)
     what = "pair" if dataset.paired else "picture"
@@ -117,7 +117,7 @@ def notes(result: Result) -> list[str]:
 
 
 def checked(result: Result) -> list[str]:
-    """What looking at the pictures told: their sizes, and whether they are those that were published."""
+    """Return what the decoded pictures showed: their sizes, and whether their pixels are the published ones."""
     sizes = sorted({(each.width, each.height) for each in result.looked}, key=lambda size: size[0] * size[1])
     shown = [f"{width}x{height}" for width, height in sizes]
     lines = [shown[0] if len(shown) == 1 else f"{shown[0]} to {shown[-1]}"]
@@ -135,7 +135,7 @@ def checked(result: Result) -> list[str]:
 
 
 def as_markdown(results: Sequence[Result]) -> str:
-    """Table, notes and published figures of each set, ready for a README; a heading each where there are several."""
+    """Return table, notes and published figures of each set for a README, with headings if there are several sets."""
     parts = list[str]()
     for result in results:
         if len(results) > 1:
@@ -147,7 +147,7 @@ def as_markdown(results: Sequence[Result]) -> str:
 
 
 def as_json(results: Sequence[Result]) -> str:
-    """Everything, set by set and picture by picture, nothing rounded."""
+    """Return everything as JSON, set by set and picture by picture, unrounded."""
     document = {
         "schema": SCHEMA,
         "environment": environment(),
@@ -173,13 +173,13 @@ def _set(result: Result) -> dict[str, Any]:
 
 
 def as_toml(dataset: str, means: Mapping[str, float | None]) -> str:
-    """An item of `metrics` in weights.toml, which `--verify` finds again; of `means`, by metric, what it has."""
+    """Return an item for `metrics` in weights.toml, which `--verify` reads, from the `FIGURES` among `means`."""
     levels = [f"{key} = {mean:.{METRICS[key].digits}f}" for key in FIGURES if (mean := means.get(key)) is not None]
     return f'{{ protocol = "{PROTOCOL}", dataset = "{dataset}", {", ".join(levels)} }}'
 
 
 def environment() -> dict[str, Any]:
-    """What the figures, above all the seconds, depend on."""
+    """Return the software and hardware that the figures, above all the timings, depend on."""
     found: dict[str, Any] = {
         "lowlight": lowlight_cli.__version__,
         "python": platform.python_version(),
@@ -189,19 +189,19 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "measured": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    if torch := sys.modules.get("torch"):  # not imported for this: without a network it had no part in it
+    if torch := sys.modules.get("torch"):  # not imported just for this: if no network ran, torch had no part
         found["threads"] = torch.get_num_threads()
         found["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return found
 
 
 def means(row: Row) -> dict[str, float | None]:
-    """Of every metric of a row; None where it is no number."""
+    """Return the mean of every metric of a row; None for NaN."""
     return _finite({key: row.mean(key) for key in row.scores[0].values})
 
 
 def compared(result: Result) -> list[tuple[Row, Interval | None]]:
-    """Each row with the interval of its first metric less the best's; None for the best, and for a single picture."""
+    """Pair each row with the interval of its first metric minus the best row's; None for the best and for 1 picture."""
     if not result.ranked:
         return [(row, None) for row in result.rows]
     best, *others = result.rows
@@ -240,12 +240,12 @@ def _row(result: Result, row: Row, interval: Interval | None) -> dict[str, Any]:
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
-    """JSON has no word for what is no number: null."""
+    """Replace NaN, which JSON cannot express, by None."""
     return {key: None if math.isnan(value) else value for key, value in values.items()}
 
 
 def _markdown(text: str) -> str:
-    """Text as Markdown shows it."""
+    """Escape text for Markdown."""
     return re.sub(r"([\\*|<`])", r"\\\1", text)
 
 
@@ -261,7 +261,7 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _processor() -> str:
-    """What the processor calls itself."""
+    """Return the processor's model name."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -1,9 +1,9 @@
 """The measurement: every method on every pair at full resolution, rounded to 8 bits as a file would be.
 
-A method sees the low picture as its file has it, of 16 bits too; results and references are rounded.
+A method sees the low picture at the file's bit depth, also 16 bits; results and references are rounded.
 
-One page: a pair is decoded once, each method makes its picture of it, its numbers and a time are kept. Pairs are
-outermost, so memory holds one pair whatever the set's size.
+`measure` decodes a pair once, runs each method on it, and keeps its scores and time. The outer loop is over pairs, so
+that memory holds one pair whatever the size of the set.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ __all__ = ["Looked", "Result", "Row", "Score", "Viewer", "measure"]
 Picture = NDArray[np.float32]
 
 SECONDS: Final = "seconds a picture, median, without reading and writing, after one picture to warm up"
-"""What the column `s` means."""
+"""Definition of the column `s`."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """One method on one pair: metric to number; `seconds` is None where a finished picture was read."""
+    """The values by metric of one method on one pair; `seconds` is None if a finished result was read."""
 
     stem: str
     values: Mapping[str, float]
@@ -45,40 +45,40 @@ class Score:
 
 @dataclass(frozen=True)
 class Row:
-    """One method on the whole set."""
+    """The scores of one method on the whole set."""
 
     method: Method
     scores: tuple[Score, ...]
 
     def values(self, key: str) -> list[float]:
-        """A metric, picture by picture."""
+        """Return the values of a metric, picture by picture."""
         return [score.values[key] for score in self.scores]
 
     def mean(self, key: str) -> float:
-        """A metric's mean over the pictures where it is a number; not a number where it is none anywhere."""
+        """Return the mean of a metric, NaN values left out; NaN if there are no others."""
         values = [value for value in self.values(key) if not math.isnan(value)]
         return float(np.mean(values)) if values else math.nan
 
     @property
     def seconds(self) -> float | None:
-        """Median over pictures."""
+        """Median seconds over the pictures; None if nothing was timed."""
         times = [score.seconds for score in self.scores if score.seconds is not None]
         return float(np.median(times)) if times else None
 
 
 class Viewer(Protocol):
-    """Is shown results."""
+    """A callback that is given results together with their pictures."""
 
     def wants(self, method: Method) -> bool:
-        """Whether a method's results are of interest."""
+        """Return whether it is to be called with the results of a method."""
 
     def __call__(self, method: Method, score: Score, low: Picture, made: Picture, high: Picture | None) -> None:
-        """See the score on a pair, and the pair's low picture, the result and the reference, (H, W, 3) each."""
+        """Take the score on a pair with the low picture, the result and the reference, (H, W, 3) each."""
 
 
 @dataclass(frozen=True)
 class Looked:
-    """A pair as it was found: width and height in pixels, and the sha256 of its pixels."""
+    """What was found of a pair: width and height in pixels, and the sha256 of its pixels."""
 
     width: int
     height: int
@@ -90,12 +90,12 @@ class Result:
     """Everything that was measured.
 
     Attributes:
-        dataset: on what.
-        rows: the best by the first metric first; as they were given where that metric only describes.
+        dataset: the set it was measured on.
+        rows: sorted by the first metric, best first; in the given order if that metric only describes.
         pixels: sha256 of the pixels it was measured on.
-        metrics: what was measured, in the order of columns.
-        looked: the pairs as they were found, in their order.
-        missing: what was asked for and could not be measured, with the reason.
+        metrics: what was measured, in column order.
+        looked: sizes and hashes of the pairs, in their order.
+        missing: what was requested but could not be measured, with the reason.
     """
 
     dataset: DataSet
@@ -112,7 +112,7 @@ class Result:
 
     @property
     def definitions(self) -> dict[str, str]:
-        """What the columns mean; printed below tables and stored with every result."""
+        """Meaning of each column, printed below tables and stored with every result."""
         return {metric.title.rstrip("*"): metric.meaning for metric in self.metrics} | {"s": SECONDS}
 
 
@@ -128,13 +128,13 @@ def measure(
     """Measure `methods` on `dataset`.
 
     Args:
-        dataset: of `sets.find`.
+        dataset: a set from `sets.find`.
         methods: at least one.
         on_done: called with 1 after each picture of each method.
-        on_picture: shown each result that it wants, with its scores.
-        more: metrics beside those that are always measured, as `metrics.table.chosen` takes them.
-        offline: whether what a metric needs may not be fetched.
-        journal: what was measured before; what it knows is not measured again, nor made where nobody wants to see it.
+        on_picture: called with each result that it wants, and its scores.
+        more: metrics to add to those always measured, as `metrics.table.chosen` takes them.
+        offline: whether fetching what a metric needs is forbidden.
+        journal: earlier measurements; they are not repeated, and their results not made unless `on_picture` wants them.
 
     Raises:
         UsageError: two methods share a name; no such metric.
@@ -182,7 +182,7 @@ def measure(
 
 
 def _made(method: Method, pair: Pair, low: Picture) -> tuple[Picture, float | None]:
-    """What a method makes of a pair, rounded as a file of 8 bits would hold it, and the seconds that it took."""
+    """Run a method on a pair; return the result, rounded to 8 bits as in a file, and the seconds it took."""
     start = time.perf_counter()
     made = method.make(pair, low)
     seconds = time.perf_counter() - start if method.timed else None
@@ -190,7 +190,7 @@ def _made(method: Method, pair: Pair, low: Picture) -> tuple[Picture, float | No
 
 
 def _bytes(picture: Picture) -> bytes:
-    """What of a picture its hash is taken: its shape and its 8-bit levels, or its numbers where they are none."""
+    """Return the bytes to hash for a picture: its shape, and its 8-bit levels or, if it has finer ones, its values."""
     levels = in_levels(picture)
-    exact = np.array_equal(rounded(picture), picture)  # else a set of 16 bits would pass for its 8-bit copy
+    exact = np.array_equal(rounded(picture), picture)  # a 16-bit set must not hash like its 8-bit copy
     return repr(picture.shape).encode() + (levels if exact else picture).tobytes()

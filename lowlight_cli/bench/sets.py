@@ -1,12 +1,12 @@
-"""Data sets: where their pictures lie, what is held out, what must be said beside their figures.
+"""Data sets: find them on disk, match pairs, and attach the notes that belong to their figures.
 
     lol          the 15 published test pairs of LOL v1 (eval15)
-    lol-scenes   pairs of LOL v1's scenes that `lowlight train` holds out, where the low picture still has its noise
+    lol-scenes   the pairs of LOL v1 scenes held out by `lowlight train` whose low picture still has its noise
     sice         the validation scenes of SICE's exposures
-    ...          what else `known.SETS` has, with and without references
+    ...          the other sets of `known.SETS`, with and without references
     PATH         any folder with low/ and high/, or with dark pictures alone
 
-Pairs are matched by stem, whatever the suffix. What lies in folders of its own is called by its path: `Cat_1` is Cat/1.
+Pairs are matched by stem, whatever the suffix. Pictures in subfolders are named by their path: `Cat_1` is Cat/1.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ __all__ = ["OVERLAP", "SETS", "DataSet", "Pair", "find", "in_levels", "read_pair
 Picture = NDArray[np.float32]
 
 PARTS: Final = ("low", "high")
-"""The folders of a data set of one's own."""
+"""The folders of a user's own data set."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """The files of a dark picture and its reference, where it has one.
+    """The files of a dark picture and of its reference, if it has one.
 
     Attributes:
-        stem: what tables call it; no other pair of its set is called so.
+        stem: its name in tables, unique in its set.
         low: the dark picture.
         high: its reference.
-        called: how a result of it may be called, the likeliest first: paths below their folder, without suffixes.
+        called: possible names of a result for it, the likeliest first: paths below the results' folder, no suffixes.
     """
 
     stem: str
@@ -54,15 +54,15 @@ class Pair:
 
 @dataclass(frozen=True)
 class DataSet:
-    """What to measure on.
+    """A set of pictures to measure on.
 
     Attributes:
-        name: what the user typed.
-        title: what tables call it.
-        pairs: in the order of their stems.
-        limited: whether there are more pairs that were left out.
-        notes: what must stand under every table.
-        paired: whether there are references; for all, or for none.
+        name: as the user typed it.
+        title: its name in tables.
+        pairs: sorted by stem.
+        limited: whether further pairs were left out.
+        notes: lines that must be printed below every table.
+        paired: whether there are references; either all pictures have one or none has.
     """
 
     name: str
@@ -74,24 +74,24 @@ class DataSet:
 
     @property
     def folder(self) -> str:
-        """What the folder of its results is called, among those of other sets."""
+        """Name of the folder with its results, if there are results of several sets."""
         if self.name in SETS:
             return self.name
         path = Path(self.name).expanduser()
-        return path.name if path.name not in ("", "..") else path.resolve().name  # a link goes by its own name
+        return path.name if path.name not in ("", "..") else path.resolve().name  # a symlink keeps its own name
 
 
 def find(name: str, root: Path, limit: int | None = None) -> DataSet:
-    """The set that is meant, its pairs listed and matched; no picture is opened.
+    """Find a data set, then list and match its pairs; no picture is opened.
 
     Args:
         name: one of `SETS`, or a folder with low/ and high/, or one with dark pictures alone.
-        root: where named sets are looked for.
-        limit: take only so many pairs.
+        root: the folder in which to look for named sets.
+        limit: take at most this many pairs.
 
     Raises:
         UsageError: neither a known name nor a path.
-        InputError: it is not there, or pictures have no partner; the message tells what it must look like.
+        InputError: it is not there, or pictures have no partner; the message says what layout is expected.
     """
     notes: tuple[str, ...] = ()
     if known := SETS.get(name):
@@ -117,13 +117,13 @@ def find(name: str, root: Path, limit: int | None = None) -> DataSet:
 
 
 def same(text: str, dataset: str) -> bool:
-    """Whether `text`, as figures are labelled in weights.toml, means the set `dataset`."""
+    """Return whether `text`, a data set label in weights.toml, means the set `dataset`."""
     plain = " ".join(text.lower().replace(",", " ").split())
     return plain == dataset or (dataset in SETS and plain in SETS[dataset].aliases)
 
 
 def read_pair(pair: Pair) -> tuple[Picture, Picture | None]:
-    """The low picture as its file has it, and its reference in 8-bit levels, (H, W, 3) each; None where it has none.
+    """Read the low picture at its file's bit depth and the reference rounded to 8 bits (or None), (H, W, 3) each.
 
     Raises:
         InputError: one of them cannot be read, their sizes differ, or they are too small for SSIM.
@@ -139,22 +139,23 @@ def read_pair(pair: Pair) -> tuple[Picture, Picture | None]:
 
 
 def rounded(picture: Picture) -> Picture:
-    """(H, W, 3) in [0, 1] as a file of 8 bits would hold it; one that came out of such a file stays, bit by bit."""
+    """Round (H, W, 3) in [0, 1] to 8-bit levels; a picture from an 8-bit file is returned bit-identical."""
     return (np.rint(picture * 255) / 255).astype(np.float32)
 
 
 def in_levels(picture: Picture) -> NDArray[np.uint8]:
-    """(H, W, 3) in [0, 1] in levels of 8 bits, those of `rounded`."""
+    """Convert (H, W, 3) in [0, 1] to uint8, the same levels as `rounded`."""
     return np.rint(picture * 255).astype(np.uint8)
 
 
 def results(folder: Path, dataset: DataSet) -> dict[str, Path]:
-    """What another program made of a set, by the stems of its pairs: named and laid out as the low pictures.
+    """Find another program's results on a set, by pair stem; they must be named and laid out like the low pictures.
 
-    Where folders were left out, a name that only one pair has will do; of LOL v2's `low1`, also `1` or `normal1`.
+    If the results lack the set's subfolders, file names that are unique in the set suffice. For LOL v2's `low1`, `1`
+    and `normal1` match too.
 
     Raises:
-        InputError: there is no such folder, or several pictures may be what was made of one pair.
+        InputError: there is no such folder, or several pictures could be the result of one pair.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
@@ -176,7 +177,7 @@ def results(folder: Path, dataset: DataSet) -> dict[str, Path]:
 
 
 def _place(name: str, known: Known, root: Path) -> Path:
-    """The first usual place below `root` that holds all parts of a set."""
+    """Return the first usual place below `root` that holds all parts of a set."""
     for place in known.places:
         if (root / place).is_dir() and all((root / place / part).exists() for part in known.parts):
             return root / place
@@ -196,7 +197,7 @@ def _listed(name: str, known: Known, folder: Path) -> list[Pair]:
 
 
 def _folders(folder: Path, parts: tuple[str, str]) -> list[Pair]:
-    """Pairs by stem; `low00690` and `normal00690` are one."""
+    """Match pairs by stem; `low00690` and `normal00690` are a pair."""
     for part in parts:
         if not (folder / part).is_dir():
             raise InputError(
@@ -211,31 +212,31 @@ def _folders(folder: Path, parts: tuple[str, str]) -> list[Pair]:
 
 
 def _deeper(folder: Path) -> tuple[str, ...]:
-    """A line on what is left out of a set of one's own."""
+    """Return a note on the pictures in subfolders, which are left out of a user's own paired set."""
     count = sum(path.parent != folder / part for part in PARTS for path in _pictures(folder / part))
     return (f"pictures in folders inside low/ and high/ are not taken ({count})",) if count else ()
 
 
 def _alone(folder: Path) -> list[Pair]:
-    """Pictures without references, also of the folders inside."""
+    """List pictures without references, including those in subfolders."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; a data set is a folder with low/ and high/, or with dark pictures")
     return _told_apart(folder, ((path, None) for path in _pictures(folder)))
 
 
 def _pictures(folder: Path) -> list[Path]:
-    """Those of a folder and of the folders inside, in order; none that is hidden."""
+    """List the pictures in a folder and its subfolders, sorted, without hidden ones."""
     files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in suffixes() and path.is_file()]
     return [path for path in files if not any(part.startswith(".") for part in _parts(path, folder))]
 
 
 def _parts(path: Path, folder: Path) -> tuple[str, ...]:
-    """The path of a file below a folder, without its suffix; its stem alone where it lies elsewhere."""
+    """Return the parts of a file's path below a folder, without suffix; only the stem if it is elsewhere."""
     return path.relative_to(folder).with_suffix("").parts if path.is_relative_to(folder) else (path.stem,)
 
 
 def _told_apart(folder: Path, files: Iterable[tuple[Path, Path | None]]) -> list[Pair]:
-    """Pairs called by the paths of their low pictures below `folder`, since these may have the same names."""
+    """Name pairs by the paths of their low pictures below `folder`, since file names may repeat."""
     found: dict[str, tuple[Path, Path | None]] = {}
     for low, high in files:
         stem = "_".join(_parts(low, folder))
@@ -258,11 +259,11 @@ def _sice(folder: Path) -> list[Pair]:
 
 
 def _held_out(kind: str, folder: Path) -> list[Pair]:
-    """What training keeps for validation: asked of training itself, so that the two never drift apart."""
+    """List the pairs that training holds out, using training's own reader so that the two cannot diverge."""
     rows = READERS[kind](Source(kind, (folder,)))
     return _told_apart(folder / "low", ((row.low, row.high) for row in rows if row.validation and row.low is not None))
 
 
 def _order(pair: Pair) -> tuple[int, str]:
-    """22 before 111."""
+    """Sort key: numeric stems by value (22 before 111)."""
     return (int(pair.stem) if pair.stem.isdecimal() else 0, pair.stem)

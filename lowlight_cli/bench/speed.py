@@ -1,8 +1,8 @@
-"""How fast networks are here: engines and precisions side by side in one run, and what of the machine they use.
+"""Speed of networks on this machine: engines and precisions side by side in one run, and the share of peak they reach.
 
-Every row is warmed up, then all rows take turns, so that whatever else the machine does meets all of them. Work is that
-of the convolutions (multiply-adds); the peak is what torch reaches here on one convolution, which takes its turns, too:
-where others use a processor's matrix units, what these give can change threefold within a minute.
+Every row is warmed up, then all rows take turns, so that other load on the machine affects all of them. Work counts the
+multiply-adds of the convolutions. The peak is what torch reaches here on one convolution, which takes turns with the
+rows: if others share a processor's matrix units, their throughput can change threefold within a minute.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ Picture = NDArray[np.float32]
 SCHEMA: Final = "lowlight-speed-1"
 
 WARM: Final = 3.0
-"""Seconds of pictures before those that count, or one picture: past what a runtime waits with work for this size."""
+"""Seconds of warm-up, at least one picture: enough for a runtime to finish work that it defers for a new size."""
 
 BUDGET: Final = 384 * 384
-"""Pixels that a descriptor's multiply-adds are of; work grows with the pixels."""
+"""Number of pixels for which descriptors state their multiply-adds; work is proportional to pixels."""
 
 DEFINITIONS: Final = {
     "ms": "milliseconds a picture, median, after three seconds to warm up; without reading, writing and exposing",
@@ -63,17 +63,17 @@ class Row:
     """One network in one engine and precision.
 
     Attributes:
-        name: of the checkpoint.
-        engine: as `engines.Engine` says it.
-        provider: likewise.
-        device: likewise.
-        precision: likewise.
-        seconds: of each picture.
+        name: name of the checkpoint.
+        engine: `name` of the `engines.Engine`.
+        provider: `provider` of the engine.
+        device: `device` of the engine.
+        precision: `precision` of the engine.
+        seconds: time of each picture.
         gmacs: multiply-adds of one picture, in 1e9.
-        peak: multiply-adds a second of one convolution in this precision, in 1e9, the median of those between the
-            pictures; None where torch does not have the device.
-        bytes: peak of main memory; None where the system does not tell.
-        on_gpu: seconds, median, with the picture lying there; None elsewhere.
+        peak: multiply-adds a second of one convolution in this precision, in 1e9, the median of the runs between the
+            pictures; None if torch does not have the device.
+        bytes: peak of main memory; None if the system does not report it.
+        on_gpu: median seconds with the picture already in GPU memory; None elsewhere.
     """
 
     name: str
@@ -89,12 +89,12 @@ class Row:
 
     @property
     def rate(self) -> float:
-        """Multiply-adds a second, in 1e9."""
+        """Multiply-adds a second, in 1e9, by the time on the GPU if there is one."""
         return self.gmacs / (self.on_gpu or self.median)
 
     @property
     def median(self) -> float:
-        """Seconds."""
+        """Median seconds a picture."""
         return statistics.median(self.seconds)
 
     @property
@@ -110,10 +110,10 @@ class Speed:
 
     Attributes:
         size: width and height of the picture.
-        rows: in the order of the wishes, `eager` first where torch has the device.
+        rows: network by network in the order of `wishes`, `eager` first if torch has the device.
         peaks: the best `Row.peak` of each precision that has one.
-        decode: megapixels a second, reading a JPEG from memory.
-        encode: the same, writing.
+        decode: megapixels a second when reading a JPEG from memory.
+        encode: megapixels a second when writing a JPEG to memory.
     """
 
     size: tuple[int, int]
@@ -124,7 +124,7 @@ class Speed:
 
 
 def wishes(engine: str, precision: str) -> list[tuple[str, str]]:
-    """Engines and precisions to measure, torch in fp32 first; `auto` is all that are installed."""
+    """Return the (engine, precision) pairs to measure, torch in fp32 first; engine `auto` means all installed ones."""
     names = [name for name in engines.ENGINES if name == "torch" or hardware.installed(*engines.NEEDED[name])]
     named = names if engine == "auto" else list(dict.fromkeys(("torch", engine)))
     kinds = ("fp32", "bf16") if precision == "auto" else tuple(dict.fromkeys(("fp32", precision)))
@@ -143,22 +143,22 @@ def measure(
     on_message: Callable[[str], None] | None = None,
     on_done: Callable[[float], None] | None = None,
 ) -> Speed:
-    """Measure each network in the engines and precisions of `wishes`; what is not available is told and left out.
+    """Measure each network in the engines and precisions of `wishes`; those not available are reported and left out.
 
     Args:
         choices: networks and weights.
-        engine: as for `engines.load`; `auto` is all that are installed.
-        precision: likewise; `auto` is fp32, and bf16 where it is not emulated.
+        engine: as for `engines.load`; `auto` means all installed ones.
+        precision: as for `engines.load`; `auto` means fp32, and bf16 except for torch on a CPU that emulates it.
         size: width and height of the picture.
-        runs: pictures that count, of each.
+        runs: how many pictures to time for each row.
         device: as for `engines.load`.
         offline: never use the network.
-        on_message: told what is left out.
+        on_message: called with a line for each combination left out.
         on_done: called with 1 after each network.
 
     Raises:
-        UsageError: a device that is none.
-        LowlightError: why nothing of what was asked for is to be had: DeviceError where it is the device.
+        UsageError: the device name is invalid.
+        LowlightError: none of the requested combinations is available; DeviceError if the device is the reason.
         WeightsError: weights that are missing, wrong or unreachable.
         ResourceError: the memory does not suffice.
     """
@@ -199,7 +199,7 @@ def measure(
 
 
 def table(speed: Speed) -> Table:
-    """A row a network, engine and precision."""
+    """Return a table with one row for each network, engine and precision."""
     eager = {row.name: row.median for row in speed.rows if row.engine == "eager"}
     lines = []
     for row in speed.rows:
@@ -221,7 +221,7 @@ def table(speed: Speed) -> Table:
 
 
 def as_json(speed: Speed) -> str:
-    """All of it, every picture, with versions and machine."""
+    """Return everything as JSON: the times of every picture, versions and machine."""
     rows: list[dict[str, Any]] = [
         {**asdict(row), "median": row.median, "spread": row.spread, "gflops": 2 * row.rate} for row in speed.rows
     ]
@@ -246,7 +246,7 @@ def as_json(speed: Speed) -> str:
 
 
 def _picture(size: tuple[int, int]) -> Picture:
-    """A dark picture with noise, (1, H, W, 3)."""
+    """Make a dark picture with noise, (1, H, W, 3)."""
     width, height = size
     slope = np.linspace(0.01, 0.3, width, dtype=np.float32)[None, None, :, None]
     noise = np.random.default_rng(0).normal(0, 0.02, (1, height, width, 3)).astype(np.float32)
@@ -256,7 +256,7 @@ def _picture(size: tuple[int, int]) -> Picture:
 
 @dataclass(frozen=True)
 class Eager:
-    """A network without an engine around it, as whoever has its code would call it: what others are compared with."""
+    """A network called directly in torch, without an engine: the baseline that engines are compared with."""
 
     module: Network
     device: str
@@ -265,7 +265,7 @@ class Eager:
     precision: str = "fp32"
 
     def run(self, batch: Picture) -> Picture:
-        """(N, H, W, 3) to the same."""
+        """Enhance a batch, (N, H, W, 3) to the same shape."""
         import torch
 
         with torch.inference_mode(), full(self.precision, self.device):
@@ -275,7 +275,7 @@ class Eager:
 
 
 def _place(device: str) -> str | None:
-    """The device as torch calls it; None where torch does not have it, which engines may."""
+    """Return torch's name of the device; None if torch does not have it (other engines may)."""
     from lowlight_cli.engines.pytorch import choose_device
 
     try:
@@ -287,7 +287,10 @@ def _place(device: str) -> str | None:
 def _loaded(
     network: str, resolved: Resolved, engine: str, device: str, precision: str
 ) -> tuple[list[Engine], list[str]]:
-    """What there is of `wishes`, and why the others are left out; an error where nothing is of what was asked for."""
+    """Load what is available of `wishes`; return it, and why the rest is left out.
+
+    Raises the first error if nothing that was explicitly requested is available.
+    """
     emulated = _place(device) == "cpu" and hardware.bf16() is False
     loaded, had, lacking, left_out = list[Engine](), False, list[LowlightError](), list[str]()
     for name, kind in wishes(engine, precision):
@@ -322,7 +325,7 @@ def _warm_up(engine: Engine | Eager, picture: Picture) -> None:
 
 
 def _files(picture: Picture, runs: int) -> tuple[float, float]:
-    """Megapixels a second, reading and writing a JPEG in memory."""
+    """Return megapixels a second for reading and for writing a JPEG in memory."""
     megapixels = picture.shape[0] * picture.shape[1] / 1e6
     photo = Photo(picture)
     data = encode(photo, format="jpg")
@@ -338,7 +341,7 @@ def _files(picture: Picture, runs: int) -> tuple[float, float]:
 
 
 def _on_gpu(engine: Engine | Eager, picture: Picture, runs: int) -> float | None:
-    """Median seconds of a pass on a GPU, where the engine can tell them."""
+    """Return the median seconds of a pass on a GPU, or None if the engine cannot measure them."""
     from lowlight_cli.engines.pytorch import TorchEngine
 
     if not isinstance(engine, TorchEngine):
@@ -348,9 +351,9 @@ def _on_gpu(engine: Engine | Eager, picture: Picture, runs: int) -> float | None
 
 
 def _memory(engine: Engine | Eager, picture: Picture) -> int | None:
-    """Bytes that a picture takes at most; Linux alone lets the mark of the highest be set back."""
+    """Return the peak memory of one picture in bytes, or None: only Linux can reset the peak (`VmHWM`)."""
     status = Path("/proc/self/status")
-    if release := getattr(engine, "release", None):  # what it holds of the pictures before
+    if release := getattr(engine, "release", None):  # buffers kept from earlier pictures
         release()
     gc.collect()
     heap.give_back()

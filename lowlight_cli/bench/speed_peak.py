@@ -1,4 +1,4 @@
-"""The peak that `speed` measures by: what torch reaches on a device with one convolution, its kernels at their best."""
+"""The peak that `speed` compares with: the rate that torch reaches on a device with one convolution that suits it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Final
 __all__ = ["CHANNELS", "convolution", "full"]
 
 CHANNELS: Final = 64
-"""Of the convolution: 3x3, as many out as in, at the size of the picture."""
+"""Input and output channels of the 3x3 convolution, which runs at the size of the picture."""
 
 QUEUED: Final = 50
-"""How many a GPU is given at a time: it is done before the next is asked for, unless they queue."""
+"""Convolutions queued on a GPU at a time: launched one by one, each would end before the next is launched."""
 
 
 def convolution(precision: str, size: tuple[int, int], place: str) -> Callable[[], float]:
-    """What convolves in torch when it is called, and gives multiply-adds a second, in 1e9.
+    """Return a function that runs the convolution in torch and returns its multiply-adds a second, in 1e9.
 
     Args:
         precision: one of `engines.PRECISIONS`, not `auto`.
         size: width and height.
-        place: the device, as torch calls it.
+        place: torch's name of the device.
     """
     import torch
     from torch.nn.functional import conv2d
@@ -39,7 +39,7 @@ def convolution(precision: str, size: tuple[int, int], place: str) -> Callable[[
     @torch.inference_mode()
     def convolve() -> float:
         times = []
-        for _ in range(4):  # the first ones find no memory ready
+        for _ in range(4):  # the first ones still allocate memory
             start = time.perf_counter()
             with full(precision, place):
                 for _ in range(several):
@@ -53,7 +53,7 @@ def convolution(precision: str, size: tuple[int, int], place: str) -> Callable[[
 
 
 def full(precision: str, place: str) -> contextlib.AbstractContextManager[None]:
-    """Float32 in full on NVIDIA's GPUs too, as the engine computes in it: else torch by itself takes TF32."""
+    """Turn TF32 off for fp32 on NVIDIA GPUs, as the engine does: torch would use it by default."""
     if precision != "fp32" or not place.startswith("cuda"):
         return contextlib.nullcontext()
     from lowlight_cli.engines import tf32
@@ -62,7 +62,7 @@ def full(precision: str, place: str) -> contextlib.AbstractContextManager[None]:
 
 
 def _wait(place: str) -> Callable[[], object] | None:
-    """What waits until a device has done all that it was given; None for a CPU, which is done when it returns."""
+    """Return a function that waits until the device has finished its queue; None for a CPU, which has no queue."""
     import torch
 
     if place.startswith("cuda"):

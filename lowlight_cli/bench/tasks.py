@@ -1,4 +1,4 @@
-"""Whether a detector sees more after than before: what it finds, and where there are labels what of it is there."""
+"""Detection as a benchmark: what a detector finds before and after enhancement, and how much of it labels confirm."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from lowlight_cli.bench.sets import DataSet, in_levels, read_pair
 __all__ = ["Count", "Detected", "as_json", "matched", "measure", "notes", "table"]
 
 OVERLAP: Final = 0.5
-"""Intersection over union from which on a box is the one that was marked."""
+"""Least intersection over union at which a detected box matches a marked one."""
 SCHEMA: Final = "lowlight-bench-task-1"
 
 
 @dataclass(frozen=True)
 class Count:
-    """What was found in one picture; `right` of it and `marked` are None where nobody marked anything."""
+    """Numbers of boxes in one picture: found, of these right, and marked; the last two are None without labels."""
 
     stem: str
     found: int
@@ -32,7 +32,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Detected:
-    """A detector on a set: what it is, and for each method a count a picture, the untouched input first."""
+    """The results of a detector on a set: for each method one `Count` a picture, the untouched input first."""
 
     task: str
     dataset: DataSet
@@ -43,7 +43,7 @@ class Detected:
 def measure(
     task: str, dataset: DataSet, methods: Sequence[Method], on_done: Callable[[float], None] | None = None
 ) -> Detected:
-    """Look for `faces` or `people` in what each method makes of each picture.
+    """Detect `faces` or `people` in the result of each method on each picture.
 
     Raises:
         DeviceError: the detector's package is not installed.
@@ -65,7 +65,7 @@ def measure(
 
 
 def matched(found: Sequence[Box], marked: Sequence[Box]) -> int:
-    """How many of `found`, the surest first, are each on a box of `marked` of its own.
+    """Return how many boxes of `found`, most confident first, match a box of `marked`; each matches at most one.
 
     Example:
         >>> matched([(0, 0, 10, 10), (1, 0, 10, 10), (50, 50, 9, 9)], [(0, 0, 10, 11)])
@@ -79,7 +79,7 @@ def matched(found: Sequence[Box], marked: Sequence[Box]) -> int:
 
 
 def table(result: Detected) -> Table:
-    """A line a method."""
+    """Return a table with a row for each method."""
     named = any(count.marked is not None for _, counts in result.rows for count in counts)
     rows = []
     for method, counts in result.rows:
@@ -93,7 +93,7 @@ def table(result: Detected) -> Table:
 
 
 def notes(result: Detected) -> list[str]:
-    """What must be read with the table."""
+    """Return the notes that belong to the table."""
     marked = [count for count in result.rows[0][1] if count.marked is not None]
     dataset, count = result.dataset, len(result.dataset.pairs)
     lines = [f"{dataset.title}: {count} picture{'s' * (count > 1)}{', not all of them' * dataset.limited}"]
@@ -111,7 +111,7 @@ def notes(result: Detected) -> list[str]:
 
 
 def as_json(results: Sequence[Detected]) -> str:
-    """Everything, picture by picture."""
+    """Return everything as JSON, picture by picture."""
     document = {"schema": SCHEMA, "environment": environment(), "sets": [_set(result) for result in results]}
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
@@ -139,7 +139,7 @@ def _set(result: Detected) -> dict[str, Any]:
 
 
 def _sums(counts: Sequence[Count]) -> dict[str, Any]:
-    """Over all pictures; precision and recall over those that have labels."""
+    """Sum over all pictures; right, marked, precision and recall only over those that have labels."""
     labelled = [count for count in counts if count.marked is not None]
     found, right, marked = (sum(getattr(each, key) for each in labelled) for key in ("found", "right", "marked"))
     return {
@@ -156,7 +156,7 @@ def _share(value: float | None) -> str:
 
 
 def _overlap(a: Box, b: Box) -> float:
-    """Intersection over union."""
+    """Return the intersection over union of two boxes."""
     width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
     shared = max(width, 0.0) * max(height, 0.0)

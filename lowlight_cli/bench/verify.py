@@ -1,4 +1,4 @@
-"""Whether the figures in weights.toml are what this machine measures."""
+"""Check the figures in weights.toml against what this machine measures (`--verify`)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["TOLERANCE", "Claim", "claims", "refuse_nothing", "stated"]
 TOLERANCE: Final = {
     "psnr": 0.05, "psnr_gt_mean": 0.05, "ssim": 0.002, "luma": 0.002, "niqe": 0.05, "niqe_own": 0.05,
 }  # fmt: skip
-"""By how much a figure may differ: half precision and another processor stay far below."""
+"""Largest difference allowed: half precision and other processors stay far below it."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One figure of weights.toml beside what was measured."""
+    """One figure of weights.toml and the measured value."""
 
     checkpoint: str
     figure: str
@@ -34,21 +34,21 @@ class Claim:
 
     @property
     def holds(self) -> bool:
-        """Whether the two agree; what is stated is rounded."""
+        """Whether the two agree within the tolerance."""
         return abs(self.stated - self.measured) <= TOLERANCE[self.figure]
 
 
 def stated(method: Method, dataset: DataSet) -> list[Metric]:
-    """What weights.toml says of a method on a data set; nothing of what is no checkpoint of the table."""
+    """Return what weights.toml states for a method on a data set; empty if the method is not a listed checkpoint."""
     checkpoint = method.loaded.checkpoint if method.loaded else None
     return [metric for metric in checkpoint.metrics if same(metric.dataset, dataset.name)] if checkpoint else []
 
 
 def refuse_nothing(methods: Iterable[Method], datasets: Iterable[DataSet]) -> None:
-    """Raise before the work where a set has nothing to verify, which must not pass for verified.
+    """Refuse, before any work, sets with nothing to verify: they must not count as verified.
 
     Raises:
-        UsageError: a set is limited, or no figure in weights.toml is of these methods and one of these sets.
+        UsageError: a set is limited, or weights.toml has no figure of these methods on one of the sets.
     """
     ready = list(methods)
     for dataset in datasets:
@@ -61,7 +61,7 @@ def refuse_nothing(methods: Iterable[Method], datasets: Iterable[DataSet]) -> No
 
 
 def claims(result: Result) -> list[Claim]:
-    """Every figure of weights.toml that this result can speak about."""
+    """Return every figure of weights.toml that this result can confirm or refute."""
     return [
         Claim(f"{row.method.name} on {result.dataset.name}", figure, value, row.mean(figure))
         for row in result.rows

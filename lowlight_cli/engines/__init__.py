@@ -1,7 +1,7 @@
-"""What runs a network: an Engine takes and gives (N, H, W, 3) float32 in [0, 1].
+"""Choose and load an engine, which runs a network on (N, H, W, 3) float32 pictures in [0, 1].
 
-NCHW, half precision and devices live inside an engine; so does running out of memory, which leaves it as one error.
-This file imports neither torch nor a runtime: `load` does, when it knows which.
+NCHW, half precision and devices are details of an engine; so are the ways of running out of memory, which it reports as
+one error. This file imports neither torch nor a runtime: `load` imports the one that it needs.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ ENGINES: Final = {
     "onnx": "lowlight_cli.engines.onnx",
     "openvino": "lowlight_cli.engines.openvino",
 }
-"""Engine to the module that has its `load`; importing it says where a package is missing."""
+"""Engines, and the module with each one's `load`; importing it raises DeviceError if a package is missing."""
 
 FASTEST: Final = {
     "bf16": ("openvino", "torch"),
     "fp32": ("openvino", "onnx", "torch"),
     "light fp32": ("onnx", "openvino", "torch"),
 }
-"""Engines on a CPU, the fastest first, by what they compute in: docs/usage.md has why."""
+"""Engines on a CPU, fastest first, by the precision they compute in; docs/usage.md gives the reasons."""
 
 LIGHT: Final = 5.0
-"""Below so many multiply-adds at 384x384, in 1e9, a network is light: ONNX Runtime is ready sooner, and as fast."""
+"""Multiply-adds at 384x384, in 1e9, below which a network is light: ONNX Runtime then starts sooner and is as fast."""
 
 NEEDED: Final = {
     "openvino": ("openvino", "onnx", "onnxscript", "onnxruntime"),
@@ -54,27 +54,28 @@ NEEDED: Final = {
 """Packages that an engine needs to export and to run."""
 
 PAYS: Final = 10_000.0
-"""How many multiply-adds at 384x384, in 1e9 and over all pictures, are worth an export of ten to twenty seconds."""
+"""Multiply-adds at 384x384, in 1e9 and over all pictures, from which an export of ten to twenty seconds pays off."""
 
 PRECISIONS: Final = ("auto", "fp32", "bf16", "fp16")
 
 SMALLEST_SIDE: Final = 384
-"""Pixels of a tile's side: below, the widest overlap (`frlie`: 148 on either side) would leave next to nothing."""
+"""Smallest tile side in pixels: below, the widest overlap (`frlie`: 148 on each side) would leave next to nothing."""
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """When and how a large picture is cut, and how many pictures a CPU is to take at once.
+    """When and how large pictures are cut, and how many pictures a CPU processes at once.
 
     Attributes:
-        side: what a tile may measure, with its overlap; 0 never cuts; None cuts what does not fit, as large as fits.
-        memory: bytes that may be used in all, the program and its pictures included; on a GPU, of the GPU's memory.
-            None is what is free.
-        at_once: on a CPU, how many threads call `run` at the same time: each has its part of the memory and of the
-            cores, so that many small pictures take less time, and a single one more.
+        side: maximum side of a tile, overlap included; 0 never cuts; None cuts pictures that do not fit into memory,
+            into tiles as large as possible.
+        memory: total bytes that may be used, including the program and its pictures; on a GPU, of the GPU's memory.
+            None is whatever is free.
+        at_once: on a CPU, number of threads that call `run` at the same time. Each gets its share of the memory and of
+            the cores, so that many small pictures take less time and a single one more.
 
     Raises:
-        UsageError: a number that makes no sense.
+        UsageError: a value is not a number, or out of range.
     """
 
     side: int | None = None
@@ -84,7 +85,7 @@ class Tiling:
     def __post_init__(self) -> None:
         given: dict[str, object] = {"tile": self.side, "memory": self.memory}
         for name, value in given.items():
-            if value is not None and not isinstance(value, Integral):  # the command's `auto` and `4GB` are no numbers
+            if value is not None and not isinstance(value, Integral):  # such as the command line's `auto` and `4GB`
                 unit = "pixels, 0 for off" if name == "tile" else "bytes"
                 raise UsageError(f"{name} {value!r} is not a number; choose a number of {unit}, or None")
         if self.side and self.side < SMALLEST_SIDE:
@@ -95,11 +96,11 @@ class Tiling:
 
 @dataclass(frozen=True)
 class Choice:
-    """Which engine is to run a network.
+    """The engine chosen to run a network.
 
     Attributes:
         engine: one of `ENGINES`.
-        why: what decided it, in a few words; empty where it was named.
+        why: the reason, in a few words; empty if the user named the engine, or for torch as the default.
     """
 
     engine: str
@@ -111,10 +112,10 @@ class Engine(Protocol):
 
     Attributes:
         name: one of `ENGINES`.
-        provider: what of that engine really runs, in its own words: `eager`, `CPUExecutionProvider`, `CPU`.
-        device: where it really runs: `cpu`, `cuda:0`, `mps`.
-        precision: what it really computes in: `fp32`, `bf16`, `fp16`.
-        why: what decided device and precision, in a few words.
+        provider: the backend in use, by the engine's own name: `eager`, `CPUExecutionProvider`, `CPU`.
+        device: the device in use: `cpu`, `cuda:0`, `mps`.
+        precision: the precision in use: `fp32`, `bf16`, `fp16`.
+        why: the reason for this engine, device and precision, in a few words.
         metadata: the checkpoint's; `input` says whether it wants an exposed picture.
     """
 
@@ -142,14 +143,15 @@ class Engine(Protocol):
 
         Args:
             batch: pictures.
-            on_tiles: told, at each attempt, into how many tiles a picture is cut; 1 is whole, and 0 follows where the
-                memory gave out in it.
-            gain: what the network sees is exposed by this first (`exposure.apply_gain`), tile by tile where there are
-                tiles: no second picture of that size is held.
-            settle: what replaces each measurement of the whole picture, by its position in the forward pass.
+            on_tiles: called with the number of tiles before each attempt, 1 for the whole picture; and with 0 after an
+                attempt that ran out of memory.
+            gain: the network's input is exposed by this first (`exposure.apply_gain`), tile by tile if there are
+                tiles, so that no second picture of full size is held.
+            settle: returns the value to use instead of a measurement of the whole picture, given its position in the
+                forward pass and its value.
 
         Raises:
-            ResourceError: the device has not the memory.
+            ResourceError: the device does not have enough memory.
         """
         ...
 
@@ -163,22 +165,22 @@ def load(
     precision: str = "auto",
     tiling: Tiling | None = None,
 ) -> Engine:
-    """Build `network`, fill it with the weights of `resolved`, put it on a device.
+    """Build `network`, load the weights of `resolved` into it, and put it on a device.
 
     Args:
         network: a name of `networks.NETWORKS`.
         resolved: where the weights are.
-        engine: `auto`, one of `ENGINES`, or what `choose` said; one that was not named and fails leaves it to torch.
+        engine: `auto`, one of `ENGINES`, or the result of `choose`; if an automatic choice fails, torch is used.
         device: `auto`, `cpu`, `cuda`, `cuda:N`, `cuda:N,M` (each picture on one of them), `mps`, `tensorrt` or
-            `tensorrt:N`; a device that was named is had or an error, never replaced.
-        precision: one of `PRECISIONS`; `auto` is the fastest that is safe for the network on what `device` names.
-        tiling: when and how large pictures are cut.
+            `tensorrt:N`; a named device is used or raises an error, never replaced.
+        precision: one of `PRECISIONS`; `auto` is the fastest that is safe for the network on the device.
+        tiling: when pictures are cut into tiles, and how large those are.
 
     Raises:
-        UsageError: no such engine or precision, or a device that is none.
+        UsageError: the engine, device or precision is unknown.
         DeviceError: the device, engine or precision is not available here.
-        WeightsError: the weights do not fit.
-        ResourceError: the memory does not suffice.
+        WeightsError: the weights do not fit the network.
+        ResourceError: there is not enough memory.
     """
     if isinstance(engine, str):
         check_names(engine, device, precision)
@@ -195,12 +197,12 @@ def load(
     try:
         loaded = made(engine)
     except LowlightError as error:
-        if not engine.why:  # it was asked for by name
+        if not engine.why:  # named by the user, or torch itself
             raise
         loaded = made(Choice("torch", str(error)))
     if len(loaded) == 1:
         return loaded[0]
-    if len({each.precision for each in loaded}) > 1:  # `auto`, on GPUs of which some have no bf16
+    if len({each.precision for each in loaded}) > 1:  # with `auto`, if only some of the GPUs have bf16
         return load(network, resolved, engine=engine, device=device, precision="fp16", tiling=tiling)
     from lowlight_cli.engines import several
 
@@ -208,18 +210,18 @@ def load(
 
 
 def choose(engine: str, network: str, weights: str, device: str, precision: str, *, pictures: int = 1) -> Choice:
-    """Which engine to take; `auto` is the fastest that is installed for the device and ready.
+    """Choose an engine; `auto` is the fastest one for the device that is installed and ready.
 
-    An engine that runs exported graphs is ready where the graph of these weights is kept already, or where so many
-    pictures are to come that making it pays.
+    An engine that runs exported graphs is ready if the graph of these weights is cached, or if there are enough
+    pictures for an export to pay off.
 
     Args:
-        engine: `auto` or one of `ENGINES`, which is then taken.
-        network: its name.
-        weights: their sha256.
+        engine: `auto`, or one of `ENGINES` to use that one.
+        network: the network's name.
+        weights: sha256 of the weights.
         device: as for `load`.
         precision: as for `load`.
-        pictures: how many are to come.
+        pictures: number of pictures to expect.
     """
     if engine != "auto":
         return Choice(engine)
@@ -230,7 +232,7 @@ def choose(engine: str, network: str, weights: str, device: str, precision: str,
     if device not in ("auto", "cpu", "cpu:0") or (device == "auto" and hardware.gpu()):
         return Choice("torch")
     if precision == "fp16" or (precision == "bf16" and not hardware.bf16()):
-        return Choice("torch")  # it alone emulates what a CPU has not
+        return Choice("torch")  # only torch emulates precisions that the CPU lacks
     kind = "bf16" if half else "light fp32" if traits.gmacs < LIGHT else "fp32"
     for name in FASTEST[kind]:
         if name == "torch":
@@ -243,7 +245,7 @@ def choose(engine: str, network: str, weights: str, device: str, precision: str,
 
 
 def _keeps() -> bool:
-    """Whether a graph that is made can be kept: without a home of its own, as in a container, it cannot."""
+    """Whether an exported graph can be cached: it cannot without a home directory, as in a container."""
     from lowlight_cli.engines import graphs
     from lowlight_cli.weights import disk
 
@@ -251,7 +253,7 @@ def _keeps() -> bool:
 
 
 def _places(device: str) -> list[str]:
-    """`cuda:0,1` as `cuda:0` and `cuda:1`; `cpu:0` as `cpu`; any other device as it is."""
+    """Split `cuda:0,1` into `cuda:0` and `cuda:1`; `cpu:0` becomes `cpu`, `mps:0` `mps`; others stay as they are."""
     if device in ("cpu:0", "mps:0"):
         return [device.removesuffix(":0")]
     kind, _, numbers = device.partition(":")
@@ -259,7 +261,7 @@ def _places(device: str) -> list[str]:
 
 
 def has_graph(network: str, engine: str, weights: str) -> bool:
-    """Whether `engine`, or any with `auto`, has a graph of these weights (their sha256) and needs no torch."""
+    """Whether a float32 graph of these weights (their sha256) is cached; False for torch, which runs no graphs."""
     if engine == "torch":
         return False
     from lowlight_cli.engines import graphs
@@ -268,10 +270,10 @@ def has_graph(network: str, engine: str, weights: str) -> bool:
 
 
 def check_names(engine: str, device: str, precision: str) -> None:
-    """Look at the three words before anything is imported; whether they can be had is found out by `load`.
+    """Check the three names before anything is imported; `load` finds out whether they are available.
 
     Raises:
-        UsageError: one of them is none that is known.
+        UsageError: one of them is unknown.
     """
     if engine != "auto" and engine not in ENGINES:
         raise UsageError(f"unknown engine {engine!r}: there are auto, {', '.join(ENGINES)}")
@@ -282,7 +284,7 @@ def check_names(engine: str, device: str, precision: str) -> None:
 
 
 def prepare(engine: str) -> ModuleType:
-    """Import what runs the network, one of `ENGINES`: the longest part of a short run, so that it can be timed alone.
+    """Import an engine's module; separate, so that the slowest part of a short run can be timed by itself.
 
     Raises:
         DeviceError: a package is missing.

@@ -1,9 +1,9 @@
-"""A network with its weights as one ONNX file, by torch's dynamo exporter, compared with torch before it is given out.
+"""Export a network with its weights as one ONNX file, by torch's dynamo exporter, and compare it with torch.
 
     input (N, 3, H, W)  ->  pad by reflection to the stride  ->  network  ->  crop, clamp  ->  output (N, 3, H, W)
 
-N, H and W are free, from 1 on; `frame` has what stands before and after the network. What the network measures of the
-whole picture keeps a name in the graph (`statistic_00`, ...), so that `graphs.parts` can cut it in two there.
+N, H and W may be any number from 1 on; `frame` has the parts before and after the network. The network's measurements
+of the whole picture have names in the graph (`statistic_00`, ...), so that `graphs.parts` can split it there.
 """
 
 from __future__ import annotations
@@ -41,29 +41,29 @@ __all__ = ["OPSET", "PICTURES", "SIZES", "Difference", "Exported", "compared", "
 Picture = NDArray[np.float32]
 
 OPSET: Final = 18
-"""The oldest that the exporter writes: the most runtimes read it."""
+"""The oldest opset that the exporter writes, which the most runtimes read."""
 
 SIZES: Final = ((1, 1, 1), (1, 7, 19), (2, 33, 50), (1, 61, 129), (1, 97, 131))
-"""Pictures, height and width of what graphs are tried on: none fits a stride."""
+"""Batch size, height and width of the test inputs for graphs: none is a multiple of a stride."""
 
 PICTURES: Final = 16
-"""How many of a folder are looked at, for calibration and comparison."""
+"""Number of pictures used from a folder, for calibration and comparison."""
 
 LARGEST: Final = 1.0
 MEAN: Final = 0.5
 TAIL: Final = 4.0
-"""Grey levels that a graph may be off: `LARGEST` anywhere in float32; in lower precision `MEAN` on average, `TAIL` at
-99.9 %."""
+"""Tolerances for a graph in grey levels: `LARGEST` anywhere in float32; in lower precision `MEAN` on average and `TAIL`
+at the 99.9th percentile."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a graph is from torch's float32, in grey levels of 255: the worst of all pictures that were tried.
+    """How far a graph is from torch's float32, in grey levels of 255: the maxima over all tested inputs.
 
     Attributes:
-        largest: of any value.
-        mean: over a picture.
-        tail: what one value in a thousand exceeds.
+        largest: difference of any value.
+        mean: mean difference of an input.
+        tail: 99.9th percentile of an input's differences.
     """
 
     largest: float
@@ -71,37 +71,37 @@ class Difference:
     tail: float
 
     def holds(self, precision: str) -> bool:
-        """Whether that is little enough."""
+        """Whether the differences are within the tolerances for `precision`."""
         return self.largest <= LARGEST if precision == "fp32" else self.mean <= MEAN and self.tail <= TAIL
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A graph that was compared with torch: the bytes of its file, and what came out."""
+    """A graph that was compared with torch: the bytes of its file, and how far it is off."""
 
     data: bytes
     difference: Difference
 
 
 def kept(network: str, resolved: Resolved, precision: str = "fp32") -> Path:
-    """Export, compare, and keep the graph where engines look for it. Raises as `exported` and `graphs.keep`."""
+    """Export a graph and cache it where engines look for it. Raises the errors of `exported` and `graphs.keep`."""
     graphs.refuse_unwritable()
     return graphs.keep(exported(network, resolved, precision).data, network, resolved.sha256, precision)
 
 
 def exported(network: str, resolved: Resolved, precision: str = "fp32", pictures: Sequence[Picture] = ()) -> Exported:
-    """The graph of `network` in `precision`, once it was seen to give what torch gives at `SIZES`.
+    """Export the graph of `network` in `precision`, and check that it agrees with torch at `SIZES`.
 
     Args:
         network: a name of `networks.NETWORKS`.
         resolved: where the weights are.
         precision: `fp32`, `fp16` or `int8`.
-        pictures: (H, W, 3) float32 in [0, 1], as a file has them; what int8 is calibrated on, and compared on too.
+        pictures: (H, W, 3) float32 in [0, 1], not exposed; used to calibrate int8, and for the comparison too.
 
     Raises:
         DeviceError: a package is missing.
-        WeightsError: the weights do not fit.
-        LowlightError: it differs from torch by more than it may.
+        WeightsError: the weights do not fit the network.
+        LowlightError: the graph differs from torch by more than the tolerance.
     """
     module, metadata = _loaded(network, resolved)
     model = _model(network, module)
@@ -131,7 +131,7 @@ def exported(network: str, resolved: Resolved, precision: str = "fp32", pictures
 def compared(
     module: nn.Module, run: Callable[[NDArray[np.float32]], NDArray[np.float32]], inputs: Sequence[NDArray[np.float32]]
 ) -> Difference:
-    """How far `run` is from `module` in float32, both clamped, on each of `inputs`, (N, 3, H, W)."""
+    """Compare `run` with `module` in float32, clamped to [0, 1], on each of `inputs`, (N, 3, H, W)."""
     import torch
 
     differences = []
@@ -145,7 +145,7 @@ def compared(
 
 
 def _tried() -> Iterator[NDArray[np.float32]]:
-    """Dark pictures of `SIZES`, (N, 3, H, W): a slope with noise, always the same."""
+    """Yield dark test pictures of `SIZES`, (N, 3, H, W): a gradient with noise, always the same."""
     random = np.random.default_rng(0)
     for count, height, width in SIZES:
         slope = np.linspace(0.01, 0.4, width, dtype=np.float32)
@@ -154,13 +154,13 @@ def _tried() -> Iterator[NDArray[np.float32]]:
 
 
 def _exposed(picture: Picture, metadata: Mapping[str, str]) -> NDArray[np.float32]:
-    """A picture as the network is given it: (1, 3, H, W)."""
+    """A picture in the form that the network takes: (1, 3, H, W), exposed if the checkpoint wants that."""
     seen = apply_gain(picture, auto_gain(picture)) if metadata["input"] == "exposed" else picture
     return np.ascontiguousarray(seen.transpose(2, 0, 1)[None])
 
 
 def _loaded(network: str, resolved: Resolved) -> tuple[Network, dict[str, str]]:
-    """The network in torch, ready for inference, and what its file says."""
+    """The network in torch, ready for inference, and the metadata of its weights."""
     import torch
 
     state, metadata = files.load(resolved.path, network)
@@ -171,12 +171,12 @@ def _loaded(network: str, resolved: Resolved) -> tuple[Network, dict[str, str]]:
 
 
 def _model(network: str, module: Network) -> ModelProto:
-    """The graph in float32."""
+    """Export the network as a float32 model, and let ONNX check it."""
     from lowlight_cli.networks.fusing import fused
 
     with installed():
         import onnx
-        import onnxscript  # noqa: F401  # the exporter's own, imported here so that its lack is told
+        import onnxscript  # noqa: F401  # the exporter needs it; imported here so that its absence is reported
     traits = descriptor(network)
     model = onnx.helper.make_model(
         framed(_traced(fused(copy.deepcopy(module)), traits), traits, thumbnail=module.wants_thumbnail),
@@ -190,7 +190,7 @@ def _model(network: str, module: Network) -> ModelProto:
 
 
 def about(network: str, resolved: Resolved, metadata: Mapping[str, str], model: ModelProto) -> dict[str, str]:
-    """What the file says of itself, beside what the checkpoint says."""
+    """The metadata to store in the graph's file."""
     licence = resolved.checkpoint.licence if resolved.checkpoint else metadata.get("licence", "unknown")
     tag = resolved.checkpoint.tag if resolved.checkpoint else metadata.get("tag", "unknown")
     return {
@@ -216,14 +216,14 @@ def _named(name: str) -> bool:
 
 
 def _traced(network: Network, traits: Descriptor) -> GraphProto:
-    """The network alone: `padded` (and `thumbnail`) to `bright` and its statistics."""
+    """Trace the network alone: `padded` (and `thumbnail`) to `bright` and its statistics."""
     import torch
     from torch import nn
 
     from lowlight_cli.networks import statistics
 
     class Told(nn.Module):
-        """The network and what it measures, in the order of a forward pass."""
+        """The network with its statistics as further outputs, in the order of a forward pass."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -233,15 +233,15 @@ def _traced(network: Network, traits: Descriptor) -> GraphProto:
             with statistics.recording() as held:
                 if thumbnail is None:
                     bright: Tensor = self.network(padded)
-                else:  # else the crop's own thumbnail would stand for the whole
+                else:  # `forward` would take the thumbnail of the padded tile instead
                     bright = self.network.training_outputs(padded, thumbnail)["output"]  # type: ignore[call-arg]
             return bright, *held.values
 
     many = torch.export.Dim("pictures", min=1, max=2**16)
     high, wide = (torch.export.Dim(name, min=-(-16 // traits.stride), max=2**20) for name in ("high", "wide"))
     sizes: dict[str, Any] = {"padded": {0: many, 2: traits.stride * high, 3: traits.stride * wide}}
-    drawn = torch.Generator("cpu").manual_seed(0)  # its own: the caller's random numbers stay as they are
-    size = (2, 3, 5 * 16, 7 * 16)  # no two lengths alike, so that none is taken for another
+    drawn = torch.Generator("cpu").manual_seed(0)  # leaves the caller's random state alone
+    size = (2, 3, 5 * 16, 7 * 16)  # all dimensions differ, so that the exporter confuses none with another
     inputs = [torch.rand(size, generator=drawn)]
     if network.wants_thumbnail:
         sizes["thumbnail"] = {0: many}
@@ -268,9 +268,9 @@ def _traced(network: Network, traits: Descriptor) -> GraphProto:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter tells of torch's own future and of packages that it does not need here; neither is a user's.
+    """Silence the exporter's warnings about torch's own deprecations and packages not needed here.
 
-    Nor is a folder that it names in the environment, for what it would compile.
+    Also removes the environment variable for compiled code that it sets.
     """
     name = "TORCHINDUCTOR_CACHE_DIR"
     before = os.environ.get(name)
@@ -279,8 +279,8 @@ def _quiet() -> Iterator[None]:
     log.setLevel(logging.ERROR)  # "torchvision is not installed"
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=FutureWarning, message=r".*LeafSpec")  # torch using torch
-            warnings.filterwarnings("ignore", category=DeprecationWarning)  # of typing and ast, by onnxscript
+            warnings.filterwarnings("ignore", category=FutureWarning, message=r".*LeafSpec")  # from torch's own code
+            warnings.filterwarnings("ignore", category=DeprecationWarning)  # about typing and ast, from onnxscript
             yield
     finally:
         log.setLevel(level)
@@ -290,7 +290,7 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def installed() -> Iterator[None]:
-    """Turn the lack of an optional package into one error that says how to get it.
+    """Turn the ImportError of an optional package into an error that says how to install it.
 
     Raises:
         DeviceError: a package is missing.

@@ -1,4 +1,4 @@
-"""PyTorch in a process forked from one that used it: its threads do not come along, and it waits for them for ever."""
+"""Keep PyTorch usable in a forked process: its worker threads are not forked, and it would wait for them for ever."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _state = {"stranded": False}
 
 
 def go_on() -> None:
-    """Let PyTorch compute on one thread where it may have lost the others; before anything is asked of it."""
+    """Limit PyTorch to one thread if a fork may have lost the others; call this before any computation."""
     if _state["stranded"]:
         sys.modules["torch"].set_num_threads(1)
         _state["stranded"] = False
 
 
 def _look() -> None:
-    _state["stranded"] = "torch" in sys.modules  # and may have computed there
+    _state["stranded"] = "torch" in sys.modules  # the parent may have computed with it
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,6 +1,6 @@
-"""What stands in an exported graph around the network, in ONNX's own text form: padding, thumbnail, cropping.
+"""The parts of an exported graph around the network (padding, thumbnail, cropping), in ONNX's text format.
 
-A graph so takes a picture of any size, as the network in torch does, and needs nothing of us to be used elsewhere.
+With them, a graph takes pictures of any size, as the network in torch does, and can be used without lowlight.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["THUMBNAIL", "framed"]
 
 THUMBNAIL: Final = 64
-"""Side of the thumbnail that some networks look at."""
+"""Side of the thumbnail that some networks take as a second input."""
 
 FRONT: Final = """
 front (float[N, 3, H, W] input) => (float[N, 3, P, Q] padded) {{
@@ -45,7 +45,7 @@ front (float[N, 3, H, W] input) => (float[N, 3, P, Q] padded) {{
     padded = Concat <axis = 3> (tall, wider)
 }}
 """
-"""`networks.layers.pad`: by reflection, except where a side is too short to reflect. Only what is added is gathered."""
+"""`networks.layers.pad`: reflection, or replication if a side is too short for it. Gathers only the added pixels."""
 
 ADDED: Final = """
     {name}_from = Squeeze ({length})
@@ -76,7 +76,8 @@ small (float[N, 3, H, W] input) => (float[N, 3, 64, 64] thumbnail) {{
     thumbnail = MatMul (by_rows, turned)
 }}
 """
-"""torch's adaptive average: cell i of 64 is the mean over floor(i L / 64) to ceil((i + 1) L / 64), as two products."""
+"""torch's adaptive average pooling as two matrix products: cell i of 64 is the mean over floor(i L / 64) to
+ceil((i + 1) L / 64)."""
 
 SHARES: Final = """
     {name}_start = Mul (cell, small_{length})
@@ -131,14 +132,14 @@ half (float[N, 3, H, W] large) => (float[N, 3, P, Q] small) {{
     small = Div (both, inside)
 }}
 """
-"""torch's bicubic, antialiased, to half of even sides, as convolutions: a runtime that ignores `antialias` is off by
-twenty grey levels. At the borders, taps outside the picture count for nothing."""
+"""torch's antialiased bicubic downscaling of even sides by 2, as convolutions: a runtime that ignores `antialias` is
+off by twenty grey levels. At the borders, taps outside the picture have no weight."""
 
 TAPS: Final = ", ".join(
     str(((1.5 * x - 2.5) * x * x + 1 if x <= 1 else ((-0.5 * x + 2.5) * x - 4) * x + 2) / 2)
     for x in (abs(2 * tap - 7) / 4 for tap in range(8))
 )
-"""Keys' cubic with a = -0.5, stretched by two, at the eight pixels that a new one is made of."""
+"""Keys' cubic with a = -0.5, stretched by two, at the eight input pixels of an output pixel."""
 
 
 TWICE: Final = """
@@ -152,24 +153,24 @@ twice (float[N, 3, H, W] small) => (float[N, 3, P, Q] large) {{
     large = DepthToSpace <blocksize = 2, mode = "CRD"> (phases)
 }}
 """
-"""torch's bicubic to twice the size, as convolutions: ONNX Runtime's own takes a third of the whole network's time."""
+"""torch's bicubic upscaling by 2, as convolutions: ONNX Runtime's own takes a third of the whole network's time."""
 
 PHASES: Final = ", ".join(
     str(((1.25 * x - 2.25) * x * x + 1 if x <= 1 else ((-0.75 * x + 3.75) * x - 6) * x + 3) if x < 2 else 0.0)
     for at in (-0.25, 0.25)
     for x in (abs(tap - at) for tap in range(-2, 3))
 )
-"""Keys' cubic with a = -0.75 for the new pixels on either side of an old one, each at the five old ones around that."""
+"""Keys' cubic with a = -0.75 for the two output pixels of an input pixel, each at the five input pixels around it."""
 
 
 def framed(core: GraphProto, traits: Descriptor, *, thumbnail: bool) -> GraphProto:
-    """The network between padding and cropping: `input` to `output`, (N, 3, H, W), any N, H, W from 1 on, in [0, 1].
+    """Wrap the network in padding and cropping: `input` to `output`, (N, 3, H, W) in [0, 1], any N, H, W from 1 on.
 
     Args:
-        core: `padded` (N, 3, H', W'), and `thumbnail` (N, 3, 64, 64) where wanted, to `bright` like `padded`
-            and to what the network measures, which stays in the graph under its name.
-        traits: of the network.
-        thumbnail: whether `core` takes one.
+        core: a graph from `padded` (N, 3, H', W'), and `thumbnail` (N, 3, 64, 64) if wanted, to `bright`, shaped like
+            `padded`, and to the network's statistics, which keep their names in the graph.
+        traits: the network's descriptor.
+        thumbnail: whether `core` takes a thumbnail.
     """
     from onnx import TensorProto, helper, parser
 
@@ -194,7 +195,7 @@ def framed(core: GraphProto, traits: Descriptor, *, thumbnail: bool) -> GraphPro
     nodes += parser.parse_graph(BACK).node
     for number, node in enumerate(nodes):
         node.name = f"{node.op_type}_{number}"
-        del node.metadata_props[:]  # where in torch's sources each came from
+        del node.metadata_props[:]  # the exporter's references to torch's source code
         node.doc_string = ""
     used = {name for node in nodes for name in node.input}
     measured = [each for each in core.output if each.name != "bright"]
@@ -212,7 +213,7 @@ def framed(core: GraphProto, traits: Descriptor, *, thumbnail: bool) -> GraphPro
 
 
 def _convolved(resize: NodeProto) -> list[NodeProto]:
-    """The nodes that stand for one `Resize`: bicubic to half, or to twice the size; itself where it is another."""
+    """Replace a bicubic `Resize`, antialiased to half or else to twice the size, by convolutions; keep any other."""
     from onnx import parser
 
     said = {each.name: each.s or each.i for each in resize.attribute}

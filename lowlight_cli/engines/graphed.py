@@ -1,6 +1,6 @@
-"""Pictures of one size on an NVIDIA GPU: the network's kernels recorded once as a CUDA graph, replayed for each.
+"""Record the network's kernels for one picture size as a CUDA graph, and replay it for each picture.
 
-Most networks here are hundreds of small kernels, which a processor cannot start as fast as a GPU is done with them.
+Most networks here consist of hundreds of small kernels, which a CPU cannot launch as fast as a GPU finishes them.
 """
 
 from __future__ import annotations
@@ -18,49 +18,49 @@ from torch import Tensor
 __all__ = ["Graphed", "give_back"]
 
 WARM = 3
-"""Passes before the recording, in which libraries choose their kernels and take what memory they want."""
+"""Warm-up passes before the recording, in which libraries choose their kernels and allocate their workspaces."""
 
 
 _recording = Lock()
-"""Held where a graph is recorded: torch records one at a time, and refuses to give memory back meanwhile."""
+"""Held while a graph is recorded: torch records one at a time, and refuses to release memory meanwhile."""
 
 
 @functools.cache
 def _side(device: str) -> torch.cuda.Stream:
-    """The stream on which a GPU's work is recorded: one for all recordings, as cuBLAS keeps memory for each stream."""
+    """The stream for recordings on a GPU: one for all of them, because cuBLAS keeps memory for each stream."""
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def give_back() -> None:
-    """Give back what torch keeps of the GPUs' memory, and of page-locked memory where it can; never an error."""
+    """Release torch's cached GPU memory, and its page-locked memory if this torch can; never raises an error."""
     with _recording:
         for emptied in (torch.cuda.empty_cache, getattr(torch._C, "_host_emptyCache", None)):
-            with contextlib.suppress(RuntimeError):  # as after a recording that broke off and is never closed
+            with contextlib.suppress(RuntimeError):  # raised, for example, after a recording that was aborted
                 if emptied:
                     emptied()
 
 
 class Graphed:
-    """A pass at one size. It holds the memory of that pass for as long as it lives.
+    """A recorded pass at one size. It holds the memory of that pass for as long as it exists.
 
     Attributes:
         shape: of the batches that it takes, (N, H, W, 3).
     """
 
     def __init__(self, forward: Callable[[Tensor], Tensor], shape: tuple[int, ...], device: str) -> None:
-        """Record.
+        """Record the pass.
 
         Args:
-            forward: (N, H, W, 3) float32 on the device to the same; always the same kernels for one shape, and nothing
-                that waits for the GPU.
+            forward: (N, H, W, 3) float32 on the device to the same; must launch the same kernels every time for one
+                shape, and never wait for the GPU.
             shape: of the batches.
             device: `cuda:N`.
 
         Raises:
-            RuntimeError: it cannot be recorded: for want of memory, page-locked too, or what else CUDA has against it.
+            RuntimeError: it cannot be recorded: too little GPU or page-locked memory, or any other CUDA error.
         """
         self.shape = shape
-        # A recording that cannot be begun or ended leaves the thread on the stream aside: the last puts it back.
+        # A failed recording leaves the thread on the side stream: the last context manager restores the current one.
         with _recording, torch.cuda.device(device), torch.cuda.stream(torch.cuda.current_stream(device)):
             self._given = torch.zeros(shape, device=device)
             self._up, self._down = (torch.empty(shape, pin_memory=True) for _ in range(2))
@@ -71,12 +71,13 @@ class Graphed:
                 for _ in range(WARM):
                     forward(self._given)
             torch.cuda.current_stream().wait_stream(side)
-            # Without a stream, torch takes that of the GPU that came first, and records nothing of another one's work.
-            with torch.cuda.graph(self._graph, stream=side, capture_error_mode="thread_local"):  # others work beside
+            # Without `stream`, torch uses a stream of the first GPU used, and records nothing of another GPU's work.
+            # `thread_local`, because other threads use CUDA meanwhile.
+            with torch.cuda.graph(self._graph, stream=side, capture_error_mode="thread_local"):
                 self._made = forward(self._given)
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """One batch of the shape; the result is the caller's own."""
+        """Replay the pass on one batch of `shape`; the result is a copy that belongs to the caller."""
         np.copyto(self._up.numpy(), batch)
         with torch.cuda.device(self._given.device):
             self._given.copy_(self._up, non_blocking=True)
@@ -87,7 +88,7 @@ class Graphed:
         return bright
 
     def seconds(self) -> float:
-        """How long the GPU takes for one batch that lies there already."""
+        """How long the GPU takes for one batch that is already in its memory."""
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         with torch.cuda.device(self._given.device):
             start.record()

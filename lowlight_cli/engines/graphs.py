@@ -1,7 +1,7 @@
-"""Exported graphs on this machine: kept by the hash of their weights, so that torch is needed once. No torch here.
+"""Cache exported graphs by the hash of their weights, so that torch is needed only once. Does not import torch.
 
-A graph's file is called after its network, its weights and the code that made it, and after its own content: what is
-damaged is not found, and made again. Beside it lies what a runtime made of it for this machine, which saves that work.
+A graph's file name contains its network, the hashes of its weights and of the code that made it, and that of its own
+content: a damaged file is not found, and made again. Next to it are the compiled models of runtimes on this machine.
 """
 
 from __future__ import annotations
@@ -34,29 +34,29 @@ __all__ = [
 FORMAT: Final = "lowlight-graph-1"
 
 IR_VERSION: Final = 10
-"""What ONNX Runtime reads from 1.20 on."""
+"""The version that ONNX Runtime reads from 1.20 on."""
 
 
 def folder() -> Path:
-    """Where graphs are kept; it need not exist."""
+    """The folder of cached graphs; it need not exist."""
     return fetch.cache_folder().with_name("graphs")
 
 
 def refuse_unwritable() -> None:
-    """Say that no graph can be kept, before the work of making one. Raises OutputError."""
+    """Raise OutputError if no graph can be cached, before the work of making one."""
     if not disk.takes_files(folder()):
         raise OutputError(f"no graph can be kept in {folder()}: set LOWLIGHT_CACHE to a folder that can be written to")
 
 
 def find(network: str, weights: str, precision: str = "fp32") -> Path | None:
-    """The graph that was made of these weights; None where there is none, or a damaged one.
+    """Find the cached graph of these weights; None if there is none, or only a damaged one.
 
     Args:
-        network: its name.
-        weights: their sha256.
-        precision: what the graph computes in.
+        network: the network's name.
+        weights: sha256 of the weights.
+        precision: the precision that the graph computes in.
     """
-    with contextlib.suppress(OSError):  # what may not be looked into has nothing for us
+    with contextlib.suppress(OSError):  # an unreadable folder counts as empty
         for path in sorted(folder().glob(f"{_stem(network, weights, precision)}-*.onnx")):
             if path.stem.endswith(disk.sha256(path)):
                 return path
@@ -64,7 +64,7 @@ def find(network: str, weights: str, precision: str = "fp32") -> Path | None:
 
 
 def keep(data: bytes, network: str, weights: str, precision: str = "fp32") -> Path:
-    """Put a graph where `find` finds it, whole or not at all; older ones of the same weights go.
+    """Cache a graph for `find`, atomically; older graphs of the same weights are deleted.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -79,11 +79,11 @@ def keep(data: bytes, network: str, weights: str, precision: str = "fp32") -> Pa
 
 
 def compiled(graph: Path, machine: str) -> bytes | None:
-    """What a runtime once made of a kept graph; None where there is nothing, or something damaged.
+    """A runtime's cached compiled model of a graph; None if there is none, or only a damaged one.
 
     Args:
-        graph: of `find` or `keep`.
-        machine: all else that it depends on: runtime, processor, settings.
+        graph: a path from `find` or `keep`.
+        machine: everything else that it depends on: runtime, processor, settings.
     """
     with contextlib.suppress(OSError):
         for path in folder().glob(f"{_compiled_stem(graph, machine)}-*.blob"):
@@ -94,7 +94,7 @@ def compiled(graph: Path, machine: str) -> bytes | None:
 
 
 def keep_compiled(data: bytes, graph: Path, machine: str) -> None:
-    """Put it where `compiled` finds it; a disk without room for it is none the worse."""
+    """Cache a compiled model for `compiled`; it is skipped if the disk is full or cannot be written to."""
     stem = _compiled_stem(graph, machine)
     target = folder() / f"{stem}-{hashlib.sha256(data).hexdigest()}.blob"
     with contextlib.suppress(OutputError, ResourceError), disk.replaced(target) as part:
@@ -103,11 +103,11 @@ def keep_compiled(data: bytes, graph: Path, machine: str) -> None:
 
 
 def engines(graph: Path | bytes, machine: str) -> Path | None:
-    """A folder for what TensorRT makes of a graph, which takes it minutes; None where none can be had.
+    """A folder for the engines that TensorRT builds from a graph in minutes; None if it cannot be created.
 
     Args:
-        graph: a file or its bytes; TensorRT itself does not look whether the weights are the same.
-        machine: all else that it depends on.
+        graph: a file or its bytes; the folder is named by its hash, as TensorRT does not compare weights itself.
+        machine: everything else that the engines depend on.
     """
     with contextlib.suppress(OSError):
         content = hashlib.sha256(graph).hexdigest() if isinstance(graph, bytes) else disk.sha256(graph)
@@ -118,16 +118,16 @@ def engines(graph: Path | bytes, machine: str) -> Path | None:
 
 
 def clear() -> int:
-    """Remove every graph that was kept, and what was made of them; the bytes that this frees.
+    """Delete all cached graphs and everything compiled from them; returns the number of bytes freed.
 
     Raises:
-        OutputError: it cannot be deleted.
+        OutputError: a file cannot be deleted.
     """
     return disk.delete(folder(), r".+-[0-9a-f]{12}-[0-9a-f]{64}\.(onnx|blob|engines)")
 
 
 def _drop(pattern: str, but: Path) -> None:
-    """Delete older files; what stays, in use perhaps, is not found any more."""
+    """Delete files that match, except `but`; errors are ignored, as for files in use."""
     with contextlib.suppress(OSError):
         for path in folder().glob(pattern):
             if path != but:
@@ -135,18 +135,18 @@ def _drop(pattern: str, but: Path) -> None:
 
 
 def _compiled_stem(graph: Path, machine: str) -> str:
-    """A graph's name with the half of its hash, and a hash of the rest."""
+    """The graph's name with half of its content hash, and a hash of `machine`."""
     return f"{graph.stem[:-32]}-{hashlib.sha256(machine.encode()).hexdigest()[:12]}"
 
 
 def parts(path: Path) -> tuple[bytes, bytes]:
-    """Two graphs out of one, cut at its statistics.
+    """Split a graph into two at its statistics.
 
     Returns:
         measure: `input` to the statistics; replay: `input` and the statistics to `output`.
 
     Raises:
-        WeightsError: the file is gone, or cannot be read.
+        WeightsError: the file does not exist or cannot be read.
     """
     import onnx
     from onnx.utils import Extractor
@@ -163,7 +163,7 @@ def parts(path: Path) -> tuple[bytes, bytes]:
 
 
 def smallest() -> bytes:
-    """A graph of one node, to try a runtime with."""
+    """A graph of one node, to test a runtime with."""
     from onnx import parser
 
     head = f'<ir_version: {IR_VERSION}, opset_import: ["" : 18]>'
@@ -173,13 +173,13 @@ def smallest() -> bytes:
 
 
 def _stem(network: str, weights: str, precision: str) -> str:
-    """`network-precision-weights-code`: another version of the network's code is another graph."""
+    """`network-precision-weights-code`: a change of the network's code gives another name."""
     return f"{network}-{precision}-{weights[:24]}-{_code(network)}"
 
 
 @functools.cache
 def _code(network: str) -> str:
-    """A hash over the sources that decide what a graph computes."""
+    """A hash of the source files that determine what a graph computes."""
     room, here = Path(networks.__file__).parent, Path(__file__).parent
     module = networks.descriptor(network).factory.partition(":")[0]
     common = (room / "layers.py", room / "statistics.py", room / "fusing.py", here / "export.py", here / "frame.py")

@@ -1,4 +1,4 @@
-"""What this machine has, found out without importing torch: so that choosing an engine costs nothing."""
+"""Find out what this machine has without importing torch, so that choosing an engine is quick."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["bf16", "cores", "every_core", "gpu", "installed", "versions"]
 
 
 def bf16() -> bool | None:
-    """Whether the CPU multiplies bfloat16 itself (AVX-512 BF16 or AMX); None where the system does not say."""
+    """Whether the CPU multiplies bfloat16 in hardware (AVX-512 BF16 or AMX); None if the system does not say."""
     try:
         words = Path("/proc/cpuinfo").read_text().split()
     except OSError:
@@ -23,21 +23,21 @@ def bf16() -> bool | None:
 
 
 def cores() -> int:
-    """How many of the CPU's cores this process may use; OMP_NUM_THREADS is heeded, as the runtimes do."""
+    """Number of CPU cores to use: OMP_NUM_THREADS if set, as the runtimes do, else `every_core`."""
     if (threads := os.environ.get("OMP_NUM_THREADS", "")).isdecimal() and int(threads):
         return int(threads)
     return every_core()
 
 
 def every_core() -> int:
-    """How many cores the system lets this process use, whatever OMP_NUM_THREADS says."""
+    """Number of cores that the system lets this process use, whatever OMP_NUM_THREADS says."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def gpu() -> bool:
-    """Whether torch may find a GPU here: Apple's, one with a driver for CUDA, or any where torch is built for ROCm."""
+    """Whether torch may find a GPU: on any Mac, with a CUDA driver if torch is built for CUDA, or if built for ROCm."""
     if sys.platform == "darwin":
         return True
     found = importlib.util.find_spec("torch")
@@ -46,7 +46,7 @@ def gpu() -> bool:
     try:
         told = Path(found.origin).with_name("version.py").read_text("utf-8")
         built = re.findall(r"^(cuda|hip)\b[^=]*= *['\"]", told, re.MULTILINE)
-    except OSError:  # packed into a program
+    except OSError:  # torch is bundled into an executable
         built = ["cuda"]
     if "hip" in built:
         return True
@@ -60,15 +60,15 @@ def gpu() -> bool:
 
 
 def installed(*packages: str) -> bool:
-    """Whether all of these can be imported, without doing so."""
+    """Whether all of these packages can be found, without importing them."""
     return all(importlib.util.find_spec(package) for package in packages)
 
 
 def versions(*modules: str) -> dict[str, str | None]:
-    """Versions of the distributions that modules come from, by name, such as `pillow` for `PIL`.
+    """Versions of the distributions that provide the given modules, by distribution name, such as `pillow` for `PIL`.
 
-    Which distribution it is differs (`onnxruntime` comes from `onnxruntime-gpu`, too); a module that comes from none
-    that is known stands there by its own name, with None.
+    The distribution is looked up because it may differ (`onnxruntime` also comes from `onnxruntime-gpu`). A module
+    without a known distribution is listed under its own name, with None.
     """
     owners, found = packages_distributions(), dict[str, str | None]()
     for module in modules:

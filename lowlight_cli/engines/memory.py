@@ -1,4 +1,4 @@
-"""How much memory a network needs a pixel and how much there is: what does not fit whole is cut into tiles."""
+"""Estimate how much memory a network needs per pixel, and how much is free: larger pictures are cut into tiles."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ PER_PIXEL: Final = {
     "drgn": (1800, 1050),
     "jcrnet": (2850, 1450),
 }
-"""Bytes of activations a pixel, (float32, half): the highest peaks that torch's CPU build reached at 1024x1024, and
-5 % more; at larger sizes they are lower, and in half precision on CPUs without matrix units, too."""
+"""Bytes of activations per pixel, (float32, half): the highest peaks of torch's CPU build at 1024x1024, plus 5 %. They
+are lower at larger sizes, and in half precision on CPUs without matrix units."""
 
 BESIDE_TORCH: Final = {"torch": (1.0, 1.0), "onnx": (1.7, 1.7), "openvino": (1.3, 1.45)}
-"""What another engine takes beside torch, (float32, half): the highest ratio of peaks at 1024x1024 over networks."""
+"""Memory of each engine relative to torch, (float32, half): the highest ratio of peaks at 1024x1024 over networks."""
 
 UNKNOWN: Final = (3000, 3000)
-"""For a network that was not measured: as much as the hungriest."""
+"""Bytes per pixel for a network that was not measured: more than the largest above."""
 
 RESERVE: Final = 256 * 2**20
-"""What the rest of the process and the system may need meanwhile, in bytes."""
+"""Bytes left for the rest of the process and the system."""
 
 COMMON: Final = 768 * 2**20
-"""Bytes of an interpreter with torch, weights and a photograph of 24 megapixels."""
+"""Bytes of a typical process: the interpreter with torch, weights and a 24-megapixel photograph."""
 
 CGROUPS: Final = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
@@ -40,18 +40,18 @@ CGROUPS: Final = (
         "/sys/fs/cgroup/memory/memory.stat",
     ),
 )
-"""Limit, use and statistics of a container's memory, versions 2 and 1."""
+"""Files with the limit, use and statistics of a container's memory, for cgroup versions 2 and 1."""
 
 
 def affordable(network: str, precision: str, free: int | None, engine: str = "torch") -> int:
-    """How many pixels `network` can take at once in `free` bytes; as many as there are where nobody knows `free`."""
+    """Number of pixels that `network` can process at once in `free` bytes; unlimited if `free` is None (unknown)."""
     if free is None:
         return sys.maxsize
     return max(0, free - RESERVE) // _per_pixel(network, precision, engine)
 
 
 def needed(network: str, precision: str, pixels: int, engine: str = "torch") -> int:
-    """How many bytes have to be free for `pixels` at once."""
+    """Number of bytes that must be free to process `pixels` at once."""
     return pixels * _per_pixel(network, precision, engine) + RESERVE
 
 
@@ -61,12 +61,12 @@ def _per_pixel(network: str, precision: str, engine: str) -> int:
 
 
 def left(budget: int | None, taken: int = 0, at_once: int = 1) -> int | None:
-    """Bytes of main memory that may still be taken: what is free, within `budget` in all where there is one.
+    """Bytes of main memory that may still be used: what is free, limited by the rest of `budget`; None if unknown.
 
     Args:
-        budget: bytes for the whole process; None is what the system has.
-        taken: bytes that something else is going to take first.
-        at_once: among how many it is shared.
+        budget: bytes for the whole process; None means no limit but the system's.
+        taken: bytes that will be used first for something else.
+        at_once: number of threads that share the memory.
     """
     free = available()
     if budget is not None:
@@ -76,7 +76,7 @@ def left(budget: int | None, taken: int = 0, at_once: int = 1) -> int | None:
 
 
 def resident() -> int:
-    """Bytes of main memory that this process holds now; where the system does not say, what it commonly is."""
+    """Bytes of main memory that this process uses now; `COMMON` if the system does not say."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError, AttributeError):
@@ -84,13 +84,13 @@ def resident() -> int:
 
 
 def available() -> int | None:
-    """Bytes of main memory that this process may still use; None where the system does not say."""
+    """Bytes of main memory free for this process; None if the system does not say."""
     free = [room for room in (_system(), *map(_container, CGROUPS)) if room is not None]
     return min(free, default=None)
 
 
 def _system() -> int | None:
-    """What the machine has left."""
+    """Bytes of memory that the machine has available; its total memory if that is all it tells; None if unknown."""
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
@@ -99,14 +99,14 @@ def _system() -> int | None:
         pass
     if sys.platform == "win32":
         return _windows()
-    try:  # macOS says only how much is built in; it hands out what caches hold
+    try:  # macOS reports only the total; memory held by its caches is handed out on demand
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):
         return None
 
 
 def _windows() -> int | None:
-    """`ullAvailPhys` of GlobalMemoryStatusEx."""
+    """Bytes of memory available on Windows: `ullAvailPhys` of GlobalMemoryStatusEx."""
     import ctypes
 
     words = (ctypes.c_ulonglong * 8)()  # two 32-bit fields, then seven of 64 bits
@@ -116,7 +116,7 @@ def _windows() -> int | None:
 
 
 def _container(files: tuple[str, str, str]) -> int | None:
-    """What a container's limit leaves; file caches that the kernel would give up count as left."""
+    """Bytes left below a container's limit, counting reclaimable file cache as free; None without a limit."""
     try:
         limit, used, statistics = (Path(file).read_text() for file in files)
         cached = dict(line.split() for line in statistics.splitlines()).get("inactive_file", "0")

@@ -1,7 +1,7 @@
-"""ONNX Runtime: a network's exported graph on a CPU, on CUDA, or through TensorRT. torch is needed once, to export.
+"""Run a network's exported graph with ONNX Runtime, on a CPU, CUDA or TensorRT; torch is needed only to export it.
 
-The runtime lists providers that it cannot load and falls back without a word. Here, what a session really took is
-looked at, and another one than was meant is an error. The only file that imports onnxruntime.
+The runtime lists providers that it cannot load, and falls back silently. This engine checks which provider a session
+really uses, and any other than the requested one is an error. The only file that imports onnxruntime.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lowlight_cli.engines.tiling import Settle
 from lowlight_cli.errors import DeviceError, WeightsError
 from lowlight_cli.weights import disk
 
-# From 1.29 on, its wheels send what they run and where to their maker, unless this is set before they load.
+# From 1.29 on, its wheels report what they run and where to their maker, unless this is set before the import.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 try:
@@ -55,21 +55,21 @@ PROVIDERS: Final = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
-"""Kind of device to what the runtime calls it."""
+"""Kinds of device, and the runtime's provider for each."""
 
 NARROW: Final = 32
-"""Channels below which a convolution is not worth eight bits."""
+"""Number of channels below which a convolution is not quantised to eight bits."""
 
 SIDE: Final = 16
-"""Pixels of the smallest picture that a graph need not pad."""
+"""Side in pixels of the smallest picture that no graph pads."""
 
 FATAL: Final = 4
-"""Of the runtime's levels of log: it tells on stderr what it raises too."""
+"""The runtime's log level that silences errors: it would print to stderr what it also raises."""
 
 
 @dataclass(frozen=True)
 class OnnxEngine:
-    """A graph in ONNX Runtime. The fields are those of `engines.Engine`."""
+    """A graph in ONNX Runtime. The public fields are those of `engines.Engine`."""
 
     network: str
     device: str
@@ -89,7 +89,7 @@ class OnnxEngine:
         gain: float = 1.0,
         settle: Settle | None = None,
     ) -> NDArray[np.float32]:
-        """See `engines.Engine`; whole or in tiles."""
+        """See `engines.Engine.run`; the picture is processed whole or in tiles."""
         return tiling.run(self, batch, on_tiles, gain, settle)
 
     def forward(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -97,30 +97,30 @@ class OnnxEngine:
         return tiling.nhwc(self._run(self.whole, batch, {})[0])
 
     def measure(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        """What the network measures of one whole picture, by name."""
+        """The network's measurements of one whole picture, by name."""
         first, _ = self._parts
         names = [output.name for output in first.get_outputs()]
         return dict(zip(names, self._run(first, batch, {}), strict=True))
 
     def replay(self, measured: Mapping[str, NDArray[np.float32]], batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Enhance a tile under what was measured."""
+        """Enhance a tile with the measurements of the whole picture."""
         return tiling.nhwc(self._run(self._parts[1], batch, measured)[0])
 
     def free(self, taken: int = 0) -> int | None:
-        """Bytes of main memory that are left; of a GPU the runtime does not tell, and running out is what counts."""
+        """Bytes of main memory left; on a GPU the budget, or None: the runtime does not say, and may run out."""
         if self.device != "cpu":
             return self.tiling.memory
         return memory.left(self.tiling.memory, taken, self.tiling.at_once)
 
     def release(self) -> None:
-        """Give back what the graphs hold for the next picture: the runtime does so only at the end of a run."""
+        """Release the memory that the sessions hold, by a tiny run: the runtime does so only at the end of a run."""
         if self.device != "cpu":
             return
         shrinking = onnxruntime.RunOptions()
         shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         least = np.zeros((1, 3, SIDE, SIDE), np.float32)
         self.whole.run(None, {"input": least}, shrinking)
-        if parts := self.__dict__.get("_parts"):  # they may not have been made
+        if parts := self.__dict__.get("_parts"):  # without creating them
             measure, replay = parts
             names = [output.name for output in measure.get_outputs()]
             measured = dict(zip(names, measure.run(None, {"input": least}, shrinking), strict=True))
@@ -128,7 +128,7 @@ class OnnxEngine:
 
     @functools.cached_property
     def _parts(self) -> tuple[onnxruntime.InferenceSession, onnxruntime.InferenceSession]:
-        """What measures and what replays, made when the first picture is cut."""
+        """The sessions that measure and replay, created when they are first needed."""
         measure, replay = graphs.parts(self.path)
         ready = functools.partial(session, device=self.device, precision=self.precision, wish=self.tiling)
         return ready(measure), ready(replay)
@@ -143,7 +143,7 @@ class OnnxEngine:
 
 
 def load(network: str, resolved: Resolved, *, device: str, precision: str, tiling: Tiling, why: str) -> OnnxEngine:
-    """See `engines.load`. Exports the network where no graph of these weights is kept yet."""
+    """See `engines.load`. Exports the network if no graph of these weights is cached yet."""
     place = "cpu" if device == "auto" else device
     kind = place.partition(":")[0]
     if kind not in PROVIDERS:
@@ -170,7 +170,7 @@ def load(network: str, resolved: Resolved, *, device: str, precision: str, tilin
 
 
 def devices() -> list[str]:
-    """The devices that this build of the runtime knows; whether they are there, a session tells."""
+    """The devices that this build of the runtime supports; only a session shows whether they are available."""
     here = onnxruntime.get_available_providers()
     return [kind for kind, provider in PROVIDERS.items() if provider in here]
 
@@ -179,16 +179,16 @@ def attempt(device: str) -> None:
     """Run a graph of one node on a device.
 
     Raises:
-        DeviceError: it is not available.
+        DeviceError: the device is not available.
     """
     session(graphs.smallest(), device).run(None, {"input": np.zeros((1, 3, 8, 8), np.float32)})
 
 
 def choose_precision(wanted: str, kind: str) -> str:
-    """The precision that is meant on a `kind` of device.
+    """Resolve the precision for a `kind` of device; `auto` is fp32.
 
     Raises:
-        DeviceError: the runtime would not compute in it.
+        DeviceError: the runtime cannot compute in it.
     """
     if wanted == "bf16" or (wanted == "fp16" and kind == "cpu"):
         raise DeviceError(
@@ -198,7 +198,7 @@ def choose_precision(wanted: str, kind: str) -> str:
 
 
 def opened(graph: bytes) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """A graph as a function of (N, 3, H, W), on the CPU: to try it."""
+    """A graph as a function of (N, 3, H, W) on the CPU, for testing it."""
     ready = session(graph)
 
     def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -209,7 +209,7 @@ def opened(graph: bytes) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 def half(model: ModelProto) -> ModelProto:
-    """The same graph in float16 but for its input, its output, and what the runtime's own converter leaves alone."""
+    """Convert a graph to float16, except its input, its output, and what the runtime's own converter leaves alone."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     converted: ModelProto = convert_float_to_float16(model, keep_io_types=True)
@@ -217,14 +217,14 @@ def half(model: ModelProto) -> ModelProto:
 
 
 def quantised(model: ModelProto, inputs: Sequence[NDArray[np.float32]]) -> ModelProto:
-    """The same graph with its convolutions in eight bits (QDQ, weights per channel), calibrated on `inputs`.
+    """Quantise a graph's convolutions to eight bits (QDQ, weights per channel), calibrated on `inputs`.
 
-    Those of fewer than `NARROW` channels on either side stay as they are: they see or give pictures, are quick, and the
-    exposure hangs on them.
+    Convolutions with fewer than `NARROW` input or output channels are left alone: they read or produce pictures, are
+    fast, and the exposure depends on them.
 
     Args:
-        model: in float32.
-        inputs: what the graph is given, (N, 3, H, W) each.
+        model: the graph in float32.
+        inputs: calibration inputs for the graph, (N, 3, H, W) each.
     """
     import logging
     import tempfile
@@ -233,7 +233,7 @@ def quantised(model: ModelProto, inputs: Sequence[NDArray[np.float32]]) -> Model
     from onnxruntime import quantization
 
     class Inputs(quantization.CalibrationDataReader):  # type: ignore[misc]
-        """One after the other, then None."""
+        """Return the inputs one by one, then None."""
 
         def __init__(self) -> None:
             self.rest = iter(inputs)
@@ -247,7 +247,7 @@ def quantised(model: ModelProto, inputs: Sequence[NDArray[np.float32]]) -> Model
     narrow = [node.name for node in convolutions if min(shapes.get(node.input[1], (0, 0))[:2]) < NARROW]
     log = logging.getLogger()
     level = log.level
-    log.setLevel(logging.ERROR)  # it advises to optimise first, which the exporter did
+    log.setLevel(logging.ERROR)  # hides the advice to optimise first, which the exporter has done
     try:
         with tempfile.TemporaryDirectory() as folder:
             before, after = Path(folder) / "before.onnx", Path(folder) / "after.onnx"
@@ -270,16 +270,16 @@ def quantised(model: ModelProto, inputs: Sequence[NDArray[np.float32]]) -> Model
 def session(
     graph: Path | bytes, device: str = "cpu", precision: str = "fp32", wish: Tiling | None = None
 ) -> onnxruntime.InferenceSession:
-    """A graph, ready.
+    """Create a session for a graph.
 
     Args:
         graph: a file or its bytes.
         device: `cpu`, `cuda[:N]` or `tensorrt[:N]`.
-        precision: what the graph computes in.
-        wish: on a CPU, for how many calls at once; on a GPU, how much of its memory.
+        precision: the precision that the graph computes in.
+        wish: on a CPU, `at_once` sets the threads per call; on a GPU, `memory` limits the memory.
 
     Raises:
-        DeviceError: the device is not available; what the runtime would have taken in its place is never used.
+        DeviceError: the device is not available; no other provider is used in its place.
         WeightsError: the graph cannot be read.
     """
     kind, wish = device.partition(":")[0], wish or Tiling()
@@ -292,9 +292,9 @@ def session(
         )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = FATAL
-    if threads := os.environ.get("OMP_NUM_THREADS", ""):  # as torch and OpenVINO heed it
+    if threads := os.environ.get("OMP_NUM_THREADS", ""):  # as with torch and OpenVINO
         options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0
-    if wish.at_once > 1:  # each call is one of the caller's threads, with what it has of the cores beside it
+    if wish.at_once > 1:  # each of the concurrent calls gets its share of the cores
         options.intra_op_num_threads = max(1, hardware.cores() // wish.at_once)
     if kind != "cpu":
         _preload()
@@ -302,8 +302,8 @@ def session(
     try:
         made = onnxruntime.InferenceSession(
             graph if isinstance(graph, bytes) else str(graph), options, providers=places, enable_fallback=0
-        )  # a fallback would be told on stdout, where pictures may go
-    except Exception as error:  # the runtime has a class an error code, all of them Exceptions
+        )  # a fallback would print to stdout, where a picture may be written
+    except Exception as error:  # the runtime's error classes share no narrower base class
         if kind == "cpu":
             raise WeightsError(f"ONNX Runtime cannot read {_name(graph)}: {disk.first_line(error)}") from error
         raise DeviceError(f"device {device!r} is not available: {disk.first_line(error)}") from error
@@ -314,23 +314,23 @@ def session(
 
 @functools.cache
 def _preload() -> None:
-    """Load CUDA's libraries. What the runtime misses there it prints on stdout, where pictures may go; and a session
-    says so too, or has found it elsewhere.
+    """Load CUDA's libraries, without the list of missing ones that the runtime prints to stdout, where a picture may be
+    written. A session reports a missing library too, unless it finds it elsewhere.
     """
     with contextlib.redirect_stdout(None):
         onnxruntime.preload_dlls()
 
 
 def _places(graph: Path | bytes, device: str, precision: str, budget: int | None) -> list[tuple[str, dict[str, Any]]]:
-    """Providers, the wanted one first, and what each is told."""
+    """The providers, the wanted one first, each with its options."""
     kind, _, number = device.partition(":")
     if kind == "cpu":
         return [(PROVIDERS[kind], {})]
     card: dict[str, Any] = {"device_id": int(number or 0)}
-    # By itself it would try every algorithm at each new size; and round float32 to TF32.
+    # By default it tries every algorithm at each new size, and rounds float32 to TF32.
     told = card | {"cudnn_conv_algo_search": "HEURISTIC"} | ({"use_tf32": 0} if precision == "fp32" else {})
     places = [(PROVIDERS["cuda"], told | ({"gpu_mem_limit": budget} if budget else {}))]
-    if kind == "tensorrt":  # what it does not take is CUDA's, else it would be the processor's
+    if kind == "tensorrt":  # nodes that TensorRT does not support run on CUDA rather than on the CPU
         folder = graphs.engines(graph, f"{onnxruntime.__version__} {hardware.versions('tensorrt')}")
         keeping = {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(folder)} if folder else {}
         places.insert(0, (PROVIDERS[kind], card | keeping))

@@ -1,7 +1,7 @@
-"""OpenVINO: a network's exported graph on a CPU, in bfloat16 where the CPU has it. The only file that imports openvino.
+"""Run a network's exported graph with OpenVINO on a CPU, in bfloat16 if the CPU has it.
 
-It reads the same graph as ONNX Runtime, and computes in bfloat16 by itself where it can, unless it is told not to: what
-it is to compute in is always told, and looked at.
+It reads the same graph as ONNX Runtime. By default it computes in bfloat16 whenever it can; here, the precision is
+always set, and checked. The only file that imports openvino.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from lowlight_cli.errors import DeviceError, WeightsError
 from lowlight_cli.networks import descriptor
 from lowlight_cli.weights import disk
 
-# At its import it tells its maker, by a package of its own without which it works as well, that it was imported.
+# On import it sends telemetry through a separate package, which it works without.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 try:
@@ -43,33 +43,33 @@ if TYPE_CHECKING:
 __all__ = ["Graph", "OpenVinoEngine", "attempt", "choose_precision", "compiled", "devices", "load"]
 
 HINTS: Final = {"fp32": "f32", "bf16": "bf16"}
-"""Precision to what the runtime calls it."""
+"""Precisions, and the runtime's names for them."""
 
 PATIENCE: Final = 2.0
-"""Seconds of passes at one size, after which it gets a graph of its own: that takes 0.2 to 0.8 s and saves a tenth."""
+"""Seconds of passes at one size after which that size gets its own graph: this takes 0.2 to 0.8 s and saves a tenth."""
 
 SIZES: Final = 2
-"""How many have one of their own: pictures upright and lying."""
+"""Number of sizes with a graph of their own: two, for portrait and landscape pictures."""
 
 KEPT: Final = 256
-"""How many things that depend on a size the runtime keeps, for a graph: by itself 5000, 1.3 MB for every new size."""
+"""Size-dependent objects that the runtime caches per graph: its default is 5000, at 1.3 MB for every new size."""
 
 SPECIAL: Final = {"SNIPPETS_MODE": "DISABLE"}
-"""What is asked for one size alone: snippets, which only graphs of one size get, round to bfloat16 between their steps.
-`jcrnet` was off by 0.5 grey levels on average with them, and by 0.37 without, in the same time."""
+"""Settings for graphs of one size: no snippets, which only those graphs use, because they round to bfloat16 between
+their steps. `jcrnet` was off by 0.5 grey levels on average with them and by 0.37 without, in the same time."""
 
 SMALL: Final = 2**25
-"""Bytes of input up to which a request is used again: making one takes milliseconds, but it holds what it was given."""
+"""Bytes of input up to which a request is reused: creating one takes milliseconds, but it keeps its input alive."""
 
 EMPTY: Final[Mapping[str, NDArray[np.float32]]] = {}
 
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
-"""Names of inputs, and their shapes."""
+"""Names of inputs with their shapes."""
 
 
 @dataclass(frozen=True)
 class OpenVinoEngine:
-    """A graph in OpenVINO. The fields are those of `engines.Engine`."""
+    """A graph in OpenVINO. The public fields are those of `engines.Engine`."""
 
     network: str
     device: str
@@ -88,7 +88,7 @@ class OpenVinoEngine:
         gain: float = 1.0,
         settle: Settle | None = None,
     ) -> NDArray[np.float32]:
-        """See `engines.Engine`; whole or in tiles."""
+        """See `engines.Engine.run`; the picture is processed whole or in tiles."""
         return tiling.run(self, batch, on_tiles, gain, settle)
 
     def forward(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -99,33 +99,33 @@ class OpenVinoEngine:
             return tiling.nhwc(found["output"])
 
     def measure(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        """What the network measures of one whole picture, by name."""
+        """The network's measurements of one whole picture, by name."""
         with self._run(self._measure, batch) as found:
             return {name: value.copy() for name, value in found.items()}
 
     def replay(self, measured: Mapping[str, NDArray[np.float32]], batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Enhance a tile under what was measured."""
+        """Enhance a tile with the measurements of the whole picture."""
         with self._run(self._replay, batch, measured) as found:
             return tiling.nhwc(found["output"])
 
     def free(self, taken: int = 0) -> int | None:
-        """Bytes of main memory, or of the budget, that are left; None where nobody knows."""
+        """Bytes of main memory, or of the budget, that are left; None if unknown."""
         return memory.left(self.tiling.memory, taken, self.tiling.at_once)
 
     def release(self) -> None:
-        """Give back what the graphs hold for the next picture; not while another one is in them."""
+        """Release the memory that the graphs hold for the next picture, except graphs that are in use."""
         for name in ("_whole", "_measure", "_replay"):
-            if graph := self.__dict__.get(name):  # it may not have been made
+            if graph := self.__dict__.get(name):  # without creating it
                 graph.release()
         heap.give_back()
 
     def get_ready(self) -> None:
-        """Make what the first picture needs; what is wrong with it is told here."""
+        """Create the graphs that the first picture needs, so that errors occur here."""
         _ = (self._measure, self._replay) if self._apart else self._whole
 
     @property
     def _apart(self) -> bool:
-        """Whether the exposure is computed before all else, and in float32: half a per cent of it is a grey level."""
+        """Whether the exposure is computed first, by a float32 graph: an error of half a per cent is a grey level."""
         return self.precision != "fp32" and descriptor(self.network).thumbnail
 
     @functools.cached_property
@@ -141,14 +141,14 @@ class OpenVinoEngine:
         return self._graph("replay", self.precision)
 
     def _graph(self, part: str, precision: str) -> Graph:
-        room = functools.partial(_room, self.network, self.precision, self.tiling)  # holds no engine that holds it
+        room = functools.partial(_room, self.network, self.precision, self.tiling)  # avoids a reference cycle
         return Graph(self.path, part, precision, self.tiling.at_once, room)
 
     @contextlib.contextmanager
     def _run(
         self, graph: Graph, batch: NDArray[np.float32], measured: Mapping[str, NDArray[np.float32]] = EMPTY
     ) -> Iterator[dict[str, NDArray[np.float32]]]:
-        """The graph's outputs by name, to look at inside the block."""
+        """Run a graph; its outputs, by name, are valid inside the block."""
         _, height, width, _ = batch.shape
         translated = tiling.translated(self.network, self.device, f"{width}x{height}")
         with translated, graph.outputs({"input": tiling.nchw(batch), **measured}) as found:
@@ -156,13 +156,13 @@ class OpenVinoEngine:
 
 
 def _room(network: str, precision: str, tiling: Tiling, pixels: int) -> bool:
-    """Whether as many pixels fit beside what is held already."""
+    """Whether `pixels` more fit into the memory that is left."""
     free = memory.left(tiling.memory, 0, tiling.at_once)
     return free is None or memory.needed(network, precision, pixels, "openvino") <= free
 
 
 def load(network: str, resolved: Resolved, *, device: str, precision: str, tiling: Tiling, why: str) -> OpenVinoEngine:
-    """See `engines.load`. Exports the network where no graph of these weights is kept yet."""
+    """See `engines.load`. Exports the network if no graph of these weights is cached yet."""
     if device not in ("auto", "cpu"):
         raise DeviceError(f"engine 'openvino' does not run on {device!r}: use --engine torch, or --device cpu")
     chosen = choose_precision(precision, safe=descriptor(network).bf16)
@@ -181,12 +181,12 @@ def load(network: str, resolved: Resolved, *, device: str, precision: str, tilin
 
 
 def devices() -> list[str]:
-    """The devices that we use of this runtime."""
+    """The devices of this runtime that lowlight uses."""
     return ["cpu"]
 
 
 def attempt(device: str) -> None:
-    """Run a graph of one node on a device; only `cpu` is one.
+    """Run a graph of one node on a device, which is always `cpu`.
 
     Raises:
         DeviceError: it is not available.
@@ -195,10 +195,10 @@ def attempt(device: str) -> None:
 
 
 def choose_precision(wanted: str, *, safe: bool) -> str:
-    """The precision that is meant; `auto` is bf16 where the CPU has it and the network keeps its picture in it.
+    """Resolve the precision; `auto` is bf16 if the CPU has it and it is `safe` for the network, else fp32.
 
     Raises:
-        DeviceError: the runtime would not compute in it.
+        DeviceError: the runtime cannot compute in it.
     """
     has = "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if wanted == "auto":
@@ -211,31 +211,31 @@ def choose_precision(wanted: str, *, safe: bool) -> str:
 
 
 _called, _calling_first = Event(), Lock()
-"""The first call in a process is made alone: of two at once, each would wait for what the other holds, without end.
-(The runtime's bindings then make values of their own, which wants Python's lock, and let others wait for these.)"""
+"""Used to make the first call in a process alone, since two at once deadlock: the runtime's bindings then initialise
+their static values, which needs the GIL, while other threads wait for these values."""
 
 _alive: set[int] = set()
-"""Numbers of threads that graphs of this process were given: the runtime takes idle ones again for the next graph."""
+"""Thread counts that graphs of this process have used: the runtime reuses an idle pool of the same count."""
 
 _dead: set[int] = set()
-"""The same of the processes that this one was forked from. These threads are not forked, and a graph that was given the
-same number would wait for them without end: it is given another one, the lowest."""
+"""The same counts of the processes that this one was forked from. Threads do not survive a fork, and a graph with the
+same count would wait for them for ever; it gets the lowest other count instead."""
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: _dead.update(_alive))
 
 
 class Graph:
-    """A graph for pictures of any size, and for a size that keeps coming one of its own, which is a tenth faster.
+    """A graph compiled for any size, plus one for each recurring size, which is a tenth faster.
 
     Several threads may call it at once.
 
     Args:
-        path: of the graph that is kept.
-        part: of that graph: `whole`, `measure`, `replay`.
-        precision: to compute in.
-        at_once: how many calls there may be at once.
-        room: whether so many pixels would fit beside what is held: each graph holds memory of its own.
+        path: the cached graph.
+        part: the part of it to run: `whole`, `measure`, `replay`.
+        precision: the precision to compute in.
+        at_once: number of concurrent calls.
+        room: returns whether a number of pixels fits into the free memory: each compiled graph holds its own.
     """
 
     def __init__(self, path: Path, part: str, precision: str, at_once: int, room: Callable[[int], bool]) -> None:
@@ -249,7 +249,7 @@ class Graph:
 
     @contextlib.contextmanager
     def outputs(self, inputs: Mapping[str, NDArray[np.float32]]) -> Iterator[dict[str, NDArray[np.float32]]]:
-        """What comes of these, by name; only to look at, and not after the block."""
+        """Run the graph on `inputs`; the outputs, by name, must not be modified, nor used after the block."""
         shapes = tuple((name, value.shape) for name, value in inputs.items())
         with self.lock:
             graph = self._for(shapes)
@@ -263,18 +263,18 @@ class Graph:
         yield {_name(output): results[output] for output in graph.outputs}
         with self.lock:
             self.seconds[shapes] += taken
-            if inputs["input"].nbytes <= SMALL and graph in self.idle:  # else it gave way to another size meanwhile
+            if inputs["input"].nbytes <= SMALL and graph in self.idle:  # the graph may have been replaced meanwhile
                 self.idle[graph].append(request)
 
     def release(self) -> None:
-        """Give back what is held for the next call; not while there is one."""
+        """Release the memory held for the next call; a graph that is in use keeps its memory."""
         self.idle.clear()
         for graph in (self.general, *self.special.values()):
             with contextlib.suppress(RuntimeError):
                 graph.release_memory()
 
     def _for(self, shapes: Shapes) -> openvino.CompiledModel:
-        """What takes these shapes."""
+        """The compiled graph for these shapes; compiles one for them alone once they have taken `PATIENCE` seconds."""
         if shapes in self.special or self.seconds[shapes] < PATIENCE:
             return self.special.get(shapes, self.general)
         (number, _, height, width), *_ = dict(shapes).values()
@@ -287,7 +287,7 @@ class Graph:
             self.seconds[oldest] = 0
         try:
             self.special[shapes] = compiled(self._source(), self.precision, self.at_once, shapes)
-        except WeightsError:  # for want of memory: the other one is as right
+        except WeightsError:  # too little memory; the general graph gives the same result
             self.seconds[shapes] = -math.inf
             return self.general
         return self.special[shapes]
@@ -299,7 +299,7 @@ class Graph:
         return measure if self.part == "measure" else replay
 
     def _kept(self) -> openvino.CompiledModel:
-        """The one for any size, compiled once on a machine: that takes longer than a small picture."""
+        """The graph for any size, cached in compiled form: compiling takes longer than a small picture."""
         settings = _settings(self.precision, self.at_once)
         processor = [_core().get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
         machine = f"{openvino.get_version()} {processor} {settings} {self.part}"
@@ -312,7 +312,7 @@ class Graph:
 
 
 def _name(output: openvino.ConstOutput) -> str:
-    """What `export` calls an output: one of its names, which are several where the last node has nothing to do."""
+    """The name that `export` gave an output: it may have further names if its last node was optimised away."""
     name: str = next(name for name in output.names if name.startswith(("output", "statistic_")))
     return name
 
@@ -320,11 +320,11 @@ def _name(output: openvino.ConstOutput) -> str:
 def compiled(
     graph: Path | bytes, precision: str, at_once: int = 1, shapes: Shapes | None = None
 ) -> openvino.CompiledModel:
-    """A graph, ready on the CPU for so many requests at once, of any size or of these shapes alone.
+    """Compile a graph for the CPU and `at_once` concurrent requests, for any size or for `shapes` alone.
 
     Raises:
-        DeviceError: the runtime would compute in something else.
-        WeightsError: the graph cannot be read.
+        DeviceError: the runtime would compute in another precision.
+        WeightsError: the graph cannot be read or compiled.
     """
     try:
         read = _core().read_model(graph) if isinstance(graph, bytes) else _core().read_model(str(graph))
@@ -339,10 +339,10 @@ def compiled(
 
 
 def _settings(precision: str, at_once: int) -> dict[str, object]:
-    """What OpenVINO is told.
+    """The settings to compile a graph with.
 
     Raises:
-        DeviceError: the process was forked, and each number of threads that there is was that of a parent.
+        DeviceError: the process was forked, and its parents have used every possible thread count.
     """
     settings: dict[str, object] = {
         "INFERENCE_PRECISION_HINT": HINTS[precision],
@@ -358,13 +358,13 @@ def _settings(precision: str, at_once: int) -> dict[str, object]:
         return settings | {"INFERENCE_NUM_THREADS": threads}
     if at_once > 1:
         settings["NUM_STREAMS"] = at_once
-    if (wanted := os.environ.get("OMP_NUM_THREADS", "")).isdecimal():  # as torch and ONNX Runtime heed it
+    if (wanted := os.environ.get("OMP_NUM_THREADS", "")).isdecimal():  # as with torch and ONNX Runtime
         settings["INFERENCE_NUM_THREADS"] = int(wanted)
     return settings
 
 
 def _computing_in(made: openvino.CompiledModel, precision: str) -> openvino.CompiledModel:
-    """The same, once it was seen that it computes in what it was told."""
+    """Return the compiled graph after checking that it computes in `precision`."""
     taken = made.get_property("INFERENCE_PRECISION_HINT").to_string()
     if taken != HINTS[precision]:
         raise DeviceError(f"OpenVINO computes in {taken}, not in {precision}: use --engine torch")

@@ -1,4 +1,4 @@
-"""The engine that is always there: eager PyTorch on CPU, CUDA or Apple's GPU."""
+"""Run a network with eager PyTorch on a CPU, CUDA or Apple's GPU: the engine that is always available."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ if TYPE_CHECKING:
 __all__ = ["TorchEngine", "choose_device", "choose_precision", "cpu_bf16", "devices", "load"]
 
 UNKEPT: Final = ("jcrnet",)
-"""Networks whose blocks of memory fit so badly into kept ones that 24 megapixels took 4.7 GiB of a budget of 4 GB."""
+"""Networks that fragment kept memory so much that 24 megapixels took 4.7 GiB of a budget of 4 GB."""
 
 OVERLAPS: Final = 5
-"""Overlaps in a tile's side below which they cost more than kept memory saves: of so many, a third is the tile's own.
-With more, `neid` takes 100 megapixels in 158 s, in tiles of 0.7 megapixels with memory kept, else in 205 s, of 2."""
+"""Smallest tile side, in overlaps, for which keeping memory pays off: at 5, about a third of a tile is its own part.
+`neid` takes 158 s for 100 megapixels in tiles of 0.7 megapixels with memory kept, and 205 s in tiles of 2 without."""
 
 KEPT: Final = 4
-"""Sizes that a GPU's passes are recorded for at a time: a self-ensemble has two, and tiles of a network that measures
-nothing of the whole have some at the borders."""
+"""Maximum number of sizes with a recorded pass on a GPU: a self-ensemble has two sizes, and the tiles of a network
+without whole-picture statistics have a few at the borders."""
 
 LARGEST: Final = 4 * 1024**2
-"""Pixels above which no pass is recorded: a GPU is busy with each kernel for long then, and a recording holds memory,
-page-locked too."""
+"""Pixels above which no pass is recorded: each kernel then takes long enough, and a recording holds GPU and page-locked
+memory."""
 
 DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
 class Again:
-    """The sizes that came last, the latest at the end, and each one's pass once it has come again; by one thread.
+    """The most recent sizes, latest last, with the recorded pass of each that came a second time.
 
-    `never` has the sizes that cannot be recorded, as long as the memory is as it is.
+    `never` has the sizes whose recording failed, until memory is next released. Guarded by `lock`.
     """
 
     passes: dict[tuple[int, ...], Graphed | None] = field(default_factory=dict)
@@ -62,7 +62,7 @@ class Again:
 
 @dataclass(frozen=True)
 class TorchEngine:
-    """A network on a torch device. The fields are those of `engines.Engine`."""
+    """A network on a torch device. The public fields are those of `engines.Engine`."""
 
     network: str
     device: str
@@ -82,20 +82,20 @@ class TorchEngine:
         gain: float = 1.0,
         settle: Settle | None = None,
     ) -> NDArray[np.float32]:
-        """See `engines.Engine`; whole or in tiles."""
-        if settle is None or descriptor(self.network).radius is not None:  # which measures nothing that would settle
+        """See `engines.Engine.run`; the picture is processed whole or in tiles."""
+        if settle is None or descriptor(self.network).radius is not None:  # a local network has nothing to settle
             return tiling.run(self, batch, on_tiles, gain)
 
         def settled(position: int, value: torch.Tensor) -> torch.Tensor:
             return torch.from_numpy(settle(position, value.float().cpu().numpy())).to(value)
 
-        with statistics.settling(settled):  # in the pass itself, where onnx and openvino have a graph that measures
+        with statistics.settling(settled):  # within the pass; onnx and openvino have a separate graph that measures
             return tiling.run(self, batch, on_tiles, gain)
 
     def forward(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """One pass through the network."""
         _, height, width, _ = batch.shape
-        # What is measured can be settled only where it is recorded; a tile replays, its measurements are settled.
+        # Measurements are settled while they are recorded; a tile replays measurements that are already settled.
         whole = statistics.settled() and not statistics.measured()
         recorded = statistics.recording() if whole else contextlib.nullcontext()
         with tiling.translated(self.network, self.device, f"{width}x{height}", self._clean), recorded:
@@ -107,19 +107,19 @@ class TorchEngine:
             return bright
 
     def seconds(self, shape: tuple[int, ...]) -> float | None:
-        """How long a GPU takes for one batch that lies there already; None elsewhere, or before a shape comes twice."""
+        """How long a GPU takes for one batch already in its memory; None if no pass is recorded for this shape."""
         graphed = self._again.passes.get(shape)
         return graphed.seconds() if graphed else None
 
     @torch.inference_mode()
     def _passed(self, batch: torch.Tensor) -> torch.Tensor:
-        """One pass on the device. A picture in NHWC seen as NCHW is channels_last already: nothing is copied."""
+        """One pass on the device. NHWC data viewed as NCHW is already in channels_last, so nothing is copied."""
         with self._arithmetic():
             bright: torch.Tensor = self.module(batch.permute(0, 3, 1, 2)).float().clamp_(0, 1)
         return bright.permute(0, 2, 3, 1).contiguous()
 
     def _graphed(self, shape: tuple[int, ...]) -> Graphed | None:
-        """The pass at this size, recorded when it comes again before others have taken its place, on a GPU."""
+        """The recorded pass for this shape, on a GPU; recorded when the shape comes a second time, None before that."""
         if not self.device.startswith("cuda") or statistics.measured():
             return None
         if shape in self._again.never or math.prod(shape[:-1]) > LARGEST:
@@ -128,21 +128,21 @@ class TorchEngine:
         known = shape in passes
         graphed = passes.pop(shape, None)
         if known and graphed is None:
-            with contextlib.suppress(RuntimeError):  # many a reason, of which none keeps the pass itself from running
+            with contextlib.suppress(RuntimeError):  # whatever the reason, the pass can still run unrecorded
                 graphed = Graphed(self._passed, shape, self.device)
             if graphed is None:
                 self._again.never.add(shape)
-                give_back()  # what the attempt took
+                give_back()  # the memory that the attempt took
                 return None
         passes[shape] = graphed
-        if not known:  # each holds the memory of its pass, or is going to
+        if not known:  # every entry holds the memory of its pass, or will once it is recorded
             room = memory.affordable(self.network, self.precision, self.free())
             while len(passes) > KEPT or (len(passes) > 1 and sum(map(math.prod, passes)) > 3 * room):
                 del passes[next(iter(passes))]
         return graphed
 
     def _clean(self) -> None:
-        """Give back what the device holds without need."""
+        """Drop the recorded passes and release the device's cached memory."""
         with self._again.lock:
             self._again.passes.clear()
             self._again.never.clear()
@@ -150,20 +150,23 @@ class TorchEngine:
             give_back()
 
     def measure(self, batch: NDArray[np.float32]) -> statistics.Statistics:
-        """What the network measures of one whole picture."""
+        """The network's measurements of one whole picture."""
         with statistics.recording() as measured:
             self.forward(batch)
         return measured
 
     def replay(self, measured: statistics.Statistics, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Enhance a tile under what was measured."""
+        """Enhance a tile with the measurements of the whole picture."""
         with statistics.replaying(measured):
             return self.forward(batch)
 
     def free(self, taken: int = 0) -> int | None:
-        """Bytes that the device, or the budget, has left for passes; see `tiling.Passes`."""
+        """Bytes of the device, or of the budget, left for passes; see `tiling.Passes`.
+
+        On a CPU, stops keeping memory if the part of it that may be planned with allows only tiles that are too small.
+        """
         if torch.device(self.device).type != "cuda":
-            heap.trim()  # what is kept of the picture before is not in use
+            heap.trim()  # memory kept from the previous picture is not in use
             left = memory.left(self.tiling.memory, taken, self.tiling.at_once)
             if left is None or not heap.kept():
                 return left
@@ -178,11 +181,11 @@ class TorchEngine:
         return free if self.tiling.memory is None else min(free, max(0, self.tiling.memory - used))
 
     def release(self) -> None:
-        """Nothing: `free` has given back what was kept on a CPU, and counts as free what is kept on a GPU."""
+        """Do nothing: `free` has released memory kept on a CPU, and counts memory cached on a GPU as free."""
 
     @contextlib.contextmanager
     def _arithmetic(self) -> Iterator[None]:
-        """The engine's own precision, whatever the caller has set torch to."""
+        """Compute in the engine's precision inside the block, whatever the caller's torch settings are."""
         kind = torch.device(self.device).type
         if self.precision != "fp32":
             with torch.autocast(kind, DTYPES[self.precision]):
@@ -193,7 +196,7 @@ class TorchEngine:
 
 
 def load(network: str, resolved: Resolved, *, device: str, precision: str, tiling: Tiling, why: str) -> TorchEngine:
-    """See `engines.load`; with `auto`, the first of `devices` that takes the network. `why` tells of those before."""
+    """See `engines.load`; `auto` uses the first of `devices` that works, and `why` says why those before it did not."""
     reasons = [why] if why else []
     if device != "auto":
         return _loaded(network, resolved, choose_device(device), precision, tiling, reasons)
@@ -202,14 +205,14 @@ def load(network: str, resolved: Resolved, *, device: str, precision: str, tilin
         try:
             return _loaded(network, resolved, place, precision, tiling, reasons)
         except (DeviceError, ResourceError) as error:
-            reasons.append(str(error).removesuffix(": use another --device"))  # which is done
+            reasons.append(str(error).removesuffix(": use another --device"))  # the loop does that
     return _loaded(network, resolved, last, precision, tiling, reasons if better else [*reasons, "no GPU found"])
 
 
 def _loaded(
     network: str, resolved: Resolved, place: str, precision: str, wish: Tiling, reasons: list[str]
 ) -> TorchEngine:
-    """The network on one of `devices`."""
+    """Load the network on one of `devices`."""
     _outlive_forks()
     if place == "cpu":
         if network not in UNKEPT:
@@ -229,10 +232,15 @@ def _loaded(
 
 @contextlib.contextmanager
 def _usable(place: str, network: str) -> Iterator[None]:
-    """What a device says that is there and takes nothing: another torch is built for it, it is in use, or full."""
+    """Translate the errors of a device that exists but is unusable: unsupported by this torch, in use, or full.
+
+    Raises:
+        ResourceError: it has not enough memory.
+        DeviceError: it does not work for another reason.
+    """
     try:
         yield
-    except RuntimeError as error:  # torch's own are, those of its allocators too
+    except RuntimeError as error:  # the base of torch's own errors, those of its allocators included
         told = str(error).partition("\n")[0]
         if any(sign in told.lower() for sign in tiling.OUT_OF_MEMORY):
             raise ResourceError(
@@ -242,17 +250,17 @@ def _usable(place: str, network: str) -> Iterator[None]:
 
 
 def _blank(network: str) -> Network:
-    """A network to be filled: what the host has set torch to does not show in it, nor are its random numbers used."""
+    """A network to load weights into, built without regard to the caller's default device or random state."""
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         return build(network)
 
 
 _given: list[int] = []
-"""Threads that torch had before `_share`, and what it left: they are the process's, and are shared once."""
+"""Torch's thread count before and after the last `_share`: the count is process-wide, and must not be divided twice."""
 
 
 def _share(at_once: int) -> None:
-    """Leave each of so many threads that call torch its part of the threads that torch computes on; to one, all."""
+    """Divide torch's threads among `at_once` calling threads; with 1, restore the full number."""
     now = torch.get_num_threads()
     whole = _given[0] if _given and now == _given[1] else now
     part = max(1, whole // at_once)
@@ -262,7 +270,7 @@ def _share(at_once: int) -> None:
 
 @functools.cache
 def _outlive_forks() -> None:
-    """Let forked processes compute on one thread: the others are not forked, and would be waited for without end."""
+    """Make forked processes compute on one thread: the other threads are not forked, and torch would wait for ever."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_compute_alone)
 
@@ -273,7 +281,7 @@ def _compute_alone() -> None:
 
 
 def devices() -> list[str]:
-    """The devices that can be had, the preferred one first; `cpu` is always the last."""
+    """The available devices, preferred ones first; `cpu` is always the last."""
     found = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     if torch.backends.mps.is_available():
         found.append("mps")
@@ -281,11 +289,11 @@ def devices() -> list[str]:
 
 
 def choose_device(wanted: str) -> str:
-    """The device that is meant, as torch calls it; `auto` is the first of `devices`.
+    """Resolve a device to torch's name for it; `auto` is the first of `devices`.
 
     Raises:
-        UsageError: `wanted` is no device.
-        DeviceError: it is one, and not here.
+        UsageError: `wanted` names no device.
+        DeviceError: the device is not available here.
     """
     check_names("auto", wanted, "auto")
     found = devices()
@@ -303,27 +311,27 @@ def choose_device(wanted: str) -> str:
 
 
 def choose_precision(wanted: str, device: str, *, safe: bool) -> str:
-    """The precision that is meant; `auto` is the fastest that the device has in hardware.
+    """Resolve a precision; `auto` is the fastest that the device has in hardware, but `fp32` on `mps`.
 
     Args:
         wanted: one of `engines.PRECISIONS`.
-        device: as `choose_device` gives it.
-        safe: whether half precision keeps the network's picture; where not, `auto` is `fp32`.
+        device: as returned by `choose_device`.
+        safe: whether the network's results are good in half precision; if not, `auto` is `fp32`.
     """
     if wanted != "auto":
         return wanted
     if not safe or device == "mps":
         return "fp32"
     if device.startswith("cuda"):
-        # torch.cuda.is_bf16_supported says it of the current card, whichever is meant.
+        # torch.cuda.is_bf16_supported asks the current GPU, not `device`.
         has_bf16 = torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
         return "bf16" if has_bf16 else "fp16"
     return "bf16" if cpu_bf16() else "fp32"
 
 
 def cpu_bf16() -> bool:
-    """Whether the CPU multiplies bfloat16 itself (AVX-512 BF16 or AMX); emulated, it is slower than float32."""
+    """Whether the CPU multiplies bfloat16 in hardware (AVX-512 BF16 or AMX); emulated, it is slower than float32."""
     if hasattr(torch.cpu, "get_capabilities"):
         can = torch.cpu.get_capabilities()
         return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
-    return bool(hardware.bf16())  # torch before 2.10 has no public way to ask
+    return bool(hardware.bf16())  # torch before 2.10 has no public API for this

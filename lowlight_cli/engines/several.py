@@ -1,4 +1,4 @@
-"""Several GPUs as one engine: each batch goes to one that is free."""
+"""Combine several GPUs into one engine: each batch goes to one that is free."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["Several", "together"]
 
 @dataclass(frozen=True)
 class Several:
-    """Engines of one kind on several devices. The fields are those of `engines.Engine`.
+    """Engines of one kind on several devices. The other fields are those of `engines.Engine`.
 
     Attributes:
-        count: how many; so many threads keep all of them busy.
+        count: number of engines, and of threads that keep them all busy.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Several:
         gain: float = 1.0,
         settle: Settle | None = None,
     ) -> NDArray[np.float32]:
-        """As of one engine; waits for one that is free."""
+        """Run the batch on an engine that is free; waits for one if necessary. See `engines.Engine.run`."""
         engine = self._free.get()
         try:
             return engine.run(batch, on_tiles, gain, settle)
@@ -49,11 +49,11 @@ class Several:
 
 
 def together(engines: Sequence[Engine], device: str) -> Several:
-    """One engine of several, all of one network, kind and precision.
+    """Combine engines of the same network, kind and precision into one.
 
     Args:
         engines: at least one.
-        device: what they are called together, `cuda:0,1`.
+        device: their joint name, such as `cuda:0,1`.
     """
     free: SimpleQueue[Engine] = SimpleQueue()
     for engine in engines:

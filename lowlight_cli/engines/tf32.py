@@ -1,7 +1,7 @@
-"""Convolutions in full float32 on an NVIDIA GPU: from Ampere on, torch by itself rounds what they multiply to TF32.
+"""Run convolutions in full float32 on an NVIDIA GPU: from Ampere on, torch rounds their inputs to TF32 by default.
 
-The setting is the process's, and torch has no other: it is changed while passes are started, and restored after the
-last. A thread beside them that convolves meanwhile does so in full float32 too, which is slower and not wrong.
+Torch has only a process-wide setting: it is changed while passes are launched, and restored after the last of them.
+Other threads that run convolutions meanwhile use full float32 too, which is slower but correct.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ __all__ = ["off"]
 _lock = Lock()
 
 _before: list[str | bool] = []
-"""What the setting was, for each block that is entered: the first one's is the caller's."""
+"""The setting before each block that is entered; the first one is the caller's."""
 
 
 @contextlib.contextmanager
 def off() -> Iterator[None]:
-    """Inside the block, convolutions do not use TF32. Several threads may be in one."""
+    """Convolutions inside the block do not use TF32. Several threads may be in such a block at once."""
     with _lock:
         _before.append(_setting())
         if len(_before) == 1:
@@ -37,7 +37,7 @@ def off() -> Iterator[None]:
 
 
 def _setting() -> str | bool:
-    """As torch has it; before 2.9 it has the older way alone, and mixing both is an error."""
+    """The current setting; torch before 2.9 has only the older API, and mixing the two is an error."""
     new = getattr(torch.backends.cudnn, "conv", None)
     value: str | bool = torch.backends.cudnn.allow_tf32 if new is None else new.fp32_precision
     return value

@@ -1,8 +1,8 @@
-"""A picture whole where it fits, in tiles where it does not: what every engine does around its network.
+"""Run a picture whole if it fits into memory, else in tiles: the logic that all engines share.
 
-An engine brings its passes, here is when each is called. What a network measures of the whole picture is measured once,
-on parts of it or a reduced copy, and replayed in every tile. Running out of memory is one error, however a runtime
-says it; smaller tiles follow.
+An engine implements the passes, and this module decides when to call them. A network's measurements of the whole
+picture are taken once, on the whole or parts of it or on a reduced copy, and replayed in every tile. Every way of
+running out of memory becomes one error, after which smaller tiles are tried.
 """
 
 from __future__ import annotations
@@ -30,32 +30,32 @@ __all__ = [
 Batch = NDArray[np.float32]
 
 Settle = Callable[[int, Batch], Batch]
-"""What to use in place of a measurement: its position in the forward pass and its value, to a value of that shape."""
+"""Returns the value to use instead of a measurement, given its position in the forward pass and its value."""
 
 OVERLAP: Final = 64
-"""Pixels around a tile for networks with statistics: past it, what a pixel changes is under a thousandth of a level."""
+"""Overlap in pixels for networks with statistics: farther off, a pixel's influence is under a thousandth of a level."""
 
 SMALLEST_TILE: Final = 512
 LARGEST_TILE: Final = 2048
-"""Sides of tiles: below the first the overlap is most of the work, above the second nothing is won."""
+"""Sides of tiles: below the first, most of the work is overlap; above the second, there is no further gain."""
 
 MEASURED = 1024**2
-"""Pixels on which statistics are taken, where as many fit; as many as in a tile, where that is more."""
+"""Pixels to take statistics on, if they fit into memory; a tile's number of pixels if that is more."""
 
 OUT_OF_MEMORY: Final = (
     *("out of memory", "can't allocate memory", "not enough memory", "bad allocation", "bad_alloc"),
     *("failed to allocate memory", "could not allocate", "cannot allocate memory", "length_error"),
     *("alloc_failed", "32-bit index math"),
 )
-"""How allocators say it where they raise no MemoryError: torch's, ONNX Runtime's, OpenVINO's, cuBLAS's and cuDNN's; the
-last are kernels of torch on a GPU, of which some count to 2^31 only, which is as good as no memory. cuDNN's "unable to
-find an engine" is not among them: a card that it does not support says the same."""
+"""Messages of allocators that raise no MemoryError: torch's, ONNX Runtime's, OpenVINO's, cuBLAS's and cuDNN's. The last
+is from torch's GPU kernels that index with 32 bits only; smaller tiles help there too. cuDNN's "unable to find an
+engine" is left out, because an unsupported GPU gives it too."""
 
 
 class Passes(Protocol):
-    """What an engine brings. All pictures are (N, H, W, 3) float32 in [0, 1], results too.
+    """The passes that an engine implements. Pictures and results are (N, H, W, 3) float32 in [0, 1].
 
-    Each pass raises `ResourceError` where the device has not the memory.
+    Each pass raises `ResourceError` if the device does not have enough memory.
     """
 
     @property
@@ -70,23 +70,23 @@ class Passes(Protocol):
     def tiling(self) -> Tiling: ...  # noqa: D102
 
     def forward(self, batch: Batch) -> Batch:
-        """Enhance pictures that are whole."""
+        """Enhance whole pictures."""
         ...
 
     def measure(self, batch: Batch) -> Any:
-        """What the network measures of one whole picture, for `replay`."""
+        """The network's measurements of one whole picture, for `replay`."""
         ...
 
     def replay(self, measured: Any, batch: Batch) -> Batch:
-        """Enhance one tile under what was measured."""
+        """Enhance one tile with the measurements of the whole picture."""
         ...
 
     def free(self, taken: int = 0) -> int | None:
-        """Bytes that the device has left for passes, once so many of main memory are taken; None if nobody knows."""
+        """Bytes that the device has left for passes, after `taken` bytes of main memory are used; None if unknown."""
         ...
 
     def release(self) -> None:
-        """Give back what is held of earlier passes: it costs time, so only where memory is short."""
+        """Release memory held from earlier passes; this costs time, so it is called only if memory is short."""
         ...
 
 
@@ -97,13 +97,13 @@ def run(
     gain: float = 1.0,
     settle: Settle | None = None,
 ) -> Batch:
-    """Enhance (N, H, W, 3) as `engines.Engine.run` says.
+    """Enhance (N, H, W, 3); see `engines.Engine.run`.
 
-    What does not fit into the free memory whole runs in tiles; what runs out of memory all the same begins again with
-    tiles of half the size. `engine.tiling` may want it otherwise.
+    A picture that does not fit into the free memory runs in tiles; if memory runs out all the same, it starts again
+    with tiles of half as many pixels. `engine.tiling` may force or forbid tiles.
 
     Raises:
-        ResourceError: not even the smallest tiles fit, or whole was wanted and does not.
+        ResourceError: not even the smallest tiles fit, or tiles are forbidden and the picture does not fit.
     """
     forward, measure = engine.forward, engine.measure
     if settle and descriptor(engine.network).radius is None:
@@ -136,7 +136,7 @@ def run(
         told(0)
         engine.release()
         pixels = height * width // 2
-    else:  # the result is whole, whatever the tiles are
+    else:  # the full-size result needs memory too
         pixels = _fitting(engine, batch.nbytes)
     longest = side or LARGEST_TILE
     while pixels >= min(SMALLEST_TILE, longest) ** 2:
@@ -153,7 +153,7 @@ def run(
 
 
 def _fitting(engine: Passes, taken: int) -> int:
-    """Pixels that fit at once into what is left when so many bytes are taken."""
+    """Number of pixels that fit at once into the memory that is left after `taken` bytes are used."""
     return memory.affordable(engine.network, engine.precision, engine.free(taken), engine.name)
 
 
@@ -167,11 +167,11 @@ def _in_tiles(
     told: Callable[[int], None],
     gain: float,
 ) -> None:
-    """Fill `result` from `picture`, (H, W, 3), tile by tile, under statistics that are taken once.
+    """Fill `result` from `picture`, (H, W, 3), tile by tile, with statistics that are taken once.
 
-    Exact for networks without statistics of the whole picture; for the others as exact as what stands for it: a reduced
-    copy where all is measured on a thumbnail anyway, else parts at their own size. Reducing takes noise away, by which
-    the means of features go.
+    Exact for networks without statistics of the whole picture. For the others, the statistics come from the whole
+    picture if it fits, else from a substitute: a reduced copy if the network measures only a thumbnail, or samples at
+    full size, because reducing removes noise, which the means of features depend on.
     """
     traits = descriptor(engine.network)
     height, width, _ = picture.shape
@@ -189,27 +189,27 @@ def _in_tiles(
     else:
         seen = _sampled(picture, room, gain)
     measured = measure(seen[None])
-    engine.release()  # what measured has had its turn
+    engine.release()  # the measuring pass is done
     for tile in cut:
         tile.keep(engine.replay(measured, apply_gain(tile.cut(picture), gain)[None])[0], result)
 
 
 def overlap(network: str) -> int:
-    """Pixels that a tile of `network`, or of a degradation, is seen with on each side."""
+    """Overlap in pixels on each side of a tile, for a network or a degradation."""
     radius = known(network).radius
     return OVERLAP if radius is None else radius
 
 
 def _sampled(picture: Batch, pixels: int, gain: float) -> Batch:
-    """Parts of the exposed picture, side by side: (H, W, 3) with about `pixels` pixels at most."""
+    """Samples of the exposed picture, put side by side: (H, W, 3) with about `pixels` pixels at most."""
     height, width, _ = picture.shape
     rows = tiles.samples(height, width, pixels)
     return np.concatenate([np.concatenate([apply_gain(picture[at], gain) for at in row], 1) for row in rows])
 
 
 def _reduced(picture: Batch, size: tuple[int, int], gain: float) -> Batch:
-    """The exposed picture at (height, width) `size`: columns first, band by band, so that it is never there whole."""
-    import cv2  # a tenth of a second that most pictures need not spend
+    """Reduce the exposed picture to (height, width) `size`, in bands, so that it is never in memory as a whole."""
+    import cv2  # takes a tenth of a second, and most pictures do not need it
 
     height, width = size
     rows = max(1, BAND // picture.shape[1])
@@ -220,7 +220,7 @@ def _reduced(picture: Batch, size: tuple[int, int], gain: float) -> Batch:
 
 
 def _exposed(batch: Batch, gain: float) -> Batch:
-    """Each picture exposed; the batch itself by a gain of 1."""
+    """Expose each picture; a gain of 1 returns the batch itself."""
     return batch if gain == 1 else np.stack([apply_gain(picture, gain) for picture in batch])
 
 
@@ -231,20 +231,20 @@ def _remedy(engine: Passes) -> str:
 
 @contextlib.contextmanager
 def translated(network: str, device: str, size: str, clean: Callable[[], None] | None = None) -> Iterator[None]:
-    """Turn every way of running out of memory into one error; no half-filled result survives it.
+    """Turn every way of running out of memory into one error, and free intermediate results.
 
     Args:
         network: for the message.
         device: for the message.
         size: of the picture, for the message.
-        clean: called before the error is raised, to give back what the device still holds.
+        clean: called before the error is raised, to release memory that the device still holds.
     """
     try:
         yield
-    except Exception as error:  # torch's and OpenVINO's are RuntimeErrors, ONNX Runtime's derive from nothing else
+    except Exception as error:  # ONNX Runtime's errors have no narrower base; torch and OpenVINO raise RuntimeError
         if not isinstance(error, MemoryError) and not any(sign in str(error).lower() for sign in OUT_OF_MEMORY):
             raise
-        traceback.clear_frames(error.__traceback__)  # they hold what the pass had made so far
+        traceback.clear_frames(error.__traceback__)  # the frames hold the pass's intermediate results
         if clean:
             clean()
         raise ResourceError(
@@ -253,12 +253,12 @@ def translated(network: str, device: str, size: str, clean: Callable[[], None] |
 
 
 def nchw(batch: Batch) -> Batch:
-    """(N, H, W, C) as (N, C, H, W), contiguous, for runtimes that take no views."""
+    """(N, H, W, C) as contiguous (N, C, H, W), for runtimes that do not accept views."""
     return np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
 
 
 def nhwc(batch: Batch) -> Batch:
-    """(N, C, H, W) as (N, H, W, C), contiguous; channel by channel, in half the time of a transposed copy."""
+    """(N, C, H, W) as contiguous (N, H, W, C); channel by channel, in half the time of a transposed copy."""
     number, channels, height, width = batch.shape
     pixels = np.empty((number, height, width, channels), batch.dtype)
     for channel in range(channels):

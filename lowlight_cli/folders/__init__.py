@@ -1,1 +1,1 @@
-"""Whole folders: overlapped, recorded, resumable, watched (`lowlight batch`)."""
+"""Enhance whole folders (`lowlight batch`): overlapping stages, a manifest, resuming, watching, clusters."""

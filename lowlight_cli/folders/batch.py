@@ -1,11 +1,11 @@
-"""A folder of pictures to a folder of lit ones: overlapped, recorded line by line, and resumable.
+"""Enhance a folder of pictures: overlapping stages, a manifest line for each picture, and runs that can be resumed.
 
-    read     hash, look into the manifest, decode      threads
+    read     hash, look up in the manifest, decode     threads
     run      the network                               the caller's thread, or several: see `pace`
-    save     encode, hash, record, give its name       threads
+    save     encode, hash, record, rename              threads
 
-Between the stages at most a few pictures wait. A picture that fails is an outcome, and the others go on; only where the
-manifest cannot be written, or the weights are not available, all ends.
+Only a few pictures wait between the stages. A picture that fails is an outcome, and the others go on; the batch ends
+early only if the manifest cannot be written or the weights are not available.
 """
 
 from __future__ import annotations
@@ -42,22 +42,22 @@ __all__ = [
 
 THREADS: Final = 2
 THREADS_OF_A_GPU: Final = 4
-"""How many read and how many save: a CPU has no more to spare beside the network."""
+"""Threads that read, and as many that save; a CPU that also runs the network has no more to spare."""
 
 _NO_MATTER: Final = ("weights", "device", "offline", "tiling")
-"""Settings that a result does not depend on, or that stand in the manifest by themselves."""
+"""Settings that a result does not depend on, or that the manifest records separately."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What is to be done, settled before any of it is.
+    """A planned batch: everything is decided before any work.
 
     Attributes:
         folder: where the pictures are.
         root: where the results go, with the manifest.
-        jobs: what to make of what.
-        records: what the manifest says was made, by the input's path below `folder` and the output's below `root`;
-            empty where nothing is resumed.
+        jobs: source and target of each picture.
+        records: results that the manifest lists, by the input's path below `folder` and the output's below `root`;
+            empty unless resuming.
     """
 
     folder: Path
@@ -66,7 +66,7 @@ class Batch:
     records: Mapping[tuple[str, str], Record]
 
     def recorded(self, job: Job) -> Record | None:
-        """What the manifest says of this job's result, where it says something."""
+        """The manifest's record of this job's result; None if there is none."""
         return self.records.get((_below(job.source, self.folder), _below(job.target, self.root)))
 
     @functools.cached_property
@@ -75,28 +75,28 @@ class Batch:
         return str(self.folder.resolve())
 
     def decided(self, job: Job, record: Record | None, done: bool) -> Job:
-        """What is to become of a job.
+        """Decide what becomes of a job that was planned.
 
         Args:
             job: as it was planned.
-            record: of `recorded`.
-            done: the record is of the same input, weights and settings, and the result is whole.
+            record: from `recorded`.
+            done: the record has the same input, weights and settings, and the result is whole.
         """
         if record and done:
             return replace(job, skip=True, error=None)
         if not record or not (job.skip or isinstance(job.error, OutputError)):
             return job
         if record.folder != self.home:
-            return job  # another folder's result: it stays, as `--exist` says
+            return job  # the result of another folder: treated as `--exist` says
         return replace(job, skip=False, error=None, exist="overwrite")
 
 
 def output_folder(folder: Path, output: Path | None) -> Path:
-    """Where the results of a folder go; None for `output` is FOLDER_lit beside it.
+    """The output folder of a batch; if `output` is None, FOLDER_lit beside `folder`.
 
     Raises:
-        UsageError: one of them is no folder, or both are the same.
-        InputError: there is no such folder.
+        UsageError: one of them is not a folder, or both are the same.
+        InputError: `folder` does not exist.
     """
     try:
         mode = folder.stat().st_mode
@@ -119,17 +119,17 @@ def planned(
 
     Args:
         folder: where to search.
-        root: of `output_folder`.
-        search: of `search.chosen`.
+        root: from `output_folder`.
+        search: from `search.chosen`.
         format: `keep` or a format's name.
-        exist: one of `targets.EXIST`: what to do where a target exists.
-        resume: heed what the manifest in `root` says.
-        apart: names that do not fit together fail by themselves.
+        exist: one of `targets.EXIST`: what to do if a target exists.
+        resume: use the manifest in `root`.
+        apart: jobs whose names collide get an error each, rather than ending the batch.
 
     Raises:
-        UsageError: names that do not fit together; see `targets.plan`.
+        UsageError: names that collide, see `targets.plan`; or `resume` together with `exist` "number".
         InputError: no picture is found.
-        OutputError: `root` has results of an earlier batch, and nothing says what to do with them.
+        OutputError: `root` has results of an earlier batch, and neither `resume` nor `exist` says what to do with them.
     """
     if resume and exist == "number":
         raise UsageError("--resume and --exist number exclude each other: a resumed batch keeps the names that it gave")
@@ -139,13 +139,13 @@ def planned(
     )
     if not resume and exist == "error" and exists(root / NAME) and any(_exists(job) for job in jobs):
         raise OutputError(f"{root} has results of an earlier batch: add --resume, or --exist skip, overwrite or number")
-    if exist == "number":  # two threads must not come to one name: a number that is taken meanwhile is an error
+    if exist == "number":  # a number taken meanwhile is an error, or two threads could choose the same
         jobs = [replace(job, exist="error") for job in jobs]
     return Batch(folder, root, tuple(jobs), records(root) if resume else {})
 
 
 def prepare(enhancer: Enhancer, pictures: Sequence[Path]) -> None:
-    """Load, if that is still to be done, for these pictures: their number and size decide what runs them.
+    """Load the enhancer unless it is loaded; the number and size of the pictures decide what runs them.
 
     Raises:
         WeightsError, DeviceError: weights or a device that are not available.
@@ -158,25 +158,25 @@ def prepare(enhancer: Enhancer, pictures: Sequence[Path]) -> None:
 def enhance_folder(
     enhancer: Enhancer, batch: Batch, saving: Saving, *, max_pixels: int = MAX_PIXELS
 ) -> Generator[Outcome, None, None]:
-    """Do what is planned; call it inside `manifest.claimed(batch.root)`.
+    """Carry out a planned batch; call it inside `manifest.claimed(batch.root)`.
 
-    Where the caller stops, what is being written is finished and recorded, and the rest is dropped.
+    If the caller stops, results being written are finished and recorded, and the rest is dropped.
 
     Args:
         enhancer: what brightens.
-        batch: of `planned`.
+        batch: from `planned`.
         saving: how to write.
         max_pixels: larger pictures are refused.
 
     Yields:
-        An outcome a job, in order; those that the manifest has are `skipped`.
+        One outcome per job, in order; those that the manifest lists as done are `skipped`.
 
     Raises:
         WeightsError, DeviceError: weights or a device that are not available.
         OutputError, ResourceError: the manifest cannot be written.
     """
     prepare(enhancer, [job.source for job in batch.jobs if not job.skip])
-    Image.init()  # what Pillow would do at the first picture, and two threads at once do wrong
+    Image.init()  # Pillow would do this at the first picture, where threads would race
     with Manifest(batch.root) as manifest:
         stages = Stages(batch, enhancer, saving, max_pixels, manifest.append)
         threads = THREADS if stages.device == "cpu" else THREADS_OF_A_GPU
@@ -189,12 +189,12 @@ def enhance_folder(
 
 
 def _lit(stages: Stages, read: Iterator[Task]) -> Generator[Task, None, None]:
-    """What was read, through the network."""
+    """Run the network on what was read."""
     yield from map(stages.run, read) if stages.at_once == 1 else overlapped(stages.run, read, stages.at_once)
 
 
 def settings_hash(enhancer: Enhancer, saving: Saving) -> str:
-    """sha256 over all settings that a result depends on, but for the weights."""
+    """sha256 over all settings that a result depends on, except the weights."""
     settings = {name: value for name, value in asdict(enhancer.settings).items() if name not in _NO_MATTER}
     told = json.dumps({**settings, "saving": asdict(saving)}, sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()
@@ -210,7 +210,7 @@ class Task:
 
 
 class Stages:
-    """What is done with each file; nothing of one file is kept for the next."""
+    """The work on each file; no state passes from one file to the next."""
 
     def __init__(
         self,
@@ -222,15 +222,15 @@ class Stages:
         *,
         named: bool = True,
     ) -> None:
-        """Settle what holds for all files.
+        """Prepare what all files share.
 
         Args:
-            batch: of `planned`.
-            enhancer: what brightens; it loads here.
+            batch: from `planned`.
+            enhancer: loaded here unless it is already.
             saving: how to write.
             max_pixels: larger pictures are refused.
-            record: puts a line into the manifest.
-            named: give results their names; else they keep the first one, `part`.
+            record: writes a line to the manifest.
+            named: give results their final names; else they keep the temporary one, `part`.
         """
         engine, resolved = enhancer.load()
         self.device = engine.device
@@ -240,7 +240,7 @@ class Stages:
         self._record, self._named = record, named
 
     def read(self, job: Job) -> Task:
-        """Hash and decode, unless the manifest says that this is done and the output is whole."""
+        """Hash and decode a picture, unless the manifest says that it is done and the output is whole."""
         task = Task(Work(job, error=job.error), skip=job.skip)
         record = self._batch.recorded(job)
         if record is None and (job.error or job.skip):
@@ -260,7 +260,7 @@ class Stages:
         return task
 
     def run(self, task: Task) -> Task:
-        """The network."""
+        """Run the network."""
         if not task.skip:
             try:
                 brightened(task.work, self._enhancer, compare=self._saving.compare)
@@ -269,7 +269,7 @@ class Stages:
         return task
 
     def save(self, task: Task) -> Outcome:
-        """Write and record; the outcome."""
+        """Write and record the result, and return the outcome."""
         job = task.work.job
         if task.skip:
             return Outcome(job.source, job.target, skipped=True)
@@ -279,16 +279,16 @@ class Stages:
         except Exception as error:
             outcome = Outcome(job.source, job.target, task.work.seconds, _surprise(job, error))
         if outcome.error:
-            with contextlib.suppress(OSError):  # of a batch that was killed
+            with contextlib.suppress(OSError):  # left by a batch that was killed
                 part(job.target).unlink(missing_ok=True)
             told = {"code": outcome.error.exit_code, "message": str(outcome.error)}
             self._record(replace(self._entry(task), error=told))
         return outcome
 
     def _put(self, task: Task, job: Job, data: bytes) -> None:
-        """Put a result in its place, recorded when it is safe under its first name and has not its last one yet."""
+        """Sync a result to disk under its temporary name, record it, and then give it its final name."""
         if job.anew and occupied(job.target):
-            raise FileExistsError  # before there is a line, by which another batch would take it for a result
+            raise FileExistsError  # before recording, or another batch would take that file for the result
         start, seconds = time.perf_counter(), task.work.seconds
         digest = hashlib.sha256(data).hexdigest()
 
@@ -304,7 +304,7 @@ class Stages:
             place(first, data, beside=first, ready=record)
 
     def _entry(self, task: Task) -> Entry:
-        """The line of a file, as far as it came."""
+        """The manifest line of a file, with what is known of it."""
         work = task.work
         both = {"before": work.before, "after": work.after}
         light = {when: each for when, each in both.items() if each}
@@ -328,15 +328,15 @@ class Stages:
         )
 
     def _is_done(self, sha256: str | None, record: Record) -> bool:
-        """Whether the same would be made again."""
+        """Whether the same result would be made again."""
         return (sha256, self._weights, self._settings) == (record.input_sha256, record.weights, record.settings)
 
 
 def _is_there(target: Path, record: Record) -> bool:
-    """Whether the output is whole; one that has not got its name yet, because the program was killed, gets it now."""
+    """Whether the output is whole; one that was not renamed before the program was killed is renamed now."""
     first = part(target)
     if _is_whole(target, record):
-        with contextlib.suppress(OSError):  # killed when it had both names
+        with contextlib.suppress(OSError):  # killed while it had both names
             first.unlink(missing_ok=True)
         return True
     if not _is_whole(first, record):
@@ -356,7 +356,7 @@ def _is_whole(path: Path, record: Record) -> bool:
 
 
 def has_size(path: Path, record: Record) -> bool:
-    """Whether there is a file of the size that was recorded: a quick stand-in for comparing hashes."""
+    """Whether the file has the recorded size: a quick substitute for comparing hashes."""
     try:
         return path.stat().st_size == record.output_bytes
     except OSError:
@@ -364,13 +364,13 @@ def has_size(path: Path, record: Record) -> bool:
 
 
 def part(target: Path) -> Path:
-    """The name under which a result is written first: always the same, so that a resumed batch finds or replaces it."""
+    """The temporary name of a result, always the same, so that a resumed batch finds or replaces it."""
     short = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]
     return target.with_name(f".lowlight-{short}.part")
 
 
 def _content(path: Path) -> bytes | None:
-    """What the file holds; None where it cannot be read: `pictures.read` says why."""
+    """The file's bytes; None if it cannot be read, for which `pictures.read` gives the reason."""
     try:
         return path.read_bytes()
     except OSError:
@@ -378,7 +378,7 @@ def _content(path: Path) -> bytes | None:
 
 
 def _surprise(job: Job, error: Exception) -> LowlightError:
-    """An error of one file that nobody foresaw: the others go on all the same."""
+    """Wrap an unexpected error of one file, so that the others go on."""
     if isinstance(error, MemoryError):
         return ResourceError(f"{job.source}: out of memory: use a smaller picture")
     return LowlightError(f"{job.source}: this is a bug in lowlight: {type(error).__name__}: {error}")

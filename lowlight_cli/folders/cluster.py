@@ -1,11 +1,11 @@
-"""`lowlight batch --ray`: the pictures of one folder on many machines, by Ray (extra `ray`), on storage that all share.
+"""`lowlight batch --ray`: enhance a folder on many machines with Ray (extra `ray`), on storage that all of them share.
 
-    driver      plan, manifest, names          this process
-    workers     read, run, save                actors, each with the model loaded, a few pictures in flight
+    driver      plan, manifest, renaming           this process
+    workers     read, run, save                    actors, each with the model loaded, a few pictures in flight
 
-A worker writes a result under its first name, `.lowlight-*.part`; the driver puts the line into the manifest and then
-gives the picture its last name. So what holds for one machine holds for many: whatever dies, nothing is lost and
-nothing is done twice. A worker that dies gives its pictures back; a picture over which several died fails.
+A worker writes a result under its temporary name, `.lowlight-*.part`; the driver adds the line to the manifest and then
+gives the picture its final name. So, as on one machine, nothing is lost or done twice, whatever dies. The pictures of a
+worker that dies go to other workers; a picture over which several died fails.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ from lowlight_cli.targets import Job
 __all__ = ["enhance_on_cluster"]
 
 CPUS: Final = 4
-"""A worker's share of a machine without a GPU: more threads than that help one network little."""
+"""CPUs of a worker in a cluster without GPUs: one network gains little from more threads."""
 
 IN_FLIGHT: Final = 2
-"""Pictures that a worker has: one in work, one that waits, so that it is never idle."""
+"""Pictures per worker: one in work and one waiting, so that it is never idle."""
 
 TRIES: Final = 3
-"""How many workers may die over one picture, and how many may not even start."""
+"""Number of workers that die over a picture before it fails, or in a row while starting before the batch does."""
 
 PATIENCE: Final = 5.0
-"""Seconds in which a cluster has to answer."""
+"""Seconds within which a cluster must answer."""
 
 
 class _Sign(NamedTuple):
-    """What has to be the same on all machines."""
+    """What must be the same on all machines."""
 
     version: str
     weights: str
@@ -58,17 +58,17 @@ class _Sign(NamedTuple):
 
 
 class _Worker:
-    """What runs on the machines of the cluster."""
+    """The actor that runs on the machines of the cluster."""
 
     def begin(self, enhancer: Enhancer, batch: Batch, saving: Saving, max_pixels: int, folder: str) -> _Sign:
-        """Load the model; what has to be the same everywhere.
+        """Load the model, and return what must be the same on all machines.
 
         Raises:
             DeviceError: this machine does not see the folders.
             WeightsError: weights that are not available.
         """
         try:
-            os.chdir(folder)  # paths mean what they mean to the driver
+            os.chdir(folder)  # so that relative paths mean the same as in the driver
             seen = batch.folder.is_dir() and batch.root.is_dir()
         except OSError:
             seen = False
@@ -81,7 +81,7 @@ class _Worker:
         return _sign(enhancer, saving)
 
     def enhance(self, job: Job) -> tuple[Outcome, list[Entry]]:
-        """A picture up to its first name, and the lines for the manifest."""
+        """Enhance a picture up to its temporary name; return the outcome and the lines for the manifest."""
         self._entries.clear()
         outcome = self._stages.save(self._stages.run(self._stages.read(job)))
         return outcome, list(self._entries)
@@ -98,20 +98,20 @@ def enhance_on_cluster(
 
     Args:
         enhancer: what brightens; each worker loads its own.
-        batch: of `planned`, on storage that all machines see under the same path.
+        batch: from `planned`, on storage that all machines see under the same path.
         saving: how to write.
-        address: HOST:PORT of a running cluster; `local` starts one on this machine; `auto` finds one that runs here, or
+        address: HOST:PORT of a running cluster; `local` starts one on this machine; `auto` joins one that runs here, or
             starts one.
         max_pixels: larger pictures are refused.
 
     Yields:
-        An outcome a job.
+        One outcome per job.
 
     Raises:
-        UsageError: an address that is none.
-        DeviceError: there is no Ray or no such cluster, or its workers cannot start.
+        UsageError: `address` is not an address.
+        DeviceError: Ray is not installed, there is no such cluster, or its workers cannot start.
         WeightsError: weights that are not available.
-        OutputError, ResourceError: the manifest or a name cannot be written.
+        OutputError, ResourceError: the manifest cannot be written, or a result cannot be renamed.
     """
     try:
         import ray
@@ -139,7 +139,7 @@ def enhance_on_cluster(
 
 
 def _name(target: Path) -> None:
-    """Give a result that lies under its first name its last one."""
+    """Rename a result from its temporary name to its final one."""
     try:
         part(target).replace(target)
     except OSError as error:
@@ -148,7 +148,7 @@ def _name(target: Path) -> None:
 
 @contextlib.contextmanager
 def _connected(ray: ModuleType, address: str) -> Iterator[None]:
-    """Join a cluster, or start one; left when the block ends, unless the program was in it before."""
+    """Join a cluster or start one, and leave it when the block ends, unless the program was connected before."""
     _silence(ray)
     if ray.is_initialized():
         yield
@@ -157,7 +157,7 @@ def _connected(ray: ModuleType, address: str) -> Iterator[None]:
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     logging.getLogger("ray").setLevel(logging.ERROR)
     handlers = {number: signal.getsignal(number) for number in ENDING}
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster of ours tells nobody that it runs
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # our own cluster sends no usage statistics
     try:
         try:
             ray.init(address=address, **quiet)
@@ -168,7 +168,7 @@ def _connected(ray: ModuleType, address: str) -> Iterator[None]:
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         reason = " ".join(str(error).split())[:160]
         raise DeviceError(f"no Ray cluster at {address} ({reason}): start one with `ray start --head`") from error
-    for number, handler in handlers.items():  # Ray puts its own in their place
+    for number, handler in handlers.items():  # Ray replaces them with its own
         signal.signal(number, handler)
     try:
         yield
@@ -177,14 +177,14 @@ def _connected(ray: ModuleType, address: str) -> Iterator[None]:
 
 
 def _silence(ray: ModuleType) -> None:
-    """Keep Ray from printing its own messages to stdout, where ours are data; no setting of its does that."""
+    """Keep Ray's own messages from stdout, which carries our data; Ray has no setting for it."""
     worker = getattr(ray._private, "worker", None)
     if worker is not None and hasattr(worker, "print_to_stdstream"):
         worker.print_to_stdstream = lambda *_, **__: None
 
 
 def _refuse_unreachable(address: str) -> None:
-    """Look whether anybody answers: Ray itself tries for many minutes."""
+    """Check that something answers at the address, because Ray itself keeps trying for many minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not port.isdecimal():
         if address not in ("auto", "local"):
@@ -209,7 +209,7 @@ class _Flight:
 
 
 class _Crew:
-    """The workers, and who has which picture."""
+    """The workers, and which of them has which picture."""
 
     def __init__(self, ray: ModuleType, enhancer: Enhancer, batch: Batch, saving: Saving, max_pixels: int) -> None:
         self._ray, self._batch, self._max_pixels = ray, batch, max_pixels
@@ -233,7 +233,7 @@ class _Crew:
         self._starting[worker.begin.remote(*self._given)] = worker
 
     def outcomes(self, jobs: tuple[Job, ...]) -> Iterator[tuple[Job, tuple[Outcome, list[Entry]] | LowlightError]]:
-        """Each job with what a worker made of it, or with why no worker could."""
+        """Yield each job with what a worker made of it, or with an error if several workers died over it."""
         errors = self._ray.exceptions
         waiting = deque((job, 0) for job in jobs)
         while waiting or self._flying:
@@ -255,7 +255,7 @@ class _Crew:
                 lost = [self._flying.pop(ref) for ref in mine]
                 self._ready.remove(flight.worker)
                 self._start()
-                lost[0].deaths += 1  # the one that it had in work; the others only waited
+                lost[0].deaths += 1  # the one in work; the others only waited
                 for each in reversed(lost):
                     if each.deaths < TRIES:
                         waiting.appendleft((each.job, each.deaths))
@@ -267,7 +267,7 @@ class _Crew:
             yield flight.job, told
 
     def _welcome(self, ref: Any) -> None:
-        """A worker has loaded its model, or could not."""
+        """Handle a worker that has loaded its model, or has failed to."""
         worker = self._starting.pop(ref)
         errors = self._ray.exceptions
         try:
@@ -292,10 +292,10 @@ class _Crew:
         self._ready.append(worker)
 
     def dismiss(self) -> None:
-        """End all workers; what they had is dropped."""
+        """End all workers, and drop the pictures that they have."""
         for worker in (*self._ready, *self._starting.values()):
             self._ray.kill(worker)
         for flight in self._flying.values():
-            if not self._batch.recorded(flight.job):  # one that has its line still gets its name, by --resume
+            if not self._batch.recorded(flight.job):  # --resume will rename one that has its line
                 with contextlib.suppress(OSError):
                     part(flight.job.target).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What a batch would do, told without loading, fetching or reading anything large (`lowlight batch --dry-run`)."""
+"""Predict what a batch would do, without loading, fetching or reading anything large (`lowlight batch --dry-run`)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["foreseen"]
 
 
 def foreseen(batch: Batch, enhancer: Enhancer, saving: Saving, on_message: Callable[[str], None]) -> list[Job]:
-    """The jobs as `enhance_folder` would find them, but for pictures whose content has changed since they were made.
+    """The jobs as `enhance_folder` would decide them, except that changed content of a picture is not noticed.
 
     Args:
-        batch: of `planned`.
-        enhancer: what would brighten; it does not load.
-        saving: how it would be written.
-        on_message: told where the weights are not on this machine: nothing counts as done then.
+        batch: from `planned`.
+        enhancer: what would enhance; it is not loaded.
+        saving: how results would be written.
+        on_message: called if the weights are not on this machine; nothing counts as done then.
     """
     if not batch.records:
         return list(batch.jobs)

@@ -1,8 +1,8 @@
-"""The manifest of an output folder: one JSON line for each picture that was made or failed; and who may write to it.
+"""The manifest of an output folder, one JSON line for each picture made or failed, and the lock on that folder.
 
 A line is on the disk before the picture gets its final name. So whatever ends the program, each picture is in one of
-three states, and `--resume` can tell which: it has no line (it is made), it has a line and its output is whole (it is
-skipped), or it has a line and its output still has the name that it is written under (it gets its final one).
+three states that `--resume` can tell apart: it has no line (it is made), it has a line and its output is whole (it is
+skipped), or it has a line and its output still has its temporary name (it is renamed).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Entry:
         folder: the folder of the batch, absolute.
         input: the picture's path below it, with `/`.
         output: the result's path below the output folder, with `/`.
-        input_sha256: of the input's content; None where it could not be read.
+        input_sha256: of the input's content; None if it could not be read.
         weights: sha256 of the weights.
         settings: sha256 of all settings that the result depends on.
         device: where the network ran, as torch calls it.
@@ -44,10 +44,10 @@ class Entry:
         seconds: by stage: read, run, write.
         size: width and height in pixels.
         luma: mean luma, [0, 1], `before` and `after`.
-        clipped: shares of pixels that are `black` and `white` as `light` says, `before` and `after`.
+        clipped: shares of pixels that are `black` and `white` by the definition in `light`, `before` and `after`.
         output_sha256: of the result's content.
-        output_bytes: its size.
-        error: `code` and `message`; None where there is a result.
+        output_bytes: size of the result.
+        error: `code` and `message`; None if there is a result.
     """
 
     folder: str
@@ -69,7 +69,7 @@ class Entry:
 
 
 class Record(NamedTuple):
-    """What a resumed batch has to know of a picture that was made."""
+    """What a resumed batch needs to know of a picture that was made."""
 
     folder: str
     output: str
@@ -81,13 +81,14 @@ class Record(NamedTuple):
 
 
 class Manifest:
-    """The manifest of one folder, open for more lines; several threads may append at once."""
+    """The manifest of one folder, open for appending; several threads may append at once."""
 
     def __init__(self, root: Path) -> None:
-        """Open `root/lowlight-manifest.jsonl`, made where there is none; a last line that was torn is cut off.
+        """Open `root/lowlight-manifest.jsonl`, created if there is none; an incomplete last line is cut off.
 
         Raises:
             OutputError: it cannot be written.
+            ResourceError: the disk is full.
         """
         self.path = root / NAME
         self._lock = threading.Lock()
@@ -98,10 +99,10 @@ class Manifest:
             raise self._failed(error) from error
 
     def append(self, entry: Entry) -> None:
-        """Write one line, on the disk when this returns.
+        """Append one line; it is on the disk when this returns.
 
         Raises:
-            OutputError: it cannot be written: the batch has to end, as it could not be resumed.
+            OutputError: it cannot be written; the batch must end, because it could not be resumed.
             ResourceError: the disk is full.
         """
         line = json.dumps({"schema": SCHEMA, **asdict(entry)}).encode() + b"\n"
@@ -124,15 +125,15 @@ class Manifest:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with contextlib.suppress(OSError):  # all lines are on the disk
+        with contextlib.suppress(OSError):  # all lines are on the disk already
             self._file.close()
 
 
 def records(root: Path) -> dict[tuple[str, str], Record]:
-    """Input and output to what was made last, as `root`'s manifest tells; lines that make no sense are passed.
+    """What was made last for each input and output, by `root`'s manifest; invalid lines are ignored.
 
     Raises:
-        OutputError: there is a manifest that cannot be read.
+        OutputError: the manifest exists but cannot be read.
     """
     found: dict[tuple[str, str], Record] = {}
     path = root / NAME
@@ -153,12 +154,12 @@ def records(root: Path) -> dict[tuple[str, str], Record]:
 
 @contextlib.contextmanager
 def claimed(root: Path) -> Iterator[None]:
-    """Make `root` where there is none, and keep every other batch out of it for a while.
+    """Create `root` if needed, and lock it against other batches.
 
-    A folder that was made here and stays empty is removed again.
+    A folder that was created here and stays empty is removed again.
 
     Raises:
-        OutputError: another batch writes there, or nobody can.
+        OutputError: another batch is writing there, or the folder cannot be written.
     """
     busy = f"another batch writes to {root}: wait for it, or name another folder with -o"
     with contextlib.ExitStack() as stack:
@@ -171,7 +172,7 @@ def claimed(root: Path) -> Iterator[None]:
 
 
 def _cut_torn(file: BinaryIO) -> None:
-    """Cut off what follows the last end of a line: what was being written when the program was killed."""
+    """Cut off what follows the last newline: the line being written when the program was killed."""
     end = file.seek(0, os.SEEK_END)
     kept, step = end, 4096
     while kept:

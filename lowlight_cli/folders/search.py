@@ -1,11 +1,11 @@
-"""Which files of a folder are meant: globs over the path below it, links to folders followed, each folder seen once.
+"""Choose files of a folder by globs over their paths below it; links to folders are followed, each folder seen once.
 
-    *.jpg        any file of that name, however deep
-    raw          a file or a folder of that name, however deep, and all that is in it
+    *.jpg        any file of that name, at any depth
+    raw          a file or a folder of that name, at any depth, and all that is in it
     2024/*/raw   from the top: 2024/may/raw and all that is in it
     2024/**/x    `**` is any number of folders
 
-Upper and lower case are the same: cameras write IMG_1.JPG. So are é and e with an accent behind it: macOS writes that.
+Case is ignored, because cameras write IMG_1.JPG. So is how accents are encoded: macOS writes é as e and an accent.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ def chosen(
     on_unreadable: Callable[[str], None] | None = None,
     on_other: Callable[[Path], None] | None = None,
 ) -> Search:
-    """A search for `targets.plan`: what some glob of `include` matches, where there is one, and none of `exclude`.
+    """Make a search for `targets.plan` that finds what matches `include`, if given, and nothing of `exclude`.
 
-    It takes no hidden files and folders. A link to a folder is followed after all real folders, and not where it leads
-    to a folder that was seen, or back to one that holds all this: loops end, and nothing is found twice.
+    Hidden files and folders are left out. Links to folders are followed after all real folders, except to a folder that
+    was seen or to one that contains the searched folder: loops end, and nothing is found twice.
 
     Args:
-        include: globs; none takes all.
-        exclude: globs.
-        on_unreadable: told one line of each folder that cannot be read, once, however often is searched; it is then
-            left out. None ends the search with an `InputError`.
-        on_other: told each file that is not taken because its suffix is no picture's.
+        include: globs, of which one must match; all files match if there are none.
+        exclude: globs, of which none may match.
+        on_unreadable: called with one line, once for each folder that cannot be read, however often the search runs;
+            the folder is left out. None ends the search with an `InputError`.
+        on_other: called with each file that is left out because its suffix is not a picture's.
     """
     told: set[str] = set()
 
@@ -72,7 +72,7 @@ def chosen(
 
 
 def matches(pattern: str, path: Path) -> bool:
-    """Whether a glob of this file's kind means `path`, which is relative, or a folder in which that lies.
+    """Whether a glob, in the syntax of this module, matches `path`, which is relative, or a folder that contains it.
 
     >>> matches("*.jpg", Path("may/A.JPG")), matches("may", Path("may/a.png")), matches("may/*.jpg", Path("a.jpg"))
     (True, True, False)
@@ -85,12 +85,12 @@ def matches(pattern: str, path: Path) -> bool:
 
 
 def _folded(text: str) -> str:
-    """What is equal for names that look alike: upper and lower case, accents by themselves as macOS writes them."""
+    """Normalised so that names that look alike are equal: lower case, and accents composed with their letters."""
     return normalize("NFC", text.casefold())
 
 
 def _fits(wanted: Sequence[str], parts: Sequence[str]) -> bool:
-    """Whether the beginning of `parts` is what is wanted."""
+    """Whether `wanted` matches the beginning of `parts`."""
     if not wanted:
         return True
     if wanted[0] == "**":
@@ -128,7 +128,7 @@ def _wanted(path: Path, folder: Path, exclude: Sequence[str]) -> bool:
 
 
 def _is_data(path: Path) -> bool:
-    """Whether the file can be read to an end, as pipes and devices cannot; what is missing is told later."""
+    """Whether the file can be read to an end, unlike pipes and devices; a missing one counts, and is reported later."""
     try:
         return S_ISREG(path.stat().st_mode)
     except OSError:

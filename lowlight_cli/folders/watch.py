@@ -1,6 +1,6 @@
-"""Pictures as they land in a folder: each is given out when it is complete, and again when it was replaced.
+"""Watch a folder for pictures: each is reported when it is complete, and again when it was replaced.
 
-By looking again and again rather than by events of the system, which network shares and many containers do not send.
+The folder is polled, because network shares and many containers do not send file system events.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from lowlight_cli.targets import Search
 __all__ = ["EVERY", "arrivals", "there"]
 
 EVERY: Final = 2.0
-"""Seconds between two looks. A file that has not changed from one to the next counts as complete."""
+"""Seconds between two polls. A file that has not changed from one to the next counts as complete."""
 
 SHARE: Final = 10
-"""A look that takes long is followed by a pause this many times as long: large trees are not read all the time."""
+"""A poll that finds nothing is followed by a pause this many times as long: large trees are not read all the time."""
 
 
 def there(folder: Path, search: Search, suffixes: Collection[str], skip: Path) -> list[Path]:
-    """The pictures that are there now, complete or not; the arguments are those of `arrivals`."""
+    """The pictures that exist now, complete or not; the arguments are those of `arrivals`."""
     return [path for path, _ in _look(folder, search, suffixes, skip)]
 
 
 def arrivals(folder: Path, search: Search, suffixes: Collection[str], skip: Path) -> Iterator[Search]:
-    """Wait for pictures, for ever.
+    """Wait for pictures, forever.
 
     Args:
         folder: where to look.
-        search: what finds the pictures; it leaves out what it cannot read, which would hide what comes after it.
+        search: finds the pictures; it must leave out unreadable folders, since an error would hide what comes after.
         suffixes: of pictures, for `search`.
-        skip: a folder in which not to look, for `search`.
+        skip: a folder to leave out, for `search`.
 
     Yields:
-        What finds the pictures that are complete since the last time, in place of `search`.
+        A search, to use in place of `search`, for the pictures that have become complete since the last time.
     """
     before: dict[Path, tuple[int, int]] = {}
     given: dict[Path, tuple[int, int]] = {}
@@ -55,7 +55,7 @@ def arrivals(folder: Path, search: Search, suffixes: Collection[str], skip: Path
 def _look(
     folder: Path, search: Search, suffixes: Collection[str], skip: Path
 ) -> Iterator[tuple[Path, tuple[int, int]]]:
-    """The pictures that are there, each with what changes while it is being written: size and time."""
+    """The pictures that exist now, each with its size and modification time, which change while it is written."""
     try:
         for path in search(folder, suffixes, skip):
             try:
@@ -63,7 +63,7 @@ def _look(
             except OSError:  # gone again, or a link to nothing
                 continue
             yield path, (status.st_size, status.st_mtime_ns)
-    except InputError:  # none fits yet
+    except InputError:  # no picture matches yet
         return
 
 

@@ -1,6 +1,6 @@
-"""Metrics: pure functions of a picture, or of a result and its reference, (H, W, 3) float in [0, 1].
+"""Metrics: pure functions of one picture, or of a result and its reference, (H, W, 3) float in [0, 1].
 
-`table` lists them.
+`table` lists them all.
 """
 
 from lowlight_cli.metrics.psnr import gt_mean, psnr

@@ -1,4 +1,4 @@
-"""What can be said without a reference: how bright, what was lost, whether colours turned. None of it is a quality."""
+"""Descriptive metrics that need no reference: brightness, clipped light, colour shift. None of them rates quality."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COLOURED: Final = 16.5 / 255
 
 @once
 def luma(x: Picture) -> float:
-    """Mean luma of (H, W, 3) in [0, 1].
+    """Return the mean luma of an (H, W, 3) picture in [0, 1].
 
     Example:
         >>> round(luma(np.full((4, 4, 3), 0.25, np.float32)), 4)
@@ -31,7 +31,7 @@ def luma(x: Picture) -> float:
 
 
 def whitened(x: Picture, dark: Picture) -> float:
-    """Share of pixels with a channel at 254 or 255 in the result `x` and none in `dark`, (H, W, 3) each.
+    """Return the share of pixels with a channel at 254 or 255 in the result `x` but none in `dark`, (H, W, 3) each.
 
     Example:
         >>> dark = np.zeros((2, 2, 3), np.float32); dark[0, 0] = 1
@@ -42,9 +42,10 @@ def whitened(x: Picture, dark: Picture) -> float:
 
 
 def colour_shift(x: Picture, dark: Picture) -> float:
-    """Mean angle in degrees between linear RGB of the result and of the dark picture, where that is above 16 of 255.
+    """Return the mean angle in degrees between the linear RGB of the result and that of the dark picture.
 
-    0 where nothing is that bright, and for every gain in linear light that does not clip.
+    Only pixels that have a channel above 16 of 255 in the dark picture count, and that are not black in the result. The
+    angle is 0 if there are none, and for every gain in linear light that does not clip.
 
     Example:
         >>> grey, red = np.full((2, 2, 3), 0.5, np.float32), np.zeros((2, 2, 3), np.float32); red[..., 0] = 0.5

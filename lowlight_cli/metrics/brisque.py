@@ -1,8 +1,8 @@
-"""BRISQUE: how distorted a picture looks, without a reference; about 0, not at all, to 100. Less is better.
+"""BRISQUE: how distorted a picture looks, without a reference, from about 0 (not at all) to 100. Lower is better.
 
-Mittal, Moorthy, Bovik: No-reference image quality assessment in the spatial domain, TIP 2012. 36 statistics of
-contrast, and a support vector regression learnt from opinions of people on photographs that were compressed, blurred or
-made noisy. The model of the authors is read from the package brisque, of which nothing is run.
+Mittal, Moorthy, Bovik: No-reference image quality assessment in the spatial domain, TIP 2012. A support vector
+regression on 36 contrast statistics, trained on people's opinions of photographs that were compressed, blurred or made
+noisy. The authors' model is read from the files of the package brisque; none of that package's code runs.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ SHIFTS: Final = ((0, 1), (1, 0), (1, 1), (-1, 1))
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A regression with radial basis functions.
+    """A support vector regression with radial basis functions.
 
     Attributes:
-        low: of each of the 36 features, what becomes -1.
-        high: what becomes 1.
-        vectors: (n, 36), scaled so.
-        weights: of each vector, (n,).
-        gamma: of the basis functions.
-        offset: what is taken from their sum.
+        low: for each of the 36 features, the value that is scaled to -1.
+        high: for each feature, the value that is scaled to 1.
+        vectors: support vectors in scaled features, (n, 36).
+        weights: weight of each vector, (n,).
+        gamma: width parameter of the basis functions.
+        offset: subtracted from their weighted sum.
     """
 
     low: Numbers
@@ -53,14 +53,14 @@ class Model:
     offset: float
 
     def score(self, values: Numbers) -> float:
-        """Of 36 features."""
+        """Return the BRISQUE score for 36 features."""
         scaled = 2 * (values - self.low) / (self.high - self.low) - 1
         near = np.exp(-self.gamma * ((self.vectors - scaled) ** 2).sum(1))
         return float(self.weights @ near) - self.offset
 
 
 def brisque(x: Picture) -> float:
-    """Of (H, W, 3) in [0, 1]; not a number for flat pictures.
+    """Return the score of an (H, W, 3) picture in [0, 1], or NaN if the picture is flat.
 
     Raises:
         DeviceError: the package with the model is not installed.
@@ -73,7 +73,7 @@ def brisque(x: Picture) -> float:
 
 
 def features(x: Picture) -> Numbers:
-    """36 numbers of (H, W, 3) in [0, 1]: 18 at full size, 18 at half.
+    """Return the 36 features of an (H, W, 3) picture in [0, 1]: 18 at full size, 18 at half size.
 
     Example:
         >>> features(np.random.default_rng(0).random((40, 50, 3))).shape
@@ -94,14 +94,14 @@ def features(x: Picture) -> Numbers:
 
 
 def published_model() -> Path | None:
-    """The folder with the authors' model."""
+    """Return the folder with the authors' model, or None if the package is not installed."""
     spec = importlib.util.find_spec("brisque")
     folders = (Path(place) / "models" for place in (spec.submodule_search_locations if spec else None) or ())
     return next((folder for folder in folders if (folder / "svm.txt").is_file()), None)
 
 
 def read_model(folder: Path) -> Model:
-    """svm.txt, in libsvm's form, and normalize.pickle, of which only numbers are read."""
+    """Read the model from svm.txt (libsvm format) and normalize.pickle (only numbers are unpickled)."""
     head, _, body = (folder / "svm.txt").read_text("ascii").partition("\nSV\n")
     given = dict(line.split(maxsplit=1) for line in head.splitlines())
     rows = [line.split() for line in body.splitlines()]
@@ -125,7 +125,7 @@ _model = functools.cache(read_model)
 
 
 class _Numbers(pickle.Unpickler):
-    """Reads lists and dictionaries of numbers, and refuses everything that could run."""
+    """An unpickler for lists and dictionaries of numbers that refuses anything that could execute code."""
 
     def find_class(self, module: str, name: str) -> Never:
         raise pickle.UnpicklingError(f"{module}.{name} is no number")

@@ -1,4 +1,4 @@
-"""Differences of colour and of brightness."""
+"""Metrics for the difference in colour and in brightness between two pictures."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["delta_e", "luma_error"]
 Picture = NDArray[np.float32]
 
 BAND: Final = 1 << 16
-"""So many pixels at a time: the formula has many terms, in double precision."""
+"""Pixels processed at a time: the formula has many intermediate arrays in double precision."""
 
 
 def delta_e(x: Picture, y: Picture) -> float:
-    """Mean CIEDE2000 over pixels of two pictures (H, W, 3), sRGB-encoded, in [0, 1]; by scikit-image, D65, 2 degrees.
+    """Return the mean CIEDE2000 of two sRGB-encoded (H, W, 3) pictures in [0, 1]; by scikit-image, D65, 2 degrees.
 
     Raises:
         DeviceError: scikit-image is not installed.
@@ -38,7 +38,7 @@ def delta_e(x: Picture, y: Picture) -> float:
 
 
 def luma_error(x: Picture, y: Picture) -> float:
-    """How far mean lumas are apart, in [0, 1], of two pictures (H, W, 3) in [0, 1].
+    """Return the absolute difference of the mean lumas of two (H, W, 3) pictures in [0, 1].
 
     Example:
         >>> round(luma_error(np.full((4, 4, 3), 0.25, np.float32), np.full((4, 4, 3), 0.5, np.float32)), 4)
@@ -49,7 +49,7 @@ def luma_error(x: Picture, y: Picture) -> float:
 
 @once
 def _lab(picture: Picture) -> list[NDArray[np.float64]]:
-    """CIELAB, band by band."""
+    """Convert to CIELAB, in bands of about `BAND` pixels."""
     from skimage.color import rgb2lab
 
     rows = max(1, BAND // picture.shape[1])

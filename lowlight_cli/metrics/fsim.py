@@ -1,7 +1,7 @@
-"""Feature similarity: where two pictures have the same features, by phase congruency and gradients of luminance.
+"""FSIM: similarity of two pictures by phase congruency and gradient magnitude of their luminance.
 
-Zhang, Zhang, Mou, Zhang: FSIM, a feature similarity index for image quality assessment, TIP 2011, with the numbers of
-its authors' FeatureSIM.m. Phase congruency: Kovesi 1999, log-Gabor filters at four scales and four orientations.
+Zhang, Zhang, Mou, Zhang: FSIM, a feature similarity index for image quality assessment, TIP 2011, with the constants of
+the authors' FeatureSIM.m. Phase congruency: Kovesi 1999, log-Gabor filters at four scales and four orientations.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Planes = NDArray[np.float64]
 SCALES: Final = 4
 TURNS: Final = 4
 SHORTEST: Final = 6
-"""Wavelength of the finest filter in pixels; each scale doubles it."""
+"""Wavelength of the finest filter, in pixels; it doubles with each scale."""
 BANDWIDTH: Final = 0.55
 SPREAD: Final = math.pi / TURNS / 1.2
-"""Standard deviation of a filter over orientations."""
+"""Angular standard deviation of a filter, in radians."""
 CUTOFF: Final = 0.45
 NOISE: Final = 2.0
-"""Standard deviations above the noise's mean energy below which nothing counts."""
+"""Noise threshold: this many standard deviations above the mean energy of the noise."""
 T1: Final = 0.85
 T2: Final = 160.0
 SIDE: Final = 256
@@ -39,7 +39,7 @@ TINY: Final = 1e-4
 
 
 def fsim(x: Picture, y: Picture) -> float:
-    """Similarity of two pictures (H, W, 3) in [0, 1], of the luminance of YIQ; 1 for equal ones.
+    """Return the similarity of two (H, W, 3) pictures in [0, 1] by their YIQ luminance; 1 if they are equal.
 
     Example:
         >>> picture = np.random.default_rng(0).random((40, 50, 3))
@@ -59,13 +59,13 @@ def fsim(x: Picture, y: Picture) -> float:
 
 @once
 def _features(picture: Picture) -> tuple[Planes, Planes]:
-    """Phase congruency and gradients of the reduced luminance."""
+    """Return phase congruency and gradient magnitude of the reduced luminance."""
     plane = _reduced(255 * (picture.astype(np.float64) @ (0.299, 0.587, 0.114)))
     return _congruency(plane), _gradient(plane)
 
 
 def _reduced(plane: Planes) -> Planes:
-    """Means of blocks; rows and columns that fill none are left out."""
+    """Average blocks; rows and columns that do not fill a block are dropped."""
     factor = max(1, round(min(plane.shape) / SIDE))
     height, width = (side // factor for side in plane.shape)
     blocks = plane[: height * factor, : width * factor].reshape(height, factor, width, factor)
@@ -77,25 +77,25 @@ def _similarity(a: Planes, b: Planes, constant: float) -> Planes:
 
 
 def _gradient(plane: Planes) -> Planes:
-    """Magnitude by Scharr's filters, nothing beyond the border."""
+    """Return the gradient magnitude by Scharr filters, with zeros beyond the border."""
     kernel = np.array([[3, 0, -3], [10, 0, -10], [3, 0, -3]]) / 16
     across, down = (cv2.filter2D(plane, -1, each, borderType=cv2.BORDER_CONSTANT) for each in (kernel, kernel.T.copy()))
     return np.hypot(across, down)
 
 
 def _congruency(plane: Planes) -> Planes:
-    """How far all scales agree on the phase, over orientations; 0 to 1."""
+    """Return phase congruency, 0 to 1: how well the phases of all scales agree, over all orientations."""
     filters, power, cross = _filters(*plane.shape)
     spectrum = np.fft.fft2(plane)
     energies, amplitudes = np.zeros(plane.shape), np.zeros(plane.shape)
     for turn in range(TURNS):
-        # plane by plane: a third of the time that all at once take
+        # one plane at a time takes a third of the time of one batched transform
         responses = np.stack([np.fft.ifft2(spectrum * each) for each in filters[turn]])
         total = responses.sum(0)
         mean = total / (np.abs(total) + TINY)
-        along = responses * mean.conj()  # its real part: in phase with the mean; its imaginary one: across
+        along = responses * mean.conj()  # real part: in phase with the mean; imaginary: in quadrature
         energy = (along.real - np.abs(along.imag)).sum(0)
-        # of noise alone, the squared amplitude at the finest scale is distributed like chi-squared of two
+        # for pure noise, the squared amplitude at the finest scale is chi-squared with 2 degrees of freedom
         noise = np.median(np.abs(responses[0]) ** 2) / math.log(2) / (filters[turn, 0] ** 2).sum()
         tau = math.sqrt(noise * (power[turn] + 2 * cross[turn]))
         floor = tau * (math.sqrt(math.pi / 2) + NOISE * math.sqrt(2 - math.pi / 2)) / 1.7
@@ -106,7 +106,7 @@ def _congruency(plane: Planes) -> Planes:
 
 @functools.lru_cache(maxsize=4)
 def _filters(height: int, width: int) -> tuple[Planes, list[float], list[float]]:
-    """Filters (turns, scales, H, W) over frequencies, and for each turn the sums by which noise is judged."""
+    """Return frequency-domain filters (turns, scales, H, W), and for each turn the two sums for the noise estimate."""
     v, u = np.meshgrid(_frequencies(height), _frequencies(width), indexing="ij")
     radius, angle = np.hypot(u, v), np.arctan2(-v, u)
     low = 1 / (1 + (radius / CUTOFF) ** 30)
@@ -128,7 +128,7 @@ def _filters(height: int, width: int) -> tuple[Planes, list[float], list[float]]
 
 
 def _frequencies(size: int) -> Planes:
-    """Of -0.5 to 0.5 in the order of a Fourier transform; odd sizes reach both ends, as in the authors' code."""
+    """Return frequencies from -0.5 to 0.5 in FFT order; odd sizes include both ends, as in the authors' code."""
     half = size // 2
     steps = np.arange(-half, half + 1) / (size - 1) if size % 2 else np.arange(-half, half) / size
     return np.asarray(np.fft.ifftshift(steps), np.float64)

@@ -1,9 +1,9 @@
-"""NIQE: how far a picture's statistics are from those of good photographs, without a reference. Less is better.
+"""NIQE: how far a picture's statistics are from those of good photographs, without a reference. Lower is better.
 
-Mittal, Soundararajan, Bovik: Making a completely blind image quality analyzer, SPL 2013. What good photographs are like
-is 36 means and their covariances. There are two such models: the authors', as the package basicsr carries it, for
-figures to be held against published ones; and our own, of docs/fit_niqe.py, which is always there, and compares with
-nothing but itself.
+Mittal, Soundararajan, Bovik: Making a completely blind image quality analyzer, SPL 2013. A model of good photographs is
+the mean and covariance of 36 features. There are two models: the authors', which the package basicsr ships, for figures
+that compare with published ones; and our own, fitted by docs/fit_niqe.py, which is always available but whose figures
+compare only with each other.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ __all__ = ["HINT", "OWN", "Model", "distance", "features", "fit", "niqe", "niqe_
 Picture = NDArray[np.floating]
 
 BLOCK: Final = 96
-"""Side of the blocks that are looked at, in pixels of the finer scale."""
+"""Side of a block, in pixels of the finer scale."""
 SHIFTS: Final = ((0, 1), (1, 0), (1, 1), (1, -1))
 LUMA: Final = np.array([65.481, 128.553, 24.966])
-"""Y of YCbCr, above 16."""
+"""Weights of Y in YCbCr; its offset of 16 is added separately."""
 OWN: Final = Path(__file__).with_name("niqe_own.npz")
 HINT: Final = "the authors' model is in the package basicsr: pip install --no-deps basicsr"
 SHARPEST: Final = 0.75
-"""Blocks less sharp than this share of their picture's sharpest teach nothing (section II.B)."""
+"""`fit` ignores blocks less sharp than this share of their picture's sharpest block (section II.B)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """What good photographs are like: mean (36,) and covariance (36, 36) of `features`."""
+    """A model of good photographs: mean (36,) and covariance (36, 36) of their `features`."""
 
     mean: NDArray[np.float64]
     covariance: NDArray[np.float64]
 
 
 def niqe(x: Picture) -> float:
-    """Of (H, W, 3) in [0, 1] by the authors' model; not a number where less than two blocks of 96 pixels are there.
+    """Return NIQE of (H, W, 3) in [0, 1] by the authors' model; NaN for fewer than two non-flat blocks of 96 pixels.
 
     Raises:
-        DeviceError: basicsr, which carries the model, is not installed.
+        DeviceError: basicsr, which ships the model, is not installed.
     """
     path = published_model()
     if path is None:
@@ -59,12 +59,12 @@ def niqe(x: Picture) -> float:
 
 
 def niqe_own(x: Picture) -> float:
-    """As `niqe`, by our own model."""
+    """Like `niqe`, with our own model."""
     return distance(x, _read(OWN, "mean", "covariance"))
 
 
 def distance(x: Picture, model: Model) -> float:
-    """Between the statistics of (H, W, 3) in [0, 1] and a model's.
+    """Return the distance of an (H, W, 3) picture in [0, 1] from a model; NaN for fewer than two non-flat blocks.
 
     Example:
         >>> noise = np.random.default_rng(0).random((192, 192, 3))
@@ -80,7 +80,7 @@ def distance(x: Picture, model: Model) -> float:
 
 
 def fit(pictures: list[Picture]) -> Model:
-    """The model of good photographs (H, W, 3) in [0, 1]: of their sharp blocks.
+    """Fit a model to the sharp blocks of good photographs, (H, W, 3) in [0, 1].
 
     Raises:
         ValueError: there are fewer than two such blocks.
@@ -92,11 +92,11 @@ def fit(pictures: list[Picture]) -> Model:
 
 
 def features(x: Picture, sharpest: float = 0.0) -> NDArray[np.float64]:
-    """36 numbers a row for each block of (H, W, 3) in [0, 1]; blocks that are flat have none.
+    """Return a row of 36 features for each block of an (H, W, 3) picture in [0, 1]; flat blocks are left out.
 
     Args:
-        x: sRGB-encoded; what fills no block at the right and bottom is left out.
-        sharpest: leave out blocks less sharp than this share of the sharpest.
+        x: sRGB-encoded; partial blocks at the right and bottom are left out.
+        sharpest: leave out blocks less sharp than this share of the sharpest one.
 
     Example:
         >>> features(np.random.default_rng(0).random((200, 300, 3))).shape
@@ -122,7 +122,7 @@ def _every(x: Picture) -> NDArray[np.float64]:
 
 
 def published_model() -> Path | None:
-    """The file with the authors' model; basicsr itself, which wants more than it says, is not imported."""
+    """Return the file with the authors' model. basicsr is not imported: it needs more packages than it declares."""
     spec = importlib.util.find_spec("basicsr")
     places = (spec.submodule_search_locations if spec else None) or ()
     files = (Path(place) / "metrics" / "niqe_pris_params.npz" for place in places)
@@ -130,13 +130,13 @@ def published_model() -> Path | None:
 
 
 def _blocks(plane: NDArray[np.float64], rows: int, columns: int) -> NDArray[np.float64]:
-    """(blocks, H, W)."""
+    """Split a plane into blocks, (rows * columns, H, W)."""
     height, width = plane.shape[0] // rows, plane.shape[1] // columns
     return plane.reshape(rows, height, columns, width).swapaxes(1, 2).reshape(-1, height, width)
 
 
 def _block(block: NDArray[np.float64]) -> list[float]:
-    """Of a block, and of its products with its neighbours in four directions."""
+    """Return the 18 features of a block: of its values, and of the products of neighbours in four directions."""
     alpha, left, right = _scaled(block)
     found = [alpha, (left + right) / 2]
     for shift in SHIFTS:
@@ -146,7 +146,7 @@ def _block(block: NDArray[np.float64]) -> list[float]:
 
 
 def _scaled(values: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Exponent and scales to both sides."""
+    """Return the exponent and the left and right scales of an asymmetric generalised Gaussian."""
     alpha, left, right = natural.asymmetric(values)
     return alpha, left * natural.spread(alpha), right * natural.spread(alpha)
 

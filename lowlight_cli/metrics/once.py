@@ -1,4 +1,4 @@
-"""What metrics compute of the same pictures, computed once: while a measurement goes on that says so, and no longer."""
+"""A cache for intermediate results that several metrics share; it lives only inside a `sharing` block."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ T = TypeVar("T")
 Pictures = TypeVarTuple("Pictures")
 
 Held = dict[tuple[object, ...], tuple[tuple[object, ...], Any]]
-"""What was computed, with the pictures it is of: kept beside it, so that nothing else can get their place in memory."""
+"""Key to the arrays and the result. Keys contain array ids; keeping the arrays alive stops their ids being reused."""
 
 _held: ContextVar[Held | None] = ContextVar("held", default=None)
 
 
 def once(function: Callable[[*Pictures], T]) -> Callable[[*Pictures], T]:
-    """A pure function of pictures that, while somebody is `sharing`, is asked once of the same arrays."""
+    """Make a pure function of pictures compute only once for the same arrays inside a `sharing` block."""
 
     @functools.wraps(function)
     def asked(*pictures: *Pictures) -> T:
@@ -40,13 +40,13 @@ def once(function: Callable[[*Pictures], T]) -> Callable[[*Pictures], T]:
 
 @contextmanager
 def sharing(reference: NDArray[Any]) -> Iterator[Callable[[], None]]:
-    """Inside, metrics compute what is marked `once` only once of each array; nobody may write into one meanwhile.
+    """Cache the results of functions marked `once` inside the block; no array may be modified meanwhile.
 
     Args:
-        reference: what many results are compared with.
+        reference: the picture that many results are compared with.
 
     Yields:
-        A function that forgets everything but what is of `reference` alone: to be called after each result.
+        A function to call after each result: it drops everything except what depends on `reference` alone.
 
     Example:
         >>> @once

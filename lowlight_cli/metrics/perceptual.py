@@ -1,8 +1,8 @@
-"""LPIPS: how different two pictures look to a network that was trained to see. Less is better.
+"""LPIPS: how different two pictures look to a network trained on image recognition. Lower is better.
 
 Zhang, Isola, Efros, Shechtman, Wang: The unreasonable effectiveness of deep features as a perceptual metric, CVPR 2018.
-torchmetrics carries the weights of its layers; the network under them, AlexNet, is torchvision's, whose weights are
-fetched once.
+torchmetrics ships the weights of the LPIPS layers. The backbone under them is torchvision's AlexNet; its weights are
+downloaded once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BACKBONE: Final = "torchvision's AlexNet (233 MB)"
 
 
 def lpips(x: Picture, y: Picture) -> float:
-    """Distance of two pictures (H, W, 3) in [0, 1], 32 pixels a side or more; 0 for equal ones.
+    """Return the distance between two (H, W, 3) pictures in [0, 1], at least 32 pixels a side; 0 if they are equal.
 
     Raises:
         DeviceError: torchvision is not installed, or its weights are not available.
@@ -38,21 +38,21 @@ def lpips(x: Picture, y: Picture) -> float:
 
 
 def lacking(offline: bool) -> str:
-    """Why LPIPS cannot be had here; empty where it can. What has to be fetched is fetched now, unless `offline`."""
+    """Return why LPIPS is not available, or an empty string if it is. Downloads missing weights unless `offline`."""
     if not all(importlib.util.find_spec(name) for name in ("torchmetrics", "torchvision")):
         return "pip install 'lowlight-cli[metrics]'"
     try:
         if offline and not _fetched().is_file():
             return f"{BACKBONE} is not on this machine, and nothing may be fetched"
         _network()
-    except (DeviceError, OSError, RuntimeError, AttributeError) as error:  # of torchvision that does not fit torch too
-        why = (str(error).strip().splitlines() or [type(error).__name__])[0]  # a TimeoutError mostly says nothing
+    except (DeviceError, OSError, RuntimeError, AttributeError) as error:  # also if torchvision does not match torch
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0]  # a TimeoutError is often empty
         return f"{BACKBONE} is not available: {why}"
     return ""
 
 
 def _fetched() -> Path:
-    """Where torchvision keeps AlexNet's weights."""
+    """Return the path where torchvision stores AlexNet's weights."""
     import torch
     from torchvision.models import AlexNet_Weights
 

@@ -1,4 +1,4 @@
-"""PSNR, and the rescaling to the reference's mean that half of the published tables apply before it."""
+"""PSNR, and the scaling to the reference's mean that half of the published tables apply before it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Picture = NDArray[np.floating]
 
 
 def psnr(x: Picture, y: Picture) -> float:
-    """Peak signal to noise ratio in dB over all pixels and channels; infinite for equal pictures.
+    """Return the peak signal-to-noise ratio in dB over all pixels and channels; infinite for equal pictures.
 
     Example:
         >>> import numpy as np
@@ -34,9 +34,9 @@ def psnr(x: Picture, y: Picture) -> float:
 
 @once
 def gt_mean(x: Picture, y: Picture) -> NDArray[np.float32]:
-    """`x` scaled so that its mean grey equals that of the reference `y`, clipped to [0, 1].
+    """Scale `x` so that its mean grey equals that of the reference `y`, then clip to [0, 1].
 
-    It takes knowledge of the reference: a column of its own, never beside plain figures unmarked.
+    This uses knowledge of the reference, so figures after it need a marked column of their own.
 
     Example:
         >>> import numpy as np

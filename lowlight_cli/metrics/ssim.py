@@ -1,4 +1,4 @@
-"""Structural similarity: as scikit-image computes it per channel in RGB, as Matlab on grey, and over five scales."""
+"""SSIM in three forms: per RGB channel as in scikit-image, on grey levels as in Matlab, and over five scales."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ Planes = NDArray[np.float64]
 
 RADIUS: Final = 5
 SMALLEST: Final = 2 * RADIUS + 1
-"""Width of the window, and of the smallest picture, in pixels."""
+"""Width of the window in pixels, and so of the smallest picture."""
 SCALES: Final = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of the five scales, finest first (Wang et al. 2003, section 3.2)."""
 PART: Final = (64, 256)
-"""Rows and columns worked on at a time: what is needed in between stays in the processor's cache."""
+"""Rows and columns processed at a time, so that intermediate arrays stay in the processor's cache."""
 
 
 def ssim(x: Picture, y: Picture) -> float:
-    """Mean structural similarity (Wang et al. 2004): Gaussian of sigma 1.5, 11x11, population variances, borders out.
+    """Return mean SSIM (Wang et al. 2004): 11x11 Gaussian of sigma 1.5, population variances, borders left out.
 
     Args:
         x: (H, W, 3) in [0, 1], at least 11 pixels a side.
@@ -47,7 +47,7 @@ def ssim(x: Picture, y: Picture) -> float:
 
 
 def ssim_matlab(x: Picture, y: Picture) -> float:
-    """As `ssim`, of grey levels: ssim_index.m (Wang et al. 2004) behind Matlab's rgb2gray, which rounds to 8 bits.
+    """Like `ssim`, on grey levels: ssim_index.m (Wang et al. 2004) after Matlab's rgb2gray, which rounds to 8 bits.
 
     Example:
         >>> import numpy as np
@@ -59,10 +59,10 @@ def ssim_matlab(x: Picture, y: Picture) -> float:
 
 
 def ms_ssim(x: Picture, y: Picture) -> float:
-    """Over five scales (Wang, Simoncelli, Bovik 2003), each 2x2 means of the one before, per channel in RGB.
+    """Return multi-scale SSIM (Wang, Simoncelli, Bovik 2003) per RGB channel; each scale is 2x2 means of the previous.
 
-    Means are taken over pixels and channels at each scale, and one below 0 counts as 0. Not a number for pictures of
-    less than 176 pixels a side, whose coarsest scale is smaller than the window.
+    Each scale contributes its mean over pixels and channels; a negative mean counts as 0. The result is NaN for
+    pictures of less than 176 pixels a side, whose coarsest scale is smaller than the window.
 
     Example:
         >>> import numpy as np
@@ -90,7 +90,7 @@ def _check(x: Picture, y: Picture) -> None:
 
 @once
 def _means(x: Picture, y: Picture) -> tuple[float, float]:
-    """Means of the map of similarity, and of its part of contrast and structure, where the window lies inside."""
+    """Return the means of the SSIM map and of its contrast-structure term, where the window fits inside the picture."""
     whole = structure = 0.0
     height, width = (side - 2 * RADIUS for side in x.shape[:2])
     for top, left in itertools.product(range(0, height, PART[0]), range(0, width, PART[1])):
@@ -102,14 +102,14 @@ def _means(x: Picture, y: Picture) -> tuple[float, float]:
 
 
 def _sums(a: Planes, b: Planes) -> tuple[float, float]:
-    """The same of a part, as sums."""
+    """Return the sums of the same two maps over one part of the picture."""
 
     def blur(values: Planes) -> Planes:
         blurred = cv2.GaussianBlur(values, (SMALLEST, SMALLEST), 1.5)
         return np.asarray(blurred[RADIUS:-RADIUS, RADIUS:-RADIUS], np.float64)
 
     mean_a, mean_b = blur(a), blur(b)
-    # the covariance is the mean product less the product of means; the two variances are only ever wanted as a sum
+    # covariance = mean of the product - product of the means; the two variances are needed only as a sum
     product, squares = mean_a * mean_b, mean_a**2 + mean_b**2
     covariance, variances = blur(a * b) - product, blur(a * a + b * b) - squares
     c1, c2 = 0.01**2, 0.03**2
@@ -120,12 +120,12 @@ def _sums(a: Planes, b: Planes) -> tuple[float, float]:
 
 @once
 def _grey(picture: Picture) -> Planes:
-    """Grey levels of 8 bits, in [0, 1]."""
+    """Convert to grey, rounded to 8-bit levels, in [0, 1]."""
     return np.asarray(np.rint((picture * 255) @ GREY) / 255, np.float64)
 
 
 def _halved(picture: Picture) -> Planes:
-    """Means of 2x2; an odd last row or column is left out."""
+    """Average 2x2 blocks; an odd last row or column is dropped."""
     height, width = picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2
     even = picture[:height, :width].astype(np.float64)
     return (even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]) / 4

@@ -1,8 +1,8 @@
-"""Whether a clip flickers: how its mean luma jumps, and how frames differ from those before, moved along the flow.
+"""Flicker of a clip: changes of mean luma, and the difference of each frame from the previous one warped by the flow.
 
 Flow-warped error: W.-S. Lai, J.-B. Huang, O. Wang, E. Shechtman, E. Yumer, M.-H. Yang: Learning Blind Video Temporal
-Consistency, ECCV 2018, equation 9; occluded pixels after M. Ruder, A. Dosovitskiy, T. Brox: Artistic Style Transfer for
-Videos, GCPR 2016, equation 5. The flow is OpenCV's DIS (T. Kroeger et al., ECCV 2016).
+Consistency, ECCV 2018, equation 9. Occlusions: M. Ruder, A. Dosovitskiy, T. Brox: Artistic Style Transfer for Videos,
+GCPR 2016, equation 5. The flow is OpenCV's DIS (T. Kroeger et al., ECCV 2016).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Flow = NDArray[np.float32]
 
 
 def jitter(lumas: Sequence[float]) -> float:
-    """Root mean square of the change of mean luma from one frame to the next, in levels of 255.
+    """Return the root mean square change of mean luma from one frame to the next, on a scale of 0 to 255.
 
     >>> jitter([0.5, 0.5, 0.5])
     0.0
@@ -30,16 +30,17 @@ def jitter(lumas: Sequence[float]) -> float:
 
 
 def flow(before: Picture, after: Picture) -> tuple[Flow, NDArray[np.bool_]]:
-    """Where each pixel of `after` was in `before`, and whether it was seen there.
+    """Find where each pixel of `after` was in `before`, and whether it was visible there.
 
     Args:
-        before: (H, W, 3) float32 RGB in [0, 1], bright enough to see something in; at least 32 pixels a side.
+        before: (H, W, 3) float32 RGB in [0, 1], bright enough to show content; at least 32 pixels a side.
         after: as `before`.
 
     Returns:
-        (H, W, 2) pixels to the right and down; (H, W), false where the pixel was hidden or the flow is in doubt.
+        The flow, (H, W, 2), in pixels to the right and down; and a mask, (H, W), false where the pixel was occluded or
+        the forward and backward flows disagree.
     """
-    import cv2  # a tenth of a second that other metrics need not spend
+    import cv2  # takes 0.1 s, which other metrics need not spend
 
     one, other = (np.rint(cv2.cvtColor(each, cv2.COLOR_RGB2GRAY) * 255).astype(np.uint8) for each in (before, after))
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
@@ -52,13 +53,13 @@ def flow(before: Picture, after: Picture) -> tuple[Flow, NDArray[np.bool_]]:
 
 
 def warped_error(before: Picture, after: Picture, back: Flow, seen: NDArray[np.bool_]) -> float:
-    """Mean square of what `after` differs by from `before` moved along the flow, over pixels seen in both.
+    """Return the mean squared difference between `after` and `before` warped by the flow, over pixels seen in both.
 
     Args:
         before: (H, W, 3) float32 RGB in [0, 1].
         after: as `before`.
-        back: of `flow`.
-        seen: of `flow`.
+        back: the flow that `flow` returns.
+        seen: the mask that `flow` returns.
     """
     if not seen.any():
         return 0.0
@@ -66,7 +67,7 @@ def warped_error(before: Picture, after: Picture, back: Flow, seen: NDArray[np.b
 
 
 def warped(picture: NDArray[np.float32], back: Flow) -> NDArray[np.float32]:
-    """What lies where `back` of `flow` points to, interpolated; (H, W) or (H, W, C), as `picture` is."""
+    """Sample `picture`, (H, W) or (H, W, C), where the flow `back` points, with bilinear interpolation."""
     import cv2
 
     rows, columns = np.mgrid[: back.shape[0], : back.shape[1]].astype(np.float32)

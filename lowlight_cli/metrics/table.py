@@ -1,7 +1,7 @@
-"""The table of metrics: each one's name, meaning and function, in the order of columns.
+"""The table of metrics: name, meaning and function of each, in column order.
 
-A metric takes a result and its reference, (H, W, 3) float32 RGB of 8-bit levels in [0, 1], and gives a number. Those
-that want no reference take the dark picture in its place.
+A metric takes a result and its reference, (H, W, 3) float32 RGB of 8-bit levels in [0, 1], and returns a number.
+Metrics that need no reference are given the dark picture instead.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ __all__ = ["CEILING", "METRICS", "PLAIN", "Metric", "check", "chosen"]
 Picture = NDArray[np.float32]
 
 CEILING: Final = 100.0
-"""What equal pictures count as, in dB: an infinite one would make every mean infinite."""
+"""PSNR of equal pictures, in dB: an infinite value would make every mean infinite."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A column.
+    """A column of the table.
 
     Attributes:
         key: its name on the command line and in JSON.
-        title: of the column; a star marks those that see the reference beyond comparing with it.
+        title: column heading; a star marks metrics that use the reference to adjust the result before comparing.
         meaning: its definition, which is printed and stored.
-        measure: (result, reference) to number.
-        digits: behind the point.
-        higher: whether more is better; None where the number only describes.
-        reference: whether it compares with one.
-        lacking: why it cannot be measured here, or nothing; it is told whether fetching is forbidden.
+        measure: maps (result, reference) to a number.
+        digits: decimal places.
+        higher: whether higher is better; None if the number only describes.
+        reference: whether it needs a reference.
+        lacking: called with whether fetching is forbidden; returns why the metric is not available, or "".
     """
 
     key: str
@@ -58,12 +58,12 @@ class Metric:
 
     @property
     def version(self) -> str:
-        """Changes when the definition does: values of two versions are two things."""
+        """A label that changes with the definition: values of different versions do not compare."""
         return f"{self.key}-{hashlib.sha256(self.meaning.encode()).hexdigest()[:8]}"
 
 
 def _extra(package: str) -> Callable[[bool], str]:
-    """What lacks where a package of the extra `metrics` is not installed."""
+    """Return a `Metric.lacking` for a metric that needs a package of the extra `metrics`."""
     return lambda _: "" if importlib.util.find_spec(package) else "pip install 'lowlight-cli[metrics]'"
 
 
@@ -214,19 +214,19 @@ METRICS: Final[dict[str, Metric]] = {
         ),
     )
 }
-"""Key to metric."""
+"""Metrics by key."""
 
 PLAIN: Final = ("psnr", "psnr_gt_mean", "ssim", "luma", "whitened", "colour_shift")
-"""What is always measured, and what weights.toml has."""
+"""Metrics that are always measured: those with a reference on paired sets, the others on unpaired ones."""
 
 
 def chosen(names: Sequence[str], paired: bool, offline: bool = False) -> tuple[tuple[Metric, ...], tuple[str, ...]]:
-    """The metrics to measure, in the table's order, and a line for each that was asked for and is not available.
+    """Return the metrics to measure, in table order, and a line for each one requested but not available.
 
     Args:
-        names: keys beside those that are always measured, with - or _; `all` is every one.
+        names: keys of metrics to add to those always measured, with - or _; `all` selects every metric.
         paired: whether there are references.
-        offline: whether what a metric needs may not be fetched.
+        offline: whether fetching what a metric needs is forbidden.
 
     Raises:
         UsageError: no such metric.
@@ -250,10 +250,10 @@ def chosen(names: Sequence[str], paired: bool, offline: bool = False) -> tuple[t
 
 
 def check(names: Sequence[str]) -> None:
-    """Raise where a name is no metric.
+    """Check that every name is a metric or `all`.
 
     Raises:
-        UsageError: no such metric; the nearest is named.
+        UsageError: no such metric; the message suggests the nearest one.
     """
     for name in names:
         key = name.lower().replace("-", "_")

@@ -1,7 +1,7 @@
-"""The table of networks: what each is, without importing torch.
+"""The table of networks: a description of each, without importing torch.
 
-A network is one file of this room and one line of `NETWORKS`. `build` imports the file on first use. `DEGRADATIONS` are
-what two of the papers darken with: parts of training with weights of their own, which enhance nothing.
+A network is one file of this package and one entry of `NETWORKS`. `build` imports the file on first use. `DEGRADATIONS`
+are networks that two of the papers use in training to darken pictures; they have weights but enhance nothing.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ class Descriptor:
 
     Attributes:
         name: what the user types.
-        factory: `module:Class` inside this room.
+        factory: `module:callable` inside this package.
         title: the network's full name.
         paper: authors, venue, year.
         url: where the paper is.
         stride: heights and widths are padded to a multiple of it inside `forward`.
-        radius: how many pixels away an input pixel can change an output pixel; None where the network pools over the
-            whole picture.
+        radius: largest distance in pixels at which an input pixel can change an output pixel; None if the network
+            pools over the whole picture.
         parameters: number of trained values at inference, in millions, as published where `published` is true.
         gmacs: multiply-adds at 384x384, in 1e9, as published where `published` is true.
         published: whether the paper states the two budgets.
         bf16: whether bfloat16 stays within 0.5 grey levels (mean) of float32.
         good_at: one line for `lowlight models`.
         bad_at: one line for `lowlight models`.
-        thumbnail: whether all that it measures comes from a thumbnail, before it looks at the picture.
+        thumbnail: whether all its whole-picture measurements come from a thumbnail, before it sees the picture itself.
     """
 
     name: str
@@ -200,7 +200,7 @@ def descriptor(name: str) -> Descriptor:
     """The descriptor called `name`.
 
     Raises:
-        UsageError: there is none; the message names the nearest, or what says it where weights are named with it.
+        UsageError: there is none; the message suggests the closest name, or the options for a name like `dgaf.tag`.
     """
     try:
         return NETWORKS[name]
@@ -215,7 +215,7 @@ def descriptor(name: str) -> Descriptor:
 
 
 def known(name: str) -> Descriptor:
-    """The descriptor of whatever has weights: of a degradation, or as `descriptor`."""
+    """The descriptor of anything with weights: a degradation, or a network as in `descriptor`."""
     return DEGRADATIONS.get(name) or descriptor(name)
 
 
@@ -230,7 +230,7 @@ def build(name: str) -> Network:
 
 
 def module(name: str) -> nn.Module:
-    """As `build`, of whatever has weights."""
+    """Like `build`, for anything with weights."""
     made: nn.Module = _made(known(name))
     return made
 
@@ -238,12 +238,13 @@ def module(name: str) -> nn.Module:
 def _made(line: Descriptor) -> Any:
     file, _, factory = line.factory.partition(":")
     make = getattr(importlib.import_module(f"{__name__}.{file}"), factory)
-    import torch  # not by the table
+    import torch  # imported here, as the table must not need it
 
     default = torch.get_default_dtype()
     if default == torch.float32:
         return make()
-    torch.set_default_dtype(torch.float32)  # of the host; `float()` afterwards would keep tables that were rounded
+    # The host's default; calling `float()` on the result would be too late for buffers that were rounded.
+    torch.set_default_dtype(torch.float32)
     try:
         return make()
     finally:

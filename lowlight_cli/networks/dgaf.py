@@ -1,15 +1,15 @@
-"""DGAF's Enlightening network, the one for video and for photographs of any kind, and its Darkening network.
+"""DGAF's Enlightening network, for video and for photographs of any kind, and its Darkening network.
 
 Paper: Chen et al., "Real-world low-light image enhancement via domain-gap aware framework and reverse domain-distance
-guided strategy", Frontiers in Physics 11:1147031, 2023. No code is public. The paper fixes how the network is trained
-(pseudo-low-light pictures weighted by how real they look) and leaves its layers mostly open; those here are ours, made
-for video on a CPU:
+guided strategy", Frontiers in Physics 11:1147031, 2023. No code is public. The paper specifies how the network is
+trained (on pseudo-low-light pictures weighted by how real they look) and leaves its layers mostly open; the layers here
+are ours, designed for video on a CPU:
 
 - exposure first: one gain in linear light for the whole picture, from a thumbnail, by the curve 1 - (1 - x)^g, which
-  clips nothing. Brightness is a decision about the whole picture; local networks that guess it make halos round lamps
-  and grey skies.
-- then, on the picture and its exposed form, residual blocks (two 3x3 with ReLU between, as the paper's Darkening
-  network has) at quarter resolution, and from them a gain and a residual for each pixel and channel.
+  clips nothing. Brightness depends on the whole picture; local networks that guess it produce halos around lamps and
+  grey skies.
+- then, on the picture and its exposed form, residual blocks at quarter resolution (two 3x3 convolutions with ReLU
+  between, as in the paper's Darkening network), and from them a gain and a residual for each pixel and channel.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ __all__ = ["DGAF", "Darkening", "Exposure", "averaged", "expose", "headroom", "t
 STRIDE: Final = 4
 THUMBNAIL: Final = 64
 KEY: Final = 0.13
-"""Log-average of linear light of a well exposed picture: where the gain starts before anything is learnt."""
+"""Log-average of the linear light of a well exposed picture, which the gain aims at before training."""
 WHITE: Final = 0.9999
-"""Where the logarithm of what is left to white stops; a fiftieth of a grey level below 1."""
+"""Largest linear light that `headroom` takes the logarithm for; a fiftieth of a grey level below 1."""
 LEVELS: Final = 2**16
-"""Of the table that exposed values are read from: what files hold, of 8 or 16 bits, lies on one of them."""
+"""Entries of the lookup table for exposed values: every 8- and 16-bit value has its own."""
 
 
 def to_linear(srgb: Tensor) -> Tensor:
@@ -48,29 +48,29 @@ def to_srgb(linear: Tensor) -> Tensor:
 
 
 def _power(x: Tensor, exponent: float) -> Tensor:
-    """A positive number to a power. Runtimes take powers one by one, but exponentials and logarithms by the vector."""
+    """A positive number to a power. Runtimes vectorise exponentials and logarithms, but not powers."""
     return torch.exp(exponent * torch.log(x))
 
 
 def headroom(srgb: Tensor) -> Tensor:
-    """The logarithm of what linear light leaves to white, of sRGB-encoded values in [0, 1]; any shape."""
+    """log(1 - x) of the linear light x of sRGB-encoded values in [0, 1]; any shape."""
     return torch.log1p(-to_linear(srgb).clamp(0.0, WHITE))
 
 
 def expose(room: Tensor, gain: Tensor) -> Tensor:
-    """The curve 1 - (1 - x)^g on linear light, sRGB-encoded: from `headroom`, and a positive gain."""
+    """The curve 1 - (1 - x)^g on linear light x, sRGB-encoded, from `headroom` and a positive gain g."""
     return to_srgb(-torch.expm1(gain * room))
 
 
 def averaged(x: Tensor, height: int, width: int) -> Tensor:
-    """Means over cells, which share a pixel where sides do not divide: torch's `area`, which Apple's GPU then refuses.
+    """Means over cells, which share pixels if a side is not divisible: torch's `area`, which Apple's GPU then refuses.
 
-    As two products it takes no longer: a picture in channels_last is a matrix as it lies there.
+    Computed as two matrix products, which is as fast: a picture in channels_last is already laid out as a matrix.
 
     Args:
         x: (N, C, H, W) in any float type.
-        height: how many cells there are along it.
-        width: how many cells there are along it.
+        height: number of cells along the height.
+        width: number of cells along the width.
 
     Returns:
         (N, C, height, width), in float32 at least.
@@ -85,17 +85,17 @@ def averaged(x: Tensor, height: int, width: int) -> Tensor:
 
 
 def _covered(cells: int, pixels: int, like: Tensor) -> Tensor:
-    """1 where a cell of a side has a part of a pixel, else 0, (cells, pixels)."""
+    """1 where a cell along one side overlaps a pixel, else 0: (cells, pixels)."""
     pixel = torch.arange(pixels, device=like.device) * cells
     cell = torch.arange(cells, device=like.device)[:, None] * pixels
     return ((pixel + cells > cell) & (pixel < cell + pixels)).to(like.dtype)
 
 
 class Exposure(nn.Module):
-    """One gain in linear light from a thumbnail of the whole picture: (N, 3, 64, 64) to (N, 1, 1, 1), positive.
+    """One positive gain in linear light from a thumbnail of the whole picture: (N, 3, 64, 64) to (N, 1, 1, 1).
 
-    It starts as the log-average rule (Reinhard et al. 2002) and learns a correction, from the logarithms' means and
-    deviations and from the means and maxima of learnt features.
+    It starts as the log-average rule (Reinhard et al. 2002) and learns a correction from the means and standard
+    deviations of the logarithms, and from the means and maxima of learnt features.
     """
 
     def __init__(self) -> None:
@@ -112,7 +112,7 @@ class Exposure(nn.Module):
         nn.init.zeros_(last.bias)
 
     def forward(self, thumbnail: Tensor) -> Tensor:
-        """The gain of each picture of the batch, in full precision: half a per cent is a grey level."""
+        """The gain of each picture, in float32 at least: an error of half a per cent is a grey level."""
         with full_precision(thumbnail):
             logs = torch.log(to_linear(float32_at_least(thumbnail)).clamp(min=0) + 1e-3)
             scaled = logs / 3 + 1
@@ -160,11 +160,11 @@ class DGAF(Network):
         nn.init.zeros_(self.last.bias)
 
     def training_outputs(self, x: Tensor, thumbnail: Tensor | None = None) -> dict[str, Tensor]:
-        """`output` and, for whoever wants to look at it, the `exposed` picture.
+        """`output`, and the `exposed` picture for inspection.
 
         Args:
             x: (N, 3, H, W), a whole picture or a crop of one.
-            thumbnail: (N, 3, 64, 64) of the whole picture that `x` was cut from; from `x` itself where not given.
+            thumbnail: (N, 3, 64, 64) of the whole picture that `x` was cut from; computed from `x` if not given.
         """
         height, width = x.shape[-2:]
         if thumbnail is None:
@@ -180,14 +180,14 @@ class DGAF(Network):
         return {"output": output[..., :height, :width], "exposed": exposed[..., :height, :width]}
 
     def _expose_by_table(self, x: Tensor, gain: Tensor) -> Tensor:
-        """As `expose`, of the nearest level: without powers and logarithms for each pixel, and without a gradient."""
+        """Like `expose`, by table lookup of the nearest level: no powers or logarithms per pixel, and no gradient."""
         table = expose(self.levels, gain.reshape(-1, 1)).flatten()
         row = torch.arange(x.shape[0], dtype=torch.int32, device=x.device).reshape(-1, 1, 1, 1) * LEVELS
-        nearest = (x * (LEVELS - 1) + 0.5).int().clamp(0, LEVELS - 1) + row  # what is no number finds a level, too
+        nearest = (x * (LEVELS - 1) + 0.5).int().clamp(0, LEVELS - 1) + row  # the clamp keeps NaN within the table
         return table.index_select(0, nearest.flatten()).reshape(x.shape)
 
     def _half_of_last(self, refined: Tensor, first: int) -> Tensor:
-        """Twelve channels of `last` as three of full size: both halves at once would have to be cut apart again."""
+        """Twelve channels of `last` as three at full size; computing both halves at once would need a split."""
         assert self.last.bias is not None
         weight, bias = self.last.weight[first : first + 12], self.last.bias[first : first + 12]
         return F.pixel_shuffle(F.conv2d(refined, weight, bias, padding=1), 2)
@@ -196,9 +196,9 @@ class DGAF(Network):
 class Darkening(nn.Sequential):
     """Sec. 3.1.1: a bright picture to a pseudo-low-light one, (N, 3, H, W) to the same, in (0, 1).
 
-    Eight blocks, each 3x3, ReLU, 3x3 [P]; a convolution before and after, and a sigmoid, as in DASR. Only training and
-    `lowlight darken` have it. [W] It starts near a dimming that keeps colours: three features carry them, and the
-    sigmoid takes white to 0.27, grey to 0.05 and black to 0.007. Started at random it is grey for hundreds of steps.
+    Eight blocks of 3x3, ReLU, 3x3 [P]; a convolution before and after, and a sigmoid, as in DASR. Used only by training
+    and `lowlight darken`. [W] It starts close to a dimming that keeps colours: three features carry them, and the
+    sigmoid maps white to 0.27, grey to 0.05 and black to 0.007. Started at random, it is grey for hundreds of steps.
     """
 
     def __init__(self) -> None:

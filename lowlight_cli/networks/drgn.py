@@ -1,19 +1,19 @@
-"""DRGN and LW-DRGN: take the degradation away, then refine what is left.
+"""DRGN and LW-DRGN: subtract the degradation, then refine the rest.
 
 Paper: Jiang, Wang, Wang, Chen, Yi, Lu, Lin, "Degrade is Upgrade: Learning Degradation for Low-light Image
 Enhancement", AAAI 2022, arXiv 2103.10621. Section and equation numbers below are the paper's.
 
-The authors have published no code, so the layout comes from the paper alone: [P] marks what it fixes, [W] what it
-leaves open and we chose. The two budgets of Table 2 (4.773 M parameters and 110.59 G multiply-adds for DRGN, 0.660 M
-and 18.15 G for LW-DRGN, at 384x384) decided the widths.
+The authors have published no code, so the layout comes from the paper alone: [P] marks what it specifies, [W] what it
+leaves open and we chose. The widths follow from the two budgets of Table 2 (4.773 M parameters and 110.59 G
+multiply-adds for DRGN, 0.660 M and 18.15 G for LW-DRGN, at 384x384).
 
-Our choices that hold throughout:
+Choices that apply throughout:
 
-- [W] ReG adds its input to its output: `I* = I_B + MFN(I_B)`. Eq. 13 ends with a convolution and says nothing of an
-  identity; with it ReG starts as one, and a short training run spends its steps on the difference. DeG has none: I_D
-  is itself a difference.
-- [W] Both generators start near zero (`LAST`), so that an untrained network returns about its input, and gradients
-  reach every weight from the first step.
+- [W] ReG adds its input to its output: `I* = I_B + MFN(I_B)`. Eq. 13 ends with a convolution and mentions no skip
+  connection; with it ReG starts as the identity, and a short training run spends its steps on the difference. DeG has
+  none: I_D is itself a difference.
+- [W] The last convolution of both generators starts near zero (`LAST`), so that an untrained network approximately
+  returns its input, and gradients reach every weight from the first step.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ GROUPS: Final = (2, 3, 4)
 DEPTH: Final = 3
 """[P] RCABs in each group (Sec. 3.1)."""
 LAST: Final = 0.03
-"""[W] How much smaller than usual the last convolution of a generator starts: 1 to 4 grey levels of output."""
+"""[W] Factor on the initial weights of a generator's last convolution: its output is then 1 to 4 grey levels."""
 BRANCH: Final = 0.2
-"""[W] How much smaller than usual the second convolution of an RCAB starts, so that 12 in a row stay near identity."""
+"""[W] Factor on the initial weights of an RCAB's second convolution, so that 12 in a row stay near the identity."""
 
 
 class DRGN(Network):
-    """The degradation generator `deg` and the refinement generator `reg`, of one form (Sec. 2.1 and 2.2).
+    """The degradation generator `deg` and the refinement generator `reg`, of the same architecture (Sec. 2.1 and 2.2).
 
-    The paper trains them in two stages; each can be called alone on (N, 3, H, W) with sides that 4 divides.
+    The paper trains them in two stages; each can be called alone on (N, 3, H, W) with sides divisible by 4.
     """
 
     def __init__(self) -> None:
@@ -57,15 +57,15 @@ class DRGN(Network):
         self.reg = MultiResolutionFusion(residual=True)
 
     def training_outputs(self, x: Tensor) -> dict[str, Tensor]:
-        """`output` I*, `degradation` I_D and `base` I_B, each shaped as `x`, (N, 3, H, W)."""
+        """`output` I*, `degradation` I_D and `base` I_B, each of the shape of `x`, (N, 3, H, W)."""
         return _degrade_then_refine(self.deg, self.reg, x)
 
 
 class LightDRGN(Network):
-    """LW-DRGN: each generator a single branch with attention-guided dense fusion (Sec. 3.3).
+    """LW-DRGN: each generator is a single branch with attention-guided dense fusion (Sec. 3.3).
 
-    [W] DeG works at 1/4 resolution, for degradation is smooth, and ReG at 1/2; 4 and 10 RCABs of 48 channels.
-    Called alone, `deg` wants sides that 4 divides and `reg` sides that 2 divides.
+    [W] DeG works at 1/4 resolution, because degradation is smooth, and ReG at 1/2; 4 and 10 RCABs of 48 channels.
+    Called alone, `deg` needs sides divisible by 4 and `reg` sides divisible by 2.
     """
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class LightDRGN(Network):
 
 
 def _degrade_then_refine(deg: nn.Module, reg: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    """`I_D = DeG(I_L)`, `I_B = I_L - I_D`, `I* = ReG(I_B)` (Eq. 4 and 8), padded before and cropped after."""
+    """`I_D = DeG(I_L)`, `I_B = I_L - I_D`, `I* = ReG(I_B)` (Eq. 4 and 8), on the padded input, cropped at the end."""
     height, width = x.shape[-2:]
     low = pad(x, STRIDE)
     degradation = deg(low)
@@ -91,7 +91,7 @@ def _degrade_then_refine(deg: nn.Module, reg: nn.Module, x: Tensor) -> dict[str,
 class MultiResolutionFusion(nn.Module):
     """MFN: three levels of a Gaussian pyramid that exchange features before and after their residual groups (Fig. 3).
 
-    (N, 3, H, W) to the same shape; 4 divides H and W.
+    (N, 3, H, W) to the same shape; H and W are divisible by 4.
 
     Args:
         residual: add the input to the output (ReG) or not (DeG).
@@ -121,9 +121,9 @@ class MultiResolutionFusion(nn.Module):
         return x + picture if self.residual else picture
 
     def _upsample_and_fuse(self, full: Tensor, *lower: Tensor) -> Tensor:
-        """`fuse` over `full` and what `up` makes of each `lower`: two linear steps, taken as one.
+        """Apply `fuse` to `full` and the upsampled `lower` levels: the two linear steps are computed as one.
 
-        No level is upsampled to features of its own, and none are concatenated at full resolution.
+        This avoids upsampling each level separately and concatenating at full resolution.
         """
         width = WIDTHS[0]
         fused = F.conv2d(full, self.fuse.weight[:, :width], self.fuse.bias)
@@ -134,10 +134,10 @@ class MultiResolutionFusion(nn.Module):
 
 
 class MultiScaleRepresentation(nn.Module):
-    """MSR (Eq. 11): a level's first features, joined by those of every level of higher resolution.
+    """MSR (Eq. 11): a level's first features, combined with those of every level of higher resolution.
 
-    Each of these comes down by a strided 3x3 convolution; a 1x1 fuses the concatenation. [W] The full-resolution
-    level has nothing above it and keeps its features as they are.
+    A strided 3x3 convolution downsamples each of these, and a 1x1 fuses the concatenation. [W] The full-resolution
+    level has none above it and keeps its features as they are.
     """
 
     def __init__(self, level: int) -> None:
@@ -150,7 +150,7 @@ class MultiScaleRepresentation(nn.Module):
         self.fuse = nn.Conv2d((level + 1) * width, width, 1) if level else nn.Identity()
 
     def forward(self, first: list[Tensor]) -> Tensor:
-        """The features of all levels, (N, C_i, H / 2^i, W / 2^i), to this level's, in its own shape."""
+        """Fuse the features of all levels, (N, C_i, H / 2^i, W / 2^i), into this level's, of its own shape."""
         above = [down(features) for down, features in zip(self.down, first[: self.level], strict=True)]
         fused: Tensor = self.fuse(torch.cat([*above, first[self.level]], 1))
         return fused
@@ -159,8 +159,8 @@ class MultiScaleRepresentation(nn.Module):
 class LongTermFusion(nn.Module):
     """A residual group and the 1x1 convolution over its output and its input (Eq. 12). (N, C, H, W) to the same.
 
-    [W] The groups follow each other without convolutions or additions of their own: those of RCAN, one convolution a
-    group, would exceed the published parameters by a sixth, and Eq. 12 is itself the way around.
+    [W] The groups follow each other without convolutions or skip connections of their own: RCAN's convolution per group
+    would exceed the published parameters by a sixth, and Eq. 12 is itself the skip connection.
     """
 
     def __init__(self, width: int, blocks: int) -> None:
@@ -190,9 +190,9 @@ class RCAB(nn.Module):
 
 
 class Upsample(nn.ConvTranspose2d):
-    """The deconvolution before Eq. 13: (N, C, H, W) to (N, C', scale H, scale W).
+    """The transposed convolution before Eq. 13: (N, C, H, W) to (N, C', scale H, scale W).
 
-    [W] A kernel of `scale + 2` makes neighbours overlap by one pixel on each side, and the taps start as a smooth
+    [W] With a kernel of `scale + 2`, neighbours overlap by one pixel on each side, and the taps start as a smooth
     interpolation whose sum is the same at every output pixel: no checkerboard before training, little after.
     """
 
@@ -201,7 +201,7 @@ class Upsample(nn.ConvTranspose2d):
         self.scale = scale
 
     def mixed(self, x: Tensor, mix: Tensor) -> Tensor:
-        """As called, the channels then mixed by a matrix (P, C'): (N, C, H, W) to (N, P, scale H, scale W)."""
+        """Upsample, then mix the channels by a matrix (P, C'): (N, C, H, W) to (N, P, scale H, scale W)."""
         assert self.bias is not None
         with full_precision(x):
             weight, bias = torch.einsum("iohw,po->iphw", self.weight, mix), mix @ self.bias
@@ -209,7 +209,7 @@ class Upsample(nn.ConvTranspose2d):
 
     @torch.no_grad()
     def start(self) -> None:
-        """Mix channels at random, keeping their variance, and interpolate with a box of `scale` smoothed by 3."""
+        """Initialise: mix channels at random, keeping variance, and interpolate with a box of `scale` smoothed by 3."""
         scale = self.scale
         taps = torch.tensor([min(i + 1, scale, 3, scale + 2 - i) / min(scale, 3) for i in range(scale + 2)])
         taps = taps * (scale / taps.sum())
@@ -220,8 +220,8 @@ class Upsample(nn.ConvTranspose2d):
 class DenseBranch(nn.Module):
     """A generator of LW-DRGN: groups of RCABs at one lower resolution, densely fused (Sec. 3.3).
 
-    (N, 3, H, W) to the same shape; `scale` divides H and W. [W] Width 48, reduction 16 and lossless changes of
-    resolution (pixels to channels and back) rather than strided convolutions, which would cost detail.
+    (N, 3, H, W) to the same shape; H and W are divisible by `scale`. [W] Width 48, reduction 16, and pixel shuffling
+    for lossless changes of resolution, rather than strided convolutions, which would lose detail.
 
     Args:
         scale: the branch works at 1 / scale of the resolution.
@@ -247,7 +247,7 @@ class DenseBranch(nn.Module):
         _start(self, self.reconstruct)
 
     def forward(self, x: Tensor) -> Tensor:
-        """After each group: attention over all features so far, and a 1x1 convolution back to one width."""
+        """After each group, apply attention to all features so far, and a 1x1 convolution back to one width."""
         features: Tensor = self.initial(F.pixel_unshuffle(x, self.scale))
         seen = [features]
         for group, fusion in zip(self.groups, self.fusions, strict=True):
@@ -260,17 +260,17 @@ class DenseBranch(nn.Module):
 def gaussian_half(x: Tensor) -> Tensor:
     """The next level of a Gaussian pyramid (Eq. 10): (N, C, H, W) with even sides to (N, C, H / 2, W / 2).
 
-    [W] The binomial filter 1 4 6 4 1 of Burt and Adelson, 1983, borders reflected, taken at the even pixels, where the
-    strided convolutions of Eq. 11 are centred too.
+    [W] The binomial filter 1 4 6 4 1 of Burt and Adelson, 1983, with reflected borders, sampled at the even pixels,
+    where the strided convolutions of Eq. 11 are centred too.
     """
-    place = torch.arange(-2, 3, device=x.device, dtype=x.dtype)  # made where x is: a copy would wait for a GPU
+    place = torch.arange(-2, 3, device=x.device, dtype=x.dtype)  # created on x's device: a copy would wait for the GPU
     taps = (12 - 3 * place.abs() - place**2) / 32
     kernel = (taps[:, None] * taps).expand(x.shape[1], 1, 5, 5)
     return F.conv2d(F.pad(x, (2, 2, 2, 2), mode="reflect"), kernel, stride=2, groups=x.shape[1])
 
 
 def degradation() -> MultiResolutionFusion:
-    """DRGN's DeG, alone as `lowlight darken` has it."""
+    """DRGN's DeG, alone as `lowlight darken` uses it."""
     return MultiResolutionFusion(residual=False)
 
 
@@ -281,7 +281,7 @@ def light_degradation() -> DenseBranch:
 
 @torch.no_grad()
 def _start(generator: nn.Module, last: nn.Conv2d) -> None:
-    """Fill a generator for short training runs [W]: variance kept along the linear path, blocks near identity.
+    """Initialise a generator for short training runs [W]: keep variance along the linear path, blocks near identity.
 
     Biases are 0, except those before the ReLU of a gate: its few hidden units could otherwise all be dead at first.
     """

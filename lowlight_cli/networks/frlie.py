@@ -1,11 +1,10 @@
 """FRLIE: encode the dark picture, restore its features, decode them.
 
-"Low-light image enhancement via feature restoration", Yang, Zhang, Guo, ICASSP 2022,
-pp. 2440-2444. The authors publish PyTorch code and weights (YaN9-Y/FRLIE) without a
-licence: this is our own writing after the paper, with their key names, so that their `encoder`, `decoder` and
-`feature_processor` states load into the submodules of the same names with `strict=True`. The paper gives the parts
-(Sec. 2); widths, kernels and strides are read off those states. Where the paper has pixel-shuffle blocks in the decoder
-(Sec. 2.1), the states have bilinear doubling and convolutions, and so have we.
+"Low-light image enhancement via feature restoration", Yang, Zhang, Guo, ICASSP 2022, pp. 2440-2444. The authors publish
+PyTorch code and weights (YaN9-Y/FRLIE) without a licence: this is our own implementation of the paper, with their key
+names, so that their `encoder`, `decoder` and `feature_processor` states load into the submodules of the same names with
+`strict=True`. The paper gives the parts (Sec. 2); widths, kernels and strides are taken from those states. The paper
+has pixel-shuffle blocks in the decoder (Sec. 2.1); the states have bilinear upscaling and convolutions, as we do.
 """
 
 from __future__ import annotations
@@ -21,25 +20,26 @@ from lowlight_cli.networks.layers import Network, float32_at_least, full_precisi
 __all__ = ["FRLIE", "RADIUS", "Decoder", "Encoder", "FeatureRestoration"]
 
 WIDTH: Final = 32
-"""Channels at full resolution; twice at a half, four times at a quarter."""
+"""Channels at full resolution; twice as many at 1/2, four times as many at 1/4."""
 
 BLOCKS: Final = 4
 """Feature restoration blocks (Sec. 2.2)."""
 
 DILATIONS: Final = (1, 2, 3, 4)
 
-_ENCODER = 2 + 1 + 2 + 2  # conv5; conv3 stride 2; conv3 and conv3 stride 2 at half size: pixels around 4j for feature j
-_FEATURES = BLOCKS * (DILATIONS[-1] + 2 * 2)  # a context block, two blocks of two conv3: features
-_DECODER = (
-    2 + 2 * (1 + 2) + 4 * 1
-)  # two conv3; at half size a doubling's farther tap and two conv3; the same at a quarter
+# Radius of each part. Encoder, in pixels around 4j for feature j: conv5; conv3 stride 2; at 1/2, conv3, conv3 stride 2.
+_ENCODER = 2 + 1 + 2 + 2
+# In features, for each block: a context block, then two residual blocks of two conv3.
+_FEATURES = BLOCKS * (DILATIONS[-1] + 2 * 2)
+# In pixels: two conv3; at 1/2, the farther tap of an upscaling and two conv3; at 1/4, the farther tap of an upscaling.
+_DECODER = 2 + 2 * (1 + 2) + 4 * 1
 
 RADIUS: Final = _DECODER + 4 * _FEATURES + _ENCODER
-"""No pixel farther away than this along an axis changes an output pixel: 12 + 128 + 7. One at this distance may."""
+"""Largest distance along an axis at which an input pixel can change an output pixel: 12 + 128 + 7."""
 
 
 class Encoder(nn.Sequential):
-    """(N, 3, H, W) to features (N, 4 * WIDTH, H / 4, W / 4), not negative."""
+    """(N, 3, H, W) to non-negative features (N, 4 * WIDTH, H / 4, W / 4)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Decoder(nn.Module):
         self.conv2 = nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(WIDTH, 3, 3))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Decode, in float32 even under autocast: with the authors' weights bfloat16 is 3 grey levels off here."""
+        """Decode in float32, even under autocast: with the authors' weights, bfloat16 is 3 grey levels off here."""
         with full_precision(features):
             picture: Tensor = self.conv2(self.up2(self.conv1(self.up1(float32_at_least(features)))))
             return (torch.tanh(picture) + 1) / 2
@@ -75,16 +75,16 @@ class FeatureRestoration(nn.Module):
         self.main_blocks = nn.ModuleList(
             nn.Sequential(_Context(width), _Residual(width), _Residual(width)) for _ in range(BLOCKS)
         )
-        # Twelve changes add up, and the decoder's batch norm hides how large they grow: they start small.
+        # Twelve residuals add up, and the decoder's batch norm hides how large they grow, so they start small.
         with torch.no_grad():
             for name, parameter in self.named_parameters():
                 if name.endswith(("fusion.weight", "res.2.weight")):
                     parameter.mul_(0.1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Restore: the blocks predict what is missing."""
+        """Restore the features; the blocks predict what is missing."""
         if features.dtype is torch.bfloat16:
-            features = features.float()  # what the blocks add up keeps its digits; their convolutions stay bfloat16
+            features = features.float()  # sums are kept in float32; the blocks' convolutions stay bfloat16
         restored = features
         for block in self.main_blocks:
             restored = block(restored)
@@ -92,9 +92,9 @@ class FeatureRestoration(nn.Module):
 
 
 class FRLIE(Network):
-    """The whole: `decoder(feature_processor(encoder(x)))`.
+    """The whole network: `decoder(feature_processor(encoder(x)))`.
 
-    Trained in two stages: `reconstruct` on bright pictures, then the features with encoder and decoder frozen.
+    Trained in two stages: `reconstruct` on bright pictures, then feature restoration with encoder and decoder frozen.
     """
 
     def __init__(self) -> None:
@@ -109,12 +109,12 @@ class FRLIE(Network):
                     nn.init.zeros_(module.bias)
 
     def training_outputs(self, x: Tensor) -> dict[str, Tensor]:
-        """`output` (N, 3, H, W) and `features`, the restored ones, of x padded to a multiple of 4."""
+        """`output` (N, 3, H, W), and `features`, the restored features of x padded to a multiple of 4."""
         features = self.feature_processor(self.encoder(pad(x, 4)))
         return {"output": self._decode(features, x), "features": features}
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """D(E(x)), Eq. 1: (N, 3, H, W) as the reconstructor alone gives it back."""
+        """D(E(x)), Eq. 1: (N, 3, H, W) reconstructed by encoder and decoder alone."""
         return self._decode(self.encoder(pad(x, 4)), x)
 
     def _decode(self, features: Tensor, like: Tensor) -> Tensor:
@@ -124,11 +124,11 @@ class FRLIE(Network):
 
 
 class _Double(nn.Module):
-    """Bilinear, twice the size.
+    """Bilinear upscaling by 2.
 
-    The authors align corners, which shifts features by up to half of one with their place in the picture: a tile would
-    not be what the whole picture is there. Between pixel centres [W] their weights reconstruct as well: 32.75 against
-    32.68 dB on thirty photographs, between 0.24 worse and 0.46 better.
+    The authors align corners, which shifts features by up to half a pixel depending on their place in the picture, so
+    that tiles would differ from the whole picture. With half-pixel centres [W] their weights reconstruct as well: 32.75
+    against 32.68 dB on thirty photographs, from 0.24 dB worse to 0.46 dB better.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -136,7 +136,7 @@ class _Double(nn.Module):
 
 
 class _Context(nn.Module):
-    """Four dilations side by side and their fusion, added to the input."""
+    """Context block: four dilated convolutions in parallel and their fusion, added to the input."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -169,7 +169,7 @@ class _Residual(nn.Module):
 
 
 def _normalised(before: int, after: int, *, stride: int = 1) -> nn.Sequential:
-    """Reflect, 3x3, batch norm, ReLU."""
+    """Reflection padding, 3x3 convolution, batch norm, ReLU."""
     return nn.Sequential(
         nn.ReflectionPad2d(1), nn.Conv2d(before, after, 3, stride), nn.BatchNorm2d(after), nn.ReLU(inplace=True)
     )

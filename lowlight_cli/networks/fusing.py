@@ -1,4 +1,4 @@
-"""A network as inference needs it: the same picture in fewer passes over it."""
+"""Fuse layers of a network for inference: the same result with fewer passes over the picture."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def fused(network: Module) -> Module:
-    """The network itself, which cannot be trained any more.
+    """Fuse layers of a network in place and return it; it cannot be trained any more.
 
-    Batch norms go into the convolution before them. A PReLU of one slope behind a convolution becomes a leaky ReLU in
-    place, which takes no memory of its own, and which runtimes join with the convolution.
+    Batch norms are folded into the convolution before them. A PReLU with a single slope after a convolution becomes an
+    in-place leaky ReLU, which needs no memory of its own, and which runtimes fuse with the convolution.
 
     Args:
         network: in `eval` mode.

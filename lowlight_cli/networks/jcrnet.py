@@ -1,18 +1,18 @@
-"""JCRNet: features, then colour, then illumination, in three stages.
+"""JCRNet: extract features, then correct colour, then illumination, in three stages.
 
 Yu, Shi, Han: Joint Correcting and Refinement for Balanced Low-Light Image Enhancement, 2023, arXiv 2309.16128.
 
 The paper gives the stages and Equations 1 to 7. Widths and depths that it leaves open follow the authors' public code
-(woshiyll/JCRNet, built on DGUNet, Mou et al., CVPR 2022), from which facts were read and no code was taken. Marks:
+(woshiyll/JCRNet, built on DGUNet, Mou et al., CVPR 2022), from which we took facts but no code. Marks:
 
     [P] the paper, [C] the authors' code, [W] our choice.
 
-Where the code departs from the paper we follow the paper in three places: the spatial transform multiplies (Eq. 5),
-the first stage's picture is divided by the estimate R (Eq. 6), and back projection works on 64 channels (Sec. III-C).
-We follow the code in two: E sees the three colours together, where Sec. III-B takes each by itself, and lambda, a
-number in Eq. 7, is a 1x1 convolution and a PReLU.
-The starting values [W] make an untrained network give about its input back: every layer that ends in three channels
-starts small, not at zero, so that gradients reach all others at the first step.
+The code departs from the paper in several places. In three we follow the paper: the spatial transform multiplies
+(Eq. 5), the first stage's picture is divided by the estimate R (Eq. 6), and back projection works on 64 channels
+(Sec. III-C). In two we follow the code: E sees the three colours together, while Sec. III-B processes each separately,
+and lambda, a number in Eq. 7, is a 1x1 convolution and a PReLU.
+The initial values [W] make an untrained network approximately return its input: every layer that ends in three
+channels starts small, but not at zero, so that gradients reach all others at the first step.
 
 1.98 M parameters (paper: 2.01 M) and 221.4 G multiply-adds at 384x384 (paper: 219.74 G).
 """
@@ -33,14 +33,14 @@ __all__ = ["JCRNet"]
 
 STRIDE: Final = 4  # two levels of halving
 WIDTHS: Final = (40, 60, 80)  # [C] full, 1/2 and 1/4 of the size
-CONDITION: Final = 32  # [C] channels that steer the spatial transforms
+CONDITION: Final = 32  # [C] channels of the condition for the spatial transforms
 REFINED: Final = 64  # [C] channels that the spatial transforms work on
 CORRECTED: Final = 128  # [P, Sec. III-B]
 AGGREGATED: Final = 64  # [P, Sec. III-C]
 CODED: Final = 32  # [P, Sec. III-C]
-SMALL: Final = 0.03  # [W] starting gain of every layer that ends in a picture
+SMALL: Final = 0.03  # [W] factor on the initial weights of every layer that ends in a picture
 RATIO_LEAST: Final = 0.02  # [W] no pixel is brightened more than fifty times
-RATIO_START: Final = 0.9  # [W] brighten a little at first; sigmoid still has a slope there
+RATIO_START: Final = 0.9  # [W] brightens a little at first; the sigmoid is not yet saturated there
 QUOTIENT: Final = (-1.0, 2.0)  # [W] wide enough for every picture, narrow enough for gradients
 
 
@@ -50,7 +50,7 @@ def conv(channels: int, out: int, kernel: int = 3, *, bias: bool = True) -> nn.C
 
 
 def scale_start(layer: nn.Module, gain: float = SMALL, bias: float = 0.0) -> None:
-    """Let a convolution start near the constant `bias`."""
+    """Scale a convolution's initial weights by `gain` and set its biases, so that its output starts near `bias`."""
     with torch.no_grad():
         layer.get_parameter("weight").mul_(gain)
         if layer.bias is not None:
@@ -101,7 +101,7 @@ class AttentionBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add to (N, C, H, W) what attention lets through."""
+        """Refine (N, C, H, W): add the convolved features, scaled by attention."""
         *convolutions, attention = self.body
         y = x
         for layer in convolutions:
@@ -134,7 +134,7 @@ class HalfInstanceNorm(nn.Module):
 
 
 class UnitBlock(nn.Module):
-    """Two convolutions beside a 1x1 [C]. (N, C, H, W) to (N, out, H, W); only the encoder normalises."""
+    """Two 3x3 convolutions in parallel with a 1x1 [C]. (N, C, H, W) to (N, out, H, W); only the encoder normalises."""
 
     def __init__(self, channels: int, out: int, *, normalised: bool) -> None:
         super().__init__()
@@ -201,9 +201,10 @@ class Extraction(nn.Module):
 
 
 class SpatialTransform(nn.Module):
-    """Eq. 5: `S_c * features + S_h`, scale and shift for each pixel and channel from the condition.
+    """Eq. 5: `S_c * features + S_h`, with a scale and a shift for each pixel and channel.
 
-    Both are convolved from the condition, the scale by 3x3 and the shift by 1x1 [C]. The scale starts near 1 [W].
+    Both are computed from the condition, the scale by 3x3 and the shift by 1x1 convolutions [C]. The scale starts near
+    1 [W].
     """
 
     def __init__(self) -> None:
@@ -235,15 +236,15 @@ class NormalisedPair(nn.Module):
 
 
 def convolve_normalise(channels: int) -> list[nn.Module]:
-    """Sec. III-B: "convolution + normalization + activation"; the norm has the bias."""
+    """Sec. III-B: "convolution + normalization + activation"; the norm provides the bias."""
     return [conv(channels, CORRECTED, bias=False), nn.BatchNorm2d(CORRECTED), nn.ReLU(inplace=True)]
 
 
 class Refinement(nn.Module):
     """Stage 2 (Sec. III-B), Eq. 6: `x_J = x_A / R(S(x_A, E(x_A)))`.
 
-    E is `detail` and, up to the 32 channels that steer S, `condition`; S is `enter`, the two transforms and the two
-    convolutions between; R is `ratio` and a sigmoid. Sizes of E and S [C].
+    E is `detail` followed by `condition`, which gives the 32 channels that control S; S is `enter`, the two transforms
+    and the convolution after each; R is `ratio` and a sigmoid. Sizes of E and S [C].
     """
 
     def __init__(self) -> None:
@@ -275,15 +276,15 @@ class Refinement(nn.Module):
         entered = self.enter(stage)
         inner = self.refine1(self.transform1(entered, condition))
         refined = entered + self.refine2(self.transform2(inner, condition))
-        # The picture's own precision: a step of bfloat16 near 0.9 is a whole grey level.
+        # In the picture's precision: near 0.9, one step of bfloat16 is a whole grey level.
         ratio = torch.sigmoid(self.ratio(refined).to(stage.dtype))
         return (stage / ratio.clamp(min=RATIO_LEAST)).clamp(*QUOTIENT)
 
 
 class Offset(nn.Module):
-    """A lightening block L, or with `sign` -1 the darkening block D, of Eq. 7. (N, 64, H, W) to the same shape.
+    """A lightening block L of Eq. 7, or with `sign` -1 the darkening block D. (N, 64, H, W) to the same shape.
 
-    Encode 64 to 32, add (or subtract) an offset that PReLU keeps mostly positive, decode to 64 [P, Sec. III-C].
+    Encode 64 channels to 32, add or subtract an offset that PReLU keeps mostly positive, decode to 64 [P, Sec. III-C].
     """
 
     def __init__(self, sign: int) -> None:
@@ -343,8 +344,8 @@ class Adjustment(nn.Module):
 class JCRNet(Network):
     """Joint Correcting and Refinement Network (Fig. 2): extraction, refinement, adjustment.
 
-    (N, 3, H, W) RGB in [0, 1] to the same shape, unclamped, any H and W. The attention's and the norms' means are over
-    the whole picture.
+    (N, 3, H, W) RGB in [0, 1] to the same shape, unclamped, any H and W. The means of attention and norms are taken
+    over the whole picture.
     """
 
     def __init__(self) -> None:
@@ -355,10 +356,10 @@ class JCRNet(Network):
         self.start()
 
     def start(self) -> None:
-        """Set starting values [W].
+        """Set initial values [W].
 
-        Convolutions keep the variance (He's factor 2 for ReLU is left out: the sums around them make up for it and
-        with it stage 1's features grow tenfold); then come those that make the whole nearly the identity.
+        Convolutions keep the variance. He's factor 2 for ReLU is left out: the skip connections make up for it, and
+        with it stage 1's features grow tenfold. Then layers are scaled so that the network is nearly the identity.
         """
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
@@ -374,15 +375,15 @@ class JCRNet(Network):
             scale_start(transform.scale[-1], bias=1.0)
             scale_start(transform.shift[-1])
         scale_start(self.refinement.ratio[-1], bias=math.log(RATIO_START / (1 - RATIO_START)))
-        # Two ReLUs of one and two channels, which a bad draw would leave dead for every picture.
+        # Two ReLUs of one and two channels could start dead for every picture if the random values are unlucky.
         scale_start(self.refinement.detail[-2], gain=0.5, bias=0.5)
         with torch.no_grad():
             self.adjustment.back.attention.get_parameter("gate.0.weight").abs_()
 
     def training_outputs(self, x: Tensor) -> dict[str, Tensor]:
-        """`output` and `stage`, the first stage's picture x_A, which the loss compares too.
+        """`output`, and `stage`, the first stage's picture x_A, which the loss compares too.
 
-        Both (N, 3, H, W) like `x`, unclamped. Inference computes x_A in any case, so `forward` is the common one.
+        Both are (N, 3, H, W) like `x`, unclamped. Inference computes x_A in any case, so `forward` is inherited.
         """
         height, width = x.shape[-2:]
         low = pad(x, STRIDE)

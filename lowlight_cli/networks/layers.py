@@ -1,4 +1,4 @@
-"""What two or more papers share: the form of a network, padding to a stride, channel attention."""
+"""Building blocks that several networks share: their base class, padding to a stride, channel attention."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from lowlight_cli.networks.statistics import whole
 __all__ = ["MINIMUM", "ChannelAttention", "Network", "float32_at_least", "full_precision", "pad"]
 
 MINIMUM: Final = 16
-"""The shortest side that a network sees; shorter ones are replicated up to it."""
+"""The shortest side that a network sees; shorter sides are padded to it."""
 
 
 class Network(nn.Module):
-    """A picture in, a picture out.
+    """Base class of the networks: takes a picture and returns a picture.
 
-    A subclass implements `training_outputs`; where the losses look at more than inference needs, it implements
-    `forward` too, so that an exported graph has no branch that only training uses.
+    A subclass implements `training_outputs`. If the losses need more than inference does, it implements `forward` too,
+    so that an exported graph has no branches that only training uses.
     """
 
     wants_thumbnail: bool = False
@@ -32,14 +32,14 @@ class Network(nn.Module):
         return self.training_outputs(x)["output"]
 
     def training_outputs(self, x: Tensor) -> dict[str, Tensor]:
-        """`output`, as `forward` gives it, and whatever else the paper's losses look at, by name."""
+        """`output`, as returned by `forward`, and whatever else the paper's losses need, by name."""
         raise NotImplementedError
 
 
 def pad(x: Tensor, stride: int) -> Tensor:
     """Extend (N, C, H, W) at the right and bottom to multiples of `stride`, at least `MINIMUM`.
 
-    By reflection, except where a side is too short to reflect: that is replicated.
+    By reflection; if either side is too short to reflect, by replication on both.
     """
     height, width = x.shape[-2:]
     down = max(-height % stride, MINIMUM - height)
@@ -51,7 +51,7 @@ def pad(x: Tensor, stride: int) -> Tensor:
 
 
 def full_precision(x: Tensor) -> contextlib.AbstractContextManager[object]:
-    """No autocast on the device of `x` inside the block: for what bfloat16 would move by whole grey levels."""
+    """Disable autocast on the device of `x` inside the block, where bfloat16 would cost whole grey levels."""
     device = x.device.type
     if torch.amp.is_autocast_available(device):
         return torch.autocast(device, enabled=False)
@@ -59,15 +59,15 @@ def full_precision(x: Tensor) -> contextlib.AbstractContextManager[object]:
 
 
 def float32_at_least(x: Tensor) -> Tensor:
-    """`x` in float32, or in float64 where it is that already."""
+    """`x` in float32, or unchanged if it is float64."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class ChannelAttention(nn.Module):
     """Squeeze and excitation: scale each channel by a gate computed from all channels' means.
 
-    (N, C, H, W) to the same shape. SENet, Hu et al. 2018; used as in RCAN, Zhang et al. 2018, where what comes out is
-    added to a block's input: given as `base`, that takes no pass over the picture of its own.
+    (N, C, H, W) to the same shape. SENet, Hu et al. 2018; used as in RCAN, Zhang et al. 2018, where the result is added
+    to a block's input: if that is given as `base`, the addition needs no separate pass over the picture.
     """
 
     def __init__(self, channels: int, hidden: int, *, bias: bool = True) -> None:
@@ -80,6 +80,6 @@ class ChannelAttention(nn.Module):
         )
 
     def forward(self, x: Tensor, base: Tensor | None = None) -> Tensor:
-        """Scale (N, C, H, W), and add it to `base`, of the same shape, where that is given."""
+        """Scale (N, C, H, W), and add it to `base`, of the same shape, if given."""
         gate: Tensor = self.gate(whole(lambda: x.mean((2, 3), keepdim=True)))
         return x * gate if base is None else torch.addcmul(base, x, gate)

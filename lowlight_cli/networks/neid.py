@@ -1,10 +1,11 @@
-"""NEID: brighten at half the size, guided by what detail there is, and upscale by two.
+"""NEID: brighten at half size, guided by features of the detail, and upscale by two.
 
 "Bridge the Vision Gap from Field to Command: A Deep Learning Network Enhancing Illumination and Details", Jiang et al.,
 2021, https://arxiv.org/abs/2101.08039. No code is public. The paper gives the parts (Sec. 2.2): a U-Net with sub-pixel
 upsampling for light (LE), a second branch on the same encoder that super-resolves the dark picture and so learns its
-detail (DR), and channel weights that mix the two (FF). Widths are ours, and so is that both decoders correct their
-input's bicubic upscaling: an untrained network starts near it, and short runs learn light at once.
+detail (DR), and channel weights that mix the two (FF). Two choices are ours: the widths, and that both decoders predict
+a correction of the bicubically upscaled input. So an untrained network starts near it, and short runs learn brightness
+from the first step.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from lowlight_cli.networks.statistics import whole
 __all__ = ["NEID"]
 
 WIDTHS: Final = (32, 64, 128, 256)
-"""Channels by level of the U-Net, from the network's own input size down to an eighth."""
+"""Channels by level of the U-Net, from its input size, half the picture's, down to an eighth of that."""
 
 REDUCTION: Final = 8
 """The fusion's hidden layer has 2 * 256 / REDUCTION channels."""
 
 
 class NEID(Network):
-    """The whole: halves, encodes, mixes, decodes at twice that size."""
+    """The whole network: halves the picture, encodes, fuses the branches, and decodes to full size."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +40,7 @@ class NEID(Network):
         self.fusion = _Fusion(WIDTHS[-1])
         self.decoder = _Decoder()
         self.detail_decoder = _Decoder()
-        """Only training has use for it: `forward` never calls it."""
+        """Used only in training: `forward` never calls it."""
         self._initialise()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -49,7 +50,7 @@ class NEID(Network):
         return _cropped(self._brighten(small, levels, self.detail(levels[-1])), x)
 
     def training_outputs(self, x: Tensor) -> dict[str, Tensor]:
-        """`output`, as `forward` gives it, and `detail`, of the same shape: the dark picture reconstructed by DR."""
+        """`output`, as returned by `forward`, and `detail`, of the same shape: the dark picture reconstructed by DR."""
         small = _half(x)
         levels = self._encode(small)
         detail = self.detail(levels[-1])
@@ -59,7 +60,7 @@ class NEID(Network):
         }
 
     def initialise_as_published(self) -> None:
-        """Set all weights to the paper's, normal(0, 0.02), and biases to 0 (Sec. 3.2). Slow: for the paper's recipe."""
+        """Initialise as in the paper: weights normal(0, 0.02), biases 0 (Sec. 3.2). Trains slowly; for its recipe."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.normal_(module.weight, std=0.02)
@@ -67,10 +68,10 @@ class NEID(Network):
                     nn.init.zeros_(module.bias)
 
     def _initialise(self) -> None:
-        """He's, keeping variance through the ReLUs; a tenth of it at the output, which so starts near its base."""
+        """He initialisation, which keeps variance through ReLUs; a tenth of it at the outputs, so they start near 0."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-                if isinstance(module, nn.ConvTranspose2d):  # each value has one tap a channel, and no ReLU follows
+                if isinstance(module, nn.ConvTranspose2d):  # one tap per channel for each value, and no ReLU follows
                     nn.init.normal_(module.weight, std=module.in_channels**-0.5)
                 else:
                     nn.init.kaiming_normal_(module.weight)
@@ -81,7 +82,7 @@ class NEID(Network):
                 decoder.output.weight.mul_(0.1)
 
     def _encode(self, small: Tensor) -> list[Tensor]:
-        """The features of every level, large to small."""
+        """The features of every level, from the largest to the smallest."""
         levels = [self.encoder[0](small)]
         for level in self.encoder[1:]:
             levels.append(level(F.max_pool2d(levels[-1], 2)))
@@ -93,7 +94,7 @@ class NEID(Network):
 
 
 class _Fusion(nn.Module):
-    """FF: the weighted sum of two branches' features, with weights per channel from the means of both."""
+    """FF: the weighted sum of the two branches' features, with weights per channel from the means of both."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -108,7 +109,7 @@ class _Fusion(nn.Module):
 
 
 class _Decoder(nn.Module):
-    """A U-Net's way up from the lowest level's features, then sub-pixel upsampling to a picture of twice the size."""
+    """The decoder of the U-Net, from the lowest level up, then sub-pixel upsampling to a picture of twice the size."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -136,12 +137,12 @@ def _two_convolutions(before: int, after: int) -> nn.Sequential:
 
 
 def _half(x: Tensor) -> Tensor:
-    """What the U-Net sees: sides a multiple of 8."""
+    """The U-Net's input: padded and halved, with sides that are multiples of 8."""
     return F.interpolate(pad(x, 16), scale_factor=0.5, mode="bicubic", antialias=True)
 
 
 def _cropped(picture: Tensor, x: Tensor) -> Tensor:
-    """Without what `_half` has padded."""
+    """Crop the padding that `_half` added."""
     return picture[..., : x.shape[-2], : x.shape[-1]]
 
 

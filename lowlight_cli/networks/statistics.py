@@ -1,11 +1,11 @@
-"""What a network measures over a whole picture, taken once and replayed in every tile of it, or settled over frames.
+"""Record a network's measurements of a whole picture, to replay them in its tiles or to smooth them over frames.
 
-Pooled means, norms and the exposure gain would differ from tile to tile and show as seams. While `recording`, `whole`
-keeps what each place in a forward pass measured; while `replaying`, it gives that back. The order of a forward pass is
-always the same, so the order is the only name that is needed. Each thread has its own.
+Pooled means, norms and the exposure gain would differ from tile to tile, which shows as seams. While `recording`,
+`whole` stores each measurement of a forward pass; while `replaying`, it returns the stored one. Measurements come in
+the same order in every forward pass, so their position identifies them. Each thread has its own state.
 
-In a clip the same measurements differ a little from frame to frame, which shows as flicker. While `settling`, what is
-recorded is first handed to a function that knows the frames before, and what that gives back is used.
+In a clip the same measurements differ a little from frame to frame, which shows as flicker. While `settling`, each
+recorded measurement is passed to a function that knows the earlier frames, and its result is used instead.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from torch import Tensor
 __all__ = ["Settle", "Statistics", "measured", "recording", "replaying", "settled", "settling", "whole"]
 
 Settle = Callable[[int, Tensor], Tensor]
-"""What to use in place of a measurement: its position in the forward pass and its value, to a value of that shape."""
+"""Returns the value to use instead of a measurement, given its position in the forward pass and its value."""
 
 
 @dataclass
 class Statistics:
-    """Measurements of one picture in the order of a forward pass; `position` is how far a replay has come."""
+    """Measurements of one picture, in the order of a forward pass; `position` is the next one to replay."""
 
     values: list[Tensor] = field(default_factory=list)
     replay: bool = False
@@ -38,8 +38,8 @@ _settle: ContextVar[Settle | None] = ContextVar("settle", default=None)
 
 
 def whole(measure: Callable[[], Tensor]) -> Tensor:
-    """What `measure` says of the whole picture: measured here, or replayed where this is a tile."""
-    if torch.compiler.is_dynamo_compiling():  # a step of training, where nothing is recorded
+    """A measurement of the whole picture: the result of `measure()`, or in a tile the recorded value."""
+    if torch.compiler.is_dynamo_compiling():  # a training step, in which nothing is recorded
         return measure()
     held = _now.get()
     if held is None:
@@ -62,7 +62,7 @@ def measured() -> bool:
 
 @contextlib.contextmanager
 def recording() -> Iterator[Statistics]:
-    """One forward pass inside the block fills the statistics."""
+    """Record the measurements of one forward pass inside the block."""
     held = Statistics()
     token = _now.set(held)
     try:
@@ -73,7 +73,7 @@ def recording() -> Iterator[Statistics]:
 
 @contextlib.contextmanager
 def replaying(statistics: Statistics) -> Iterator[None]:
-    """One forward pass inside the block uses the statistics in place of its own."""
+    """Replay `statistics` in one forward pass inside the block, in place of its own measurements."""
     token = _now.set(Statistics(statistics.values, replay=True))
     try:
         yield
@@ -82,13 +82,13 @@ def replaying(statistics: Statistics) -> Iterator[None]:
 
 
 def settled() -> bool:
-    """Whether what is recorded is settled."""
+    """Whether recorded measurements go through a `Settle` function."""
     return _settle.get() is not None
 
 
 @contextlib.contextmanager
 def settling(settle: Settle) -> Iterator[None]:
-    """What is recorded inside the block goes through `settle`."""
+    """Pass the measurements recorded inside the block through `settle`."""
     token = _settle.set(settle)
     try:
         yield

@@ -1,7 +1,7 @@
-"""Pictures: files to `Photo` and back, with depth, colours, transparency and metadata as they were.
+"""Pictures: read files into `Photo` and write them back, keeping depth, colours, transparency and metadata.
 
-Orientation, profiles, bit depth and codecs are dealt with in this room only; every other one sees (H, W, 3) float32
-RGB, sRGB-encoded, in [0, 1].
+Only this package deals with orientation, profiles, bit depth and codecs; all others see (H, W, 3) float32 RGB,
+sRGB-encoded, in [0, 1].
 """
 
 from lowlight_cli.pictures.formats import FORMATS, READ_ONLY, format_of, suffix_of, suffixes

@@ -1,7 +1,7 @@
-"""AVIF of 10 and 12 bits a sample: Pillow reads and writes eight of them, hence OpenCV.
+"""AVIF of 10 and 12 bits per sample, read and written with OpenCV because Pillow handles only 8.
 
-AV1 in ISOBMFF 1.2, 2.3.3 (the box `av1C`). OpenCV's wheels have had AVIF since 4.11, and metadata with it since 4.12;
-where they lack it, callers go on with Pillow.
+AV1 in ISOBMFF 1.2, 2.3.3 (the box `av1C`). OpenCV's wheels support AVIF since 4.11 and its metadata since 4.12;
+without that support, callers fall back to Pillow.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from lowlight_cli.pictures.photo import Codes, Photo
 __all__ = ["bits", "decode_deep", "encode_deep", "exif_of"]
 
 _WRITTEN: Final = 10
-"""Bits a sample of what is written: browsers and phones show them, few show 12."""
+"""Bits per sample of the files we write: browsers and phones show 10, few show 12."""
 
 
 def bits(data: bytes) -> int:
-    """Bits a sample of a file: 8, 10 or 12."""
+    """The bits per sample of a file: 8, 10 or 12."""
     at = data.find(b"av1C", 0, 2**16)
     flags = data[at + 6] if 0 <= at < len(data) - 6 else 0  # high_bitdepth, twelve_bit
     return 8 if not flags & 0x40 else 12 if flags & 0x20 else 10
 
 
 def exif_of(image: AvifImageFile) -> tuple[bytes | None, int | None]:
-    """EXIF as the file has it, and the turn that stands beside it; None where only EXIF tells the turn.
+    """EXIF as stored in the file, and the orientation stored beside it; None if only EXIF gives the orientation.
 
-    Where the two disagree, what Pillow gives is packed anew around its turn, which spoils texts and types of tags.
+    If the two disagree, Pillow returns EXIF rebuilt with the orientation beside it, which spoils texts and tag types.
     """
     exif, turn = image.info.get("exif"), None
     decoder = getattr(image, "_decoder", None)
@@ -41,7 +41,7 @@ def exif_of(image: AvifImageFile) -> tuple[bytes | None, int | None]:
 
 
 def decode_deep(data: bytes, bits: int) -> tuple[Codes, Codes | None] | None:
-    """Colours (H, W) or (H, W, 3) uint16, and alpha (H, W) uint16 or None; None where OpenCV does not read it."""
+    """Colours (H, W) or (H, W, 3) uint16, and alpha (H, W) uint16 or None; None if OpenCV cannot read the file."""
     decoded = opencv.decode(data)
     if decoded is None:
         return None
@@ -53,11 +53,11 @@ def decode_deep(data: bytes, bits: int) -> tuple[Codes, Codes | None] | None:
 
 
 def encode_deep(samples: Codes, kept: Photo, quality: int) -> bytes | None:
-    """A file of 10 bits a sample; None where OpenCV does not write it.
+    """Encode a file of 10 bits per sample; None if OpenCV cannot write it.
 
     Args:
-        samples: (H, W, C) uint16: grey or RGB, with alpha where there is any.
-        kept: the photo with the metadata that shall be written.
+        samples: (H, W, C) uint16: grey or RGB, with or without alpha.
+        kept: the photo with the metadata to write.
         quality: 1 to 100.
     """
     import cv2
@@ -66,7 +66,7 @@ def encode_deep(samples: Codes, kept: Photo, quality: int) -> bytes | None:
         return None
     most = 2**_WRITTEN - 1
     codes = ((samples.astype(np.uint32) * most + 32_767) // 65_535).astype(np.uint16)
-    if codes.shape[-1] == 2:  # OpenCV knows no grey with alpha
+    if codes.shape[-1] == 2:  # OpenCV does not support grey with alpha
         codes = codes[..., [0, 0, 0, 1]]
     elif codes.shape[-1] >= 3:
         codes = codes[..., [2, 1, 0, 3][: codes.shape[-1]]]

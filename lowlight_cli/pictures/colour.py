@@ -1,8 +1,8 @@
-"""From a file's colours to sRGB and back: profiles, greys, CMYK, colours beyond sRGB.
+"""Convert a file's colours to sRGB and back: profiles, greys, CMYK, colours beyond sRGB.
 
 Profiles of three primaries and three curves (Display P3, Adobe RGB, ProPhoto, Rec. 2020: all that cameras, phones
-and editors embed) are computed here in float, because ImageCms works with eight bits and clips to sRGB. Profiles
-made of tables go through ImageCms, by a grid that is interpolated.
+and editors embed) are computed here in float, because ImageCms works with eight bits and clips to sRGB. Table-based
+profiles are sampled with ImageCms on a grid, which is then interpolated.
 
 ICC.1:2022: 7.2 header, 10.6 curveType, 10.18 parametricCurveType, annex F.3 three-component matrix profiles.
 """
@@ -47,16 +47,16 @@ REC_2020: Final[Primaries] = ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046))
 SRGB: Final[Primaries] = ((0.64, 0.33), (0.30, 0.60), (0.15, 0.06))
 _D65: Final = (0.3127, 0.3290)
 _D50: Final = np.array([0.9642, 1.0, 0.8249])
-"""White of the profile connection space (ICC.1:2022, 7.2.16)."""
+"""White point of the profile connection space (ICC.1:2022, 7.2.16)."""
 
 _FULL: Final = 65_536
 _INVERSE: Final = 16_385
 _GRID: Final = 52
-"""Nodes a side of the grid for profiles made of tables: 255 / 51 = 5, so that every node is a whole code."""
+"""Grid nodes per axis for table-based profiles: 255 / 51 = 5, so that every node is a whole code."""
 
 _NOISE: Final = (1.0, 4.0)
-"""Colour beyond sRGB counts from one 8-bit step in the dark, and fully from four: below, it is the noise of black
-pixels, which would come back amplified."""
+"""Colour beyond sRGB is ignored below one dark 8-bit step and restored in full above four: smaller amounts are the
+noise of black pixels, which would come back amplified."""
 
 
 class Profile(Protocol):
@@ -68,23 +68,23 @@ class Profile(Protocol):
     def backward(self, pixels: Pixels, codes: Codes) -> Pixels:
         """Values in the file's encoding, [0, 1].
 
-        A pixel that is still what `forward(codes)` gave comes back as exactly its code.
+        A pixel that still equals `forward(codes)` is returned as exactly its code.
         """
 
 
 def top(codes: Codes) -> int:
-    """The largest code of a type: 255 or 65535."""
+    """The largest value of the codes' type: 255 or 65535."""
     return int(np.iinfo(codes.dtype).max)
 
 
 def scaled(codes: Codes) -> Pixels:
-    """Codes over the largest of their type: float32 in [0, 1]."""
+    """Codes divided by the largest value of their type: float32 in [0, 1]."""
     result: Pixels = np.divide(codes, np.float32(top(codes)), dtype=np.float32)
     return result
 
 
 def luma(pixels: Pixels) -> Pixels:
-    """(h, w, 3) sRGB-encoded to (h, w, 1): the luminance, sRGB-encoded; equal channels come back as they were."""
+    """The sRGB-encoded luminance (h, w, 1) of sRGB-encoded (h, w, 3); equal channels are returned unchanged."""
     same = (pixels[..., :1] == pixels[..., 1:2]) & (pixels[..., :1] == pixels[..., 2:])
     grey = to_srgb(np.clip(to_linear(pixels) @ LUMA, 0, 1))[..., None]
     return np.where(same, pixels[..., :1], grey)
@@ -105,7 +105,7 @@ class _MatrixProfile:
     matrix: NDArray[np.float32]
 
     def _linear(self, codes: Codes) -> Pixels:
-        """Linear sRGB, with what lies beyond [0, 1]."""
+        """Linear sRGB, not clipped to [0, 1]."""
         scale = 65_535 // top(codes)
         light = np.stack([self.curves[i][codes[..., i].astype(np.int32) * scale] for i in range(3)], -1)
         linear: Pixels = light @ self.matrix.T
@@ -118,8 +118,8 @@ class _MatrixProfile:
         was = self._linear(codes)
         seen = np.clip(was, 0, 1)
         light = to_linear(np.clip(pixels, 0, 1))
-        # What sRGB could not show grows and fades with the colour that it showed: a lifted colour stays as vivid as
-        # it was, a colour that was taken away as noise does not come back.
+        # The part of a colour beyond sRGB is scaled with the part inside: a brightened colour stays as vivid as it
+        # was, and a colour that was removed as noise does not return.
         beyond = was - seen
         low, high = (step / 255 / 12.92 for step in _NOISE)
         weight = np.clip((_highest(np.abs(beyond)) - low) / (high - low), 0, 1)
@@ -130,7 +130,7 @@ class _MatrixProfile:
 
 
 def _unless_same(values: Pixels, pixels: Pixels, before: Pixels, codes: Codes) -> Pixels:
-    """`values`, but the file's own codes where a pixel is what it was."""
+    """`values`, but with the file's own codes for pixels that did not change."""
     same = pixels == before
     kept = (same[..., 0] & same[..., 1] & same[..., 2])[..., None]
     result: Pixels = np.where(kept, scaled(codes), values)
@@ -138,13 +138,13 @@ def _unless_same(values: Pixels, pixels: Pixels, before: Pixels, codes: Codes) -
 
 
 def _highest(planes: Pixels) -> Pixels:
-    """The largest of three channels, (h, w, 1); NumPy's own reduction of a short axis takes ten times as long."""
+    """The maximum of three channels, (h, w, 1); NumPy's own reduction of a short axis takes ten times as long."""
     result: Pixels = np.maximum(np.maximum(planes[..., 0], planes[..., 1]), planes[..., 2])[..., None]
     return result
 
 
 def _interpolate(table: NDArray[np.float32], at: Pixels) -> Pixels:
-    """Values of a table over [0, 1] between its nodes."""
+    """Linear interpolation between the nodes of a table over [0, 1]."""
     place = at * (len(table) - 1)
     node = np.minimum(place.astype(np.int32), len(table) - 2)
     result: Pixels = table[node] + (place - node).astype(np.float32) * (table[node + 1] - table[node])
@@ -153,7 +153,7 @@ def _interpolate(table: NDArray[np.float32], at: Pixels) -> Pixels:
 
 @dataclass(frozen=True, eq=False)
 class _TableProfile:
-    """Grids (52, 52, 52, 3), taken from ImageCms, of the file's encoding to sRGB and back."""
+    """Grids (52, 52, 52, 3), sampled with ImageCms, from the file's encoding to sRGB and back."""
 
     there: NDArray[np.float32]
     back: NDArray[np.float32]
@@ -182,7 +182,7 @@ def _through(grid: NDArray[np.float32], values: Pixels) -> Pixels:
 
 
 def _tags(icc: bytes) -> dict[bytes, bytes]:
-    """The tagged elements. Raises ValueError where the profile is cut or is none."""
+    """The tagged elements of a profile. Raises ValueError if it is truncated or not a profile."""
     if len(icc) < 132 or icc[36:40] != b"acsp":
         raise ValueError("no ICC profile")
     tags = {}
@@ -208,14 +208,14 @@ def hdr_transfer(icc: bytes) -> int | None:
 
 @functools.lru_cache(maxsize=4)
 def profile_of(icc: bytes, *, grey: bool = False) -> Profile | None:
-    """How to convert the pixels of a file with this profile; None where it is sRGB itself.
+    """How to convert the pixels of a file with this profile; None if the profile is sRGB itself.
 
     Args:
         icc: a profile for RGB or grey.
-        grey: the file has one channel; under a profile for RGB its curves alone matter, neutral stays neutral.
+        grey: the file has one channel; of an RGB profile only the curves are used, so that neutral stays neutral.
 
     Raises:
-        ValueError: where it is damaged, or made for other channels (CMYK, Lab).
+        ValueError: the profile is damaged, or made for other channels (CMYK, Lab).
     """
     tags, space = _tags(icc), icc[16:20]
     curves: NDArray[np.floating]
@@ -237,7 +237,7 @@ def profile_of(icc: bytes, *, grey: bool = False) -> Profile | None:
         if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-3:
             raise ValueError("the ICC profile has no usable primaries")
     srgb = to_linear(np.linspace(0, 1, _FULL))
-    # a thousandth: the many profiles called sRGB differ by their rounding only
+    # the many profiles called sRGB differ only by rounding, within these tolerances
     if np.abs(curves - srgb).max() < 2e-3 and np.abs(matrix - np.eye(3)).max() < 3e-3:
         return None
     return _MatrixProfile(curves.astype(np.float32), np.stack([_inverse(c) for c in curves]), matrix.astype(np.float32))
@@ -256,7 +256,7 @@ def _xyz(element: bytes) -> Matrix:
 
 
 def _curve(element: bytes) -> NDArray[np.float64]:
-    """Linear light of all 65536 codes, rising from [0, 1] to [0, 1]."""
+    """Linear light in [0, 1] of all 65536 codes, never falling."""
     y: NDArray[np.floating]
     x = np.linspace(0, 1, _FULL)
     count = int.from_bytes(element[8:12], "big")
@@ -277,7 +277,7 @@ def _curve(element: bytes) -> NDArray[np.float64]:
         if form == 0:
             a, d = 1.0, 0.0
         elif form in (1, 2):
-            # from -b/a on; form 2 adds c to both parts
+            # the power applies from -b/a on; form 2 adds c to both parts
             d, e, f, c = -b / a if a else 0.0, c, c, 0.0
         y = np.where(x >= d, np.maximum(a * x + b, 0) ** g + e, c * x + f)
     else:
@@ -313,7 +313,7 @@ def _table_profile(icc: bytes) -> _TableProfile:
 
 
 def to_srgb_image(image: Image.Image, icc: bytes | None) -> Image.Image:
-    """A CMYK or Lab picture of eight bits as RGB, through its profile where it has a usable one."""
+    """Convert a CMYK or Lab picture of eight bits to RGB, through its profile if it has a usable one."""
     try:
         if image.mode == "LAB":
             profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
@@ -341,7 +341,7 @@ def to_srgb_image(image: Image.Image, icc: bytes | None) -> Image.Image:
 
 
 def _to_d50(primaries: Primaries, white: tuple[float, float] = _D65) -> Matrix:
-    """Linear light of primaries with a white to XYZ of the connection space, adapted by Bradford's matrix."""
+    """The matrix from linear light of these primaries to XYZ of the connection space, with Bradford adaptation."""
     xyz = np.array([[x / y, 1.0, (1 - x - y) / y] for x, y in primaries]).T
     lit = np.array([white[0] / white[1], 1.0, (1 - white[0] - white[1]) / white[1]])
     cone = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
@@ -353,7 +353,7 @@ def _to_d50(primaries: Primaries, white: tuple[float, float] = _D65) -> Matrix:
 def make_profile(
     name: str, primaries: Primaries | None, gamma: float | None = None, white: tuple[float, float] = _D65
 ) -> bytes:
-    """A version 4 display profile: primaries (None: for grey), a power (None: the curve of sRGB), and white."""
+    """Build a version 4 display profile from primaries (None: grey), gamma (None: the sRGB curve) and white."""
 
     def numbers(*values: float) -> bytes:
         return struct.pack(f">{len(values)}i", *(round(value * 65_536) for value in values))

@@ -1,8 +1,8 @@
-"""One function a format: bytes to samples as they are stored, and the metadata beside them.
+"""Decoders, one function per format: from bytes to samples as stored, with their metadata.
 
-Pillow's classes are called one by one, not through `Image.open`: that would try fifty formats, and its guard against
-bombs is a global that other users of Pillow share. The guard here is `max_pixels`, looked at before decoding.
-Reasons to refuse a file are raised as InputError without its name; `read` puts that in front.
+Pillow's classes are called directly, because `Image.open` would try fifty formats, and its guard against decompression
+bombs is a global that other users of Pillow share. The guard here is `max_pixels`, checked before decoding.
+A refused file raises InputError without its name, which `read` puts in front.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from lowlight_cli.pictures.photo import Jpeg
 __all__ = ["DECODERS"]
 
 _EXTENDED_XMP: Final = b"http://ns.adobe.com/xmp/extension/\0"
-"""XMP part 3 (Adobe), 1.1.3.1: what does not fit into one segment, mostly maps of depth and spare pictures."""
+"""XMP part 3 (Adobe), 1.1.3.1: XMP too long for one segment, mostly depth maps and additional pictures."""
 
 
 def _refuse_animation(frames: int) -> None:
@@ -52,7 +52,7 @@ def _jpeg(data: bytes, max_pixels: int) -> Found:
     sampling = JpegImagePlugin.get_sampling(image)
     found.jpeg = Jpeg(
         tables if len(tables) == len(wanted) else (),
-        sampling if sampling >= 0 else 0,  # kinds that Pillow cannot write: nothing is lost without subsampling
+        sampling if sampling >= 0 else 0,  # Pillow cannot write the others: 4:4:4 loses nothing
         bool(info.get("progressive")),
         info.get("comment", b""),
         segments,
@@ -78,7 +78,7 @@ def _png(data: bytes, max_pixels: int) -> Found:
     else:
         image = PngImagePlugin.PngImageFile(io.BytesIO(header.bare))
         if header.colour == 0 and header.depth < 8 and header.transparent:
-            most = 2**header.depth - 1  # Pillow widens such greys to eight bits, but not the one that is transparent
+            most = 2**header.depth - 1  # Pillow scales such greys to eight bits, but not the transparent one
             image.info["transparency"] = (header.transparent[0] & most) * 255 // most
         found = _from_pillow(image)
     found.icc, found.exif, found.xmp = png.profile(header), header.exif, header.xmp
@@ -89,7 +89,7 @@ def _png(data: bytes, max_pixels: int) -> Found:
 
 
 def _webp(data: bytes, max_pixels: int) -> Found:
-    # Pillow makes room for the canvas as it opens the file: the size is looked at before
+    # Pillow allocates the canvas when it opens the file, so the size is checked first
     kind, head = data[12:16], data[20:30].ljust(10, b"\0")
     if kind == b"VP8X":
         width, height = 1 + int.from_bytes(head[4:7], "little"), 1 + int.from_bytes(head[7:10], "little")
@@ -123,7 +123,7 @@ def _tiff(data: bytes, max_pixels: int) -> Found:
         return _page(data, max_pixels)
     found, left = [], max_pixels
     for number, at in enumerate(offsets or [metadata.first(data)], 1):
-        page = _page(metadata.alone(data, at), left)  # the pages together are as much as one picture may be
+        page = _page(metadata.alone(data, at), left)  # the limit is for all pages together
         left -= page.colours.shape[0] * page.colours.shape[1]
         if number > 1:
             page.notes = tuple(f"page {number}: {note}" for note in page.notes)
@@ -135,18 +135,18 @@ def _tiff(data: bytes, max_pixels: int) -> Found:
 
 
 def _page(data: bytes, max_pixels: int) -> Found:
-    """The first page of a TIFF."""
+    """Decode the first page of a TIFF."""
     about = tiff.layout(data)
     check(about.width, about.height, max_pixels)
     turn = metadata.orientation(data)
-    # Pillow turns a TIFF by itself, OpenCV some of them, tifffile none: with the tag reset nobody does
+    # Pillow rotates a TIFF by itself, OpenCV only some, tifffile none: with the tag reset, none of them does
     upright = metadata.reset_orientation(data) if turn != 1 else data
     if about.bits > 8 or data.startswith(b"MM\0+"):  # big-endian BigTIFF, which Pillow does not open
         found = Found(*tiff.decode(upright))
     else:
         try:
             image = TiffImagePlugin.TiffImageFile(io.BytesIO(upright))
-        except SyntaxError:  # samples that Pillow does not know: `tiff` tries, or says of what kind they are
+        except SyntaxError:  # samples unknown to Pillow: `tiff` reads them or says what they are
             found = Found(*tiff.decode(upright))
         else:
             found = _from_pillow(image)
@@ -201,7 +201,7 @@ DECODERS: Final[dict[str, Callable[[bytes, int], Found]]] = {
 
 
 def _from_pillow(image: Image.Image) -> Found:
-    """Pixels of eight bits a sample, and the metadata that Pillow knows."""
+    """Pixels of eight bits per sample, and the metadata that Pillow reports."""
     image.load()
     info = image.info
     notes: tuple[str, ...] = ()
@@ -209,7 +209,7 @@ def _from_pillow(image: Image.Image) -> Found:
     clear = "transparency" in info
     if image.mode in ("CMYK", "LAB"):
         notes = (f"converted from {image.mode} to sRGB",)
-        image, icc = colour.to_srgb_image(image, icc), b""  # empty: used up, not missing
+        image, icc = colour.to_srgb_image(image, icc), b""  # empty: applied already, not missing
     elif image.mode in ("P", "PA", "RGB", "RGBX", "RGBA", "RGBa", "YCbCr", "HSV"):
         image = image.convert("RGBA" if clear or image.mode in ("PA", "RGBA", "RGBa") else "RGB")
     elif image.mode in ("1", "L", "LA", "La"):
@@ -224,6 +224,6 @@ def _from_pillow(image: Image.Image) -> Found:
     if isinstance(exif, bytes):
         exif = exif.removeprefix(b"Exif\0\0")
     dpi = info.get("dpi")
-    if not (isinstance(dpi, tuple) and len(dpi) == 2 and all(1 < d < 65_536 for d in dpi)):  # of 1: a ratio
+    if not (isinstance(dpi, tuple) and len(dpi) == 2 and all(1 < d < 65_536 for d in dpi)):  # 1 means a ratio
         dpi = None
     return Found(colours, alpha, icc, exif, xmp, dpi=dpi and (float(dpi[0]), float(dpi[1])), notes=notes)

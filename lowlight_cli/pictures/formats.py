@@ -1,4 +1,4 @@
-"""Which kinds of picture there are: their suffixes, what each can hold, how a file's first bytes tell its kind."""
+"""The picture formats: their suffixes, what each can hold, and how to tell them by a file's first bytes."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Kind:
     """One format that is read and written.
 
     Attributes:
-        name: what the program calls it, and the user after `--format`.
-        title: what people call it.
-        suffixes: lower case, with the dot; the first is given to new files.
-        deep: whether it holds 16 bits a sample.
+        name: its name in the code and for `--format`.
+        title: its name in messages.
+        suffixes: lower case, with the dot; new files get the first.
+        deep: whether it holds 16 bits per sample.
         alpha: whether it holds transparency.
         profile: whether it holds an ICC profile.
-        longest: the longest side that its encoder takes, in pixels.
+        longest: the longest side that its encoder accepts, in pixels.
     """
 
     name: str
@@ -69,21 +69,21 @@ RAW_SUFFIXES: Final = frozenset(
 )
 
 BECOMES: Final = {"heic": "jpeg", "raw": "tiff"}
-"""Kinds that are read and not written, and what is written in their place: a RAW file needs the 16 bits of TIFF."""
+"""Read-only kinds, and the format written in their place: a RAW file needs the 16 bits of TIFF."""
 
 READ_ONLY: Final[dict[str, str]] = {
     **{suffix: KINDS[BECOMES["heic"]].suffixes[0] for suffix in HEIC_SUFFIXES},
     **{suffix: KINDS[BECOMES["raw"]].suffixes[0] for suffix in RAW_SUFFIXES},
 }
-"""Suffix (lower case, with the dot) of a kind that is only read, to the suffix of what is written in its place."""
+"""Suffix (lower case, with the dot) of a read-only kind, to the suffix of the format written in its place."""
 
 UNREAD: Final = frozenset(
     {".gif", ".jp2", ".j2k", ".jpf", ".jpx", ".jxl", ".jxr", ".psd", ".psb", ".xcf", ".exr", ".hdr", ".tga", ".svg"}
     | {".ico", ".pcx", ".pbm", ".pgm", ".ppm", ".pnm"}
 )
-"""Suffixes of pictures that are of none of these kinds: folders are not searched for them, which is told."""
+"""Suffixes of pictures in other formats: left out of folders, with a note."""
 
-# First bytes, and what they mean. BMP comes last: two letters are weak evidence.
+# First bytes and their format. BMP comes last: two letters are weak evidence.
 _MAGIC: Final = (
     (b"\xff\xd8\xff", "jpeg"),
     (b"\x89PNG\r\n\x1a\n", "png"),
@@ -111,10 +111,10 @@ def suffixes() -> frozenset[str]:
 def format_of(name: str, *, keep: bool = True) -> str:
     """The name in `KINDS` for what a user may type: `jpg`, `JPEG`, `.tif`.
 
-    `keep`: whether the caller takes that word too, so that an error is to name it.
+    `keep`: whether the caller also accepts the word `keep`, so that the error lists it.
 
     Raises:
-        UsageError: where no such format is written.
+        UsageError: no format of that name can be written.
     """
     typed = name.lower().lstrip(".")
     found = typed if typed in KINDS else FORMATS.get(f".{typed}")
@@ -130,11 +130,11 @@ def suffix_of(name: str, *, keep: bool = True) -> str:
 
 
 def sniff(data: bytes) -> str | None:
-    """The kind that the first bytes tell: a name in `KINDS`, `gif`, `heic`, `raw`, or None."""
+    """The kind according to the first bytes: a name in `KINDS`, `gif`, `heic`, `raw`, or None."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "webp"
     if data[4:8] == b"ftyp":
-        # the brand, and the compatible ones: `mif1` alone may be either
+        # the major and the compatible brands: `mif1` alone may be AVIF or HEIC
         length = min(int.from_bytes(data[:4], "big"), 256)
         brands = {data[8:12], *(data[at : at + 4] for at in range(16, length, 4))}
         if data[8:12] == b"crx ":

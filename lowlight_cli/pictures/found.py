@@ -1,4 +1,4 @@
-"""Found: what a decoder took out of a file, and the look at its size before anything is decoded."""
+"""Found: what a decoder extracts from a file; and the check of a picture's size before it is decoded."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ MOTION: Final = "it is a motion photo; only the picture is kept, not its clip"
 
 @dataclass
 class Found:
-    """What a decoder took out of a file, before anything is turned or converted.
+    """What a decoder extracted from a file, before rotation and colour conversion.
 
     Attributes:
         colours: (H, W) or (H, W, 3) uint8 or uint16.
         alpha: (H, W) of the same type, or None.
-        icc: the profile; None where there is none, empty where it is used up (CMYK).
+        icc: the profile; None if there is none, empty if it has been applied already (CMYK, Lab).
         exif: a TIFF-structured block.
         xmp: the packet.
-        turn: orientation 1 to 8 where it is not in `exif`.
+        turn: orientation 1 to 8; None if `exif` gives it.
         text: keywords and texts.
-        dpi: dots an inch.
-        jpeg: how a JPEG was made.
+        dpi: dots per inch.
+        jpeg: how a JPEG was encoded.
         compression: as in `Photo`.
         cicp: primaries and transfer by code (ITU-T H.273).
         notes: as in `Photo`.
-        rest: the further pages of a TIFF.
+        rest: the second and later pages of a TIFF.
     """
 
     colours: Codes
@@ -51,14 +51,14 @@ class Found:
 
 
 def widened(codes: Codes, bits: int) -> Codes:
-    """Codes of 10 or 12 bits as uint16 of 16 bits, the largest as 65535: white is to stay white."""
+    """Scale codes of `bits` bits to 16 bits (uint16), the largest to 65535, so that white stays white."""
     white = 2**bits - 1
     result: Codes = (np.minimum(codes, white).astype(np.uint32) * 65_535 + white // 2) // white
     return result.astype(np.uint16)
 
 
 def check(width: int, height: int, max_pixels: int) -> None:
-    """Raise InputError where a header promises no pixels, or more than are wanted."""
+    """Raise InputError if a header announces no pixels, or more than `max_pixels`."""
     if width < 1 or height < 1:
         raise InputError(f"has no pixels ({width} x {height})")
     if width * height > max_pixels:

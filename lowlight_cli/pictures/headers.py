@@ -1,4 +1,4 @@
-"""What a file tells of its picture before anything is decoded."""
+"""Read a picture's size from its header, without decoding it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from lowlight_cli.pictures.formats import HEIC_SUFFIXES, RAW_SUFFIXES, sniff
 __all__ = ["Header", "header"]
 
 _PILLOW: Final = {"jpeg": "JPEG", "png": "PNG", "tiff": "TIFF", "webp": "WEBP", "bmp": "BMP", "avif": "AVIF"}
-"""Formats that tell their size at once, and what Pillow calls them."""
+"""Formats whose header gives the size, and Pillow's names for them."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """Width and height in pixels, as they are stored: one that is to be turned is not yet; and whether there is alpha.
+    """Width and height in pixels as stored, before any rotation by EXIF, and whether there is transparency.
 
-    Of a TIFF, those of its first page.
+    For a TIFF, those of its first page, already upright: Pillow swaps the sides by its orientation tag.
     """
 
     width: int
@@ -31,11 +31,11 @@ class Header:
 
 
 def header(path: Path) -> Header | None:
-    """What the first bytes tell; None for HEIC and RAW, which hide it.
+    """The header of a file; None for HEIC and RAW, which Pillow does not read.
 
     Raises:
-        InputError: these bytes are of no picture, or Pillow cannot make sense of them; `read` says what is wrong, if
-            it is.
+        InputError: the first bytes are not those of a picture, or Pillow cannot interpret them; `read` tells whether
+            the file is damaged, and how.
     """
     try:
         with path.open("rb") as file:
@@ -44,5 +44,5 @@ def header(path: Path) -> Header | None:
             return None
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=(_PILLOW[kind],)) as image:
             return Header(image.width, image.height, image.has_transparency_data)
-    except Exception as error:  # whatever a damaged file may cause
+    except Exception as error:  # a damaged file can cause anything
         raise InputError(f"{path}: its first bytes tell nothing of a picture") from error

@@ -1,7 +1,7 @@
-"""HEIC, the photographs of phones: decoded by pi-heif (extra `heic`), which writes none.
+"""HEIC, the photographs of phones: decoded by pi-heif (extra `heic`), which cannot write them.
 
-ISO/IEC 23008-12: turns and mirrors are properties of the picture and applied by the decoder, EXIF's orientation tells
-of them a second time.
+ISO/IEC 23008-12: rotation and mirroring are properties of the picture, which the decoder applies; the orientation in
+EXIF only repeats them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MODES = {"L", "LA", "RGB", "RGBA", "RGBa", "L;16", "I;16", "RGB;16", "RGBA;16"}
 
 
 def _refuse_garbled(data: bytes) -> None:
-    """Raise ValueError where the list of items has names that are no text: pi-heif (1.4) ends the program over them.
+    """Raise ValueError if an item in the list has a name that is not text: pi-heif (1.4) aborts the process on it.
 
     ISO/IEC 14496-12, 8.11.6: the entries of `iinf` are boxes `infe`, which end with their type and names.
     """
@@ -30,13 +30,13 @@ def _refuse_garbled(data: bytes) -> None:
     at = data.find(b"infe", start, end)
     while at >= 0:
         following = data.find(b"infe", at + 4, end)
-        text = at + (14 if data[at + 4 : at + 5] == b"\3" else 12)  # version 3 has numbers of four bytes
+        text = at + (14 if data[at + 4 : at + 5] == b"\3" else 12)  # item numbers have four bytes in version 3
         data[text : following - 4 if following >= 0 else end].decode("utf-8")
         at = following
 
 
 def decode(data: bytes, max_pixels: int) -> Found:
-    """The primary picture of a HEIC file, 8 bits a sample or, of 10 and 12, 16. Damage raises what pi-heif raises."""
+    """Decode the primary picture of a HEIC file: 8 bits stay 8, 10 and 12 become 16. Raises pi-heif's own errors."""
     import pi_heif
 
     _refuse_garbled(data)
@@ -47,10 +47,10 @@ def decode(data: bytes, max_pixels: int) -> Found:
     if image.mode not in _MODES:
         raise InputError(f"its pixels are of a kind that is not read ({image.mode}); export it as JPEG or TIFF")
     samples = np.array(image).reshape(height, width, -1)  # a view would outlive the decoder's memory
-    if image.mode == "RGBa":  # colours come multiplied by alpha
+    if image.mode == "RGBa":  # premultiplied by alpha
         samples = np.asarray(Image.fromarray(np.ascontiguousarray(samples), "RGBa").convert("RGBA"))
     info = image.info
-    if samples.dtype == np.uint16:  # the codes of fewer bits lie in the upper ones: their largest is to be white
+    if samples.dtype == np.uint16:  # codes are shifted to the upper bits; the largest is to be white
         bits = min(max(int(info["bit_depth"]), 8), 16)
         samples = widened(np.right_shift(samples, 16 - bits, dtype=np.uint16), bits)
     clear = samples.shape[-1] in (2, 4)

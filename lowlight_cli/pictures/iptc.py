@@ -1,4 +1,4 @@
-"""IPTC's older metadata (IIM) and the resources of Photoshop in which a JPEG carries it: read only to leave out places.
+"""Remove places from IPTC's older metadata (IIM) and from the Photoshop resources in which a JPEG carries it.
 
 IPTC-NAA Information Interchange Model 4.2, 1.6 (records) and 6 (datasets of record 2); Adobe Photoshop File Formats
 Specification 2019, "Image Resource Blocks".
@@ -13,13 +13,13 @@ from typing import Final
 __all__ = ["resources_without_places", "segments_without_places", "without_places"]
 
 _PLACES: Final = frozenset({26, 27, 90, 92, 95, 100, 101})
-"""Of record 2: content location (code, name), city, sublocation, province or state, country (code, name)."""
+"""In record 2: content location (code, name), city, sublocation, province or state, country (code, name)."""
 
 _SIGNATURES: Final = frozenset({b"8BIM", b"MeSa", b"AgHg", b"PHUT", b"DCSR"})
 _RECORDS: Final = 0x0404
 _DIGEST: Final = 0x0425
 _COPIES: Final = frozenset({0x0422, 0x0423, 0x0424})
-"""EXIF and XMP once more, which Photoshop writes into its own files only."""
+"""Second copies of EXIF and XMP, which Photoshop writes into its own files only."""
 
 _HEADER: Final = b"Photoshop 3.0\0"
 _LONGEST: Final = 65_533 - len(_HEADER)
@@ -33,10 +33,10 @@ class _Resource:
 
 
 def without_places(records: bytes) -> bytes:
-    """IIM without the datasets that tell a place; those that stay are the same bytes, padding is not kept.
+    """IIM without the datasets that name a place; the others stay byte for byte, padding is dropped.
 
     Raises:
-        ValueError: where these are no such records.
+        ValueError: `records` is not valid IIM.
     """
     kept, at = bytearray(), 0
     while at < len(records):
@@ -45,7 +45,7 @@ def without_places(records: bytes) -> bytes:
                 raise ValueError("no IPTC record where one must be")
             break  # padding, to whole words in a TIFF
         start, size = at + 5, int.from_bytes(records[at + 3 : at + 5], "big")
-        if size & 0x8000:  # extended: the length of the length
+        if size & 0x8000:  # extended dataset: this is the length of the length
             start, size = start + size - 0x8000, int.from_bytes(records[start : start + size - 0x8000], "big")
         end = start + size
         if end > len(records):
@@ -57,14 +57,16 @@ def without_places(records: bytes) -> bytes:
 
 
 def resources_without_places(resources: bytes) -> bytes:
-    """Photoshop's resources with IIM that tells no place; the others are the same bytes.
+    """Photoshop's resources with places removed from their IIM; the others stay byte for byte.
+
+    Copies of EXIF and XMP are dropped.
 
     Raises:
-        ValueError: where these are no such resources, or their IIM cannot be read.
+        ValueError: `resources` is not valid, or its IIM cannot be read.
     """
     found = _resources(resources)
     bare = {each: without_places(each.body) for each in found if each.kind == _RECORDS}
-    # Photoshop compares this sum to see whether others changed the IIM behind its back: where it was right, it stays so
+    # Photoshop uses this digest to detect changes of the IIM by other programs: a correct one stays correct
     sums = {_sum(each.body): _sum(records) for each, records in bare.items()}
     kept = bytearray()
     for each in found:
@@ -75,17 +77,17 @@ def resources_without_places(resources: bytes) -> bytes:
 
 
 def segments_without_places(segments: bytes) -> bytes:
-    """Whole APP13 segments of a JPEG without what tells a place.
+    """Complete APP13 segments of a JPEG, without places.
 
     Raises:
-        ValueError: where they cannot be read.
+        ValueError: the segments cannot be read.
     """
     others, resources, at = b"", b"", 0
     while at < len(segments):
         end = at + 2 + int.from_bytes(segments[at + 2 : at + 4], "big")
         body = segments[at + 4 : end]
         if body.startswith(_HEADER):
-            resources += body.removeprefix(_HEADER)  # what is too long for one segment goes on in the next
+            resources += body.removeprefix(_HEADER)  # long resources continue in the next segment
         elif b"8BIM" in body:
             raise ValueError("resources of a kind that is not known")
         else:
@@ -104,7 +106,7 @@ def _resources(data: bytes) -> list[_Resource]:
                 raise ValueError("no resource where one must be")
             break
         name = data[at + 6 : at + 7]
-        start = at + 6 + (1 + int.from_bytes(name, "big") + 1) // 2 * 2  # a name, with its length, is even
+        start = at + 6 + (1 + int.from_bytes(name, "big") + 1) // 2 * 2  # length byte and name, padded to even
         size = int.from_bytes(data[start : start + 4], "big")
         end = start + 4 + size
         if not name or start + 4 > len(data) or end > len(data):

@@ -1,7 +1,7 @@
-"""What a JPEG's markers tell before it is decoded: whether it would take for ever, and whether a clip is behind it.
+"""Scan the markers of a JPEG before decoding: would decoding take for ever, and does a video clip follow the picture?
 
-A marker is 0xFF and a code; most are followed by a segment with its length, and a scan's by coded data, in which 0xFF
-is no such marker (ITU-T T.81, B.1.1).
+A marker is 0xFF and a code. Most are followed by a segment that begins with its length; the segment of a scan is
+followed by coded data, in which 0xFF never starts one of these markers (ITU-T T.81, B.1.1).
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from lowlight_cli.errors import InputError
 __all__ = ["has_clip", "refuse_endless"]
 
 _MARKER: Final = re.compile(rb"\xff[\xc0-\xc7\xc9-\xcf\xd9-\xef\xfe]")
-"""The end of a picture (D9), and what has a segment; others stand alone or are no markers."""
+"""The end of a picture (D9) and the markers with a segment; other codes stand alone or are not markers."""
 
 _SCANS: Final = 500
-"""Encoders make ten or so; each costs a pass over the whole picture, however short it is."""
+"""Encoders write about ten; each scan, however short, costs a pass over the whole picture."""
 _SEGMENTS: Final = 20_000
 """Extended XMP of a gigabyte has 16,000."""
 _FILLING: Final = 2**18
-"""Bytes of no segment ahead of the first scan. Pillow reads them one by one: a second or so for as many."""
+"""Bytes outside of segments ahead of the first scan. Pillow reads them one by one: about a second for this many."""
 
 
 def refuse_endless(data: bytes) -> None:
-    """Raise InputError for what only a file made for it has: thousands of scans or segments, or megabytes of nothing.
+    """Raise InputError for a file made to stall the decoder: too many scans or segments, or too much filling.
 
     Args:
-        data: the file; looked at as far as the picture goes, in time that grows with its bytes.
+        data: the file; read to the end of the picture, in linear time.
     """
     at, filling, scans, segments = 2, 0, 0, 0
     while found := _MARKER.search(data, at):
@@ -53,10 +53,10 @@ def refuse_endless(data: bytes) -> None:
 
 
 def has_clip(data: bytes) -> bool:
-    """Whether a clip is behind the end of a JPEG, as phones put it there: at once, or behind a few words of theirs."""
+    """Whether a video clip follows the end of a JPEG, as phones write it: directly, or after at most 256 bytes."""
     at = data.find(b"ftyp")
     while at >= 0:
-        box = at - 4  # its length: three zeros, and 8 to 64
+        box = at - 4  # the length of the box: three zero bytes, then 8 to 64
         is_box = box >= 0 and data.startswith(b"\0\0\0", box) and 8 <= data[at - 1] <= 64
         if is_box and data.rfind(b"\xff\xd9", max(0, box - 258), box) >= 0:
             return True

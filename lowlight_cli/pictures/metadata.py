@@ -1,7 +1,7 @@
-"""EXIF and the structure of TIFF: changed where it must be, otherwise byte for byte what the camera wrote.
+"""Edit EXIF and TIFF directories where necessary, and leave all else byte for byte as the camera wrote it.
 
-EXIF is edited in place: maker notes hold offsets that break where blocks are packed anew. Only the tags of a TIFF,
-which lie scattered over its file, are packed into a block of their own.
+EXIF is edited in place, because maker notes hold offsets that break if the block is rebuilt. Blocks are rebuilt only
+from the scattered tags of a TIFF, for the later pages of a TIFF, and to drop the maker note itself.
 
 TIFF 6.0 (Adobe 1992) section 2, Exif 2.32 (CIPA DC-008) 4.6.
 """
@@ -45,9 +45,9 @@ _WIDTHS: Final = frozenset({0x0100, 0xA002})
 _HEIGHTS: Final = frozenset({0x0101, 0xA003})
 _POINTERS: Final = frozenset({EXIF_IFD, GPS_IFD, INTEROP_IFD})
 _ON_EARTH: Final = frozenset({33_550, 33_922, 34_264, 34_735, 34_736, 34_737})
-"""Where a map lies: scale, tie points, transformation, keys (OGC GeoTIFF 1.1, annex B)."""
+"""Tags that place a map on the earth: scale, tie points, transformation, keys (OGC GeoTIFF 1.1, annex B)."""
 
-# Tags of a TIFF that say how its pixels are stored; layers and previews of Photoshop; what DNG adds.
+# Tags that describe how a TIFF stores its pixels; Photoshop's layers and previews; the tags of DNG.
 _STORAGE: Final = frozenset(
     {254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 277, 278, 279, 280, 281, 284, 288, 289, 290, 291}
     | {292, 293, 297, 301, 317, 320, 321, 322, 323, 324, 325, 330, 332, 333, 334, 336, 338, 339, 340, 341, 342, 343}
@@ -60,11 +60,11 @@ _SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11
 
 @dataclass(frozen=True)
 class _Entry:
-    at: int  # where the entry itself lies
+    at: int  # offset of the entry itself
     tag: int
     type: int
     count: int
-    start: int  # where its value lies, inside the entry or elsewhere
+    start: int  # offset of its value, inside the entry or elsewhere
     size: int
 
     @property
@@ -76,7 +76,7 @@ class _Entry:
 class _Directory:
     at: int
     entries: tuple[_Entry, ...]
-    next_at: int  # where the offset of the next directory lies
+    next_at: int  # where the offset of the next directory is stored
 
     def find(self, tag: int) -> _Entry | None:
         return next((entry for entry in self.entries if entry.tag == tag), None)
@@ -105,7 +105,7 @@ class _Block:
         return self.directory(self.number("Q", 8) if self.big else self.number("I", 4))
 
     def directory(self, at: int) -> _Directory:
-        """The directory at an offset; entries with a value outside the block are left out."""
+        """The directory at an offset, without entries whose value lies outside the block."""
         head, step, inline, word = (8, 20, 8, "Q") if self.big else (2, 12, 4, "I")
         count = self.number("Q" if self.big else "H", at)
         if at < 8 or at + head + count * step > len(self.data):
@@ -122,12 +122,12 @@ class _Block:
         return _Directory(at, tuple(entries), at + head + count * step)
 
     def integer(self, entry: _Entry | None) -> int | None:
-        """The first number of an entry of whole numbers."""
+        """The first number of an entry of unsigned integers; None for other entries."""
         codes = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
         return None if entry is None or entry.type not in codes else self.number(codes[entry.type], entry.start)
 
     def below(self, directory: _Directory, tag: int) -> _Directory | None:
-        """The directory that a tag points to, where there is one and it is whole."""
+        """The directory that a tag points to; None if there is none or it is damaged."""
         offset = self.integer(directory.find(tag))
         if offset is None:
             return None
@@ -137,17 +137,17 @@ class _Block:
             return None
 
     def all(self) -> list[_Directory]:
-        """The first directory and those below it."""
+        """The first directory and the EXIF, GPS and interoperability directories below it."""
         top = self.first()
         exif = self.below(top, EXIF_IFD)
         below = [exif, self.below(top, GPS_IFD), self.below(exif, INTEROP_IFD) if exif else None]
         return [top, *(directory for directory in below if directory)]
 
     def write(self, entry: _Entry, number: int) -> None:
-        """Put another number where an entry has a SHORT or a LONG; a SHORT that is too small for it becomes a LONG."""
+        """Replace the number of a SHORT or LONG entry; a SHORT becomes a LONG if the number does not fit."""
         assert isinstance(self.data, bytearray)
         if entry.type == 3 and number > 0xFFFF:
-            code = self.order + ("HQI" if self.big else "HII")  # a LONG lies inside of its entry
+            code = self.order + ("HQI" if self.big else "HII")  # a LONG is stored inside its entry
             struct.pack_into(code, self.data, entry.at + 2, 4, 1, number)
         elif entry.type in (3, 4):
             struct.pack_into(self.order + ("H" if entry.type == 3 else "I"), self.data, entry.start, number)
@@ -161,7 +161,7 @@ class _Block:
         self.data[directory.at : end] = bytes(end - directory.at)
 
     def remove(self, directory: _Directory, tag: int) -> None:
-        """Take an entry out of a directory: those behind it move up."""
+        """Remove an entry from a directory; the entries after it move up."""
         assert isinstance(self.data, bytearray)
         entry = directory.find(tag)
         if entry is None:
@@ -174,28 +174,28 @@ class _Block:
 
 
 def value(data: bytes, tag: int) -> bytes | None:
-    """The bytes of a tag in the first directory of a TIFF, or None. Raises ValueError where it is no TIFF."""
+    """The bytes of a tag in the first directory of a TIFF, or None. Raises ValueError if `data` is not a TIFF."""
     block = _Block(data)
     entry = block.first().find(tag)
     return None if entry is None else data[entry.start : entry.end]
 
 
 def first(data: bytes) -> int:
-    """Where a TIFF's first directory lies. Raises ValueError where it is no TIFF."""
+    """The offset of a TIFF's first directory. Raises ValueError if `data` is not a TIFF."""
     block = _Block(data)
     return block.number("Q", 8) if block.big else block.number("I", 4)
 
 
 def pages(data: bytes) -> tuple[list[int], bool]:
-    """Where the directories of a TIFF's pages lie, previews and masks left out; and whether the way to more is cut.
+    """The offsets of a TIFF's pages, without previews and masks; and whether the chain of directories is broken.
 
     Raises:
-        ValueError: where it is no TIFF.
+        ValueError: `data` is not a TIFF.
     """
     block, found, spans = _Block(data), list[int](), list[range]()
     word, at = "Q" if block.big else "I", first(data)
     while at:
-        if any(at in span for span in spans):  # a loop, or one within another
+        if any(at in span for span in spans):  # a loop, or a directory inside another
             return found, True
         try:
             directory = block.directory(at)
@@ -208,31 +208,31 @@ def pages(data: bytes) -> tuple[list[int], bool]:
         # NewSubfileType: 1 is a reduced copy, 4 a mask (TIFF 6.0, section 8)
         if not (block.integer(directory.find(_SUBFILE)) or 0) & 5:
             found.append(at)
-        at = block.number(word, directory.next_at) if end <= len(data) else 0  # some writers leave the last one out
+        at = block.number(word, directory.next_at) if end <= len(data) else 0  # some writers omit the last offset
     return found, False
 
 
 def alone(data: bytes, at: int) -> bytes:
-    """A TIFF with but one page, whose directory lies at an offset; nothing points to what the others are."""
+    """A TIFF of the one page whose directory lies at `at`; other pages stay in the file, but nothing points to them."""
     block = _Block(bytearray(data))
     assert isinstance(block.data, bytearray)
     word, first = ("Q", 8) if block.big else ("I", 4)
     struct.pack_into(block.order + word, block.data, first, at)
     end = block.directory(at).next_at
-    if end + struct.calcsize("=" + word) <= len(data):  # some writers leave it out where nothing follows
+    if end + struct.calcsize("=" + word) <= len(data):  # some writers omit the last offset
         struct.pack_into(block.order + word, block.data, end, 0)
     return bytes(block.data)
 
 
 def orientation(data: bytes) -> int:
-    """How the picture must be turned, 1 (not at all) to 8. Raises ValueError where the block is damaged."""
+    """The orientation tag: 1 (upright) to 8; 1 if it is missing. Raises ValueError if the block is damaged."""
     block = _Block(data)
     found = block.integer(block.first().find(ORIENTATION))
     return found if found is not None and 1 <= found <= 8 else 1
 
 
 def reset_orientation(data: bytes) -> bytes:
-    """The same TIFF or EXIF block with an orientation of 1, where it has one."""
+    """The same TIFF or EXIF block with its orientation, if it has one, set to 1."""
     block = _Block(bytearray(data))
     entry = block.first().find(ORIENTATION)
     if entry is not None:
@@ -241,10 +241,10 @@ def reset_orientation(data: bytes) -> bytes:
 
 
 def tidy_exif(exif: bytes, height: int, width: int, *, srgb: bool = False) -> bytes:
-    """EXIF for an upright picture of a size: orientation reset, sizes right, the thumbnail gone; if wanted, of sRGB.
+    """EXIF for an upright picture: orientation reset, size corrected, thumbnail removed; marked as sRGB if `srgb`.
 
     Raises:
-        ValueError: where the block is damaged.
+        ValueError: the block is damaged.
     """
     data = bytearray(reset_orientation(exif))
     block = _Block(data)
@@ -258,10 +258,10 @@ def tidy_exif(exif: bytes, height: int, width: int, *, srgb: bool = False) -> by
                 block.write(entry, height)
             elif entry.tag == _COLOUR_SPACE and srgb:
                 block.write(entry, 1)
-    if srgb and (mark := _adobe_mark(block)):  # DCF 2.0: R98 is a file in sRGB
+    if srgb and (mark := _adobe_mark(block)):  # DCF 2.0: R98 means sRGB
         data[mark.start : mark.start + 3] = b"R98"
     top = block.first()
-    # some writers leave the offset out where there is no second directory
+    # some writers omit the offset if there is no second directory
     second = block.number("I", top.next_at) if top.next_at + 4 <= len(data) else 0
     if second:
         struct.pack_into("=I", data, top.next_at, 0)
@@ -272,7 +272,7 @@ def tidy_exif(exif: bytes, height: int, width: int, *, srgb: bool = False) -> by
                 data[start : start + length] = bytes(length)
             block.wipe(thumbnail)
         except ValueError:
-            pass  # the way to it is cut, that is enough for a thumbnail that cannot be read
+            pass  # nothing points to it any more, which suffices for a thumbnail that cannot be read
         used = max(max((entry.end for entry in d.entries), default=0) for d in block.all())
         used = max(used, *(d.next_at + 4 for d in block.all()))
         del data[max(used, len(data.rstrip(b"\0"))) :]
@@ -280,10 +280,10 @@ def tidy_exif(exif: bytes, height: int, width: int, *, srgb: bool = False) -> by
 
 
 def without_gps(exif: bytes) -> bytes:
-    """EXIF with the directory of places overwritten and its entry removed; so are the tags of maps.
+    """EXIF without places: the GPS directory and the map tags are overwritten, and their entries removed.
 
     Raises:
-        ValueError: where the block is damaged.
+        ValueError: the block is damaged.
     """
     block = _Block(bytearray(exif))
     top = block.first()
@@ -296,10 +296,10 @@ def without_gps(exif: bytes) -> bytes:
 
 
 def without(exif: bytes, tags: frozenset[int]) -> bytes:
-    """EXIF without some tags of its first directory; their values are overwritten.
+    """EXIF without the given tags in its first directory; their values are overwritten.
 
     Raises:
-        ValueError: where the block is damaged.
+        ValueError: the block is damaged.
     """
     block = _Block(bytearray(exif))
     assert isinstance(block.data, bytearray)
@@ -311,10 +311,10 @@ def without(exif: bytes, tags: frozenset[int]) -> bytes:
 
 
 def with_value(exif: bytes, tag: int, raw: bytes, fill: bytes) -> bytes:
-    """EXIF with other bytes, no more than there were, in a tag of its first directory; the rest of them is filled.
+    """EXIF with a value of its first directory replaced by `raw`, which must not be longer and is padded with `fill`.
 
     Raises:
-        ValueError: where the block is damaged.
+        ValueError: the block is damaged.
     """
     block = _Block(bytearray(exif))
     entry = block.first().find(tag)
@@ -325,7 +325,7 @@ def with_value(exif: bytes, tag: int, raw: bytes, fill: bytes) -> bytes:
 
 
 def without_maker_note(exif: bytes) -> bytes:
-    """EXIF packed anew, without what only the camera's maker can read."""
+    """EXIF rebuilt without the maker note, which only the camera's maker can read."""
     block = _Block(bytearray(exif))
     below = block.below(block.first(), EXIF_IFD)
     if below is not None:
@@ -334,7 +334,7 @@ def without_maker_note(exif: bytes) -> bytes:
 
 
 def adobe_rgb(exif: bytes) -> bool:
-    """Whether EXIF declares Adobe RGB in the way of cameras that embed no profile (DCF 2.0: option file, R03)."""
+    """Whether EXIF declares Adobe RGB as cameras do that embed no profile (DCF 2.0: option file, R03)."""
     return _adobe_mark(_Block(exif)) is not None
 
 
@@ -346,10 +346,10 @@ def _adobe_mark(block: _Block) -> _Entry | None:
 
 
 def from_tiff(data: bytes) -> bytes | None:
-    """What a TIFF says about its picture, not about its storage, as an EXIF block; None where it says nothing.
+    """The tags that describe a TIFF's picture rather than its storage, as an EXIF block; None if there are none.
 
     Raises:
-        ValueError: where it is no TIFF.
+        ValueError: `data` is not a TIFF.
     """
     block = _Block(data)
     top = block.first()
@@ -360,14 +360,14 @@ def from_tiff(data: bytes) -> bytes | None:
 
 
 def entries_for_tiff(exif: bytes) -> dict[int, bytes]:
-    """Entries, as they are, of a block's first directory that may stand in the directory of a TIFF's picture."""
+    """The raw entries of a block's first directory, by tag, that may be copied into the directory of a TIFF page."""
     block = _Block(exif)
     kept = (entry for entry in block.first().entries if entry.tag not in _STORAGE | {ORIENTATION})
     return {entry.tag: bytes(exif[entry.at : entry.at + 12]) for entry in kept}
 
 
 def moved_entries(exif: bytes, at: int) -> tuple[dict[int, bytes], bytes]:
-    """As `entries_for_tiff`, for a block that does not begin the file: entries, and what has to lie at an offset."""
+    """As `entries_for_tiff`, for a block that is not at offset 0: the entries, and the bytes that must lie at `at`."""
     block = _Block(exif)
     packed = _pack(block, block.first(), at, _STORAGE | {ORIENTATION})
     count = int(struct.unpack_from(block.order + "H", packed)[0])
@@ -376,7 +376,7 @@ def moved_entries(exif: bytes, at: int) -> tuple[dict[int, bytes], bytes]:
 
 
 def _pack(block: _Block, directory: _Directory, at: int, leave: frozenset[int] = frozenset()) -> bytes:
-    """A directory and all below it as bytes that will lie at an offset."""
+    """A directory and all below it, without the tags `leave`, packed for the offset `at`."""
     entries = [entry for entry in directory.entries if entry.tag not in leave and entry.type < 16]
     behind = at + 2 + 12 * len(entries) + 4
     table, values = struct.pack(block.order + "H", len(entries)), b""

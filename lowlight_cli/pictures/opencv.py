@@ -1,4 +1,4 @@
-"""What OpenCV reads and Pillow does not: 16 bits a sample."""
+"""Decode samples of more than 8 bits with OpenCV, where Pillow does not read them in full."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["decode"]
 
 
 def decode(data: bytes) -> Codes | None:
-    """(H, W) or (H, W, C) uint16, BGR; None where OpenCV reads nothing, or fewer bits. Nothing goes to stderr."""
-    import cv2  # most files need it for nothing
+    """(H, W) or (H, W, C) uint16, BGR; None if OpenCV cannot read the data or reads 8 bits. Nothing goes to stderr."""
+    import cv2  # imported here because most files do not need it
 
     level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # callers say what is wrong, or go on
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # callers report errors, or go on without OpenCV
     try:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:

@@ -19,14 +19,14 @@ Codes = NDArray[np.unsignedinteger]
 
 @dataclass(frozen=True)
 class Jpeg:
-    """How a JPEG was made, so that it can be made so again.
+    """How a JPEG was encoded, so that it can be encoded in the same way again.
 
     Attributes:
-        tables: quantisation tables of luma and (where there is colour) chroma, 64 numbers each, in natural order.
+        tables: quantisation tables of luma and (for colour) chroma, 64 numbers each, in natural order.
         subsampling: 0 is 4:4:4, 1 is 4:2:2, 2 is 4:2:0, as Pillow counts.
-        progressive: whether it comes in scans.
+        progressive: whether it is progressive.
         comment: the comment segment.
-        segments: whole segments to carry along as they are (IPTC lives in APP13).
+        segments: complete segments to copy unchanged (APP13, which holds IPTC).
     """
 
     tables: tuple[tuple[int, ...], ...]
@@ -38,26 +38,26 @@ class Jpeg:
 
 @dataclass(frozen=True, eq=False)
 class Photo:
-    """A picture, upright, and what must not get lost on its way to the next file.
+    """An upright picture, and everything that must survive until it is written again.
 
     Attributes:
-        pixels: (H, W, 3) float32 RGB, sRGB-encoded, [0, 1]; what lies outside sRGB is clipped here, kept in `source`.
-        depth: bits a sample of the file, 8 or 16.
-        format: a name in `formats.KINDS`; of a kind that is only read, what is written in its place.
+        pixels: (H, W, 3) float32 RGB, sRGB-encoded, [0, 1]; colours outside sRGB are clipped here and kept in `source`.
+        depth: bits per sample of the file, 8 or 16.
+        format: a name in `formats.KINDS`; for a read-only kind, the format written in its place.
         name: the file, for messages.
-        alpha: (H, W) uint8 or uint16, as in the file; None where it has none.
-        grey: whether the file had one channel of colour; `pixels` then holds it three times.
+        alpha: (H, W) uint8 or uint16, as in the file; None if it has none.
+        grey: whether the file had a single colour channel; `pixels` then holds it three times.
         icc: the profile in which the file is read and written; None is sRGB.
-        exif: a TIFF-structured block without the `Exif` prefix; orientation is reset and the thumbnail gone.
+        exif: a TIFF-structured block without the `Exif` prefix, with orientation reset and thumbnail removed.
         xmp: the packet.
         text: keywords and texts of a PNG.
-        dpi: dots an inch, across and down.
-        jpeg: how the JPEG was made; None for other formats.
+        dpi: dots per inch, across and down.
+        jpeg: how the JPEG was encoded; None for other formats.
         compression: `lossless` or `lossy` (WebP), `none` or `deflate` (TIFF), else empty.
-        source: (H, W) or (H, W, 3) uint8 or uint16, the file's own colours; only where `pixels` cannot give them back:
+        source: (H, W) or (H, W, 3) uint8 or uint16, the file's own colours; only if `pixels` cannot reproduce them:
             a profile was applied, or there is colour under full transparency.
-        notes: one line each on what was found and could not be kept.
-        rest: the further pages of a TIFF, in order; all else here is of the first.
+        notes: one line on each item that was found and could not be kept.
+        rest: the second and later pages of a TIFF, in order; all other attributes describe the first.
     """
 
     pixels: Pixels
@@ -79,22 +79,22 @@ class Photo:
 
     @property
     def height(self) -> int:
-        """Pixels down."""
+        """Height in pixels."""
         return int(self.pixels.shape[0])
 
     @property
     def width(self) -> int:
-        """Pixels across."""
+        """Width in pixels."""
         return int(self.pixels.shape[1])
 
     def with_pixels(self, pixels: NDArray[np.floating]) -> Photo:
         """The same photograph with other pixels of the same shape, float RGB, sRGB-encoded, [0, 1].
 
-        What lies a little outside of [0, 1] is clipped.
+        Values slightly outside [0, 1] are clipped.
 
         Raises:
-            TypeError: it is no array.
-            InputError: where the shape differs, as everything else here belongs to the old one; or the numbers are not
+            TypeError: `pixels` is not an array.
+            InputError: the shape differs, so that alpha and the other attributes would not fit; or the values are not
                 floats, not finite, or on another scale.
         """
         checked = form.checked(pixels)
@@ -104,6 +104,6 @@ class Photo:
 
 
 def bands(height: int, width: int) -> Iterator[slice]:
-    """Slices of rows, some hundred thousand pixels each: work in float stays in the processor's cache."""
+    """Slices of rows, about 131,000 pixels each, so that float arithmetic stays in the processor's cache."""
     rows = max(1, 2**17 // max(width, 1))
     return (slice(top, min(top + rows, height)) for top in range(0, height, rows))

@@ -1,4 +1,4 @@
-"""Places: a photo without where it was taken or what place it shows, be it in numbers or in words."""
+"""Remove from a photo where it was taken and which place it shows, in numbers and in words."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _INSIDE: Final = (
     (metadata.PHOTOSHOP, "IPTC", iptc.resources_without_places, b"\0"),
     (metadata.XMP, "XMP", xmp.without_places, b" "),
 )
-"""What lies in a tag of EXIF or of a TIFF: what it is called, how it loses its places, what fills the gap."""
+"""Metadata inside a tag of EXIF or TIFF: the tag, its name in messages, what removes its places, the padding byte."""
 
 
 def stripped(photo: Photo) -> tuple[Photo, list[str]]:
-    """A photo, all its pages, without places; and a line on each part that had to go as a whole.
+    """The photo, with all its pages, without places; and a line on each part that was dropped as a whole.
 
-    A part that cannot be read may tell a place, so it goes.
+    A part that cannot be read is dropped, because it may name a place.
     """
     notes: list[str] = []
     rest = []
@@ -43,7 +43,7 @@ def stripped(photo: Photo) -> tuple[Photo, list[str]]:
 
 
 def _exif(exif: bytes, lost: list[str]) -> bytes | None:
-    """EXIF without places, None where it cannot be told; what had to go is put into `lost`."""
+    """EXIF without places, or None if it is damaged; the names of dropped parts are appended to `lost`."""
     try:
         exif = metadata.without_gps(exif)
         for tag, name, clean, fill in _INSIDE:

@@ -1,4 +1,4 @@
-"""Placing: bytes to a file that is whole or not there, and nothing beside it for long."""
+"""Write a file atomically: it is complete or absent, and temporary files do not pile up beside it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["place"]
 
 _PART: Final = re.compile(r"\.lowlight-[0-9a-f]{12}\.tmp")
 _DEAD: Final = 24 * 3600
-"""Seconds without a change after which a temporary file is left over: no picture takes that long, over no network."""
+"""Age in seconds from which a temporary file counts as abandoned: no picture takes that long, on any network disk."""
 
 _swept: set[str] = set()
-"""Folders that were searched for such files: one of 10,000 photographs is not listed for each of them."""
+"""Folders already searched for such files, so that a folder of 10,000 photographs is not listed for each of them."""
 
 
 def place(
@@ -32,30 +32,30 @@ def place(
     beside: Path | None = None,
     ready: Callable[[], None] | None = None,
 ) -> None:
-    """Put bytes where a file is wanted: beside it first, on the disk for sure, then under its name at one stroke.
+    """Write a temporary file beside the target, flush it to disk, then rename it atomically.
 
     Args:
         target: the file.
         data: its content.
-        anew: leave a file that exists; else it is replaced.
-        beside: the name before the final one, in the same folder; what has it is replaced. None takes a new one.
-        ready: called when the content is safe under the first name. What it raises leaves nothing behind.
+        anew: raise FileExistsError if the target exists, instead of replacing it.
+        beside: the temporary name, in the same folder; a file there is replaced. None picks an unused name.
+        ready: called once the content is on disk under the temporary name. If it raises, nothing is left behind.
 
     Raises:
-        FileExistsError: there is a file already, and `anew`.
+        FileExistsError: the target exists and `anew` is set.
         OutputError: the file cannot be written there.
         ResourceError: the disk is full.
     """
-    # a short name of its own: one made from the target's could be too long for the file system
+    # a short random name: one derived from the target's could be too long for the file system
     part = beside or target.parent / f".lowlight-{secrets.token_hex(6)}.tmp"
     if not anew and os.path.exists(target) and not os.path.isfile(target):  # noqa: PTH110, PTH113  # Path's may raise
-        # renaming would put a file where a device or a pipe was
+        # renaming would replace a device or a pipe with a file
         reason = "a folder has that name" if target.is_dir() else "it is not a file"
         raise OutputError(f"{target}: cannot be written, {reason}; choose another name")
     try:
         try:
             if beside:
-                beside.unlink(missing_ok=True)  # not written into: it may be a second name of a result
+                beside.unlink(missing_ok=True)  # not overwritten: it may be a hard link to a result
             with part.open("xb") as file:
                 file.write(data)
                 file.flush()
@@ -63,7 +63,7 @@ def place(
             if ready:
                 ready()
             _give_name(part, target, anew=anew)
-        except BaseException:  # Ctrl-C too: nothing half-written stays
+        except BaseException:  # Ctrl-C too: leave nothing half-written
             part.unlink(missing_ok=True)
             raise
         if not beside:
@@ -76,7 +76,7 @@ def place(
         number = error.errno if isinstance(error, OSError) else None
         if number == errno.ENOENT and not os.path.isdir(target.parent):  # noqa: PTH112  # Path's may raise
             reason, way = f"there is no folder {target.parent}", "make it first"
-        elif number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT):  # the last one is what /proc says
+        elif number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT):  # ENOENT is what /proc answers
             reason, way = "the folder cannot be written to", "check its permissions or choose another"
         elif number == errno.EFBIG:
             reason = f"the file is larger than this system lets one be ({len(data):,} bytes)"
@@ -89,11 +89,11 @@ def place(
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed runs have left in a folder, told by its age; once a process.
+    """Remove old temporary files, left in a folder by killed runs; once per process and folder.
 
-    The number of a process would say nothing about one on another machine or in a container.
+    Age decides, because a process id says nothing about a process on another machine or in a container.
     """
-    where = os.path.abspath(folder)  # noqa: PTH100  # the folder that one is in may change
+    where = os.path.abspath(folder)  # noqa: PTH100  # the current directory may change
     if where in _swept:
         return
     _swept.add(where)
@@ -106,16 +106,16 @@ def _sweep(folder: Path) -> None:
 
 
 def _give_name(part: Path, target: Path, *, anew: bool = False) -> None:
-    """Give a complete file its last name at one stroke.
+    """Give a complete file its final name atomically.
 
     Args:
         part: the file.
-        target: its last name.
-        anew: leave a file that has that name; else it is replaced.
+        target: its final name.
+        anew: raise FileExistsError if the target exists, instead of replacing it.
 
     Raises:
-        FileExistsError: a file has that name, and `anew`.
-        OSError: it cannot be renamed.
+        FileExistsError: the target exists and `anew` is set.
+        OSError: the file cannot be renamed.
     """
     if anew:
         try:

@@ -1,4 +1,4 @@
-"""PNG chunk by chunk: what Pillow does not tell (depth, damage, metadata behind the pixels) and cannot write (16 bits).
+"""PNG chunk by chunk: read what Pillow omits (depth, damage, metadata after the pixels), write 16 bits per sample.
 
 PNG specification, third edition (W3C 2025): 5 datastream structure, 9 filtering, 11 chunks.
 """
@@ -19,41 +19,41 @@ __all__ = ["SIGNATURE", "Header", "decode_deep", "encode_deep", "profile", "scan
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _LARGEST_TEXT: Final = 2**26
-"""Inflated metadata beyond 64 MiB is a bomb."""
+"""Metadata that inflates beyond 64 MiB is a decompression bomb."""
 
 _XMP: Final = b"XML:com.adobe.xmp"
 _XMP_IN_JPEG: Final = b"http://ns.adobe.com/xap/1.0/\0"
 _RAW: Final = "Raw profile type "
 _NAME: Final = "gAMA and cHRM of a PNG"
-_POWERS: Final = (10_000, 1_000_000)  # gAMA that can be meant
-_USUAL: Final = 45_455  # gAMA that stands for the curve of sRGB, which is no power
+_POWERS: Final = (10_000, 1_000_000)  # plausible values of gAMA
+_USUAL: Final = 45_455  # gAMA that stands for the sRGB curve, which is not a power
 _SRGB: Final = (31_270, 32_900, 64_000, 33_000, 30_000, 60_000, 15_000, 6_000)
-_POWER_OFF, _POINT_OFF = 0.05, 100  # what libpng lets pass for the same: a share, and steps of a coordinate
+_POWER_OFF, _POINT_OFF = 0.05, 100  # libpng's tolerances: relative, and in units of cHRM
 _NEEDED: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT"})
 
 
 @dataclass
 class Header:
-    """What the chunks of a PNG say besides its pixels.
+    """The contents of a PNG's chunks, apart from its pixels.
 
     Attributes:
-        width: pixels across.
-        height: pixels down.
-        depth: bits a sample, 1 to 16.
+        width: width in pixels.
+        height: height in pixels.
+        depth: bits per sample, 1 to 16.
         colour: colour type: 0 grey, 2 RGB, 3 palette, 4 grey with alpha, 6 RGB with alpha.
         frames: more than 1 for an animation.
-        transparent: the colour that is transparent (tRNS), one or three 16-bit numbers; None where there is none.
+        transparent: the transparent colour (tRNS) of grey or RGB, one or three 16-bit numbers; None if there is none.
         icc: the embedded profile.
         cicp: primaries and transfer by code (ITU-T H.273).
         srgb: whether it declares itself as sRGB.
-        gamma: the power by which light became codes, by 100,000.
-        primaries: where white, red, green and blue lie, eight numbers by 100,000.
+        gamma: the encoding exponent times 100,000 (gAMA).
+        primaries: x and y of white, red, green and blue, times 100,000 (cHRM).
         exif: a TIFF-structured block.
         xmp: the packet.
-        dpi: dots an inch.
-        text: keywords and texts; none of raw profiles, which become `exif` and `xmp`.
-        left_out: raw profiles that are neither, by type.
-        bare: the file without what is noted here: what a decoder of pixels needs, and nothing for it to warn of.
+        dpi: dots per inch.
+        text: keywords and texts, without raw profiles, which become `exif` and `xmp`.
+        left_out: the types of raw profiles that are not kept.
+        bare: the file reduced to the chunks that a pixel decoder needs, so that it has nothing to warn about.
     """
 
     width: int
@@ -79,7 +79,7 @@ def scan(data: bytes) -> Header:
     """Walk through the chunks of a PNG.
 
     Raises:
-        ValueError: where a chunk is damaged or the file ends early.
+        ValueError: a chunk is damaged or the file ends early.
     """
     if data[12:16] != b"IHDR":
         raise ValueError("it does not begin with a PNG header")
@@ -107,7 +107,7 @@ def scan(data: bytes) -> Header:
 
 
 def _note(header: Header, kind: bytes, payload: bytes) -> None:
-    """Take from one chunk what is of use; a chunk that makes no sense says nothing."""
+    """Store the useful content of one chunk in `header`; a malformed chunk is ignored."""
     try:
         if kind == b"iCCP":
             header.icc = _inflate(payload.split(b"\0", 1)[1][1:])
@@ -140,7 +140,7 @@ def _note(header: Header, kind: bytes, payload: bytes) -> None:
         elif kind in (b"tEXt", b"zTXt"):
             keyword, body = payload.split(b"\0", 1)
             body = _inflate(body[1:]) if kind == b"zTXt" else body
-            if keyword == _XMP:  # of writers that do not know iTXt
+            if keyword == _XMP:  # from writers without iTXt
                 header.xmp = header.xmp or body
                 return
             header.text.append((keyword.decode("latin-1"), body.decode("latin-1")))
@@ -149,9 +149,9 @@ def _note(header: Header, kind: bytes, payload: bytes) -> None:
 
 
 def _unwrap(header: Header) -> None:
-    """Take profiles out of the texts: before PNG had eXIf, ImageMagick wrote them as hexadecimal digits.
+    """Move raw profiles out of the texts: before PNG had eXIf, ImageMagick wrote them as hexadecimal digits.
 
-    Such a text is a line feed, the type, the number of bytes, and the digits in lines.
+    Such a text consists of a line feed, the type, the number of bytes, and lines of digits.
     """
     texts, header.text = header.text, []
     lost: list[str] = []
@@ -168,15 +168,15 @@ def _unwrap(header: Header) -> None:
             header.exif = header.exif or raw.removeprefix(b"Exif\0\0")
         elif kind in ("xmp", "app1") and raw.removeprefix(_XMP_IN_JPEG).lstrip(b"\xef\xbb\xbf").startswith(b"<"):
             header.xmp = header.xmp or raw.removeprefix(_XMP_IN_JPEG)
-        elif not (kind in ("icc", "icm") and header.icc):  # a copy of what is there
+        elif not (kind in ("icc", "icm") and header.icc):  # a copy of the embedded profile
             lost.append({"8bim": "IPTC", "iptc": "IPTC", "icm": "ICC"}.get(kind, kind.upper()))
     header.left_out = tuple(dict.fromkeys(lost))
 
 
 def profile(header: Header) -> bytes | None:
-    """The profile of a PNG: what is embedded, or what gAMA and cHRM say where nothing else speaks of its colours (4.3).
+    """The profile of a PNG: the embedded one, or one made from gAMA and cHRM if no other chunk defines colours (4.3).
 
-    None too where they tell of sRGB, within libpng's tolerances.
+    Also None if gAMA and cHRM describe sRGB within libpng's tolerances.
     """
     if header.icc or header.cicp or header.srgb:
         return header.icc
@@ -190,7 +190,7 @@ def profile(header: Header) -> bytes | None:
     white, red, green, blue = ((x / 100_000, y / 100_000) for x, y in zip(points[::2], points[1::2], strict=True))
     try:
         return colour.make_profile(_NAME, (red, green, blue), power, white)
-    except (ValueError, ArithmeticError, struct.error):  # points that make no sense say nothing
+    except (ValueError, ArithmeticError, struct.error):  # impossible points are ignored
         return None if usual else colour.make_profile(_NAME, colour.SRGB, power)
 
 
@@ -203,10 +203,10 @@ def _inflate(data: bytes) -> bytes:
 
 
 def decode_deep(header: Header) -> tuple[Codes, Codes | None]:
-    """Colours (H, W) or (H, W, 3) uint16, and alpha (H, W) uint16 or None, of a PNG with 16 bits a sample.
+    """Colours (H, W) or (H, W, 3) uint16, and alpha (H, W) uint16 or None, of a PNG with 16 bits per sample.
 
-    Pillow opens RGB of 16 bits as 8 bits, hence OpenCV; which expands grey with alpha to four channels and knows
-    nothing of a transparent colour in grey.
+    OpenCV decodes it, because Pillow reduces 16-bit RGB to 8 bits. OpenCV expands grey with alpha to four channels and
+    ignores a transparent colour in grey.
     """
     decoded = opencv.decode(header.bare)
     if decoded is None:
@@ -242,7 +242,7 @@ def encode_deep(samples: Codes, kept: Photo) -> bytes:
         texts.append(("XML:com.adobe.xmp", kept.xmp.decode("utf-8", "replace")))
     for keyword, body in texts:
         parts.append(_chunk(b"iTXt", keyword.encode("latin-1") + b"\0\0\0\0\0" + body.encode("utf-8")))
-    deflater = zlib.compressobj(4)  # photographs shrink no further beyond, only slower
+    deflater = zlib.compressobj(4)  # higher levels are slower and gain nothing on photographs
     above = np.zeros((1, width * channels * 2), np.uint8)
     rows = max(1, 2**20 // above.size)
     for start in range(0, height, rows):
@@ -257,7 +257,7 @@ def encode_deep(samples: Codes, kept: Photo) -> bytes:
 
 
 def _filter(band: Codes, over: Codes, step: int) -> bytes:
-    """Rows of bytes by the filter, Sub, Up or Paeth, whose differences are smallest in sum (12.7)."""
+    """Filter each row with Sub, Up or Paeth, whichever has the smallest sum of absolute differences (12.7)."""
     left, corner = np.zeros_like(band), np.zeros_like(band)
     left[:, step:], corner[:, step:] = band[:, :-step], over[:, :-step]
     a, b, c = (x.astype(np.int16) for x in (left, over, corner))

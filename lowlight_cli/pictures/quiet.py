@@ -1,8 +1,8 @@
-"""Keep libraries from telling the terminal what they think of a damaged file: it reaches us as an error of one line.
+"""Silence what libraries print about a damaged file: the user gets one line, from the exception.
 
-libpng, libtiff and LibRaw write to file descriptor 2 behind Python's back. It leads nowhere while a file is decoded,
-but only where `sys.stderr` has a way of its own to the same place, as the command gives it: of a program that uses the
-package nothing is taken. Pillow and tifffile log, and what nobody handles Python prints.
+libpng, libtiff and LibRaw write to file descriptor 2 behind Python's back. While a file is decoded, that descriptor
+leads to os.devnull, but only if `sys.stderr` uses another one for the same target, as the command arranges: programs
+that use the package lose no output. Pillow and tifffile log, and Python prints records that have no handler.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _kept = -1
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Nothing written to file descriptor 2 is seen; several threads may be inside."""
+    """Discard what is written to file descriptor 2; several threads may be inside at once."""
     global _inside, _kept
     with _lock:
         for name in _LOGGING:
@@ -50,9 +50,9 @@ def quiet() -> Iterator[None]:
 
 
 def _apart() -> bool:
-    """Whether descriptor 2 is a second way to where Python's stderr leads."""
+    """Whether Python's stderr reaches the target of descriptor 2 through a descriptor of its own."""
     try:
         own = sys.stderr.fileno()
         return own != _STDERR and os.path.samestat(os.fstat(own), os.fstat(_STDERR))
-    except (OSError, ValueError, AttributeError):  # none, or one that is no file
+    except (OSError, ValueError, AttributeError):  # no stderr, or one that is not a file
         return False

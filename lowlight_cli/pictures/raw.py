@@ -1,7 +1,7 @@
-"""RAW files of cameras: developed by LibRaw through rawpy (extra `raw`), in linear light at 16 bits.
+"""RAW files from cameras: developed by LibRaw through rawpy (extra `raw`), in linear light at 16 bits.
 
-The development is neutral: the camera's white balance, no automatic brightness, no curve. What a network sees is then
-the light that there was, encoded as sRGB; how bright it becomes is the network's affair.
+The development is neutral: the camera's white balance, no automatic brightness, no tone curve. The network sees the
+recorded light, encoded as sRGB, and decides how bright it becomes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["decode"]
 
 
 def decode(data: bytes, max_pixels: int) -> Found:
-    """A RAW file as sRGB of 16 bits, upright. Damage raises what LibRaw raises."""
+    """Develop a RAW file to upright 16-bit sRGB. Raises LibRaw's own errors on damage."""
     import rawpy
 
     with rawpy.imread(io.BytesIO(data)) as raw:
@@ -29,7 +29,7 @@ def decode(data: bytes, max_pixels: int) -> Found:
             gamma=(1, 1), no_auto_bright=True, output_bps=16, use_camera_wb=True, output_color=rawpy.ColorSpace.sRGB
         )
         exif = _exif(data) or _exif_of_preview(raw)
-    # a table: every code there is, once
+    # a lookup table over all codes
     encoded = np.rint(to_srgb(np.arange(65_536, dtype=np.float32) / 65_535) * 65_535).astype(np.uint16)
     colours = np.empty((*linear.shape[:2], 3), np.uint16)
     for rows in bands(*linear.shape[:2]):
@@ -38,7 +38,7 @@ def decode(data: bytes, max_pixels: int) -> Found:
 
 
 def _exif(data: bytes) -> bytes | None:
-    """Of a RAW file that is built like a TIFF, as most are."""
+    """EXIF of a RAW file that has the structure of a TIFF, as most have; None for others."""
     try:
         return metadata.from_tiff(data)
     except ValueError:
@@ -46,7 +46,7 @@ def _exif(data: bytes) -> bytes | None:
 
 
 def _exif_of_preview(raw: object) -> bytes | None:
-    """Of the others: their preview is a JPEG with the same EXIF."""
+    """EXIF of the other RAW files, from their JPEG preview; None if there is no such preview or it has no EXIF."""
     import rawpy
 
     assert isinstance(raw, rawpy.RawPy)

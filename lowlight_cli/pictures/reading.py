@@ -1,4 +1,4 @@
-"""Reading: a file to Photo. The content decides the kind; what comes out is upright, sRGB and float."""
+"""Read a file into a Photo: the content, not the name, decides the format; the pixels are upright, sRGB and float."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MAX_PIXELS: Final = 500_000_000
 
 
 class SupportsRead(Protocol):
-    """A file that is open for reading bytes."""
+    """A file open for reading bytes."""
 
     def read(self) -> bytes: ...
 
@@ -43,17 +43,17 @@ _READABLE: Final = ", ".join([*(kind.title for kind in KINDS.values()), "HEIC, R
 
 
 def read(source: Source, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> Photo:
-    """Read a picture: upright, sRGB, float, with all that its file said about it.
+    """Read a picture: upright, sRGB, float, with its metadata.
 
     Args:
-        source: a file's path; its content, as bytes, bytearray or memoryview; or a file that is open for reading bytes,
-            which is read from where it stands to its end.
-        name: what messages call it; the path, or the name of the open file, or "picture" where there is none.
-        max_pixels: a picture with more is refused by its header.
+        source: a file's path; its content, as bytes, bytearray or memoryview; or a file open for reading bytes, which
+            is read from its current position to the end.
+        name: its name in messages; by default the path, the name of the open file, or else "picture".
+        max_pixels: a picture with more is refused before it is decoded.
 
     Raises:
         TypeError: `source` is none of these.
-        InputError: missing, unreadable, empty, damaged, not a picture, animated, too large.
+        InputError: the file is missing, unreadable, empty, damaged, not a picture, animated, or too large.
         DeviceError: HEIC or RAW without the package that reads it.
         ResourceError: there is not enough memory.
     """
@@ -68,14 +68,14 @@ def read(source: Source, *, name: str | None = None, max_pixels: int = MAX_PIXEL
         raise type(error)(f"{label}: {error}") from None
     except MemoryError as error:
         raise ResourceError(f"{label}: not enough memory to read it; make it smaller first") from error
-    except Exception as error:  # decoders meet damage with whatever is at hand, from OSError to ZeroDivisionError
+    except Exception as error:  # decoders raise anything on damage, from OSError to ZeroDivisionError
         told = isinstance(error, (OSError, ValueError, SyntaxError, RuntimeError, Warning)) and str(error)
         found_out = " ".join(told.split())[:120] if told else "its structure makes no sense"
         raise InputError(f"{label}: damaged or incomplete ({found_out}); copy or export it anew") from error
 
 
 def _name(source: Source) -> str:
-    """What to call a source. Raises TypeError where it is none."""
+    """The name of a source in messages. Raises TypeError if it is not a source."""
     if isinstance(source, (str, os.PathLike)):
         return os.fspath(source)
     name = getattr(source, "name", None)
@@ -114,7 +114,7 @@ def _file(path: Path) -> bytes:
 
 
 def _kind(data: bytes, suffix: str) -> str:
-    """A name in `KINDS`, or the reason why this is none that is read."""
+    """The name in `DECODERS` for some content. Raises InputError or DeviceError if it cannot be read."""
     if not data:
         raise InputError("is empty; copy it anew")
     kind = sniff(data)
@@ -148,7 +148,7 @@ def _is_dng(data: bytes) -> bool:
 
 
 def _with(package: str, extra: str, what: str) -> str:
-    """HEIC and RAW are read by packages of their own; the kind, where its package is there."""
+    """The kind `extra`, if the optional package that reads it is installed. Raises DeviceError if not."""
     if find_spec(package) is None:
         raise DeviceError(f"{what} needs an extra: pip install 'lowlight-cli[{extra}]', or convert it to TIFF or JPEG")
     return extra
@@ -202,7 +202,7 @@ def _photo(found: Found, kind: str, label: str) -> Photo:
 
 
 def _profile(found: Found, notes: list[str]) -> tuple[bytes | None, colour.Profile | None]:
-    """The profile that the file will keep, and how to convert by it."""
+    """The profile to keep for the file, and how to convert with it; None for sRGB."""
     primaries, transfer = found.cicp or (1, 13)
     if found.icc:
         primaries, transfer = 1, colour.hdr_transfer(found.icc) or transfer
@@ -212,7 +212,7 @@ def _profile(found: Found, notes: list[str]) -> tuple[bytes | None, colour.Profi
     if found.icc is None and primaries in _PRIMARIES:
         icc = colour.make_profile(*_PRIMARIES[primaries])
     elif found.icc is None and found.exif and found.colours.ndim == 3:
-        with contextlib.suppress(ValueError):  # damaged EXIF says nothing
+        with contextlib.suppress(ValueError):  # damaged EXIF is ignored
             if metadata.adobe_rgb(found.exif):
                 icc = colour.make_profile("Adobe RGB (1998) compatible", colour.ADOBE_RGB, 563 / 256)
     if icc is None:
@@ -240,9 +240,9 @@ def _pixels(colours: Codes, profile: colour.Profile | None) -> Pixels:
 
 
 def _turned(samples: Codes, turn: int) -> Codes:
-    """Upright by EXIF's orientation: 2 to 4 mirror and turn about, 5 to 8 also swap the sides."""
+    """Apply an EXIF orientation: 2 to 4 mirror or rotate by 180 degrees, 5 to 8 also swap height and width."""
     if turn >= 5:
         samples = samples.swapaxes(0, 1)
-    # after the swap: which of (rows, columns) runs backwards
+    # after the swap: the direction of (rows, columns), -1 for reversed
     down, across = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}.get(turn, (1, 1))
     return np.ascontiguousarray(samples[::down, ::across])

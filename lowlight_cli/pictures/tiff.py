@@ -1,8 +1,8 @@
-"""TIFF: more than 8 bits in, and any depth out.
+"""TIFF: read samples of more than 8 bits, and write 8 or 16.
 
-A TIFF is written around its EXIF block: the block stands first and unchanged, offset 0 to offset 0, so that whatever
-it points to stays right, maker notes too; the directory of the picture comes last and repeats the block's entries.
-Further pages follow it, their EXIF packed anew.
+A TIFF is written around its EXIF block: the unchanged block comes first, at offset 0, so that all its offsets, those in
+maker notes too, stay valid; the directory of the picture comes last and repeats the block's entries. Later pages
+follow, with their EXIF rebuilt.
 
 TIFF 6.0 (Adobe 1992) sections 2, 3, 8, 14 (predictor); Adobe Photoshop TIFF technical notes 2002 (Deflate).
 """
@@ -29,11 +29,11 @@ __all__ = ["Layout", "decode", "encode", "layout"]
 
 _Order = Literal["<", ">"]
 _Tags = dict[int, tuple[int, tuple[int, ...] | bytes]]
-"""Tag to its type and its numbers, or the bytes of its value."""
+"""Tag to its type and its numbers, or to its type and the bytes of its value."""
 
 _DEFLATE: Final = 8
 _STRIP: Final = 2**18  # bytes before compression
-_SHAPE: Final = b'{"shape":'  # how tifffile's descriptions begin: of planes, say, which ours has not
+_SHAPE: Final = b'{"shape":'  # start of tifffile's descriptions, whose layout (planes, say) ours does not have
 _EMPTY: Final = {b"II": b"II*\0\x08\0\0\0" + bytes(6), b"MM": b"MM\0*\0\0\0\x08" + bytes(6)}
 
 
@@ -42,12 +42,12 @@ class Layout:
     """How the first page of a TIFF is stored.
 
     Attributes:
-        width: pixels across.
-        height: pixels down.
-        bits: bits a sample.
-        compression: `none` or `deflate`, which stands for everything else.
-        left_out: whether there are channels that are neither colour nor the first of transparency.
-        dpi: dots an inch, across and down; None where none are told.
+        width: width in pixels.
+        height: height in pixels.
+        bits: bits per sample.
+        compression: `none`, or `deflate` for any compression.
+        left_out: whether there are channels that are neither colour nor the first alpha channel.
+        dpi: dots per inch, across and down; None if the file does not state them.
     """
 
     width: int
@@ -65,7 +65,7 @@ def _open(data: bytes) -> tifffile.TiffFile:
 
 
 def layout(data: bytes) -> Layout:
-    """Read the directories. Raises whatever tifffile raises on damage."""
+    """Read the layout of the first page. Raises ValueError if samples are missing, and tifffile's own errors."""
     with _open(data) as file:
         page = file.pages.first
         for start, size in zip(page.dataoffsets, page.databytecounts, strict=True):
@@ -77,7 +77,7 @@ def layout(data: bytes) -> Layout:
 
 
 def _dpi(page: tifffile.TiffPage) -> tuple[float, float] | None:
-    unit = {2: 1.0, 3: 2.54}.get(page.resolutionunit)  # inches, centimetres; 1 has none: a ratio
+    unit = {2: 1.0, 3: 2.54}.get(page.resolutionunit)  # inches, centimetres; 1 means a ratio
     if unit is None or not (282 in page.tags and 283 in page.tags):
         return None
     across, down = (dots * unit for dots in page.resolution)
@@ -85,13 +85,13 @@ def _dpi(page: tifffile.TiffPage) -> tuple[float, float] | None:
 
 
 def decode(data: bytes) -> tuple[Codes, Codes | None]:
-    """The first page of a TIFF with 16 or 8 bits a sample.
+    """Decode the first page of a TIFF with 16 or 8 bits per sample.
 
     Returns:
-        Colours (H, W) or (H, W, 3) uint16 or uint8; alpha (H, W) of the same or None.
+        Colours (H, W) or (H, W, 3) uint16 or uint8; alpha (H, W) of the same type, or None.
 
     Raises:
-        InputError: where the samples are of a kind that is not read. Damage raises whatever tifffile raises.
+        InputError: the samples are of an unsupported kind. Damage raises tifffile's own errors.
     """
     import tifffile
 
@@ -126,15 +126,15 @@ def decode(data: bytes) -> tuple[Codes, Codes | None]:
     if not extra or extra[0] == 0:
         return np.ascontiguousarray(base), None
     alpha = np.ascontiguousarray(samples[..., colours])
-    if extra[0] == 1:  # colours come multiplied by alpha
+    if extra[0] == 1:  # premultiplied by alpha
         share = np.maximum(alpha, 1) / np.float64(white)
         base = np.minimum(np.rint(base / (share[..., None] if colours == 3 else share)), white).astype(base.dtype)
     return np.ascontiguousarray(base), alpha
 
 
 def _by_opencv(data: bytes, page: tifffile.TiffPage) -> Codes:
-    """LZW and other compressions that tifffile leaves to a package of its own; RGB(A) or grey."""
-    if page.planarconfig == 2 and page.samplesperpixel > 1:  # OpenCV takes such planes for pixels, and says nothing
+    """Decode RGB(A) or grey in LZW and other compressions for which tifffile needs imagecodecs."""
+    if page.planarconfig == 2 and page.samplesperpixel > 1:  # OpenCV silently misreads planes as pixels
         return np.stack([_by_opencv_alone(_plane(data, page, i)) for i in range(page.samplesperpixel)], -1)
     decoded = _by_opencv_alone(data)
     if decoded.ndim == 3:
@@ -152,7 +152,7 @@ def _by_opencv_alone(data: bytes) -> Codes:
 
 
 def _plane(data: bytes, page: tifffile.TiffPage, number: int) -> bytes:
-    """A grey TIFF of one of the planes that a page is stored in, its strips or tiles as they are."""
+    """A grey TIFF of one plane of a page, its strips or tiles copied unchanged."""
     order: _Order = "<" if page.parent.byteorder == "<" else ">"
     body = bytearray(_EMPTY[b"II" if order == "<" else b"MM"])
     count = len(page.dataoffsets) // page.samplesperpixel
@@ -180,13 +180,13 @@ def _plane(data: bytes, page: tifffile.TiffPage, number: int) -> bytes:
 
 
 def encode(pages: Iterable[tuple[Codes, Photo]], order: bytes = b"II") -> bytes:
-    """A TIFF of pages of (H, W, C) uint8 or uint16: grey, grey with alpha, RGB or RGBA for C of 1 to 4.
+    """Encode a TIFF from pages of (H, W, C) uint8 or uint16: grey, grey with alpha, RGB or RGBA for C of 1 to 4.
 
     Args:
-        pages: what to store, each with its metadata; without compression where it came from such a TIFF, else with
-            Deflate. The file is built around the first one's `exif`, whose byte order becomes the file's.
-        order: `II` or `MM`, the byte order where the first page has no `exif`; of further pages, an `exif` of the other
-            order is left out.
+        pages: samples and metadata of each page; a page from an uncompressed TIFF stays uncompressed, others use
+            Deflate. The file is built around the `exif` of the first page, whose byte order becomes the file's.
+        order: `II` or `MM`, the byte order if the first page has no `exif`. The `exif` of a later page is left out if
+            its byte order is not the file's.
     """
     body, link = bytearray(), 4
     sign: _Order = "<"
@@ -211,13 +211,13 @@ def encode(pages: Iterable[tuple[Codes, Photo]], order: bytes = b"II") -> bytes:
 
 
 def _append(body: bytearray, samples: Codes, kept: Photo, entries: dict[int, bytes], order: _Order) -> bytes:
-    """Put a page's samples and values at the end of a file; its directory, which is to follow them.
+    """Append a page's samples and long values to a file; return its directory, which the caller appends.
 
     Args:
         body: the file so far.
         samples: as in `encode`.
-        kept: the metadata but for `exif`.
-        entries: of the page's EXIF.
+        kept: the metadata, of which `exif` is not used.
+        entries: raw entries from the page's EXIF, by tag.
         order: `<` or `>`.
     """
     if description := entries.get(270):
@@ -232,7 +232,7 @@ def _append(body: bytearray, samples: Codes, kept: Photo, entries: dict[int, byt
 
 
 def _directory(body: bytearray, tags: _Tags, entries: dict[int, bytes], order: _Order) -> bytes:
-    """A directory of tags and of entries that are there, to follow at the end of a file, where long values are put."""
+    """Encode a directory of `tags` and raw `entries`, for the end of `body`, to which long values are appended."""
     for tag, (kind, value) in tags.items():
         raw = value if isinstance(value, bytes) else struct.pack(f"{order}{len(value)}{'HI'[kind == 4]}", *value)
         count = len(raw) // {1: 1, 3: 2, 4: 4, 5: 8, 7: 1}[kind]
@@ -245,7 +245,7 @@ def _directory(body: bytearray, tags: _Tags, entries: dict[int, bytes], order: _
 
 
 def _tags(samples: Codes, kept: Photo, entries: dict[int, bytes], order: _Order, packed: bool) -> _Tags:
-    """What a page's directory says of its samples, but for where they lie, and its metadata; as in `_append`."""
+    """The tags of a page for its samples, except their offsets, and its metadata; arguments as in `_append`."""
     height, width, channels = samples.shape
     tags: _Tags = {
         256: (4, (width,)),
@@ -274,7 +274,7 @@ def _tags(samples: Codes, kept: Photo, entries: dict[int, bytes], order: _Order,
 
 
 def _put_strips(body: bytearray, samples: Codes, order: _Order, packed: bool) -> tuple[list[int], list[int], int]:
-    """Put a page's samples at the end of a file: where each strip begins, its bytes, and the rows of a strip."""
+    """Append a page's samples to a file; return the offset and the size in bytes of each strip, and rows per strip."""
     height, width, channels = samples.shape
     rows = max(1, _STRIP // (width * channels * samples.dtype.itemsize))
     offsets, sizes = [], []

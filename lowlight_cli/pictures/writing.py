@@ -1,4 +1,4 @@
-"""Writing: Photo to the bytes of a file."""
+"""Encode a Photo as the bytes of a file, and write it."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ __all__ = ["encode", "refuse_unfit", "write"]
 Depth = Literal["keep", 8, 16]
 
 _QUALITY: Final = {"jpeg": 95, "webp": 90, "avif": 90}
-"""Where the source says nothing: losses that are not seen beside those of the network."""
+"""Default quality: its losses are invisible next to those of the network."""
 
 _LONGEST_EXIF: Final = 65_533 - len(b"Exif\0\0")
 _LONGEST_XMP: Final = 65_533 - len(b"http://ns.adobe.com/xap/1.0/\0") - 2**10
-"""A segment of a JPEG has 65,533 bytes after its length (ITU-T T.81, B.1.1.4); a kilobyte of XMP is for provenance."""
+"""A JPEG segment has 65,533 bytes after its length (ITU-T T.81, B.1.1.4); 1 KiB of XMP is reserved for provenance."""
 
 
 def encode(
@@ -41,27 +41,29 @@ def encode(
     provenance: str | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> bytes:
-    """The bytes of a picture file.
+    """Encode a photo as the bytes of a picture file.
 
     Args:
-        photo: what to write.
+        photo: the photo to write.
         format: a name in `KINDS` (or `jpg`, `tif`), or `keep`.
-        quality: 1 to 100 for JPEG, WebP, AVIF; None keeps the tables of a JPEG and the kind of a WebP.
-        depth: bits a sample; `keep` is the source's, or what the format holds: 10 in AVIF. To 8 bits it is dithered.
-        strip_metadata: leave out EXIF, XMP, texts and comments; the profile stays, the colours need it.
+        quality: 1 to 100 for JPEG, WebP, AVIF; None keeps the tables of a JPEG and whether a WebP is lossless.
+        depth: bits per sample; `keep` is the source's depth, or the most the format holds (10 in AVIF). Reducing 16
+            bits to 8 dithers.
+        strip_metadata: leave out EXIF, XMP, texts and comments; the profile stays because the colours need it.
         strip_gps: leave out places, in numbers and in words.
-        provenance: by what the picture was made; goes into XMP, except in BMP.
-        on_note: told one line on each part of the metadata that the format cannot hold, or that may tell a place.
+        provenance: what the picture was made with; goes into XMP, except in BMP.
+        on_note: called with one line on each piece of metadata dropped because the format cannot hold it, or because
+            it may name a place.
 
     Raises:
-        TypeError: `photo` is an array or the like.
+        TypeError: `photo` is not a Photo.
         OutputError: the format cannot hold the picture.
         UsageError: no such format, or a number out of its range.
         ResourceError: there is not enough memory.
     """
     if not isinstance(photo, Photo):
         raise TypeError(f"wanted what `read` gives, got {type(photo).__module__}.{type(photo).__qualname__}")
-    if quality is not None and quality not in range(1, 101):  # which nothing but whole numbers is
+    if quality is not None and quality not in range(1, 101):  # a range holds whole numbers only
         raise UsageError(f"quality {quality!r} is out of range; choose 1 to 100")
     if depth not in ("keep", 8, 16):
         raise UsageError(f"depth {depth!r} is out of range; choose keep, 8 or 16")
@@ -69,7 +71,7 @@ def encode(
     refuse_unfit(photo, format=format, depth=depth)
     deep = kind.deep and (photo.depth if depth == "keep" else depth) == 16
     if kind.name in ("webp", "avif") and photo.icc and photo.icc[16:20] == b"GRAY":
-        photo = replace(photo, icc=None)  # grey is read as colour there, for which such a profile would not count
+        photo = replace(photo, icc=None)  # there grey is read as colour, to which such a profile does not apply
     try:
         photo, gone = places.stripped(photo) if strip_gps and not strip_metadata else (photo, [])
         kept, notes = _held(_kept(photo, strip_metadata, None), kind)
@@ -117,11 +119,11 @@ def write(
     strip_gps: bool = False,
     provenance: str | None = None,
 ) -> None:
-    """Write a picture file, whole or not at all; an existing one is replaced.
+    """Write a picture file atomically; an existing file is replaced.
 
     Args:
-        target: the file; with a format of `keep`, a suffix that is known decides, else the source's format.
-        photo: what to write.
+        target: the file; for `format="keep"`, a known suffix decides the format, otherwise the source's format is kept.
+        photo: the photo to write.
         format: as in `encode`.
         quality: as in `encode`.
         depth: as in `encode`.
@@ -130,7 +132,7 @@ def write(
         provenance: as in `encode`.
 
     Raises:
-        TypeError: `photo` is an array or the like.
+        TypeError: `photo` is not a Photo.
         UsageError: no such format, or a number out of its range.
         OutputError: the format cannot hold the picture, or the file cannot be written there.
         ResourceError: the disk is full, or there is not enough memory.
@@ -155,10 +157,10 @@ def _kind(photo: Photo, format: str) -> Kind:
 
 
 def refuse_unfit(photo: Photo, *, format: str = "keep", depth: Depth = "keep") -> None:
-    """Raise OutputError where a format cannot hold a picture; what holds it is known before any work is done.
+    """Raise OutputError if a format cannot hold a picture, so that this is known before any work is done.
 
     Args:
-        photo: what is to be written.
+        photo: the photo to write.
         format: as in `encode`.
         depth: as in `encode`.
     """
@@ -181,7 +183,7 @@ def refuse_unfit(photo: Photo, *, format: str = "keep", depth: Depth = "keep") -
 
 
 def _kept(photo: Photo, strip_metadata: bool, provenance: str | None) -> Photo:
-    """The photo with that part of its metadata which shall be written."""
+    """The photo with only the metadata to write, and with its provenance."""
     if strip_metadata:
         made = photo.jpeg and replace(photo.jpeg, comment=b"", segments=b"")
         photo = replace(photo, exif=None, xmp=None, text=(), jpeg=made)
@@ -189,14 +191,14 @@ def _kept(photo: Photo, strip_metadata: bool, provenance: str | None) -> Photo:
 
 
 def _proven(photo: Photo, provenance: str | None) -> Photo:
-    """The photo with a word in its XMP on what it was made by."""
+    """The photo with `provenance`, if any, in its XMP."""
     return replace(photo, xmp=xmp.with_provenance(photo.xmp, provenance)) if provenance else photo
 
 
 def _lost(photo: Photo, kind: Kind) -> list[str]:
-    """What a format has no place for, by name."""
+    """The names of the metadata that a format cannot hold."""
     made = photo.jpeg or Jpeg(tables=())
-    iptc = b"8BIM\x04\x04" in made.segments  # else it is Photoshop's own: guides, a preview
+    iptc = b"8BIM\x04\x04" in made.segments  # otherwise only Photoshop's own data: guides, a preview
     parts = (
         ("EXIF", photo.exif, kind.name != "bmp"),
         ("XMP", photo.xmp, kind.name != "bmp"),
@@ -208,7 +210,7 @@ def _lost(photo: Photo, kind: Kind) -> list[str]:
 
 
 def _held(photo: Photo, kind: Kind) -> tuple[Photo, list[str]]:
-    """The photo with that part of its metadata which a format can hold, and a line on each that it cannot."""
+    """The photo with only the metadata that a format can hold, and notes on what it cannot hold."""
     lost = _lost(photo, kind)
     notes = [f"not kept in {kind.title}: {', '.join(lost)}"] if lost else []
     if kind.name == "jpeg" and photo.exif and len(photo.exif) > _LONGEST_EXIF:
@@ -223,7 +225,7 @@ def _held(photo: Photo, kind: Kind) -> tuple[Photo, list[str]]:
 
 
 def _samples(photo: Photo, depth: int, *, with_profile: bool) -> Codes:
-    """(H, W, C) uint8 or uint16 in the file's own encoding: grey or RGB, with alpha where there is any."""
+    """(H, W, C) uint8 or uint16 in the file's own encoding: grey or RGB, with alpha if the photo has any."""
     kind, largest = (np.uint16, 65_535) if depth == 16 else (np.uint8, 255)
     colours = 1 if photo.grey else 3
     result = np.empty((photo.height, photo.width, colours + (photo.alpha is not None)), kind)
@@ -256,28 +258,28 @@ def _values(photo: Photo, rows: slice, profile: colour.Profile | None) -> Pixels
         values = profile.backward(np.broadcast_to(values, shape), np.broadcast_to(source, shape))
         values = values[..., 1:2] if photo.grey else values
     if source is not None and photo.alpha is not None:
-        # colour that nobody sees was filled for the network: what was there comes back
+        # colours under full transparency were filled in for the network: restore the file's own
         hidden = photo.alpha[rows, :, None] == 0
         values = np.where(hidden, colour.scaled(source), values)
     return values
 
 
 def _dither(rows: slice, width: int) -> Pixels:
-    """Thresholds in [0, 1), (h, w, 1): interleaved gradient noise (Jimenez, SIGGRAPH 2014), even and without seed."""
+    """Thresholds in (0, 1), (h, w, 1): interleaved gradient noise (Jimenez, SIGGRAPH 2014), uniform and seedless."""
     y, x = np.mgrid[rows, :width]
     noise = np.modf(52.9829189 * np.modf(0.06711056 * x + 0.00583715 * y)[0])[0]
-    # a whole value that float32 holds slightly low must stay; one slightly high stays anyhow
+    # away from 0 and 1, so that a whole value that float32 holds slightly low or high is not changed
     result: Pixels = np.clip(noise, 1 / 512, 1 - 1 / 512).astype(np.float32)[..., None]
     return result
 
 
 def _for_avif(kept: Photo) -> Photo:
-    """The photo whose EXIF does not speak of orientation: AVIF keeps that outside of EXIF."""
+    """The photo with the orientation removed from its EXIF: AVIF stores it outside of EXIF."""
     return replace(kept, exif=metadata.without(kept.exif, frozenset({metadata.ORIENTATION}))) if kept.exif else kept
 
 
 def _by_pillow(image: Image.Image, name: str, quality: int | None, kept: Photo) -> bytes:
-    """Eight bits a sample: JPEG, PNG, WebP, BMP, AVIF; `kept` has the metadata that shall be written."""
+    """Encode eight bits per sample as JPEG, PNG, WebP, BMP or AVIF; `kept` holds the metadata to write."""
     icc, exif, xmp = kept.icc or b"", kept.exif or b"", kept.xmp or b""
     level = _QUALITY.get(name, 0) if quality is None else quality
     options: dict[str, Any] = {}
@@ -299,7 +301,7 @@ def _by_pillow(image: Image.Image, name: str, quality: int | None, kept: Photo) 
     elif name == "webp":
         lossless = quality is None and kept.compression == "lossless"
         options = {"exif": exif, "xmp": xmp, "icc_profile": icc}
-        options |= {"lossless": lossless, "quality": level, "exact": True}  # exact: colour under transparency stays
+        options |= {"lossless": lossless, "quality": level, "exact": True}  # exact: keep colours under transparency
     elif name == "avif":
         exif = _for_avif(kept).exif or b""
         options = {"exif": exif, "xmp": xmp, "icc_profile": icc, "quality": level, "subsampling": "4:4:4"}

@@ -1,4 +1,4 @@
-"""XMP: text in, text out; a packet is someone else's and is not parsed and written anew.
+"""Edit XMP packets as text: they belong to other programs, so they are not parsed and serialised anew.
 
 XMP part 1 (ISO 16684-1), IPTC photo metadata: digital source type.
 """
@@ -22,13 +22,13 @@ _ELSEWHERE: Final = re.compile(
     r"""|<(G?Container:Directory)(?=[\s>]).*?</\2\s*>""",
     re.DOTALL,
 )
-"""What speaks of further packets, clips and pictures that lay behind the picture (Google: Motion Photo format 1.0)."""
+"""Pointers to further packets, clips and pictures stored behind the picture (Google: Motion Photo format 1.0)."""
 _CLIP: Final = re.compile(r":(?:MicroVideo|MotionPhoto)(?:\s*=\s*.|\s*>\s*)1\b")
 _PLACES: Final = (
     r"(?:Gps[\w.-]*|Latitude|Longt?itude|City|Sub-?location|State|Province-?State|Country(?:-?(?:Code|Name))?|WorldRegion"
     r"|(?:Dcterms|Shot)?Location|Location(?:Created|Shown|Id|Name))"
 )
-"""Names of properties, of any vocabulary: photoshop, IPTC Core and Extension, exif, dynamic media, those of drones."""
+"""Property names from any vocabulary: photoshop, IPTC Core and Extension, exif, dynamic media, those of drones."""
 _IS_PLACE: Final = re.compile(_PLACES, re.IGNORECASE)
 _PLACE: Final = re.compile(
     rf"""\s(?!xmlns:)[\w.-]+:{_PLACES}\s*=\s*(?:"[^"]*"|'[^']*')"""  # an attribute
@@ -45,12 +45,12 @@ _EMPTY: Final = (
 
 
 def tidy(xmp: bytes) -> bytes:
-    """A packet for an upright picture: orientation reset, thumbnails and pointers to what lay elsewhere gone."""
+    """A packet for an upright picture: orientation reset; thumbnails and pointers to data elsewhere removed."""
     return _edited(xmp, lambda packet: _TURN.sub(r"\g<1>1", _ELSEWHERE.sub("", _THUMBNAILS.sub("", packet))))
 
 
 def names_clip(xmp: bytes) -> bool:
-    """Whether a packet says that a clip lies behind the picture: that it is a motion photo."""
+    """Whether a packet marks a motion photo, with a video clip behind the picture."""
     return _CLIP.search(xmp.decode("utf-8", "replace")) is not None
 
 
@@ -60,15 +60,16 @@ def is_ours(xmp: bytes) -> bool:
 
 
 def tells_place(name: str) -> bool:
-    """Whether a property, or a text of a PNG, tells a place by its name; `exif:GPSLatitude` and `City` do."""
+    """Whether the name of a property, or of a text in a PNG, stands for a place; `exif:GPSLatitude` and `City` do."""
     return _IS_PLACE.fullmatch(name.rpartition(":")[2]) is not None
 
 
 def without_places(xmp: bytes) -> bytes:
-    """A packet without properties that tell a place, in numbers or in words.
+    """A packet without the properties that name a place, in numbers or in words.
 
     Raises:
-        ValueError: where it is not XML in UTF-8, or a place is told in a way that is not known.
+        ValueError: the packet is not XML in UTF-8, contains comments or declarations, or keeps a property that names a
+            place.
     """
     packet = xmp.decode("utf-8")
     if "<!" in packet:
@@ -85,7 +86,7 @@ def without_places(xmp: bytes) -> bytes:
 
 
 def _names(packet: str) -> list[str]:
-    """Names of all elements and attributes. Raises ExpatError where it is not XML."""
+    """The names of all elements and attributes. Raises ExpatError if the packet is not XML."""
     names: list[str] = []
 
     def started(element: str, attributes: dict[str, str]) -> None:
@@ -98,9 +99,9 @@ def _names(packet: str) -> list[str]:
 
 
 def with_provenance(xmp: bytes | None, text: str) -> bytes:
-    """A packet that says by what the picture was made, and that an algorithm enhanced it (IPTC digital source type).
+    """A packet stating what the picture was made with, and that an algorithm enhanced it (IPTC digital source type).
 
-    A statement of an earlier run is replaced. A packet that cannot be read is kept as it is.
+    The statement of an earlier run is replaced. A packet that cannot be edited is returned unchanged.
     """
 
     def add(packet: str) -> str:
@@ -124,4 +125,4 @@ def _edited(xmp: bytes, edit: Callable[[str], str]) -> bytes:
     try:
         return edit(xmp.decode("utf-8")).encode("utf-8")
     except UnicodeDecodeError:
-        return xmp  # UTF-16 is allowed and all but unknown: left alone
+        return xmp  # UTF-16 is allowed but very rare: left unchanged

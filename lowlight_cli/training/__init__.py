@@ -1,1 +1,1 @@
-"""Training: sources of pairs, losses, recipes, the loop."""
+"""Training of networks: sources of pairs, synthesis of dark pictures, losses, recipes, and the loop."""

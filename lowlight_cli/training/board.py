@@ -1,4 +1,4 @@
-"""The log for TensorBoard, where it is asked for: the same numbers as in log.jsonl."""
+"""An optional TensorBoard log with the same numbers as log.jsonl."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["board", "writer"]
 
 
 def writer() -> Any:
-    """Torch's SummaryWriter.
+    """Return torch's SummaryWriter class.
 
     Raises:
-        DeviceError: TensorBoard is not there.
+        DeviceError: TensorBoard is not installed.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -30,7 +30,7 @@ def writer() -> Any:
 
 @contextlib.contextmanager
 def board(folder: Path, step: int) -> Iterator[Callable[[Progress], None]]:
-    """Event files in `folder`, for writing measurements to them; a resumed run's begin after `step`.
+    """Open event files in `folder` and yield a function that writes a measurement; events after `step` are purged.
 
     Raises:
         DeviceError: as `writer`.

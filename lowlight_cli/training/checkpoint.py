@@ -1,4 +1,4 @@
-"""A run's state: what is trained, what follows it, where it stands; on disk one file, written atomically."""
+"""The state of a run (weights, moving average, optimisers, progress), saved as one file by atomic rename."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from lowlight_cli.weights.disk import replaced
 __all__ = ["State", "unbroken"]
 
 UNFUSED: Final = ("mps",)
-"""Where torch's fused optimisers take steps too that they are told to leave out (`found_inf`)."""
+"""Devices whose fused optimisers ignore `found_inf` and take steps that should be skipped."""
 
 
 class State:
-    """Everything that a run needs to go on exactly where it was.
+    """Everything that a run needs to resume exactly.
 
     Attributes:
-        network: what is trained.
-        helpers: the plan's modules that only training has.
-        average: the moving average of the network's state, which is what is validated and shipped.
-        stage: the number of the plan's stage that `optimisers` belong to, one a group of modules.
-        step: steps done; `seconds` of work before this process.
-        lowered: what the schedule's rate is multiplied by, below 1 after the loss was no number.
+        network: the network that is trained.
+        helpers: the plan's modules for training only.
+        average: the moving average of the network's state, which is validated and shipped.
+        stage: number of the current stage; `optimisers` has one optimiser for each of its groups.
+        step: number of steps done; `seconds` is the working time up to the last save.
+        lowered: multiplier of the scheduled rate, below 1 once the run had to go back after non-finite gradients.
     """
 
     def __init__(self, network: Network, plan: Plan, recipe: Recipe) -> None:
@@ -50,7 +50,7 @@ class State:
         self.optimisers: list[Optimizer] = []
 
     def enter(self, stage: int) -> None:
-        """Begin a stage: its modules learn, with new optimisers; all others stand still, their batch norms too."""
+        """Begin a stage: train its modules with new optimisers and freeze all others, including their batch norms."""
         self.stage = stage
         for whole in (self.network, self.helpers):
             whole.eval().requires_grad_(False)
@@ -66,7 +66,7 @@ class State:
 
     @torch.no_grad()
     def follow(self) -> None:
-        """Move the average towards the network; batch-norm statistics are averaged too, counters copied."""
+        """Update the moving average; batch-norm statistics are averaged too, counters are copied."""
         decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
         state = self.network.state_dict()
         floats = [key for key, value in state.items() if value.is_floating_point()]
@@ -75,11 +75,11 @@ class State:
             self.average[key].copy_(state[key])
 
     def sound(self) -> bool:
-        """Whether every value is a number."""
+        """Return whether every value is finite."""
         return all(bool(torch.isfinite(value).all()) for value in self.tensors().values())
 
     def tensors(self) -> dict[str, Tensor]:
-        """All values by name; they are the state's own, not copies."""
+        """Return all values by name, not copied."""
         tensors = {f"network.{key}": value for key, value in self.network.state_dict().items()}
         tensors |= {f"average.{key}": value for key, value in self.average.items()}
         tensors |= {f"helpers.{key}": value for key, value in self.helpers.state_dict().items()}
@@ -90,14 +90,14 @@ class State:
         return tensors
 
     def copy(self) -> dict[str, Tensor]:
-        """The same as it is now, for `restore`."""
+        """Return a copy of `tensors`, for `restore`."""
         return {key: value.clone() for key, value in self.tensors().items()}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Take values back, those of the optimisers where they are of this stage, which the caller has entered.
+        """Restore values; the caller must already have entered the stage that the optimisers' values belong to.
 
         Raises:
-            KeyError, RuntimeError, ValueError: they are of another network.
+            KeyError, RuntimeError, ValueError: they belong to another network.
         """
         self.network.load_state_dict(_under("network.", tensors))
         self.helpers.load_state_dict(_under("helpers.", tensors))
@@ -107,24 +107,24 @@ class State:
             _fill(optimiser, _under(f"optimiser{number or ''}.", tensors))
 
     def save(self, path: Path, settings: Mapping[str, Any]) -> None:
-        """Write everything, and by which `Run.settings`; the file at `path` is always a whole one.
+        """Write everything and the `Run.settings` to `path`, which always holds a complete file.
 
         Raises:
             OutputError: the folder cannot be written.
-            ResourceError: the disk is full; the state before stays.
+            ResourceError: the disk is full; the previous state is kept.
         """
         tensors = {key: value.contiguous() for key, value in self.tensors().items()}
         numbers: dict[str, Any] = {"step": self.step, "seconds": self.seconds, "stage": self.stage}
         numbers |= {"lowered": self.lowered, "recipe": self.recipe.kind, "tensors": len(tensors)}
         numbers["settings"] = settings
-        with replaced(path) as part:  # in one piece: safetensors' own writing leaves a file of its own when killed
+        with replaced(path) as part:  # safetensors' own writer leaves a temporary file behind if killed
             part.write_bytes(to_bytes(tensors, {"numbers": json.dumps(numbers)}))
 
     def load(self, path: Path) -> None:
-        """Go on with a saved state.
+        """Load a saved state.
 
         Raises:
-            InputError: there is none at `path`, or it belongs to another network or recipe.
+            InputError: there is no state at `path`, or it belongs to another network or recipe.
         """
         try:
             with safe_open(path, "pt") as file:
@@ -150,9 +150,9 @@ class State:
             raise _no_state(path, fault)
 
     def _differences(self, tensors: dict[str, Tensor], count: int) -> str:
-        """What is missing, unknown or misshapen of a saved state, in a few words; empty where nothing is.
+        """Return what is missing, unknown or misshapen in a saved state, in a few words; empty if nothing is.
 
-        Which moments there are depends on the steps that were taken: of those only the number is known.
+        Which optimiser moments exist depends on the steps taken, so only the total number of tensors is checked there.
         """
         wanted = {key: value for key, value in self.tensors().items() if not key.startswith("optimiser")}
         found = {key: value for key, value in tensors.items() if not key.startswith("optimiser")}
@@ -170,7 +170,7 @@ class State:
 
 @contextlib.contextmanager
 def unbroken() -> Iterator[None]:
-    """Ctrl-C and a request to end wait until the block is done: a step happens whole or not at all."""
+    """Defer Ctrl-C and termination signals until the end of the block, so that a step is never interrupted."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -196,14 +196,14 @@ def _fill(optimiser: Optimizer, tensors: dict[str, Tensor]) -> None:
     states: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, _, name = key.partition(".")
-        # Fused optimisers walk memory: a moment must lie as its parameter does, or values land in wrong places.
+        # Fused optimisers address raw memory: a moment needs the memory layout of its parameter.
         parameter = parameters[int(index)]
         if value.shape == parameter.shape:
             value = torch.empty_like(parameter, requires_grad=False).copy_(value)
         elif value.ndim:
             raise ValueError(f"a moment of {tuple(value.shape)} for a parameter of {tuple(parameter.shape)}")
         else:
-            value = value.clone()  # which an optimiser would keep: a view of the mapped file, or of what is good
+            value = value.clone()  # the optimiser would keep a view of the mapped file or of the good state
         states.setdefault(int(index), {})[name] = value
     optimiser.load_state_dict({"state": states, "param_groups": optimiser.state_dict()["param_groups"]})
 

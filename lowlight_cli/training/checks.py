@@ -1,4 +1,4 @@
-"""What is wrong with pairs although each can be read: one picture where there should be two, or the wrong way round."""
+"""Checks across decoded pairs: duplicates, validation pictures that leak into training, swapped folders."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["equal", "look_at", "swapped"]
 def look_at(pairs: Sequence[Pair]) -> tuple[list[Pair], list[str]]:
     """Compare the pixels of all pairs of a run with each other.
 
-    Pairs that share a reference are no duplicates: a set may have several exposures of a scene. A validation picture
-    of which training knows either half measures memory, not skill.
+    Pairs that only share a reference are not duplicates: a set may have several exposures of a scene. A validation pair
+    has leaked if either of its pictures is in the training data: it would measure memory, not skill.
 
     Returns:
-        Validation pairs that are in training too; and what somebody should know, a line each.
+        The leaked validation pairs, and a line for each thing the user should know.
     """
     given = [pair for pair in pairs if pair.low is not None]
     numbers = equal([pair.low for pair in given if pair.low is not None] + [pair.high for pair in pairs])
@@ -44,17 +44,17 @@ def look_at(pairs: Sequence[Pair]) -> tuple[list[Pair], list[str]]:
 
 
 def swapped(pairs: Sequence[Pair]) -> bool:
-    """Whether most dark pictures are brighter than their reference."""
+    """Return whether most dark pictures are brighter than their reference."""
     given = [(pair.low[::16, ::16], pair.high[::16, ::16]) for pair in pairs if pair.low is not None]
     return 2 * sum(bool(low.mean() > high.mean()) for low, high in given) > len(given)
 
 
 def equal(pictures: Sequence[Bytes]) -> list[int]:
-    """For each picture, (H, W, 3) uint8, the number of the first one with the same pixels, which may be its own."""
+    """Return for each picture, (H, W, 3) uint8, the index of the first one with the same pixels (maybe its own)."""
     known: dict[tuple[tuple[int, ...], int], list[int]] = {}
     found = []
     for number, picture in enumerate(pictures):
-        alike = known.setdefault((picture.shape, hash(picture[::16].tobytes())), [])  # the rest is compared if need be
+        alike = known.setdefault((picture.shape, hash(picture[::16].tobytes())), [])  # then compare all pixels
         same = next((other for other in alike if np.array_equal(pictures[other], picture)), number)
         if same == number:
             alike.append(number)

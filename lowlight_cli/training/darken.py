@@ -1,9 +1,9 @@
-"""Dark pictures out of bright ones: the same scene at two exposures, with a sensor's noise.
+"""Synthesise dark pictures from bright ones: the same scene at two exposures, with sensor noise.
 
-What real nights are, as far as eight bits tell: the scene's own light and colour, a smaller share of the photons, lamps
-far above white, shot and read noise that demosaicking has smeared over pixels and colours, a black level, rounding,
-often JPEG. Nothing is evened out or neutralised in the reference: only exposure, noise and compression are to be
-undone.
+The model covers what 8-bit pictures show of real nights: the scene's own light and colour, a smaller share of the
+photons, lamps far above white, shot and read noise that demosaicking has smeared over pixels and channels, a black
+level, rounding, often JPEG. Lighting and colour are not corrected in the reference: networks are to undo only exposure,
+noise and compression.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ Floats = NDArray[np.float32]
 Parameters = dict[str, float | int | bool | str | None]
 
 RADIANCE: Final = -np.log1p(-0.98 * to_linear(np.arange(256, dtype=np.float32) / 255))
-"""Light that gave an eight-bit code, under the response below; white was at least 3.9 times what gives 63 %."""
+"""Radiance of each 8-bit code, by the inverse of `_response`. White (taken as 98 %) is 3.9; radiance 1 gives 63 %."""
 CODE_STEPS: Final = 8192
 CODES: Final = to_srgb(np.linspace(0, 1, CODE_STEPS, dtype=np.float32) ** 2)
-"""sRGB over the square root of linear light: fine steps where the curve is steep."""
+"""sRGB values tabulated over the square root of linear light, which gives fine steps where the curve is steep."""
 
 
 _CODEC_DEVIATION: Final = np.array([2.3, 1.5, 2.1], np.float32) * np.sqrt(
     np.minimum((np.arange(256, dtype=np.float32)[:, None, None] + 1.5) / 5.5, 1)
 )
-"""Of the noise that a lossy codec takes, by level and channel: (256, 1, 3)."""
+"""Standard deviation of the noise that a lossy codec removes, by level and channel: (256, 1, 3)."""
 STRENGTH: Final = (0.004, 0.15)
-"""Shares of the reference's light that dark pictures get, evenly in their logarithm."""
+"""Range of the share of the reference's light that dark pictures get, drawn log-uniformly."""
 COLOURED: Final = 0.4
-"""Largest correlation of the noise of two channels, where it is smeared: LOL's have 0.15 (`codec_noise`)."""
+"""Largest correlation between the channels of smeared noise; in LOL it is 0.15 (`codec_noise`)."""
 HARDLY_DARK: Final = 0.1
-"""How many get more than that, 0.3 to 1: a network must learn to leave them alone."""
+"""Share of pictures that get 0.3 to 1 of the light instead: a network must learn to leave them alone."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class Darkened:
     Attributes:
         low: (H, W, 3) uint8 sRGB.
         high: as `low`.
-        parameters: `uneven` (light), `lamps`, `reference` (its mean, sRGB-encoded), `light` (the share of the
-            reference's that the dark picture got), `shot` and `read` (noise, in linear light), `smeared` (over
-            pixels), `coloured` (the correlation of its channels), `gamma`, `black` (level, encoded), `jpeg` (quality,
-            or None).
+        parameters: `uneven` (whether the light is), `lamps` (how many), `reference` (its sRGB-encoded mean), `light`
+            (the dark picture's share of the reference's light), `shot` and `read` (noise, in linear light), `smeared`
+            (whether the noise is, over pixels), `coloured` (correlation of its channels), `gamma`, `black` (black
+            level, encoded), `jpeg` (quality, or None).
     """
 
     low: Bytes
@@ -64,19 +64,19 @@ class Darkened:
 
 
 def physical(picture: Bytes, random: Generator) -> tuple[Bytes, Bytes]:
-    """A dark picture and its reference: two exposures of one well-lit picture's scene. Arguments as of `darkened`."""
+    """Return the dark picture and the reference of `darkened`, without the parameters."""
     pair = darkened(picture, random)
     return pair.low, pair.high
 
 
 def darkened(picture: Bytes, random: Generator, strength: tuple[float, float] | None = None) -> Darkened:
-    """Expose one well-lit picture's scene twice.
+    """Make two exposures, dark and bright, of the scene of one well-lit picture.
 
     Args:
         picture: (H, W, 3) uint8 sRGB.
-        random: every choice is drawn from it, so that a seed gives the same pair again.
-        strength: least and largest share of light, above 0 and up to 1; None is `STRENGTH` and some that are
-            hardly dark.
+        random: source of every random choice, so that a seed reproduces the pair.
+        strength: smallest and largest share of light, above 0 and up to 1; None means `STRENGTH`, with a share
+            `HARDLY_DARK` of brighter ones.
     """
     uneven, lamps = False, 0
     radiance = RADIANCE[picture]
@@ -100,14 +100,14 @@ def darkened(picture: Bytes, random: Generator, strength: tuple[float, float] | 
 
 
 def codec_noise(low: Bytes, random: Generator) -> Bytes:
-    """Give a dark picture the noise back that a lossy codec took from it.
+    """Add noise like that which a lossy codec removed from a dark picture.
 
-    Fitted on LOL's low pictures: lossless minus AVIF at quality 80. The deviation is 2.3, 1.5 and 2.1 grey levels in
-    R, G and B, less below level 4; neighbours correlate by 0.2 over several pixels, channels by 0.15.
+    Fitted on LOL's low pictures: lossless minus AVIF at quality 80. The standard deviation is 2.3, 1.5 and 2.1 grey
+    levels in R, G and B, less below level 4; the correlation is 0.2 over several pixels and 0.15 between channels.
 
     Args:
         low: (H, W, 3) uint8, a crop or a whole picture.
-        random: the source of the noise.
+        random: source of the noise.
     """
     height, width = low.shape[:2]
     fine = random.standard_normal((height, width, 3), dtype=np.float32)
@@ -120,7 +120,7 @@ def codec_noise(low: Bytes, random: Generator) -> Bytes:
 
 
 def _light_field(height: int, width: int, random: Generator) -> Floats:
-    """A smooth log-normal field of mean about 1, (H, W)."""
+    """Return a smooth log-normal light field with a mean of about 1, (H, W)."""
     cells = random.integers(2, 6, size=2)
     coarse = random.standard_normal((cells[0], cells[1]), dtype=np.float32) * np.float32(random.uniform(0.2, 1.4))
     smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -128,7 +128,10 @@ def _light_field(height: int, width: int, random: Generator) -> Floats:
 
 
 def _lamps(height: int, width: int, random: Generator) -> tuple[Floats, int]:
-    """One to four small warm lamps: a core far above white and a faint wide glow, (H, W, 3) linear light; how many."""
+    """Return the linear light (H, W, 3) of one to four small warm lamps, and their number.
+
+    Each lamp has a core far above white and a faint wide glow.
+    """
     rows = np.arange(height, dtype=np.float32)[:, None]
     columns = np.arange(width, dtype=np.float32)[None, :]
     light = np.zeros((height, width, 3), np.float32)
@@ -145,31 +148,31 @@ def _lamps(height: int, width: int, random: Generator) -> tuple[Floats, int]:
 
 
 def _exposure_for(radiance: Floats, mean: float) -> np.float32:
-    """The factor after which the sRGB-encoded mean is `mean`."""
+    """Return the gain that brings the sRGB-encoded mean of the response to `mean`."""
     small = np.ascontiguousarray(radiance[::4, ::4])
     return np.float32(solved(lambda gain: to_srgb(_response(small * np.float32(gain))).mean(), mean, 1e-3, 1e3, 14))
 
 
 def _response(radiance: Floats) -> Floats:
-    """What the camera makes of light: linear in the dark, with a shoulder, 1 for ever more. Of both exposures alike."""
+    """Return the camera's response to light, for both exposures: linear in the dark, a shoulder, then towards 1."""
     return np.asarray(-np.expm1(-radiance), np.float32)
 
 
 def _encode(linear: Floats) -> Floats:
-    """SRGB of linear light clipped to [0, 1], by table."""
+    """Convert linear light to sRGB by table lookup, clipped to [0, 1]."""
     codes: Floats = CODES[(np.sqrt(np.clip(linear, 0, 1)) * (CODE_STEPS - 1) + 0.5).astype(np.int32)]
     return codes
 
 
 def sensor(linear: Floats, random: Generator) -> tuple[Bytes, Parameters]:
-    """What a camera makes of light: noise, tone, black level, rounding, JPEG.
+    """Simulate a camera: noise, tone, black level, rounding, JPEG.
 
     Args:
-        linear: (H, W, 3) in [0, 1].
-        random: the source of all that is drawn.
+        linear: linear light, (H, W, 3) in [0, 1].
+        random: source of every random choice.
 
     Returns:
-        (H, W, 3) sRGB, and what was drawn: `shot` to `jpeg` of `Darkened`.
+        (H, W, 3) uint8 sRGB, and the parameters drawn: `shot` to `jpeg` of `Darkened`.
     """
     shot = float(np.exp(random.uniform(np.log(1e-5), np.log(2e-3))))
     read = float(np.exp(random.uniform(np.log(5e-5), np.log(2e-3))))
@@ -194,9 +197,10 @@ def sensor(linear: Floats, random: Generator) -> tuple[Bytes, Parameters]:
 
 
 def _mixed(noise: Floats, correlation: float) -> Floats:
-    """Channels of equal variance, (H, W, 3), to such that correlate by this much, of the same variance.
+    """Correlate channels of equal variance, (H, W, 3), by this much; their variance stays the same.
 
-    By the symmetric square root of their correlation matrix, 1 + 2c along grey and 1 - c across: nothing more is drawn.
+    Multiplies by the symmetric square root of the correlation matrix, whose eigenvalues are 1 + 2c along grey and 1 - c
+    across it, so no further random numbers are needed.
     """
     grey, across = np.sqrt(1 + 2 * correlation), np.sqrt(1 - correlation)
     return np.asarray(across * noise + (grey - across) * noise.mean(2, keepdims=True), np.float32)

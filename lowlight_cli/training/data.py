@@ -1,4 +1,4 @@
-"""Pairs to train on, decoded (`decoded`) from where they lie (`sources`), and crops of them as networks see them."""
+"""Training pairs, listed by `sources` and decoded by `decoded`, and the crops and batches that networks see."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ __all__ = [
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 DARKENED: Final = 3
-"""Photographs are darkened at so many crops of the shorter side at most: what is measured of the whole is measured of
-enough, and twelve megapixels need not be darkened for one crop."""
+"""Before darkening, photographs are reduced to at most this many crops on the shorter side: enough to measure the whole
+picture, without darkening twelve megapixels for one crop."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One pair, decoded: (H, W, 3) uint8 each; `low` is None where it is to be made from `high`, or `high` is alone.
+    """A decoded pair, (H, W, 3) uint8 each; `low` is None if it is to be made from `high`, or if `high` is unpaired.
 
-    `cleaned`: the low picture is of LOL and kept by a lossy codec, which took its noise away.
+    `cleaned`: the low picture is one of LOL's, stored with a lossy codec that removed its noise.
     """
 
     stem: str
@@ -49,9 +49,9 @@ class Pair:
 
 @dataclass(frozen=True)
 class Batch:
-    """Crops as the network sees them: (N, 3, h, w) float32 in [0, 1], and the whole pictures' thumbnails.
+    """Crops as the network sees them, (N, 3, h, w) float32 in [0, 1], and thumbnails of the whole pictures.
 
-    `unpaired`: as many crops of other photographs, where a recipe asks for such.
+    `unpaired`: the same number of crops of other photographs, if the recipe uses them.
     """
 
     low: Tensor
@@ -60,11 +60,11 @@ class Batch:
     unpaired: Tensor | None = None
 
     def pinned(self) -> Batch:
-        """In memory from which a GPU reads while the processor goes on."""
+        """Return a copy in pinned memory, which a GPU can read asynchronously."""
         return Batch(*(t if t is None else t.pin_memory() for t in self._tensors()))  # type: ignore[arg-type]
 
     def to(self, device: str) -> Batch:
-        """On the device, channels last; from pinned memory without waiting."""
+        """Return a copy on the device, channels last; from pinned memory without waiting."""
         moved = (
             t if t is None else t.to(device, memory_format=torch.channels_last, non_blocking=True)
             for t in self._tensors()
@@ -77,7 +77,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Crop:
-    """One part of a batch: (h, w, 3) float32 in [0, 1], the thumbnail of the whole picture (64, 64, 3)."""
+    """One sample of a batch: crops (h, w, 3) float32 in [0, 1], and the thumbnail of the whole picture, (64, 64, 3)."""
 
     low: Floats
     high: Floats
@@ -86,11 +86,11 @@ class Crop:
 
 
 def read_source(source: Source, cache: Path) -> list[Pair]:
-    """Every pair of a source, decoded by way of the cache.
+    """Return every pair of a source, decoded through the cache.
 
     Raises:
-        InputError: a folder or picture is missing, unreadable, or a pair's sizes differ; the message names the first
-            such pictures.
+        InputError: a folder or picture is missing or unreadable, or the sizes of a pair differ; the message names the
+            first such pictures.
     """
     rows = listed(source)
     pictures = decode([p for row in rows for p in (row.low, row.high) if p is not None], cache)
@@ -129,14 +129,14 @@ def seen(
     means: Floats | None = None,
     unpaired: Bytes | None = None,
 ) -> Crop:
-    """Turn a sample and expose it as the network is to see it.
+    """Flip or rotate a sample at random, and expose it as the network is to see it.
 
     Args:
-        sample: low and high, (H, W, 3) uint8 of equal size, and the whole picture that low is or was cut from.
-        exposed: hand the network the low picture exposed by the whole picture's gain.
-        random: flips and turns are drawn from it.
-        means: `small` of the whole picture, where it is known.
-        unpaired: a crop of the same size, to lie beside them.
+        sample: low and high, (H, W, 3) uint8 of equal size, and the whole picture from which low was cut.
+        exposed: whether to apply the gain of the whole picture to low.
+        random: source of the flips and rotations.
+        means: `small` of the whole picture, if known.
+        unpaired: a crop of the same size from another photograph.
     """
     low, high, whole = sample
     turned = _turn(np.concatenate((low, high), 2), random)
@@ -151,12 +151,12 @@ def seen(
 
 
 def _looked_up(picture: Bytes, table: Floats) -> Floats:
-    """Each byte's entry; a third of the time that indexing takes."""
+    """Map each byte through a table, in a third of the time of NumPy indexing."""
     return np.asarray(cv2.LUT(np.ascontiguousarray(picture), table), np.float32)
 
 
 def blended(one: Crop, other: Crop, share: float) -> Crop:
-    """Mixup (Zhang et al. 2018), of pictures and their references alike: `share` of `one`, the rest of `other`."""
+    """Blend two crops and their references alike (mixup, Zhang et al. 2018): `share` of `one`, the rest of `other`."""
     part = np.float32(share)
 
     def mixed(a: Floats, b: Floats) -> Floats:
@@ -178,12 +178,15 @@ def batch_of(crops: Sequence[Crop]) -> Batch:
 
 
 def small(whole: Bytes) -> Floats:
-    """A whole picture's averages over at most 64 x 64 cells, (h, w, 3) in [0, 1]: what gain and thumbnail come from."""
+    """Average a whole picture over at most 64 x 64 cells, (h, w, 3) in [0, 1], for the gain and the thumbnail."""
     return thumbnail(np.divide(whole, 255, dtype=np.float32))
 
 
 def cut(pair: Pair, crop: int, random: Generator) -> tuple[Bytes, Bytes, Bytes]:
-    """A random crop of a pair, and the whole low picture; synthesised or given its noise back where that is due."""
+    """Return a random crop of a pair (low, high) and the whole low picture.
+
+    The low picture is synthesised if the pair has none, and gets its noise back if it is `cleaned`.
+    """
     if pair.low is None:
         low, high = physical(_resized(pair.high, crop, random.uniform(0.45, 0.9), DARKENED), random)
     else:
@@ -196,7 +199,7 @@ def cut(pair: Pair, crop: int, random: Generator) -> tuple[Bytes, Bytes, Bytes]:
 
 
 def alone(pair: Pair, crop: int, resized: bool, random: Generator) -> Bytes:
-    """A random crop of a photograph that has no partner; of real nights not `resized`, for that averages noise away."""
+    """Return a random crop of a single photograph; `resized` must be off for real nights, as it averages noise away."""
     picture = pair.high
     if resized or min(picture.shape[:2]) < crop:
         picture = _resized(picture, crop, random.uniform(0.45, 0.9))
@@ -204,7 +207,7 @@ def alone(pair: Pair, crop: int, resized: bool, random: Generator) -> Bytes:
 
 
 def _resized(picture: Bytes, crop: int, share: float, most: int | None = None) -> Bytes:
-    """A share of its size, but at least the crop's; `most`: and of `most` crops, where it is larger than that."""
+    """Scale to a share of the size, which is first capped at `most` crops on the shorter side; at least to the crop."""
     short = min(picture.shape[:2])
     scale = max(crop, (short if most is None else min(short, most * crop)) * share) / short
     size = (max(crop, round(picture.shape[1] * scale)), max(crop, round(picture.shape[0] * scale)))
@@ -219,7 +222,7 @@ def _window(picture: Bytes, crop: int, random: Generator) -> tuple[slice, slice]
 
 
 def _turn(picture: Bytes, random: Generator) -> Bytes:
-    """One of the eight flips and quarter turns."""
+    """Apply one of the eight combinations of quarter turns and a flip."""
     picture = np.rot90(picture, int(random.integers(4)))
     return picture[:, ::-1] if random.random() < 0.5 else picture
 

@@ -1,4 +1,4 @@
-"""Pictures decoded once, into one memory-mapped file in the cache, by the reader of all commands."""
+"""A cache of decoded pictures: one memory-mapped file for each set of pictures, made with the usual reader."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ __all__ = ["decode", "eight_bits"]
 Bytes = NDArray[np.uint8]
 
 DECODER: Final = 2
-"""Part of the cache's key: another number wherever the same file would give other pixels."""
+"""Part of the cache key; to be increased whenever the same file would decode to other pixels."""
 
 
 def decode(paths: Sequence[Path], cache: Path) -> dict[Path, Bytes]:
-    """Pictures as views of one memory-mapped file, which is made on first use, and again where it is damaged.
+    """Return pictures as views of one memory-mapped file, which is made on first use and remade if incomplete.
 
     Args:
-        paths: of the pictures, in any order.
-        cache: a folder; made where there is none.
+        paths: the pictures, in any order.
+        cache: the cache folder; created if missing.
 
     Returns:
-        (H, W, 3) uint8 sRGB each, upright.
+        For each path, (H, W, 3) uint8 sRGB, upright.
 
     Raises:
         InputError: pictures are missing or cannot be read; the first few are named.
-        DeviceError: this Pillow reads no AVIF.
+        DeviceError: this Pillow cannot read AVIF.
         ResourceError: the disk or the memory is full.
         OutputError: the cache cannot be written.
     """
@@ -61,7 +61,7 @@ def decode(paths: Sequence[Path], cache: Path) -> dict[Path, Bytes]:
 
 
 def eight_bits(pixels: NDArray[np.float32]) -> Bytes:
-    """Pixels in [0, 1] in levels of 8 bits, halves up; what lies outside, at its end."""
+    """Convert pixels in [0, 1] to uint8, rounding halves up and clipping values outside."""
     return np.asarray(np.clip(pixels, 0, 1) * np.float32(255) + np.float32(0.5), np.uint8)
 
 
@@ -70,14 +70,14 @@ def _hash(value: object) -> str:
 
 
 def _forget(paths: Sequence[Path]) -> None:
-    """Delete what the same folders were before they changed; where somebody still reads it, it may have to stay."""
+    """Delete outdated cache files of the same folders; a file that is still in use may have to stay."""
     for path in paths:
         with contextlib.suppress(OSError):
             path.unlink()
 
 
 def _known(flat: Path, index: Path, count: int) -> list[tuple[int, int]] | None:
-    """The shapes of what is there; None unless all of it is: a full disk or a cleaner may have taken a part."""
+    """Return the cached shapes; None unless the cache is complete (a full disk or a cleaner may have cut it)."""
     try:
         shapes = [(int(height), int(width)) for height, width in json.loads(index.read_text())]
         whole = len(shapes) == count and sum(height * width * 3 for height, width in shapes) == flat.stat().st_size
@@ -87,7 +87,7 @@ def _known(flat: Path, index: Path, count: int) -> list[tuple[int, int]] | None:
 
 
 def _written(flat: Path, index: Path, paths: Sequence[Path]) -> list[tuple[int, int]]:
-    """Decode all; nothing is kept where one cannot be read."""
+    """Decode all pictures into the cache and return their shapes; if one cannot be read, keep nothing."""
     shapes: list[tuple[int, int]] = []
     damaged: list[str] = []
     why = ""

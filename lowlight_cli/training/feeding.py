@@ -1,4 +1,4 @@
-"""From sources to a run's batches: what to train on, what to look at, crops prepared ahead by threads."""
+"""From sources to batches: select pairs for training and validation, and prepare crops ahead in threads."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from lowlight_cli.training.sources import HELD_OUT, named, scenes_told
 __all__ = ["Feed", "batches", "read"]
 
 MIXED = (1.2, 1.2)
-"""Of the beta distribution from which mixup's shares come: few are near 0 or 1, where next to nothing is blended."""
+"""Parameters of the beta distribution of mixup shares: few are near 0 or 1, where hardly anything is blended."""
 
 
 @dataclass(frozen=True)
 class Feed:
-    """What a run sees.
+    """The pictures that a run trains on and validates with.
 
     Attributes:
-        pools: each source's pairs to train on.
-        weights: each one's share of the batches, summing to 1.
-        unpaired: photographs without partners, where the recipe asks for such and a source has them.
-        validation: whole pictures to look at, of untouched noise.
-        notes: what is odd about the pairs, a line each.
+        pools: the training pairs of each source.
+        weights: each source's share of the crops, summing to 1.
+        unpaired: photographs without partners, if the recipe uses them and a source has them.
+        validation: held-out pairs for validation on whole pictures; only low pictures with their original noise.
+        notes: a line on each oddity of the pairs.
     """
 
     pools: list[list[data.Pair]]
@@ -44,7 +44,7 @@ class Feed:
     _smalls: dict[int, data.Floats] = field(default_factory=dict)
 
     def small(self, pair: data.Pair, whole: data.Bytes) -> data.Floats:
-        """`data.small`, taken once of a picture that stays the same: it costs more than the crop."""
+        """Return `data.small(whole)`, cached for pictures of the pair itself: it costs more than the crop."""
         if whole is not pair.low and whole is not pair.high:
             return data.small(whole)
         if (known := self._smalls.get(id(whole))) is None:
@@ -56,10 +56,10 @@ def read(run: Run) -> Feed:
     """Decode every source.
 
     Raises:
-        UsageError: no pairs to train on, a source that the recipe has no use for or lacks, or a batch that the run's
-            processes cannot share evenly.
-        InputError: pictures are missing, unreadable, of another size than their partners, smaller than a crop or, where
-            they are held out, too small to be measured; what is wrong with each source is named.
+        UsageError: there are no pairs to train on, the recipe has no use for a source or lacks one, or the batch does
+            not divide evenly among the run's processes.
+        InputError: pictures are missing, unreadable, differ in size from their partners, are smaller than a crop or, if
+            held out, too small to be measured; the message names the fault of each source.
     """
     _refuse_uneven(run)
     wanted = run.recipe.unpaired
@@ -116,7 +116,7 @@ def read(run: Run) -> Feed:
 
 
 def _refuse_uneven(run: Run) -> None:
-    """A batch's mean is the mean of its parts' means where these are of one size."""
+    """Refuse uneven shares of a batch: the mean of the processes' means is the batch's mean only for equal parts."""
     for size in {run.recipe.batch, run.recipe.batch_end} - {0}:
         if size % run.processes:
             raise UsageError(
@@ -126,7 +126,7 @@ def _refuse_uneven(run: Run) -> None:
 
 
 def _looked_at(run: Run, held: list[list[data.Pair]], leaked: list[data.Pair]) -> list[data.Pair]:
-    """What is validated of the pairs that each source holds out: of all sources in turn, none that has leaked."""
+    """Select the validation pairs: from the held-out pairs of all sources in turn, without leaked ones."""
     known = {id(pair) for pair in leaked}
     held = [[pair for pair in group if id(pair) not in known] for group in held]
     in_turn = [pair for row in itertools.zip_longest(*held) for pair in row if pair is not None]
@@ -142,9 +142,10 @@ def _looked_at(run: Run, held: list[list[data.Pair]], leaked: list[data.Pair]) -
 def batches(
     run: Run, feed: Feed, first: int, share: Callable[[int], float], ranks: Ranks = ALONE
 ) -> Generator[data.Batch, None, None]:
-    """Batches in order, prepared ahead by threads, of each the part that is this process's.
+    """Yield this process's part of each batch, in order, prepared ahead in threads.
 
-    Crop n of batch k depends on seed, k and n alone: a resumed run goes on, and several processes make up one batch.
+    Crop n of batch k depends only on the seed, k and n. So a resumed run continues exactly, and the parts of several
+    processes make up the same batch.
     """
     recipe = run.recipe
     pinned = run.device.startswith("cuda")
@@ -163,7 +164,7 @@ def batches(
 
 
 def _crop(recipe: Recipe, feed: Feed, crop: int, random: np.random.Generator) -> data.Crop:
-    """One crop of a batch, with all that the recipe does to it."""
+    """Make one crop of a batch with all the augmentation of the recipe."""
     made = _cut(recipe, feed, crop, random)
     if recipe.mixup and random.random() < recipe.mixup:
         made = data.blended(made, _cut(recipe, feed, crop, random), random.beta(*MIXED))
@@ -191,15 +192,15 @@ def _cut(recipe: Recipe, feed: Feed, crop: int, random: np.random.Generator) -> 
 
 
 def _drawn(feed: Feed, random: np.random.Generator) -> data.Pair:
-    """A pair, of a source by its share."""
+    """Draw a source by its share, then one of its pairs."""
     pool = feed.pools[random.choice(len(feed.pools), p=feed.weights)]
     return pool[random.integers(len(pool))]
 
 
 def _large_enough(pairs: list[data.Pair], crop: int) -> None:
-    """Crops of a batch are stacked: all must be of one size, if need be that of pictures smaller than the crop.
+    """Check that all crops have one size, so that they stack: the crop's, or that of pictures all equally smaller.
 
-    Photographs to be darkened are enlarged to the crop, and so always give it.
+    Photographs to be darkened are enlarged to the crop if needed, so they always fit.
     """
     sides = {crop if pair.low is None else min(crop, *pair.high.shape[:2]) for pair in pairs}
     if len(sides) > 1:

@@ -1,10 +1,10 @@
-"""Dark pictures by what two papers learn of the dark: light and colour from a network, the grain from a sensor.
+"""Dark pictures by two papers' learnt degradations: a network makes light and colour, a simulated sensor the noise.
 
-DRGN (Jiang et al., AAAI 2022, Sec. 2.3): DeG takes the degradation I_D of a real dark photograph, I_D makes a first
-dark picture of the reference, and its own degradation the final one (`recipes.drgn.synthesised`, `placeless`). DGAF
-(Chen et al., 2023, Sec. 3.1.1): the Darkening network, which was trained against real nights.
+DRGN (Jiang et al., AAAI 2022, Sec. 2.3): DeG estimates the degradation I_D of a real dark photograph. I_D turns the
+reference into a first dark picture, whose own degradation gives the final one (`recipes.drgn.synthesised` with
+`placeless`). DGAF (Chen et al., 2023, Sec. 3.1.1): the Darkening network, which was trained against real nights.
 
-Both are functions of their pictures alone, and neither makes grain: what is random comes after them, as in `physical`.
+Both are deterministic and make no noise; exposure and noise are drawn at random after them, as in `darken.physical`.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ from lowlight_cli.weights.fetch import Message, Progress, Resolved, resolve
 __all__ = ["METHODS", "Learnt", "Night", "load"]
 
 METHODS: Final = {"drgn": ("lw-drgn-degradation", "drgn-degradation"), "dgaf": ("dgaf-darkening",)}
-"""Method to the networks that do it, its default first."""
+"""Networks of each method, the default first."""
 SPREAD: Final = (0.5, 2.0)
-"""A network knows one light for a scene; dark pictures get so much of it, evenly in its logarithm."""
+"""A network makes one brightness for a scene; it is multiplied by a factor from this range, log-uniform."""
 SIDE: Final = 768
-"""Pictures of more than its square are darkened in tiles of this side: a gigabyte, whatever the picture's size."""
+"""Pictures of more pixels than its square are darkened in tiles of this side, which takes 1 GB whatever their size."""
 KEPT: Final = 2**30
-"""Bytes of decoded nights that are kept, some thirty of twelve megapixels: each picture draws one of all of them."""
+"""Bytes of decoded nights to cache, some thirty of 12 megapixels: each picture draws one night from all of them."""
 
 
 @dataclass(frozen=True)
 class Night:
-    """A real dark photograph, and what it is."""
+    """A real dark photograph and its hash."""
 
     path: Path
     sha256: str
@@ -58,13 +58,13 @@ class Night:
 
 @dataclass(frozen=True)
 class Learnt:
-    """A degradation with its weights.
+    """A learnt degradation with its weights.
 
     Attributes:
-        network: a name of `networks.DEGRADATIONS`.
-        weights: the sha256 of their file.
-        nights: whose degradation is taken, where the method takes one.
-        module: (N, 3, H, W) in [0, 1] to the same darkened; with nights 6 channels, the night's in front.
+        network: a key of `networks.DEGRADATIONS`.
+        weights: sha256 of the weights file.
+        nights: dark photographs to take the degradation from, if the method needs them.
+        module: darkens (N, 3, H, W) in [0, 1]; with nights its input has 6 channels, the night's first.
     """
 
     network: str
@@ -75,7 +75,7 @@ class Learnt:
 
     @property
     def like(self) -> str | None:
-        """A hash of all nights; None without."""
+        """A hash of all nights; None if there are none."""
         told = "".join(night.sha256 for night in self.nights)
         return hashlib.sha256(told.encode()).hexdigest() if told else None
 
@@ -84,12 +84,13 @@ class Learnt:
 
         Args:
             picture: (H, W, 3) uint8 sRGB.
-            random: every choice is drawn from it.
-            strength: least and largest share of the reference's light, above 0 and up to 1: the network's picture is
-                brought to it by one gain in linear light. None is the network's own light, times `SPREAD`.
+            random: source of every random choice.
+            strength: smallest and largest share of the reference's light, above 0 and up to 1; one gain in linear light
+                brings the network's picture to a share from this range. None means the network's own light times a
+                factor in `SPREAD`.
 
         Raises:
-            InputError: a night cannot be read any more.
+            InputError: a night can no longer be read.
         """
         x = np.divide(picture, 255, dtype=np.float32)
         drawn: Parameters = {}
@@ -107,16 +108,16 @@ class Learnt:
         return Darkened(taken, picture, drawn | {"learnt": own, "light": light} | made)
 
     def _pixels(self, night: Night) -> Bytes:
-        """(H, W, 3) uint8, decoded once as long as there is room."""
+        """Return a night as (H, W, 3) uint8, from the cache of up to `KEPT` bytes if possible."""
         if (pixels := self._decoded.get(night)) is None:
             pixels = eight_bits(read(night.path).pixels)
             while self._decoded and sum(each.nbytes for each in (pixels, *self._decoded.values())) > KEPT:
-                del self._decoded[next(iter(self._decoded))]  # whichever: the next one is drawn at random
+                del self._decoded[next(iter(self._decoded))]  # any one will do: nights are drawn at random
             self._decoded[night] = pixels
         return pixels
 
     def _run(self, x: Floats) -> Floats:
-        """(H, W, 3 or 6) to (H, W, 3), in tiles where it is large; float32, so that the same bytes come again."""
+        """Darken (H, W, 3 or 6) to (H, W, 3), in tiles if it is large; in float32, so that results are reproducible."""
         height, width = x.shape[:2]
         if height * width <= SIDE**2:
             return self._forward(x)
@@ -142,7 +143,7 @@ class Learnt:
 
 
 class _Synthesis(nn.Module):
-    """`synthesised` of a night and a reference that lie in one tensor, (N, 6, H, W) to (N, 3, H, W)."""
+    """`synthesised` for a night and a reference concatenated in one tensor, (N, 6, H, W) to (N, 3, H, W)."""
 
     def __init__(self, deg: nn.Module, stride: int) -> None:
         super().__init__()
@@ -161,19 +162,19 @@ def load(
     on_message: Message | None = None,
     on_progress: Progress | None = None,
 ) -> Learnt:
-    """A degradation, ready.
+    """Load a degradation.
 
     Args:
         method: one of `METHODS`.
-        weights: a tag, file or address as for `fetch.resolve`; None is what comes with the program.
-        like: a folder of real dark photographs, which `drgn` wants and `dgaf` has no use for.
-        on_message: told before the network is used, and what the user should know.
-        on_progress: told as bytes arrive.
+        weights: a tag, file or address as for `fetch.resolve`; None for the shipped default.
+        like: a folder of real dark photographs, which `drgn` needs and `dgaf` does not accept.
+        on_message: called with a line before anything is downloaded, and with other hints for the user.
+        on_progress: called as bytes arrive.
 
     Raises:
-        UsageError: no such folder was named, or one was that is of no use.
-        InputError: there is no photograph in it.
-        WeightsError: weights that are missing, damaged or no degradation of this method.
+        UsageError: `like` is missing for `drgn`, or given for `dgaf`.
+        InputError: there is no such folder, or no photograph in it.
+        WeightsError: the weights are missing, damaged or not for this method.
     """
     if method == "drgn" and like is None:
         raise UsageError(
@@ -192,21 +193,22 @@ def load(
 def _found(
     method: str, weights: str | None, on_message: Message | None, on_progress: Progress | None
 ) -> tuple[str, Resolved]:
-    """Weights, and which of a method's networks they are for."""
+    """Return the method's network that the weights are for, and the weights."""
     names = _networks(method, weights)
     for name, other in itertools.pairwise(names):
         try:
             return name, resolve(name, weights, on_message=on_message, on_progress=on_progress)
         except WeightsError as error:
-            if f"holds weights for {other}," not in str(error):  # as `files.check` says it
+            if f"holds weights for {other}," not in str(error):  # the wording of `files.check`
                 raise
     return names[-1], resolve(names[-1], weights, on_message=on_message, on_progress=on_progress)
 
 
 def _networks(method: str, weights: str | None) -> tuple[str, ...]:
-    """Which of a method's networks weights are for: a file says so itself, a name begins with it.
+    """Return the networks that weights may be for: a file states it in its metadata, a tag by its prefix.
 
-    What an address holds shows once it was fetched, unless its name tells: then all are possible, in the order given.
+    The contents of an address are unknown before it is fetched: all networks of the method are returned, first those
+    that its file name begins with.
     """
     names = METHODS[method]
     if weights is None:
@@ -226,7 +228,7 @@ def _networks(method: str, weights: str | None) -> tuple[str, ...]:
 
 
 def _nights(folder: Path) -> tuple[Night, ...]:
-    """The photographs of a folder, by name; none of its subfolders."""
+    """List the photographs of a folder by name, without subfolders and hidden files."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; --like names one with real dark photographs")
     seen = (each for each in folder.iterdir() if not each.name.startswith("."))
@@ -237,7 +239,7 @@ def _nights(folder: Path) -> tuple[Night, ...]:
 
 
 def _window(night: NDArray[np.uint8], height: int, width: int, random: Generator) -> Floats:
-    """A part of this size at full resolution, which keeps its grain; a smaller picture goes on in its mirror image."""
+    """Cut a random part of this size at full resolution, to keep its noise; mirror smaller pictures to fill it."""
     places: list[Sequence[int] | NDArray[np.intp]] = []
     for length, wanted in zip(night.shape, (height, width), strict=False):
         start = int(random.integers(max(length - wanted, 0) + 1))

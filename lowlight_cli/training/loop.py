@@ -1,8 +1,8 @@
 """The training loop: from sources of pairs to a checkpoint, for every network and every recipe.
 
-One page, top to bottom: read the sources, then step by step take a batch, compare as the stage says, update, average;
-validate on whole pictures of scenes that training never saw; write what came out. The state on disk is enough to go on
-exactly. A GPU is waited for only where something is told.
+From top to bottom: read the sources; in each step take a batch, compute the stage's losses, update the weights and
+their moving average; validate on whole pictures of scenes that training never saw; write the result. The saved state
+suffices to resume exactly. The loop waits for a GPU only when it writes a line of the log.
 """
 
 from __future__ import annotations
@@ -42,33 +42,33 @@ __all__ = ["Progress", "Run", "Scores", "train"]
 TOLD = 20
 """Steps between two lines of the log."""
 PATIENCE = 20
-"""So many steps on end without a number, and the run goes back to the last good state."""
+"""After this many consecutive steps with a non-finite gradient, the run goes back to the last good state."""
 LOWERINGS = 5
-"""So often the rate is halved then, before the run gives up."""
+"""How often the rate is halved on going back, before the run gives up."""
 STARVED, SETTLED = 0.1, 100
-"""A larger share of the time spent waiting for batches is told, once and after so many steps."""
+"""If more than this share of the time goes into waiting for batches, say so once, after this many steps."""
 
 
 def train(run: Run, report: Callable[[Progress], None], warn: Callable[[str], None] = lambda _: None) -> Path:
-    """Train and give the path of the shipped-form checkpoint (the moving average, half precision).
+    """Train a network and return the path of its checkpoint for shipping (the moving average, in half precision).
 
-    Started by torchrun, several processes train one network; the first one reports and writes.
-    What a paper's recipe has learnt to darken with is written beside it, as it was at the end.
+    Under torchrun, several processes train one network; the first one reports and writes.
+    If a paper's recipe trains a darkening network, its final weights are written beside the checkpoint.
 
     Args:
         run: what to train.
-        report: is given each measurement.
-        warn: is told, before the first step, what is odd about the pictures, and about how a run goes on.
+        report: called with each measurement.
+        warn: called, before the first step, with each oddity of the pictures or of the resumed run.
 
     Raises:
-        UsageError: no source, sources without a pair to train on, or without what the recipe wants beside pairs; a
-            batch that the processes cannot share evenly; a run to be resumed by other numbers than it had, or from
-            other weights; weights to start from that want another `input`.
-        InputError: sources that cannot be read.
-        OutputError: the folder cannot be written, or has a run that is neither to be resumed nor overwritten.
-        DeviceError: TensorBoard or a compiler is asked for and not there, or fewer GPUs than processes.
-        ResourceError: the disk is full, or the memory does not suffice; the last good state is still there.
-        LowlightError: the loss is no number, at however low a rate; another process is gone.
+        UsageError: there is no source, no pair to train on, or no unpaired source that the recipe needs; the batch does
+            not divide evenly among the processes; a run is to be resumed with other numbers or from other weights; or
+            the initial weights were trained on another `input`.
+        InputError: sources cannot be read.
+        OutputError: the folder cannot be written, or has a run that is to be neither resumed nor overwritten.
+        DeviceError: TensorBoard or a compiler is requested but missing, or there are fewer GPUs than processes.
+        ResourceError: the disk is full, or memory does not suffice; the last good state is still there.
+        LowlightError: the loss is not finite even at reduced rates, or another process is gone.
     """
     device = place(run.device)
     with joined(device) as ranks, _enough_memory(run, device):
@@ -77,10 +77,10 @@ def train(run: Run, report: Callable[[Progress], None], warn: Callable[[str], No
 
 @contextlib.contextmanager
 def _enough_memory(run: Run, device: str) -> Iterator[None]:
-    """Where it is not enough, say which numbers of the run take less."""
+    """Turn out-of-memory errors into one that says which numbers of the run to lower."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:  # torch's own are RuntimeErrors, told apart by what they say
+    except (MemoryError, RuntimeError) as error:  # torch raises RuntimeErrors, recognisable by their text
         if not isinstance(error, MemoryError) and not any(sign in str(error).lower() for sign in OUT_OF_MEMORY):
             raise
         recipe = run.recipe
@@ -106,7 +106,7 @@ def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Cal
     mixed = _mixed(run)
     state = _state(run, mixed, ranks)
     started = time.perf_counter() - state.seconds
-    worked = ranks.clock(state.seconds)  # one clock for all, read once a step: all decide alike
+    worked = ranks.clock(state.seconds)  # all processes share one clock, read once a step, so all decide alike
 
     def share(of_step: int) -> float:
         return min(1.0, max(of_step / run.steps, worked / 60 / run.minutes))
@@ -129,7 +129,7 @@ def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Cal
     steps: list[Tensor] = []
     with (
         contextlib.closing(feeding.batches(run, feed, state.step, share, ranks)) as made,
-        contextlib.nullcontext(itertools.chain([next(made)], made)) as batches,  # what may fail, before a log is begun
+        contextlib.nullcontext(itertools.chain([next(made)], made)) as batches,  # may fail, so before opening the log
         _told(run, state.step, ranks, report) as tell,
         ranks.held(),
     ):
@@ -159,7 +159,7 @@ def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Cal
 
                 measured = torch.stack(steps)
                 ranks.average([measured])
-                rows = measured.tolist()  # the one place where a GPU is waited for
+                rows = measured.tolist()  # the only place that waits for a GPU
                 now = time.perf_counter()
                 losses = [loss for loss, failed in rows if not failed]
                 for _, failed in rows:
@@ -168,11 +168,11 @@ def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Cal
                 if len(losses) < len(rows) and (streak >= PATIENCE or not state.sound()):
                     note = _go_back(run, state, good)
                     streak = 0
-                complete = state.stage == len(state.plan.stages) - 1  # before, the network as a whole is nothing yet
+                complete = state.stage == len(state.plan.stages) - 1  # earlier the network is not usable
                 shown = looked and complete and feed.validation and ranks.first
                 try:
                     scores = validate(run, state, feed.validation, mixed) if shown else None
-                except Exception:  # whole pictures are larger than crops, and some device may not take them
+                except Exception:  # whole pictures are larger than crops and may exceed the device
                     save()
                     raise
                 watch.lap("evaluation")
@@ -209,7 +209,7 @@ def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Cal
 
 
 def _write(run: Run, state: State) -> None:
-    """The result, and what a paper's recipe has learnt to darken with."""
+    """Write the checkpoint, and the darkening networks of a paper's recipe."""
     about = _metadata(run, state.step)
     files.save(run.checkpoint, state.average, about)
     for name, module in state.plan.degradations.items():
@@ -218,7 +218,7 @@ def _write(run: Run, state: State) -> None:
 
 
 def _written(run: Run, step: int) -> bool:
-    """Whether the result is there, as it is after so many steps: a kill may have come before it was written."""
+    """Return whether the checkpoint of this step is there: the run may have been killed before it was written."""
     try:
         return files.check(run.checkpoint, run.model).metadata.get("steps") == str(step)
     except WeightsError:
@@ -229,7 +229,10 @@ def _written(run: Run, step: int) -> bool:
 def _told(
     run: Run, step: int, ranks: Ranks, report: Callable[[Progress], None]
 ) -> Iterator[Callable[[Progress], None]]:
-    """Where measurements go: the log, TensorBoard where it is wanted, whoever follows the run. Of the first process."""
+    """Yield a function that sends measurements to the log, TensorBoard (if enabled) and `report`.
+
+    In processes other than the first it does nothing.
+    """
     if not ranks.first:
         yield lambda _: None
         return
@@ -255,7 +258,7 @@ def _told(
 
 
 def _state(run: Run, mixed: Mixed, ranks: Ranks) -> State:
-    """The run as it starts or goes on, on its device."""
+    """Build the state of a new or resumed run, on its device."""
     network = build(run.model)
     plan = recipes.plan(run.model, network, run.recipe, mixed)
     if run.init and not run.resume:
@@ -269,7 +272,7 @@ def _state(run: Run, mixed: Mixed, ranks: Ranks) -> State:
     state = State(network, plan, run.recipe)
     state.enter(0)
     if ranks.first:
-        for part in run.output.glob(".state.safetensors.*.part"):  # what a kill in the middle of a save has left
+        for part in run.output.glob(".state.safetensors.*.part"):  # left by a kill during a save
             part.unlink()
     if run.resume:
         state.load(run.state)
@@ -277,8 +280,8 @@ def _state(run: Run, mixed: Mixed, ranks: Ranks) -> State:
 
 
 def _compiled(losses: Losses, run: Run) -> Losses:
-    """A stage's losses, steps that follow each other fused; on a GPU replayed as one graph: crops keep their size."""
-    from torch._dynamo.exc import TorchDynamoException  # which takes its time
+    """Compile a stage's losses with fused operations; on a GPU as a CUDA graph, since crops keep their size."""
+    from torch._dynamo.exc import TorchDynamoException  # a slow import
 
     mode = "reduce-overhead" if run.device.startswith("cuda") else "default"
     fused: Losses = torch.compile(losses, mode=mode, dynamic=False)
@@ -287,7 +290,7 @@ def _compiled(losses: Losses, run: Run) -> Losses:
         try:
             return fused(batch)
         except TorchDynamoException as error:
-            cause = getattr(error, "inner_exception", error)  # else a line that says no more than that there is one
+            cause = getattr(error, "inner_exception", error)  # the outer message only says that there is one
             told = f"({type(cause).__name__}: {first_line(cause)})"
             if lacking := _lacking(run.device):
                 raise DeviceError(f"--compile needs {lacking}: leave it out {told}") from error
@@ -297,7 +300,7 @@ def _compiled(losses: Losses, run: Run) -> Losses:
 
 
 def _lacking(device: str) -> str:
-    """What torch.compile needs on the device and does not find; empty where it is all there."""
+    """Return what torch.compile needs on the device but is missing; empty if nothing is."""
     compilers = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "cl"]
     has = {
         "Triton": not device.startswith("cuda") or importlib.util.find_spec("triton") is not None,
@@ -308,7 +311,7 @@ def _lacking(device: str) -> str:
 
 @contextlib.contextmanager
 def _sizes_that_stay() -> Iterator[None]:
-    """Let cuDNN try its algorithms: crops keep their size, while pictures of validation do not. It is the process's."""
+    """Let cuDNN benchmark its algorithms inside the block only: crops keep their size, validation pictures do not."""
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = True
     try:
@@ -318,16 +321,16 @@ def _sizes_that_stay() -> Iterator[None]:
 
 
 def _update(state: State, batch: Batch, rate: float, ranks: Ranks, watch: Watch) -> Tensor:
-    """One step; the loss of the first group, and 1 where it had to be left out, else 0.
+    """Take one step; return the loss of the first group, and 1 if the step was skipped, else 0.
 
-    A gradient that is no number is left out on the device itself, as a gradient scaler does: nobody waits to see it.
-    Where there is no fused optimiser for that, it is waited for.
+    With a fused optimiser, a step with a non-finite gradient is skipped on the device itself (`found_inf`, as a
+    gradient scaler does), without waiting for the device. Without one, the processor has to wait for the norms.
     """
     losses = state.plan.stages[state.stage].losses(batch)
     watch.lap("forward")
     norms = []
     for optimiser, loss in zip(state.optimisers, losses, strict=True):
-        optimiser.zero_grad(set_to_none=True)  # an adversary's too: the loss before went through it
+        optimiser.zero_grad(set_to_none=True)  # also clears what an earlier group's loss left in an adversary
         loss.backward()  # type: ignore[no-untyped-call]
         watch.lap("backward")
         learnt = [parameter for group in optimiser.param_groups for parameter in group["params"]]
@@ -351,7 +354,7 @@ def _update(state: State, batch: Batch, rate: float, ranks: Ranks, watch: Watch)
 
 
 def _go_back(run: Run, state: State, good: dict[str, Tensor]) -> str:
-    """Restore the last good state, go on from there at half the rate; what to tell about it."""
+    """Restore the last good state and halve the rate; return a note for the log."""
     if state.lowered <= 0.5**LOWERINGS:
         raise LowlightError(
             f"{run.model}: the loss is no number at step {state.step}, even at {state.lowered:.3g} of the rate; look "
@@ -365,13 +368,13 @@ def _go_back(run: Run, state: State, good: dict[str, Tensor]) -> str:
 
 
 def _mixed(run: Run) -> Mixed:
-    """Bfloat16 for networks, where the run wants it."""
+    """Return a context factory for networks: bfloat16 autocast if the run uses it."""
     device = run.device.partition(":")[0]
     return lambda: torch.autocast(device, torch.bfloat16, enabled=run.bf16)
 
 
 def _metadata(run: Run, step: int) -> dict[str, str]:
-    """What a checkpoint says of itself: all numbers of the run, none of its paths, for it may be published."""
+    """Return a checkpoint's metadata: all numbers of the run but no paths, since it may be published."""
     recipe = run.model if run.recipe.kind == "best" else f"{run.model} {run.recipe.kind}"
     allowed = "what the training data allow"
     about = {

@@ -1,4 +1,4 @@
-"""Losses: one pure function each, on (N, 3, H, W) float32 tensors in [0, 1]; each gives a scalar."""
+"""Losses shared by recipes: pure functions that map (N, 3, H, W) float32 tensors in [0, 1] to a scalar."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ __all__ = [
 LUMA = (0.299, 0.587, 0.114)
 
 EPSILON = 1e-3
-"""Of Charbonnier's loss: how wide its round bottom is."""
+"""Width of the rounded minimum of the Charbonnier loss."""
 
 
 @functools.cache
 def constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-    """A few numbers as a tensor, sent to the device once: each sending makes a GPU's queue run empty."""
+    """Return a few numbers as a tensor, copied to the device only once: each copy would stall a GPU's queue."""
     return torch.tensor(values, device=device, dtype=dtype)
 
 
 def charbonnier(x: Tensor, y: Tensor) -> Tensor:
-    """Mean of sqrt((x - y)^2 + EPSILON^2): L1 with a round bottom (Charbonnier et al. 1994)."""
+    """Mean of sqrt((x - y)^2 + EPSILON^2): L1 with a rounded minimum (Charbonnier et al. 1994)."""
     return torch.sqrt((x - y) ** 2 + EPSILON**2).mean()
 
 
 def charbonnier_at_mean(x: Tensor, y: Tensor) -> Tensor:
-    """Charbonnier after each picture of `x` is scaled to the mean luma of its reference, the factor held constant.
+    """Charbonnier loss after scaling each picture of `x` to the mean luma of its reference; the factor has no gradient.
 
-    Lets colour, noise and detail be learnt where the reference's brightness cannot be known from the input.
+    It teaches colour, noise and detail even if the reference's brightness cannot be known from the input.
     """
     weights = constant(LUMA, x.device, x.dtype).view(1, 3, 1, 1)
     means = [(picture.detach() * weights).sum(1, keepdim=True).mean((2, 3), keepdim=True) for picture in (x, y)]
@@ -44,7 +44,7 @@ def charbonnier_at_mean(x: Tensor, y: Tensor) -> Tensor:
 def ssim(x: Tensor, y: Tensor) -> Tensor:
     """Mean structural similarity, 1 for equal pictures (Wang et al. 2004): 11x11 Gaussian of sigma 1.5, per channel.
 
-    Means and variances are taken over the population, borders left out; K1 = 0.01, K2 = 0.03.
+    Population variances, borders left out; K1 = 0.01, K2 = 0.03.
     """
     channels = x.shape[1]
     positions = torch.arange(11, device=x.device, dtype=x.dtype) - 5
@@ -70,8 +70,8 @@ def supervised(output: Tensor, high: Tensor, *, at_mean: float, structure: float
 def hue_and_saturation(x: Tensor) -> tuple[Tensor, Tensor]:
     """Hue in turns, [0, 1), and saturation, [0, 1], of RGB clamped to [0, 1]: (N, 3, H, W) to two (N, H, W).
 
-    Hue has no gradient at grey, nor saturation at black, and near them a huge one: below a chroma or value of 0.004, a
-    grey level, both are 0 and constant.
+    Hue has no gradient at grey, nor saturation at black, and huge ones nearby. So hue is constant 0 up to a chroma of
+    0.004 (one grey level), and saturation up to a value of 0.004.
     """
     red, green, blue = x.clamp(0, 1).unbind(1)
     value = x.clamp(0, 1).amax(1)
@@ -88,10 +88,10 @@ def hue_and_saturation(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def taken_for_real(logits: Tensor) -> Tensor:
-    """Mean of -log D, with D the sigmoid of an adversary's logits of any shape: 0 where it is sure of real."""
+    """Mean of -log D, with D the sigmoid of an adversary's logits of any shape: 0 if it is certain they are real."""
     return F.softplus(-logits).mean()
 
 
 def seen_through(logits: Tensor) -> Tensor:
-    """Mean of -log(1 - D): 0 where the adversary is sure of made-up."""
+    """Mean of -log(1 - D): 0 if the adversary is certain they are synthetic."""
     return F.softplus(logits).mean()

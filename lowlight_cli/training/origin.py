@@ -1,4 +1,4 @@
-"""The weights that a run starts from: what they have seen and whose terms apply goes on with what is made of them."""
+"""The checkpoint that a run starts from; its training data and licence carry over to the result."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Origin:
     """A checkpoint to start from.
 
     Attributes:
-        name: `network.tag`.
-        sha256: of the file.
-        input: "exposed" or "as-is", what it wants to see.
-        data: what it has seen.
-        licence: its terms.
+        name: `network.tag`, or the file's name if it has no tag.
+        sha256: hash of the file.
+        input: "exposed" or "as-is": the input it was trained on.
+        data: its training data.
+        licence: its licence terms.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Origin:
 
 
 def read(path: Path, network: str) -> Origin:
-    """What weights.toml says of a file, where it is one of those, else what the file says of itself.
+    """Describe a checkpoint file by its entry in weights.toml or, if it has none, by its own metadata.
 
     Raises:
         WeightsError: it holds no weights for `network`.

@@ -1,4 +1,4 @@
-"""How a recipe tells the loop what to train: stages, each with what it moves and by which losses."""
+"""The plan that a recipe gives the loop: stages, each with the modules it trains and their losses."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from lowlight_cli.training.data import Batch
 __all__ = ["Losses", "Mixed", "Plan", "Stage"]
 
 Losses = Callable[[Batch], tuple[Tensor, ...]]
-"""Of a stage: a batch to one scalar a group."""
+"""Losses of a stage: maps a batch to one scalar for each group."""
 
 Mixed = Callable[[], AbstractContextManager[object]]
-"""Gives the block in which networks run: bfloat16 where the run wants it. Losses are taken outside, in float32."""
+"""Makes the context in which networks run (bfloat16 if enabled); losses are computed outside it, in float32."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a run.
+    """A stage of a run.
 
     Attributes:
-        name: for the log.
-        groups: what is trained. All else is frozen and in evaluation mode, batch norms too. A second group is the
-            adversary of the first.
-        losses: a batch to one scalar a group. No loss may reach an earlier group: what an adversary judges is detached.
+        name: its name in the log.
+        groups: the modules to train; all others are frozen and in evaluation mode, batch norms too. A second group is
+            the adversary of the first.
+        losses: maps a batch to one scalar for each group. Gradients of a loss must not reach an earlier group, so the
+            input of an adversary is detached.
     """
 
     name: str
@@ -37,12 +38,13 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained.
+    """Everything that a run trains.
 
     Attributes:
-        stages: all of them, in order.
-        helpers: by name the modules that only training has: they move and are saved with the network.
-        degradations: by name (`networks.DEGRADATIONS`) what darkens, of network or helpers: a result of the run too.
+        stages: all stages, in order.
+        helpers: modules for training only, by name; they move between devices and are saved with the network.
+        degradations: darkening modules, by key of `networks.DEGRADATIONS`, of the network or helpers; also saved as
+            results of the run.
     """
 
     stages: tuple[Stage, ...]

@@ -1,9 +1,9 @@
-"""Several processes train one network: each takes its part of every batch, all take the same step.
+"""Training in several processes: each computes its part of every batch, and all take the same step.
 
-They are started by torchrun, and speak by gloo between processors and by nccl between GPUs. The losses here are means
-over a batch, so the mean of the gradients of equal parts is the gradient of the whole; batch norms take their
-statistics of the whole too (`together`), which torch's SyncBatchNorm does on GPUs only. Torch's
-DistributedDataParallel is not used: it wraps one module's `forward`, and recipes call parts of several.
+torchrun starts them; they communicate by gloo on CPUs and by nccl on GPUs. The losses are means over a batch, so the
+mean of the gradients of equal parts is the gradient of the whole batch. Batch norms use the statistics of the whole
+batch too (`together`), which torch's SyncBatchNorm can do on GPUs only. Torch's DistributedDataParallel is not used: it
+wraps one module's `forward`, while recipes call parts of several modules.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from lowlight_cli.signals import ENDING
 __all__ = ["ALONE", "Ranks", "first", "joined", "place", "together"]
 
 PATIENCE: Final = timedelta(days=1)
-"""So long the others wait for the first one, which decodes the pictures; one that dies is noticed at once."""
+"""How long processes wait for the first one to decode the pictures; one that dies is noticed at once."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which of how many processes this is; the first writes, validates and reports.
+    """This process's rank and the number of processes; the first one writes, validates and reports.
 
-    `asked` are the signals that asked this process to end, where there are several (`held`).
+    `asked` collects the termination signals of this process inside `held`, if there are several processes.
     """
 
     rank: int = 0
@@ -42,11 +42,11 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this process is the one that writes."""
+        """Whether this is the process that writes."""
         return self.rank == 0
 
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """Put into each tensor its mean over all processes; all on one device, of one type."""
+        """Replace each tensor by its mean over all processes; they must share one device and dtype."""
         if self.count == 1 or not tensors:
             return
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
@@ -57,10 +57,10 @@ class Ranks:
             tensor.copy_(mean.view(tensor.shape))
 
     def clock(self, seconds: float) -> float:
-        """The first one's `seconds`; all end here where one of them was asked to.
+        """Return the first process's `seconds`; end all processes if one of them received a signal.
 
         Raises:
-            KeyboardInterrupt, SystemExit: one was interrupted, or told to end.
+            KeyboardInterrupt, SystemExit: a process was interrupted or told to end.
         """
         if self.count == 1:
             return seconds
@@ -72,7 +72,7 @@ class Ranks:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Signals are only noted, for `clock` to tell the others: else these would wait for one that is gone."""
+        """Only record signals, so that `clock` can tell the other processes, which would wait for one that is gone."""
         numbers = [each for each in ENDING if self.count > 1 and signal.getsignal(each) != signal.SIG_IGN]
         before = {number: signal.signal(number, lambda number, _: self.asked.append(number)) for number in numbers}
         try:
@@ -83,7 +83,7 @@ class Ranks:
 
     @contextlib.contextmanager
     def in_turn(self) -> Iterator[None]:
-        """The first one does it before the others: they find what it has put into the cache."""
+        """Let the first process run the block before the others, which then find its results in the cache."""
         if self.count > 1 and not self.first:
             dist.barrier()
         try:
@@ -97,15 +97,15 @@ ALONE = Ranks()
 
 
 def first() -> bool:
-    """Whether this process is the only one, or the first of torchrun's."""
+    """Return whether this process is the only one or the first that torchrun started."""
     return not _launched() or os.environ["RANK"] == "0"
 
 
 def place(device: str) -> str:
-    """The device of this process: of torchrun's processes on a machine each has a GPU of its own.
+    """Return the device of this process; under torchrun each process on a machine gets its own GPU.
 
     Raises:
-        DeviceError: there are fewer GPUs.
+        DeviceError: there are fewer GPUs than processes.
     """
     if not device.startswith("cuda") or not _launched():
         return device
@@ -117,17 +117,17 @@ def place(device: str) -> str:
 
 @contextlib.contextmanager
 def joined(device: str) -> Iterator[Ranks]:
-    """The processes that torchrun has started; this one alone where it has not.
+    """Join the processes that torchrun has started, and yield this one's `Ranks`; `ALONE` without torchrun.
 
     Raises:
         LowlightError: another process is gone.
     """
     if device.startswith("cuda:"):
-        torch.cuda.set_device(device)  # for all that asks for the current one: times, pinned memory, graphs
+        torch.cuda.set_device(device)  # for code that uses the current device: events, pinned memory, graphs
     if not _launched():
         yield ALONE
         return
-    # The clock is compared between processors on GPUs too: so nobody waits for a GPU.
+    # gloo as well on GPUs: exchanging the clock between CPUs does not wait for a GPU.
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo", timeout=PATIENCE)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size())
@@ -140,12 +140,12 @@ def joined(device: str) -> Iterator[Ranks]:
 
 
 def _launched() -> bool:
-    """Whether torchrun has started this process; asked of the environment, for some builds of torch cannot do it."""
+    """Return whether torchrun started this process, by the environment: some builds of torch lack a function for it."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 class _Mean(torch.autograd.Function):
-    """The mean of a tensor over all processes, through which gradients flow back to each."""
+    """The mean of a tensor over all processes, with gradients flowing back to each of them."""
 
     @staticmethod
     def forward(context: Any, x: Tensor) -> Tensor:
@@ -161,7 +161,7 @@ class _Mean(torch.autograd.Function):
 
 
 class _BatchNorm(nn.BatchNorm2d):
-    """Batch norm whose mean and variance are those of all processes' parts, of equal size: (N, C, H, W)."""
+    """Batch norm over (N, C, H, W) with mean and variance over all processes' parts, which must be of equal size."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
@@ -182,7 +182,7 @@ class _BatchNorm(nn.BatchNorm2d):
 
 
 def together(module: nn.Module, ranks: Ranks) -> None:
-    """Let the batch norms in `module` take their statistics of the whole batch."""
+    """Make the batch norms in `module` use the statistics of the whole batch, if there are several processes."""
     for each in module.modules():
         if ranks.count > 1 and type(each) is nn.BatchNorm2d:
             each.__class__ = _BatchNorm  # the same parameters and buffers, under the same names

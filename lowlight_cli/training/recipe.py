@@ -1,4 +1,4 @@
-"""What one run is made of: a TOML file of numbers a network, table by table, overridden by `--set`."""
+"""Recipes: all numbers of a training run, from a TOML file for each network, with overrides by `--set`."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ class Recipe:
     """Every number of a run.
 
     Attributes:
-        kind: "best" (ours, the same losses for all) or "paper" (as published).
-        input: "exposed" (one gain for the whole picture first) or "as-is".
+        kind: "best" (ours, the same losses for all networks) or "paper" (as published).
+        input: "exposed" (the network gets the picture after one gain for the whole of it) or "as-is".
         optimiser: "adam" or "adamw".
-        rate: learning rate at its highest, reached after `warmup` steps.
-        schedule: "cosine" or "linear" to `last_rate`, or "drops": times `factor` at each share of `drops`.
-        last_rate: where a cosine or a line ends.
+        rate: peak learning rate, reached after `warmup` steps.
+        schedule: "cosine" or "linear" decay to `last_rate`, or "drops": multiply by `factor` at each share in `drops`.
+        last_rate: final rate of a cosine or linear schedule.
         drops: shares of the run, ascending.
-        factor: what the rate is multiplied by at each.
-        restart: whether the schedule spans each stage anew, and not the run.
-        shares: of the run, a stage each; their sum is 1.
-        unpaired: "dark" or "bright": sources of this kind are no pairs, their crops lie beside them (`Batch.unpaired`).
+        factor: multiplier of the rate at each drop.
+        restart: whether the schedule restarts with each stage instead of spanning the whole run.
+        shares: share of the run for each stage; their sum is 1.
+        unpaired: "dark" or "bright": the kind of source that has no pairs and fills `Batch.unpaired`; "" for none.
         warmup: steps over which the rate rises.
-        betas: of Adam.
+        betas: Adam's betas.
         decay: weight decay.
-        crop: side of the square crops; `crop_end` from the share `crop_change` of the run on, where it is not 0.
-        batch: crops a step; `batch_end` with `crop_end`.
-        mixup: share of the crops that are blended with another pair's, reference with reference.
-        lit: share of the crops whose dark picture is the reference itself: what is bright stays as it is.
-        noise: share of the crops of untouched dark pictures that get more of the noise that codecs take away.
+        crop: side of the square crops; `crop_end`, if not 0, replaces it from the share `crop_change` of the run on.
+        batch: crops a step; `batch_end`, if not 0, replaces it at the same point.
+        mixup: share of the crops that are blended with a crop of another pair, references likewise.
+        lit: share of the crops whose low picture is the reference itself, so that bright pictures stay unchanged.
+        noise: share of the crops of dark pictures with their original noise that get extra `darken.codec_noise`.
         at_mean: best: weight of the loss at the reference's mean.
         structure: best: weight of 1 - SSIM.
-        stage: best: weight of the same loss on a stage picture, where the network has one.
+        stage: best: weight of the same loss on the intermediate stage picture, if the network has one.
         detail: best: weight of the squared error of NEID's detail branch against the low picture.
-        weights: paper: of its losses, by name.
+        weights: paper: weights of its losses, by name.
         clip: largest gradient norm.
-        ema: decay of the weights' moving average, which is what is validated and shipped; 0 for none.
+        ema: decay of the moving average of the weights, which is validated and shipped; 0 for no averaging.
     """
 
     kind: str = "best"
@@ -84,12 +84,12 @@ class Recipe:
     ema: float = 0.998
 
     def stage_at(self, share: float) -> int:
-        """Which stage runs at a share of the run."""
+        """Return the number of the stage at a share of the run."""
         ends = list(accumulate(self.shares))[:-1]
         return sum(share >= end for end in ends)
 
     def rate_at(self, step: int, share: float) -> float:
-        """The learning rate of a step at a share of the run."""
+        """Return the learning rate of a step at a share of the run."""
         if self.restart:
             stage = self.stage_at(share)
             share = min(1.0, (share - sum(self.shares[:stage])) / self.shares[stage])
@@ -110,14 +110,14 @@ CHOICES = {
 }
 
 Range = tuple[float, float, str]
-"""The least and the largest, and both in words."""
+"""Smallest and largest value, and the range in words."""
 
 TINY, LARGE = math.nextafter(0, 1), math.nextafter(math.inf, 0)
 SHARE: Range = (0, 1, "from 0 to 1")
 WEIGHT: Range = (0, LARGE, "from 0, and finite")
 ANY: Range = (-LARGE, LARGE, "finite")
 MANY = 2**16
-"""More pixels a side, or crops a step, no machine trains with."""
+"""Upper bound for pixels a side and for crops a step, beyond what any machine trains with."""
 
 RANGES: dict[str, Range] = {
     "rate": SHARE,
@@ -143,28 +143,28 @@ RANGES: dict[str, Range] = {
     "clip": (TINY, math.inf, "above 0"),
     "ema": SHARE,
 }
-"""Of each number, or of each in a list. Other weights of the papers may be any finite number: some are negative."""
+"""Range of each setting, or of each number in a list. Other weights of the papers' losses may be any finite number."""
 
 OFF = ("crop_end",)
-"""What may be 0 besides: then it is not used."""
+"""Settings that may also be 0, which turns them off."""
 
 UNPADDED = {"drgn": 4, "lw-drgn": 4}
-"""Whose papers' losses hand crops to parts of the network, which pad nothing: they must be multiples of this."""
+"""Networks whose paper's losses feed crops to submodules without padding: crops must be multiples of this."""
 
 
 def load(
     network: str, overrides: tuple[str, ...] = (), kind: str = "best", had: Mapping[str, Any] | None = None
 ) -> Recipe:
-    """The recipe of a network, with `key=value` overrides in TOML's notation.
+    """Load the recipe of a network and apply `key=value` overrides in TOML syntax.
 
-    `had`: the numbers of a run that is resumed, in place of the table's.
+    When resuming, `had` has the numbers of the earlier run, which replace those of the file.
 
     Raises:
-        UsageError: there is no such recipe, an override names no number of it, or its value is of another kind or out
-            of its range.
+        UsageError: there is no such recipe, an override names no setting of it, or its value has the wrong type or is
+            out of range.
     """
     tables = tomllib.loads((FOLDER / f"{network}.toml").read_text(encoding="utf-8"))
-    kinds = [each for each in KINDS if each == "best" or each in tables]  # what `best` does not say, `Recipe` does
+    kinds = [each for each in KINDS if each == "best" or each in tables]  # `best` needs no table: `Recipe` has defaults
     if kind not in kinds:
         raise UsageError(f"--recipe {kind}: {network} has {' and '.join(kinds)}")
     values: dict[str, Any] = {key: value for key, value in (had or tables.get(kind, {})).items() if key != "kind"}
@@ -173,7 +173,7 @@ def load(
     for override in overrides:
         try:
             given = tomllib.loads(override)
-        except ValueError as error:  # of TOML, or of a number with thousands of digits
+        except ValueError as error:  # invalid TOML, or a number with thousands of digits
             raise UsageError(f"--set {override!r}: write key=value as in TOML ({error})") from error
         changed = given.pop("weights", {})
         if not isinstance(changed, dict) or changed.keys() - weights.keys():
@@ -200,7 +200,7 @@ def load(
 
 
 def _fitting(network: str, key: str, default: Any, value: Any) -> Any:
-    """`value` as the type of `default`: whole numbers serve as decimal ones, lists of numbers as tuples."""
+    """Convert `value` to the type of `default` (integers to floats, lists of numbers to tuples) and check its range."""
     if isinstance(default, float) and type(value) is int:
         value = _decimal(value)
     if isinstance(default, tuple) and isinstance(value, list) and all(type(v) in (int, float) for v in value):
@@ -218,7 +218,7 @@ def _fitting(network: str, key: str, default: Any, value: Any) -> Any:
 
 
 def _decimal(value: float) -> float:
-    """A whole number of any length as a decimal one: beyond all that these can be, it is endless."""
+    """Convert an integer of any size to float; infinite if it is too large for one."""
     try:
         return float(value)
     except OverflowError:

@@ -1,4 +1,4 @@
-"""What a run takes over: from the weights that it starts from, or from the run in its folder that it goes on with."""
+"""What a run inherits: from the checkpoint that it starts from, or from the run that it resumes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["settings", "taken_over"]
 
 
 def settings(state: Path) -> dict[str, Any]:
-    """`Run.settings` of a saved state as `Run` has them; empty where it tells none: `State.load` says what is wrong."""
+    """Read `Run.settings` from a saved state, in the types of `Run`; empty if that fails (`State.load` says why)."""
     try:
         told = json.loads(inspect(state).metadata["numbers"])["settings"]
         return {
@@ -34,12 +34,12 @@ def settings(state: Path) -> dict[str, Any]:
 
 
 def taken_over(run: Run) -> tuple[Run, list[str]]:
-    """The run with all that it takes over, and what somebody should know of that, a line each.
+    """Return the run with everything it inherits, and a line for each thing the user should know about that.
 
     Raises:
-        UsageError: its weights want another `input` than it gives them; the run to be resumed had other numbers, or
+        UsageError: the initial weights were trained on another `input`; or the run to be resumed had other numbers or
             started from other weights.
-        InputError: there is no run to resume, or it is of another network or recipe.
+        InputError: there is no run to resume, or it is one of another network or recipe.
         WeightsError: `init` holds no weights for its network.
     """
     start = origin.read(run.init, run.model) if run.init else None
@@ -54,7 +54,7 @@ def taken_over(run: Run) -> tuple[Run, list[str]]:
         raise InputError(f"{run.state}: no run to resume here; leave --resume out to start one")
     had = settings(run.state)
     if not had:
-        return run, []  # `State.load` says what is wrong
+        return run, []  # `State.load` will report what is wrong
     if (of := (had.get("model"), had["recipe"].get("kind"))) != (run.model, run.recipe.kind):
         raise InputError(f"{run.state}: a run of -m {of[0]} --recipe {of[1]}: resume it with that")
     _refuse_changed(had, run)
@@ -82,13 +82,13 @@ def _sources(told: Iterable[Mapping[str, Any]]) -> tuple[Source, ...]:
 
 
 def _typed(sources: Iterable[Source]) -> str:
-    """Sources as they are written behind `--data`."""
+    """Format sources as for `--data`."""
     return " ".join(f"{each.kind}:{','.join(map(str, each.paths))}@{each.weight:g}" for each in sources)
 
 
 def _refuse_changed(had: dict[str, Any], run: Run) -> None:
-    """See that a run goes on by the numbers that it had."""
-    before, now = _flat(had), _flat(json.loads(json.dumps(run.settings())))  # lists for tuples, as they are read
+    """Refuse to resume a run with other numbers than it had."""
+    before, now = _flat(had), _flat(json.loads(json.dumps(run.settings())))  # tuples become lists, as when saved
     if changed := [key for key in sorted(before.keys() & now.keys()) if before[key] != now[key]]:
         told = "; ".join(f"{key} was {before[key]}, and is to be {now[key]}" for key in changed)
         raise UsageError(
@@ -98,7 +98,7 @@ def _refuse_changed(had: dict[str, Any], run: Run) -> None:
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    """The numbers by the names that `--set` has for them, and the seed."""
+    """Return the numbers by their names in `--set`, and the seed."""
     recipe = settings["recipe"]
     weights = {f"weights.{name}": value for name, value in (recipe.get("weights") or {}).items()}
     return {"seed": settings.get("seed")} | {k: v for k, v in recipe.items() if k != "weights"} | weights

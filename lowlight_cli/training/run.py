@@ -1,4 +1,4 @@
-"""What a run is given and what it tells: plain values and lines of a log."""
+"""A training run's settings and log: plain values, the lines of log.jsonl, and the folder they go to."""
 
 from __future__ import annotations
 
@@ -24,19 +24,20 @@ from lowlight_cli.weights.disk import replaced, takes_files
 __all__ = ["Progress", "Run", "Scores", "begin", "clear", "log_to", "writing"]
 
 PASSING: Final = ("output", "cache", "init", "resume", "overwrite", "threads", "tensorboard")
-"""What of a run makes no difference to its result: where it lies, how it is fed; `origin` says what `init` held."""
+"""Fields of `Run` that do not affect its result: paths and data loading; `origin` identifies the contents of `init`."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What to train, from what, for how long, and where to.
+    """What to train, on which data, for how long, and where to write it.
 
-    `steps` or `minutes` ends the run, whichever comes first; the schedule ends with it. `init` is a checkpoint to start
-    from, `resume` goes on with the state in `output`, `overwrite` replaces it. `threads` prepare batches. `validate`
-    whole pictures are looked at every `every` steps and at the end. `tensorboard` writes the log for it too.
-    `compiled`: steps are fused first, which takes a minute and pays in long runs on a GPU.
+    The run ends after `steps` or `minutes`, whichever comes first; the schedule ends with it. `init` is a checkpoint to
+    start from, `resume` continues from the state in `output`, `overwrite` replaces it. `threads` is the number of
+    threads that prepare batches. `validate` whole pictures are evaluated every `every` steps and at the end.
+    `tensorboard` adds a TensorBoard log. `compiled` compiles the losses, which takes a minute and pays off in long runs
+    on a GPU.
 
-    `train` sets the rest: `processes`; `origin`, what `init` holds; `earlier`, the sources that a resumed run had
+    `train` sets the rest: `processes`; `origin`, which describes `init`; `earlier`, the sources that a resumed run used
     before it was given others.
     """
 
@@ -65,28 +66,28 @@ class Run:
 
     @property
     def state(self) -> Path:
-        """What `resume` goes on with."""
+        """The file with the state to resume from."""
         return self.output / "state.safetensors"
 
     @property
     def checkpoint(self) -> Path:
-        """The result."""
+        """The file with the resulting weights."""
         return self.output / f"{self.model}.{self.tag}.safetensors"
 
     def described(self) -> str:
-        """The run as JSON, paths and numbers alike, and who trains it; null for what has no bound."""
+        """Return the run as JSON with paths, numbers and program versions; infinite values are null."""
         versions = {"lowlight": __version__, "torch": torch.__version__}
         told = _finite(dataclasses.asdict(self)) | {"versions": versions, "config": self.config()}
         return json.dumps(told, default=str, indent=2)
 
     def config(self) -> str:
-        """The sha256 of all settings that make a difference: the same run has the same one, wherever it is written."""
+        """Return the sha256 of all settings but `PASSING`: equal runs have equal hashes, wherever they are written."""
         told = {key: value for key, value in dataclasses.asdict(self).items() if key not in PASSING}
         told |= {key: self.settings()[key] for key in ("sources", "earlier")}
         return hashlib.sha256(json.dumps(_finite(told), sort_keys=True).encode()).hexdigest()
 
     def settings(self) -> dict[str, Any]:
-        """What a run is resumed by: model, numbers and seed; and what it keeps unless told otherwise."""
+        """Return what a resumed run must match (model, numbers and seed) and what it keeps unless told otherwise."""
         return {
             "model": self.model,
             "seed": self.seed,
@@ -101,7 +102,7 @@ class Run:
         }
 
     def data(self) -> str:
-        """What the result has seen, the first first: by kind and share, and without paths, for it may be published."""
+        """Return the data seen so far, in order, by kind and share; without paths, since it may be published."""
         seen = [self.origin.data] if self.origin else []
         for sources in (*self.earlier, self.sources):
             told = " ".join(f"{source.kind}@{source.weight:g}" for source in sources)
@@ -110,14 +111,14 @@ class Run:
         return "; then ".join(seen)
 
     def numbers(self) -> str:
-        """The recipe's numbers and the run's as JSON, without paths: for a checkpoint, which may be published."""
+        """Return the numbers of recipe and run as JSON, without paths, since the checkpoint may be published."""
         run = {key: getattr(self, key) for key in ("steps", "minutes", "seed", "bf16", "processes")}
         return json.dumps(_finite(dataclasses.asdict(self.recipe) | run))
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Means over validation pictures, in dB and as a share."""
+    """Mean scores over the validation pictures: PSNR in dB, SSIM up to 1."""
 
     psnr: float
     psnr_gt_mean: float
@@ -129,10 +130,10 @@ class Scores:
 class Progress:
     """One line of the log.
 
-    `share` of the run done, `left` in seconds, `waiting` the share of the steps' time without data. `loss` is the mean
-    since the line before, of the steps where it was a number. `note` says what somebody should know, mostly nothing.
-    `times` are shares of all time since the line before: `data`, `forward`, `backward`, `optimiser`, `exchange` between
-    processes, `evaluation`, `saving`.
+    `share` is the part of the run that is done, `left` the seconds to go, `waiting` the share of time spent waiting for
+    batches. `loss` is the mean since the previous line, over steps that were not skipped. `note` has a message for the
+    user, usually empty. `times` are shares of the time since the previous line: `data`, `forward`, `backward`,
+    `optimiser`, `exchange` (between processes), `evaluation`, `saving`.
     """
 
     step: int
@@ -148,16 +149,16 @@ class Progress:
     times: Mapping[str, float] = field(default_factory=dict)
 
     def fields(self) -> dict[str, Any]:
-        """The measurement for JSON, which has no word for what is no number: None."""
+        """Return the measurement for JSON, with None for non-finite numbers."""
         return _finite(dataclasses.asdict(self))
 
     def line(self) -> str:
-        """The measurement as one line of JSON."""
+        """Return the measurement as one line of JSON."""
         return json.dumps(self.fields())
 
 
 def _plain(sources: Sequence[Source]) -> list[dict[str, Any]]:
-    """Sources for JSON."""
+    """Convert sources to plain values for JSON."""
     return [
         {"kind": each.kind, "paths": [str(path.absolute()) for path in each.paths], "weight": each.weight}
         for each in sources
@@ -165,14 +166,14 @@ def _plain(sources: Sequence[Source]) -> list[dict[str, Any]]:
 
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:
-    """The same, with None for what JSON has no word for."""
+    """Replace non-finite numbers, which JSON cannot express, by None."""
     inner = {key: _finite(value) if isinstance(value, dict) else value for key, value in values.items()}
     return {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in inner.items()}
 
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """A file or folder of the run's is written: errors say which, and what to do.
+    """Turn errors while writing a file or folder of the run into ones that name it and say what to do.
 
     Raises:
         OutputError: it cannot be written.
@@ -187,10 +188,10 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def begin(run: Run) -> None:
-    """See that the run's folder can be made, or takes files, and that no other run is lost by it.
+    """Check that the run's folder can be created or written to, and holds no other run that would be lost.
 
     Raises:
-        OutputError: it cannot be written, or has a run that is neither to be resumed nor overwritten.
+        OutputError: it cannot be written, or has a run that is to be neither resumed nor overwritten.
     """
     with writing(run.output):
         there = next((path for path in (run.state, run.checkpoint) if path.exists()), None)
@@ -204,7 +205,7 @@ def begin(run: Run) -> None:
 
 
 def clear(run: Run) -> None:
-    """Remove what the run before has left, but for what is called otherwise: other tags, others' pictures."""
+    """Remove the files of a previous run; those with other names (other tags, the user's pictures) stay."""
     sheets = (run.output / "validation").glob(f"{'[0-9]' * 8}.jpg")
     events = (run.output / "tensorboard").glob("events.out.tfevents.*")
     for path in (run.state, run.output / "log.jsonl", run.output / "validation.jpg", *sheets, *events):
@@ -214,14 +215,14 @@ def clear(run: Run) -> None:
 
 @contextlib.contextmanager
 def log_to(path: Path, step: int) -> Iterator[Callable[[str], None]]:
-    """The log, for writing lines to it; it keeps those up to `step`, of which a resumed run's state knows.
+    """Open the log and yield a function that writes a line; only lines up to `step`, the resumed state's, are kept.
 
     Raises:
         OutputError: it cannot be written.
         ResourceError: the disk is full.
     """
     with writing(path):
-        for part in path.parent.glob(f".{path.name}.*.part"):  # what a kill at this place has left
+        for part in path.parent.glob(f".{path.name}.*.part"):  # left by a kill at this point
             part.unlink()
         told = path.read_bytes() if path.is_file() else b""
         kept = b"".join(line for line in told.splitlines(keepends=True) if _known(line, step)) if step >= 0 else b""
@@ -239,7 +240,7 @@ def log_to(path: Path, step: int) -> Iterator[Callable[[str], None]]:
 
 
 def _known(line: bytes, step: int) -> bool:
-    """Whether a line is whole and not after `step`: a kill leaves half a line, or lines that no state has seen."""
+    """Return whether a line is complete and not after `step`: a kill leaves partial lines, or lines after the state."""
     try:
         return int(json.loads(line)["step"]) <= step
     except (ValueError, KeyError, TypeError):

@@ -1,11 +1,11 @@
-"""A folder of well-lit photographs to a folder of dark ones, with the references that go with them.
+"""Darken a folder of well-lit photographs into a folder of dark pictures, optionally with their references.
 
     OUT/low/NAME.png          the dark pictures
-    OUT/high/NAME.png         their references, where pairs are wanted
-    OUT/manifest.jsonl        a line each: from what, by which seed and with which numbers
+    OUT/high/NAME.png         their references, if pairs are requested
+    OUT/manifest.jsonl        a line for each dark picture: its source, seed and parameters
 
-What a picture becomes depends on its content, its name and the seed alone (and on what `learnt` darkens with): more
-files, fewer files or another order change nothing, and a part can be made again.
+A result depends only on the photograph's content and name, the wish with its seed, and the weights and nights of
+`learnt`: more files, fewer files or another order change nothing, and any part can be made again.
 """
 
 from __future__ import annotations
@@ -36,32 +36,32 @@ __all__ = ["MANIFEST", "METHODS", "SCHEMA", "Made", "Wish", "synthesise"]
 Bytes = NDArray[np.uint8]
 
 Darken = Callable[[Bytes, np.random.Generator, tuple[float, float] | None], Darkened]
-"""(picture, random, strength) to a dark picture and its reference."""
+"""Maps (picture, random, strength) to a dark picture and its reference."""
 
 METHODS: Final = ("physical", "drgn", "dgaf")
 
 MANIFEST: Final = "manifest.jsonl"
 SCHEMA: Final = "lowlight-darken-2"
-"""The `schema` of its lines; it changes where the same seed would give another picture."""
+"""The `schema` of the manifest's lines; it changes when the same seed gives another picture."""
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What is to be made of each photograph.
+    """What to make of each photograph.
 
     Attributes:
         method: one of `METHODS`.
-        seed: another one gives other pictures.
-        strength: least and largest share of light that is left, above 0 and up to 1; None is the method's own choice.
-        pairs: whether references are written too.
-        per_picture: how many dark pictures a photograph gives.
-        side: photographs are reduced to this, in pixels of the longer side; None leaves them.
-        format: of the files; one that loses something adds its own artefacts to the pictures.
-        weights: of a learnt method, as for `learnt.load`.
+        seed: seed of all random choices.
+        strength: smallest and largest share of light to keep, above 0 and up to 1; None for the method's default.
+        pairs: whether to write references too.
+        per_picture: how many dark pictures to make from each photograph.
+        side: reduce photographs to at most this many pixels on the longer side; None keeps their size.
+        format: file format; a lossy one adds its own artefacts to the pictures.
+        weights: weights of a learnt method, as for `learnt.load`.
         like: the folder of dark photographs that `drgn` takes its degradation from.
 
     Raises:
-        UsageError: a method or format that there is not, a number out of its range, or what the method has no use for.
+        UsageError: unknown method or format, a number out of range, or an option that the method does not use.
     """
 
     method: str = "physical"
@@ -89,13 +89,13 @@ class Wish:
 
 @dataclass(frozen=True)
 class Made:
-    """What became of one photograph.
+    """The outcome for one photograph.
 
     Attributes:
         path: the photograph.
-        lines: of the manifest, one a dark picture.
+        lines: lines for the manifest, one for each dark picture.
         error: why there are none.
-        skipped: all of it was there already.
+        skipped: whether everything was there already.
     """
 
     path: Path
@@ -113,35 +113,34 @@ def synthesise(
     on_message: Callable[[str], None] | None = None,
     on_progress: Callable[[int, int | None], None] | None = None,
 ) -> Generator[Made, None, None]:
-    """Darken every photograph in a folder and those below it.
+    """Darken every photograph in a folder and its subfolders.
 
-    The manifest keeps its lines of dark pictures that are still there and were not made anew, also where the work ends
-    early.
+    The manifest keeps the lines of dark pictures that still exist and were not remade, even if the work ends early.
 
     Args:
-        folder: where the photographs are.
-        output: where `low/`, `high/` and the manifest go; made where there is none.
+        folder: the folder with the photographs.
+        output: the folder for `low/`, `high/` and the manifest; created if missing.
         wish: what to make.
-        exist: where there is a manifest or a picture already: `error`, `skip` what is there and would be made the
-            same way (what was made otherwise is replaced), or `overwrite`.
-        on_message: told before weights are fetched.
-        on_progress: told as bytes of weights arrive.
+        exist: what to do about an existing manifest or picture: `error`; `skip` keeps pictures that would be made the
+            same way and replaces others; `overwrite`.
+        on_message: called with a line before weights are fetched.
+        on_progress: called as bytes of weights arrive.
 
     Yields:
-        What became of each, in order of their names. One that cannot be read does not keep the others.
+        The outcome for each photograph, sorted by name. One that cannot be read does not stop the others.
 
     Raises:
         InputError: no such folder, or no photograph in it.
-        UsageError: two photographs would share a name, the folders are one, or the method lacks something.
-        WeightsError: weights of a learnt method that are missing, damaged or another's.
-        OutputError: there is a manifest or a picture and `exist` is `error`; or a file cannot be written.
+        UsageError: two photographs would share a name, both folders are the same, or the method lacks an option.
+        WeightsError: the weights of a learnt method are missing, damaged or for another method.
+        OutputError: a manifest or picture exists and `exist` is `error`; or a file cannot be written.
         ResourceError: the disk is full.
     """
     photographs = _photographs(folder, output)
     darken: Darken = darkened
     about: dict[str, Any] = {"weights": None, "like": None}
     if wish.method != "physical":
-        from lowlight_cli.training import learnt  # torch, a second that `physical` need not spend
+        from lowlight_cli.training import learnt  # imports torch: a second that `physical` need not spend
 
         learned = learnt.load(wish.method, wish.weights, wish.like, on_message=on_message, on_progress=on_progress)
         darken, about = learned, {"weights": learned.weights, "like": learned.like}
@@ -160,8 +159,8 @@ def synthesise(
         raise OutputError(f"{output}: cannot be written to ({error.strerror}); choose another folder") from error
     going_on, made_now = bool(before), dict[str, Mapping[str, Any]]()
     try:
-        with file:  # lines are added as they come, so that a kill loses none; of two about one picture the later holds
-            file.write("\n" if going_on else "")  # the last one may have been cut short
+        with file:  # append as lines come, so that a kill loses none; of two for a picture the later counts
+            file.write("\n" if going_on else "")  # the last line may have been truncated
             for stem, path in photographs.items():
                 name = path.relative_to(folder).as_posix()
                 lines = [_planned(stem, name, number, wish) | about for number in range(wish.per_picture)]
@@ -188,7 +187,7 @@ def _darken(
     before: dict[str, Mapping[str, Any]],
     replace: bool,
 ) -> Made:
-    """All dark pictures of one photograph, each by a seed of its own; `before` loses the lines of what is replaced."""
+    """Make all dark pictures of one photograph, each with its own seed; removes replaced lines from `before`."""
     try:
         data = path.read_bytes()
         content = hashlib.sha256(data).hexdigest()
@@ -221,13 +220,13 @@ def _darken(
 
 
 def _files(stem: str, number: int, wish: Wish) -> tuple[str, str | None]:
-    """The dark picture and its reference, seen from the output folder."""
+    """Return the paths of a dark picture and its reference, relative to the output folder."""
     file = f"{stem}{'' if wish.per_picture == 1 else f'_{number + 1}'}{suffix_of(wish.format)}"
     return f"low/{file}", f"high/{file}" if wish.pairs else None
 
 
 def _planned(stem: str, name: str, number: int, wish: Wish) -> dict[str, Any]:
-    """A line of the manifest, as far as it is known before the photograph is read."""
+    """Return the part of a manifest line that is known before the photograph is read."""
     low, high = _files(stem, number, wish)
     return {
         "schema": SCHEMA,
@@ -244,13 +243,13 @@ def _planned(stem: str, name: str, number: int, wish: Wish) -> dict[str, Any]:
 
 
 def _random(seed: int, name: str, number: int) -> np.random.Generator:
-    """The source of all choices for one dark picture."""
+    """Return the random generator for one dark picture."""
     digest = hashlib.sha256(f"{seed}\0{number}\0{name}".encode("utf-8", "surrogateescape")).digest()
     return np.random.default_rng(int.from_bytes(digest, "big"))
 
 
 def _photographs(folder: Path, output: Path) -> dict[str, Path]:
-    """The photographs below `folder` by the stem of what they become, in order; none of `output`, none hidden."""
+    """List the photographs below `folder` by the stem of their results, sorted, without `output` and hidden ones."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; name one with well-lit photographs")
     avoid = output.resolve()
@@ -278,7 +277,7 @@ def _refuse(error: OSError) -> NoReturn:
 
 
 def _reduced(photo: Photo, side: int | None) -> Bytes:
-    """(H, W, 3) uint8, the longer side at most `side`."""
+    """Convert to (H, W, 3) uint8, reduced to at most `side` pixels on the longer side."""
     pixels = photo.pixels
     longest = max(photo.height, photo.width)
     if side is not None and longest > side:
@@ -292,10 +291,10 @@ def _write(target: Path, picture: Bytes, format: str) -> None:
 
 
 def _lines(manifest: Path, strict: bool) -> dict[str, Mapping[str, Any]]:
-    """What a manifest says, by dark picture; a line that was cut short is none.
+    """Return a manifest's lines by dark picture; truncated lines are ignored.
 
     Raises:
-        InputError: it cannot be read; not where it need not be (`strict`).
+        InputError: it cannot be read and `strict` is set.
     """
     lines: dict[str, Mapping[str, Any]] = {}
     try:

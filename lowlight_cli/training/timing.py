@@ -1,4 +1,4 @@
-"""Where a run's time goes. On a GPU the marks lie in its own queue, and are read where it is waited for anyway."""
+"""Profile of a run's time. On a GPU it uses events in the GPU's queue, read when the loop waits for it anyway."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Mark = float | torch.cuda.Event
 
 
 class Watch:
-    """Shares of time by name, from marks at the end of each part.
+    """Shares of time by part, from a mark at the end of each part.
 
-    On a GPU a part is what its queue did between two marks: while batches are ready in time, `data` is the copy alone,
-    and where the queue ran empty because of the processor, it counts for the part that came late.
+    On a GPU a part is the queue's time between two events: if batches are ready in time, `data` is only the copy; time
+    in which the queue is empty, waiting for the processor, counts for the part that comes late.
     """
 
     def __init__(self, device: str) -> None:
@@ -23,11 +23,11 @@ class Watch:
         self._marks: list[tuple[str, Mark]] = [("", self._mark())]
 
     def lap(self, name: str) -> None:
-        """The part called `name` ends here, and began where the one before it ended."""
+        """Mark the end of the part `name`, which began where the previous one ended."""
         self._marks.append((name, self._mark()))
 
     def shares(self) -> dict[str, float]:
-        """Each part's share of the time since this was asked last."""
+        """Return each part's share of the time since the last call."""
         sums: dict[str, float] = {}
         for (_, before), (name, after) in zip(self._marks, self._marks[1:], strict=False):
             sums[name] = sums.get(name, 0.0) + _between(before, after)

@@ -1,4 +1,4 @@
-"""How good the average is by now: whole pictures of held-out scenes, in numbers and to look at."""
+"""Validation of the averaged network on whole pictures of held-out scenes: scores and contact sheets."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from lowlight_cli.weights.disk import replaced
 __all__ = ["contact_sheet", "validate"]
 
 SHEET = 4
-"""How many pictures the sheet shows."""
+"""Number of pictures on a contact sheet."""
 HEIGHT = 200
 KEPT = 64
-"""Of earlier sheets, some 60 kB each."""
+"""Most sheets kept in `validation/`, some 60 kB each; with more, every second one is deleted."""
 
 
 @torch.inference_mode()
 def validate(run: Run, state: State, pairs: list[Pair], mixed: Mixed) -> Scores:
-    """Whole pictures through the averaged network; the first few also go to `validation.jpg` in the run's folder.
+    """Score the averaged network on whole pictures; the first few are also shown in `validation.jpg` of the run.
 
-    The sheets of earlier steps stay in `validation/`, thinned out evenly when there are many.
+    The sheets of all steps are kept in `validation/`, thinned out evenly when there are many.
     """
     network = build(run.model)
     network.load_state_dict(state.average)
@@ -61,7 +61,7 @@ def validate(run: Run, state: State, pairs: list[Pair], mixed: Mixed) -> Scores:
 
 
 def contact_sheet(rows: list[tuple[Bytes, Bytes, Bytes]], path: Path) -> None:
-    """A row a picture: the dark one, what became of it, the reference; each (H, W, 3) uint8, shown `HEIGHT` high.
+    """Write a sheet with a row for each picture: dark, result, reference; each (H, W, 3) uint8, shown `HEIGHT` high.
 
     Raises:
         OutputError: the folder cannot be written.

@@ -1,1 +1,1 @@
-"""Clips: streams in and out, brightness that does not flicker, what goes wrong on the way. Only here PyAV is known."""
+"""Video clips: decode, enhance without flicker, encode and mux. Only this package imports PyAV."""

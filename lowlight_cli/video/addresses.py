@@ -1,4 +1,4 @@
-"""Clips that are no files: addresses that FFmpeg opens, and cameras."""
+"""Clip sources that are not files: URLs that FFmpeg opens, and cameras."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from lowlight_cli.errors import UsageError
 __all__ = ["PATIENCE", "Address", "address", "option"]
 
 PATIENCE: Final = (15.0, 30.0)
-"""Seconds to wait for an address to open, and for more of it: a camera that is switched off must not hang a night."""
+"""Timeouts in seconds for opening an address and for reading more of it: a dead camera must not block a run forever."""
 
 _CAMERA: Final = re.compile(r"/dev/video\d+")
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _STORED: Final = ("http", "https", "file", "ftp", "sftp")
-"""Schemes of what may be a whole file; all else plays as it comes, once."""
+"""URL schemes that may serve a whole file; any other plays live, once."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a clip comes from, if not from a file.
+    """A clip source other than a file.
 
     Attributes:
-        url: as FFmpeg takes it.
-        options: what FFmpeg is told.
+        url: in the form that FFmpeg takes.
+        options: FFmpeg options that the user gave.
     """
 
     url: str
     options: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """Without a password, which messages must not show; it may have an @ of its own."""
+        """The URL without user and password, which messages must not show; a password may itself contain an @."""
         return re.sub(r"(?<=://)[^/]*@", "", self.url)
 
     @property
     def name(self) -> str:
-        """The last part of the path; empty where there is none."""
+        """The last part of the path; empty if there is none."""
         return unquote(PurePosixPath(urlsplit(self.url).path).name)
 
     @property
     def format(self) -> str | None:
-        """FFmpeg's name of what reads a camera; None elsewhere."""
+        """FFmpeg's input format for a camera; None for a URL."""
         return "v4l2" if _CAMERA.fullmatch(self.url) else None
 
     @property
@@ -55,16 +55,16 @@ class Address:
 
     @property
     def settings(self) -> dict[str, str]:
-        """All that FFmpeg is told: packets in order over TCP, which loses none, unless the user says otherwise."""
+        """All options for FFmpeg. RTSP runs over TCP, which loses no packets, unless the user says otherwise."""
         usual = {"rtsp_transport": "tcp"} if self.url.lower().startswith("rtsp") else {}
         return {**usual, **self.options}
 
 
 def address(text: str, options: Mapping[str, str]) -> Address | None:
-    """What the user named, where it is an address or a camera; else None.
+    """Return the address or camera that the user named; None if the text names a file.
 
     Raises:
-        UsageError: options for what is a file.
+        UsageError: options were given for a file.
     """
     if _SCHEME.match(text) or _CAMERA.fullmatch(text):
         return Address(text, options)
@@ -74,10 +74,10 @@ def address(text: str, options: Mapping[str, str]) -> Address | None:
 
 
 def option(text: str) -> tuple[str, str]:
-    """`KEY=VALUE` in two.
+    """Split `KEY=VALUE` in two.
 
     Raises:
-        UsageError: it is none.
+        UsageError: the text is not `KEY=VALUE`.
     """
     key, sign, value = text.partition("=")
     if not (sign and key):

@@ -1,7 +1,7 @@
-"""The shape of pixels in Matroska and WebM, for which PyAV has no word.
+"""Write the pixel aspect ratio into Matroska and WebM files, which PyAV cannot do.
 
-It has one for stereo pairs, and for them FFmpeg writes how large one view is shown. So the video is announced as a
-pair, and in the file the word is taken out again, and other numbers of the same length are put.
+PyAV can mark a stream as a stereo pair, and FFmpeg then writes the display size of one view. So the video is muxed as a
+stereo pair; afterwards the mark is removed from the file and the display size overwritten with numbers of equal length.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from typing import Final
 __all__ = ["PAIR", "say_aspect", "shown_as"]
 
 PAIR: Final = {"stereo_mode": "left_right"}
-"""The tag of a stream that makes room for the shape."""
+"""Stream metadata that makes FFmpeg write a display size, which can then be overwritten."""
 
 _HEAD: Final = 2**20
-"""Bytes at the beginning within which tracks are described."""
+"""Bytes at the beginning of the file in which the tracks are described."""
 
 _PLACE: Final = re.compile(rb"\x53\xb8\x81\x01\x54\xb0([\x81-\x84])(.+?)\x54\xba([\x81-\x84])", re.DOTALL)
-"""StereoMode 1, DisplayWidth, DisplayHeight; each with its length (RFC 9559, 5.1.4.1.28)."""
+"""Matches StereoMode 1, DisplayWidth and DisplayHeight, each with its length (RFC 9559, 5.1.4.1.28)."""
 
 
 def say_aspect(path: Path, width: int, height: int, aspect: Fraction) -> None:
-    """Say in a file that was written with `PAIR` that it is no pair, and how its pixels are shaped.
+    """Remove the stereo mark from a file that was written with `PAIR`, and set the aspect ratio of its pixels.
 
     Args:
         path: the file.
         width: of its frames.
-        height: likewise.
+        height: of its frames.
         aspect: width over height of a pixel.
     """
     with path.open("r+b") as file:
@@ -38,13 +38,13 @@ def say_aspect(path: Path, width: int, height: int, aspect: Fraction) -> None:
             return
         sizes = len(found[2]), found[3][0] - 0x80
         across, down = shown_as(width, height, aspect, sizes)
-        file.seek(found.start())  # a Void takes the place of StereoMode
+        file.seek(found.start())  # a Void element replaces StereoMode
         file.write(b"\xec\x82\x00\x00\x54\xb0" + found[1] + across.to_bytes(sizes[0], "big"))
         file.write(b"\x54\xba" + found[3] + down.to_bytes(sizes[1], "big"))
 
 
 def shown_as(width: int, height: int, aspect: Fraction, sizes: tuple[int, int]) -> tuple[int, int]:
-    """Width and height at which frames are shown, in numbers of so many bytes: their relation is what counts.
+    """Display width and height that fit in the given numbers of bytes; only their ratio matters.
 
     >>> shown_as(720, 576, Fraction(16, 15), (2, 2))
     (768, 576)

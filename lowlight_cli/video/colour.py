@@ -1,10 +1,11 @@
-"""Frames to pixels and back: the matrix, the range and the depth that a stream has, kept to the code.
+"""Convert frames to RGB pictures and back, with the stream's own matrix, range and depth, exact to the code.
 
-FFmpeg only brings the colour planes to full size and 16 bits, which is exact; the matrix is ours, in float32, so that
-dark codes are not rounded before they are brightened. ITU-T H.273 numbers matrices, primaries and transfers.
+FFmpeg only brings the chroma planes to full size and the samples to 16 bits, which is exact; the matrix is applied here
+in float32, so that dark codes are not rounded before they are brightened. ITU-T H.273 numbers matrices, primaries and
+transfer functions.
 
-A video's transfer (BT.709 and its kin) is read as sRGB's, as displays do, and so written. PQ and HLG are refused: their
-numbers mean other light.
+The transfer function of a video (BT.709 and similar) is treated as sRGB in both directions, as displays do. PQ and HLG
+are refused: their codes stand for other amounts of light.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ MATRICES: Final = {
     9: (0.2627, 0.0593),
     10: (0.2627, 0.0593),
 }
-"""H.273's number of a matrix to the shares of red and blue in luma; 10, constant luminance, is read as 9."""
+"""H.273's matrix number to the weights of red and blue in luma; 10 (constant luminance) is read as 9."""
 
 UNSAID: Final = 2
 HDR: Final = {16: "PQ", 18: "HLG"}
@@ -51,7 +52,7 @@ _WAY: Final = (
 
 @dataclass(frozen=True)
 class Colours:
-    """What a stream says of its colours, in the numbers of H.273; range 1 is limited, 2 full, 0 unsaid."""
+    """A stream's colour metadata, in the numbers of H.273; range is 1 for limited, 2 for full, 0 for unspecified."""
 
     matrix: int = UNSAID
     primaries: int = UNSAID
@@ -59,15 +60,15 @@ class Colours:
     range: int = 0
 
     def shares(self, height: int, width: int) -> tuple[float, float]:
-        """Red's and blue's part of luma. Where nothing is said, large pictures are BT.709, as players take them."""
+        """Weights of red and blue in luma. If unspecified, large pictures are BT.709, others BT.601, as in players."""
         large = height >= 720 or width >= 1280
         return MATRICES[self.matrix if self.matrix in MATRICES else 1 if large else 6]
 
     def check(self, name: str) -> None:
-        """Raise where the numbers are none that can be brightened.
+        """Raise an error if frames with these colours cannot be enhanced.
 
         Raises:
-            InputError: HDR, or a matrix that is not known.
+            InputError: HDR, or an unknown matrix.
         """
         if self.transfer in HDR:
             raise InputError(f"{name}: is HDR ({HDR[self.transfer]}), which is not night: convert it to SDR first")
@@ -76,7 +77,7 @@ class Colours:
 
 
 class Converter:
-    """One stream's frames to pictures and back. Not for several threads at once.
+    """Converts one stream's frames to pictures and back. Not thread-safe.
 
     Args:
         colours: of the stream.
@@ -87,12 +88,12 @@ class Converter:
     def __init__(self, colours: Colours, width: int, height: int) -> None:
         self.colours, self.width, self.height = colours, width, height
         self._scaler = VideoReformatter()
-        # kept from frame to frame: memory that is new each time costs as much as the work in it
+        # reused for every frame: allocating them anew costs as much time as the conversion itself
         self._planes = np.empty((height, width, 3), np.float32)
         self._codes = np.empty((height, width, 3), np.uint16)
 
     def picture(self, frame: VideoFrame) -> Picture:
-        """(H, W, 3) float32 RGB in [0, 1], in the stream's own primaries and transfer."""
+        """Convert a frame to (H, W, 3) float32 RGB in [0, 1], in the stream's own primaries and transfer function."""
         if len(frame.format.components) < 3:
             return self._grey(frame)
         if frame.format.is_rgb:
@@ -106,7 +107,7 @@ class Converter:
         return np.clip(picture, 0, 1, out=picture)
 
     def frame(self, picture: Picture, pixel_format: str) -> VideoFrame:
-        """A frame of the stream's colours in FFmpeg's `pixel_format`; (H, W, 3) in [0, 1]."""
+        """Convert a picture, (H, W, 3) in [0, 1], to a frame in FFmpeg's `pixel_format` with the stream's colours."""
         kind = av.VideoFormat(pixel_format, self.width, self.height)
         bits = kind.components[0].bits
         if len(kind.components) < 3:
@@ -122,7 +123,7 @@ class Converter:
             backward = np.linalg.inv(forward)
             affine = np.hstack([backward, offset[:, None]]).astype(np.float32)
             planes: Picture = np.asarray(cv2.transform(picture, affine, self._planes), np.float32)
-            # rounded here, all but chroma that is yet to be averaged: FFmpeg would dither, or cut off
+            # round here, because FFmpeg would dither or truncate; not chroma, though, that FFmpeg has yet to average
             small = (kind.components[1].width, kind.components[1].height) != (self.width, self.height)
             kept = planes[..., :1] if small else planes
             kept *= np.float32(1 / step)  # a power of two: exact
@@ -145,7 +146,7 @@ class Converter:
         return self.colours.range == FULL or pixel_format.startswith("yuvj")
 
     def _scaled_frame(self, frame: VideoFrame, pixel_format: str, span: int) -> VideoFrame:
-        """The same codes in another arrangement: neither the matrix nor the range is touched."""
+        """Convert to another pixel format and size; neither the matrix nor the range changes."""
         said, frame.colorspace = frame.colorspace, UNSAID
         try:
             return self._scaler.reformat(
@@ -159,8 +160,8 @@ class Converter:
         return np.asarray(self._scaled_frame(frame, pixel_format, span).to_ndarray(), np.uint16)
 
     def _rgb(self, frame: VideoFrame) -> Picture:
-        """(H, W, 3) in [0, 1] of an RGB frame. FFmpeg is not asked to widen eight bits: it shifts them, and white falls
-        short of 1.
+        """Convert an RGB frame to (H, W, 3) in [0, 1]. Eight bits are not widened by FFmpeg, which shifts them, so that
+        white falls short of 1.
         """
         packed, white = ("rgb48le", 65535) if frame.format.components[0].bits > 8 else ("rgb24", 255)
         out = self._scaler.reformat(frame, self.width, self.height, packed, interpolation=_WAY, threads=1)
@@ -172,12 +173,12 @@ class Converter:
 
 
 def depth(pixel_format: str) -> int:
-    """Bits a sample."""
+    """Bits per sample."""
     return av.VideoFormat(pixel_format, 16, 16).components[0].bits
 
 
 def upright(picture: Picture, rotation: int) -> Picture:
-    """The picture as a player shows it; `rotation` is counter-clockwise, in degrees."""
+    """Rotate a picture to the way that a player shows it; `rotation` is counter-clockwise, in degrees."""
     return np.rot90(picture, round(rotation / 90) % 4)
 
 
@@ -185,9 +186,9 @@ def upright(picture: Picture, rotation: int) -> Picture:
 def _matrix(
     shares: tuple[float, float], full: bool, bits: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """YCbCr codes of 16 bits to RGB in [0, 1]: the matrix, what is taken off first, and one code of `bits` bits.
+    """16-bit YCbCr codes to RGB in [0, 1]: the matrix, the offset to subtract first, and the step of a `bits`-bit code.
 
-    ITU-T H.273, equations 38 to 43 and 50; FFmpeg shifts codes of fewer bits to the upper end of 16.
+    ITU-T H.273, equations 38 to 43 and 50; FFmpeg shifts codes of fewer bits to the upper end of the 16.
     """
     red, blue = shares
     green = 1 - red - blue

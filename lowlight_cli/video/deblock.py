@@ -1,13 +1,13 @@
-"""Blocks of the codec in the dark, evened out before the network makes them visible.
+"""Even out the codec's blocks in dark areas before the network makes them visible.
 
-Where hardly any light is, a codec spends no bits: what was a slope comes back in flat blocks that differ by one code or
-two, and twenty times the exposure makes patches of colour of them. What a code stands for is open to about as much;
-within that, each pixel of such a flat place goes to the mean of the flat places around it; where steps are many, bits
-were spent on texture, and it stays. All that is dark goes to what it was in the frame before, since a codec's pictures
-of one thing differ from frame to frame. What differs by more is light, and stays: lamps get no halo, and what moves no
-trail.
+In near darkness a codec spends no bits: a gradient comes back as flat blocks that differ by one code or two, and twenty
+times the exposure turns them into patches of colour. The true value behind a code is uncertain by about as much. Within
+this uncertainty, each pixel of a flat area moves to the mean of the flat areas around it; an area with many steps is
+texture, on which bits were spent, and stays. All dark pixels also move towards the frame before, since a codec renders
+the same thing differently from frame to frame. Larger differences are light and stay, so that lamps get no halo and
+moving things leave no trail.
 
-Whether a clip has blocks is seen by where its steps lie: a codec's lie on its grid, those of light and noise anywhere.
+Whether a clip has blocks shows in where its steps lie: a codec's lie on its grid, those of light and noise anywhere.
 """
 
 from __future__ import annotations
@@ -26,40 +26,40 @@ __all__ = ["Deblock"]
 Picture = NDArray[np.float32]
 
 DARK: Final = (40.0, 60.0)
-"""Luma in levels of 255 up to which all is done, and from which nothing: above, the network changes little."""
+"""Luma in levels of 255: full effect up to the first, none from the second on, where the network changes little."""
 
 OPEN: Final = np.array([1.0, 1.5, 1.5], np.float32)
-"""Codes of luma and chroma, of 8 bits, that are open; a difference of so many goes altogether."""
+"""Uncertainty of luma and chroma, in 8-bit codes; a difference up to this size is removed altogether."""
 
 SURE: Final = np.array([2.5, 3.0, 3.0], np.float32)
-"""From so many codes on, a difference is light."""
+"""A difference of at least this many codes is light, and stays."""
 
 WIDE: Final = (16, 8)
-"""Pixels over which the surroundings reach: the blocks of H.264, and two of most others."""
+"""Pixels over which the surroundings reach, in turn; 16 is a macroblock of H.264, or two blocks of most others."""
 
 FLAT: Final = (0.05, 0.15)
-"""Codes from pixel to pixel, on average, up to which a place is flat, and from which it is not: there is texture."""
+"""Mean step from pixel to pixel, in codes: an area is flat up to the first, and texture from the second on."""
 
 NEAR: Final = 9
-"""Pixels of the square over which that average is taken: a block of 8 and one of its edges."""
+"""Side in pixels of the square over which that mean is taken: a block of 8 pixels and one of its edges."""
 
 KEPT: Final = 0.5
-"""Of what is open, how much is as in the frame before, flat or not: about two frames' mean."""
+"""Share of a small difference from the frame before that is removed, in flat areas or not: about a two-frame mean."""
 
 GRID: Final = 8
-"""Pixels between the lines on which codecs put their blocks' edges, at least."""
+"""Least distance in pixels between the lines on which codecs place block edges."""
 
 SHOWN: Final = (1.05, 1.15)
-"""How many times as large the steps on the grid are as those off it, for blocks to show a little, and to show."""
+"""Ratio of the steps on the grid to those off it: above the first, blocks begin to show; at the second, they do."""
 
 NONE: Final = 0.01
-"""Mean step in codes, over the whole frame, that tells nothing."""
+"""Mean step in codes, over the whole frame, that is too small to tell anything; it is added to both means."""
 
 LONG: Final = 25
-"""Frames over which that is measured, and in which all of it comes or goes at the soonest: nothing flickers."""
+"""Frames over which the steps are averaged; later, the effect takes as many to come or go, so that nothing flickers."""
 
 STRIP: Final = 32
-"""Rows that are worked on at a time: they stay in the processor's cache."""
+"""Rows that are processed at a time, so that they stay in the CPU cache."""
 
 _FORTH: Final = np.array(
     [[0.2126, 0.7152, 0.0722], [-0.1146, -0.3854, 0.5], [0.5, -0.4542, -0.0458]], np.float32
@@ -70,10 +70,10 @@ _BACK: Final = np.linalg.inv(_FORTH).astype(np.float32)
 
 
 class Deblock:
-    """One clip's frames, in order.
+    """Deblocks one clip's frames, which must come in order.
 
     Args:
-        wanted: True does all of it, False nothing; None as far as the frames show blocks.
+        wanted: True for full effect, False for none; None for as much as the frames show blocks.
     """
 
     def __init__(self, wanted: bool | None = None) -> None:
@@ -85,7 +85,7 @@ class Deblock:
         self._before: Picture | None = None
 
     def frame(self, picture: Picture) -> Picture:
-        """The frame with its dark parts evened out.
+        """Return the frame with its dark parts evened out.
 
         Args:
             picture: (H, W, 3) float32 RGB in [0, 1]; it is not changed.
@@ -114,25 +114,25 @@ class Deblock:
         return made
 
     def discount(self) -> None:
-        """The last frame's result was not taken: `share` counts nothing for it."""
+        """Count the last frame as 0 in `share`, because its result was not used."""
         self._sum, self._last = self._sum - self._last, 0.0
 
     @property
     def share(self) -> float:
-        """How much of it was done, 0 to 1: the mean over the frames so far."""
+        """Mean strength of the effect over the frames so far, 0 to 1."""
         return self._sum / max(1, self._frames)
 
     def state(self) -> dict[str, Any]:
-        """What tells whether the clip has blocks, for a run that goes on after this frame."""
+        """What a run that resumes after this frame needs to judge whether the clip has blocks."""
         return {"blocks": [self._steps.state(), self._seen, self._share]}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state` was taken; its arrays may have become lists."""
+        """Continue from `state`, whose arrays may have become lists."""
         steps, self._seen, self._share = state["blocks"]
         self._steps.restore(steps)
 
     def _shown(self, picture: Picture) -> float:
-        """How much the clip shows blocks by now, 0 to 1."""
+        """How much the clip shows blocks so far, 0 to 1."""
         self._seen = min(self._seen + 1, LONG)
         most = 1 / self._seen  # a plain mean to begin with, later a slow one
         self._steps.begin(most)
@@ -144,9 +144,9 @@ class Deblock:
 
 
 def _steps(picture: Picture) -> NDArray[np.float32]:
-    """Mean of the small steps from pixel to pixel in the dark, in codes: on the grid, as far as is sure, and off it."""
+    """Mean of the small steps between dark neighbours, in codes: on the grid, less two standard errors, and off it."""
     lines = []
-    for part in (picture[::4], picture[:, ::4].swapaxes(0, 1)):  # as good as all of it
+    for part in (picture[::4], picture[:, ::4].swapaxes(0, 1)):  # every fourth row or column is enough
         height, width, _ = part.shape
         luma = np.asarray(cv2.transform(np.ascontiguousarray(part), _FORTH[:1] * 255)).reshape(height, width)
         length = (width - 1) // GRID * GRID
@@ -156,8 +156,8 @@ def _steps(picture: Picture) -> NDArray[np.float32]:
     each = np.concatenate(lines)
     if not len(each):
         return np.zeros(2, np.float32)
-    on, off = each[:, -1], np.delete(each, (GRID // 2 - 1, GRID - 1), 1).mean(1)  # halves of blocks are neither
-    # a few edges that happen to lie on the grid are no grid
+    on, off = each[:, -1], np.delete(each, (GRID // 2 - 1, GRID - 1), 1).mean(1)  # mid-block lines may be edges
+    # a few edges that happen to lie on the grid do not make a grid
     doubt = 2 * (on - off).std() / np.sqrt(len(each))
     return np.array((on.mean() - doubt, off.mean()), np.float32)
 
@@ -172,14 +172,14 @@ def _flat(luma: Picture) -> Picture:
 
 
 def _thrice(plane: Picture) -> Picture:
-    """(H, W) for each channel."""
+    """Repeat an (H, W) plane for each channel."""
     return np.asarray(cv2.merge([plane] * 3), np.float32)
 
 
 def _nearer(codes: Picture, other: Picture, much: Picture) -> Picture:
-    """`codes` moved to `other` by what is open."""
+    """Move `codes` to `other` by the share `much`: fully for differences up to `OPEN`, not at all from `SURE` on."""
     height, width, _ = codes.shape
-    slope = np.tile(-1 / (SURE - OPEN), width)  # whole rows: far faster than by threes
+    slope = np.tile(-1 / (SURE - OPEN), width)  # whole rows: far faster than broadcasting over 3 channels
     full = np.tile(SURE / (SURE - OPEN), width)
     one, two, share = (each.reshape(height, -1) for each in (codes, other, much))
     made = np.empty_like(one)
@@ -197,7 +197,7 @@ def _nearer(codes: Picture, other: Picture, much: Picture) -> Picture:
 
 
 def _surroundings(codes: Picture, flat: Picture, reach: int) -> Picture:
-    """Means over about `reach` pixels around each, of what is `flat`; where nothing is, nobody looks."""
+    """Means of `flat` pixels within about `reach`, unused where there are none; `codes` come multiplied by `flat`."""
     height, width, _ = codes.shape
     step = reach / 4
     size = max(1, round(width / step)), max(1, round(height / step))

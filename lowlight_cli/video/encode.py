@@ -1,4 +1,4 @@
-"""Pictures to packets: which encoder, which pixels, how it is told. A new one begins with each part of a clip."""
+"""Encode pictures to packets: choice of encoder, pixel format and options. Each part of a clip has its own encoder."""
 
 from __future__ import annotations
 
@@ -26,38 +26,38 @@ if TYPE_CHECKING:
 __all__ = ["Encoder", "Packed", "Plan", "planned"]
 
 TURNS: Final = ("mp4", "mov", "3gp", "matroska", "webm")
-"""Containers that say how a clip is to be turned; for others the pictures are."""
+"""Containers that store a rotation; for others the pictures themselves are rotated."""
 
 _PICTURES: Final = {"rgb24": "yuv420p", "rgba": "yuv420p", "rgb48le": "yuv420p10le", "rgba64le": "yuv420p10le"}
-"""Pictures as clips: what every player shows, which RGB or colour at full size is not."""
+"""Pixel format of pictures to that of a clip made from them: all players show 4:2:0, few RGB or full-size chroma."""
 
 _MPEG4: Final = 2**16 - 1
-"""Ticks a second that MPEG-4 can count."""
+"""Most ticks per second that MPEG-4 can represent."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How the video is written.
+    """How the video is encoded.
 
     Attributes:
         name: FFmpeg's name of the encoder.
-        options: what it is told.
-        bitrate: bits a second, 0 for a constant quality.
-        quantiser: fixed, for encoders that know no other constant quality; 0 for others.
+        options: of the encoder.
+        bitrate: bits per second; 0 for constant quality.
+        quantiser: fixed quantiser, for encoders without another constant-quality mode; 0 for others.
         width, height: of the frames as written.
         pixel_format: FFmpeg's name.
-        colours: that frames are converted to and labelled with.
-        aspect: of a pixel, width over height; None where nothing is said.
-        fields: FFmpeg's number of the order of fields.
-        base: seconds a tick.
-        clock: seconds a tick of the encoder, which counts frames where that is not `base`.
-        rate: frames a second on average.
-        turn: degrees by which pictures are turned before, counter-clockwise; 0 where the container says so.
+        colours: what frames are converted to and tagged with.
+        aspect: pixel aspect ratio, width over height; None if unspecified.
+        fields: field order, as FFmpeg numbers it.
+        base: time base, in seconds per tick.
+        clock: the encoder's time base; if it is not `base`, the encoder counts frames.
+        rate: average frames per second.
+        turn: degrees by which pictures are rotated first, counter-clockwise; 0 if the container stores the rotation.
         matrix: the display matrix to write, or None.
         container: FFmpeg's name.
-        lead: seconds that the clip's clock shows at its beginning, which another kind of container would take for a
-            gap: they are taken off every timestamp.
-        notes: what could not be kept, a line each.
+        lead: seconds that the clip's clock shows at its beginning, subtracted from every timestamp if another kind of
+            container would take them for a gap; else 0.
+        notes: what could not be kept, one line each.
     """
 
     name: str
@@ -81,21 +81,21 @@ class Plan:
 
     @property
     def shaped(self) -> bool:
-        """Whether pixels are not square, and the container has to be told in a way of its own."""
+        """Whether pixels are not square in a container that needs `aspect.say_aspect`."""
         return self.container in ("matroska", "webm") and self.aspect not in (None, 0, 1)
 
     @property
     def counted(self) -> bool:
-        """Whether the encoder is told which frame it is in place of when it is shown."""
+        """Whether the encoder gets the frame's number as its timestamp, rather than the time when it is shown."""
         return self.clock != self.base
 
     @property
     def constant(self) -> bool:
-        """Whether the container knows nothing but a constant rate."""
+        """Whether the container supports only a constant frame rate."""
         return self.container == Y4M
 
     def configure(self, to: Any) -> None:
-        """Tell an encoder, or the stream that owns one, all of it."""
+        """Apply the plan to an encoder, or to the stream that owns one."""
         to.width, to.height, to.pix_fmt = self.width, self.height, self.pixel_format
         to.time_base, to.framerate = self.clock, 1 / self.clock if self.counted else self.rate
         to.color_range, to.colorspace = self.colours.range, self.colours.matrix
@@ -111,10 +111,10 @@ class Plan:
         to.options = dict(self.options)
 
     def open(self, context: Any) -> None:
-        """Make an encoder that is configured ready.
+        """Open a configured encoder.
 
         Raises:
-            DeviceError: it does not work here, or not with these options.
+            DeviceError: the encoder does not work here, or not with these options.
         """
         with _explained(self.name):
             context.open()
@@ -122,7 +122,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Packed:
-    """One encoded frame, its ticks in the plan's base."""
+    """One encoded frame; `pts` and `duration` are in ticks of the plan's base."""
 
     data: bytes
     pts: int
@@ -134,15 +134,15 @@ def planned(clip: Film, container: str, encoding: Encoding, *, wide: bool = Fals
     """Decide how to write a clip.
 
     Args:
-        clip: what is read.
-        container: FFmpeg's name of what is written.
+        clip: the source.
+        container: FFmpeg's name of the output container.
         encoding: what the user wants.
-        wide: frames are twice as wide and have labels: `--compare`.
+        wide: each frame is shown beside its result, with labels: `--compare`.
 
     Raises:
-        UsageError: no such codec, or a quality that it does not have.
+        UsageError: unknown codec, or an option that it does not have.
         DeviceError: an encoder that does not work here.
-        OutputError: the container cannot hold it.
+        OutputError: the container cannot hold the codec, or the encoder cannot write odd sides.
     """
     name, codec = codec_for(clip.codec, container, encoding.codec)
     encoder, notes = _encoder(name, codec, encoding.hardware)
@@ -150,7 +150,7 @@ def planned(clip: Film, container: str, encoding: Encoding, *, wide: bool = Fals
         name, codec = codec_for(clip.codec, container, encoder)
     _check_container(container, encoder)
     options, bitrate, quantiser = _told(codec, encoding, container)
-    turn = 0 if container in TURNS and not wide else clip.rotation  # sheets are made of upright pictures
+    turn = 0 if container in TURNS and not wide else clip.rotation  # sheets show upright pictures
     width, height, aspect = clip.width, clip.height, clip.aspect
     if turn % 180:
         width, height, aspect = height, width, 1 / aspect if aspect else None
@@ -163,7 +163,7 @@ def planned(clip: Film, container: str, encoding: Encoding, *, wide: bool = Fals
     if not av.VideoFormat(pixels, 16, 16).is_rgb and colours.matrix == 0:
         colours = replace(colours, matrix=UNSAID)
     if name == "mjpeg":
-        colours = replace(colours, range=FULL)  # it knows no other
+        colours = replace(colours, range=FULL)  # MJPEG has no other range
     if clip.transparent:
         more.append("transparency is left out")
     if clip.fields > 1:
@@ -179,7 +179,7 @@ class Encoder:
     """One encoder from its first frame to its last.
 
     Raises:
-        DeviceError: it does not work here, or not with these options.
+        DeviceError: the encoder does not work here, or not with these options.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -194,7 +194,7 @@ class Encoder:
         plan.open(self._context)
 
     def encode(self, picture: NDArray[np.float32], pts: int, duration: int) -> Iterator[Packed]:
-        """Take a picture, (H, W, 3) float32 in [0, 1], and give what is ready."""
+        """Encode a picture, (H, W, 3) float32 in [0, 1], and yield the packets that are ready."""
         if self.plan.turn:
             picture = upright(picture, self.plan.turn)
         frame = self._converter.frame(np.ascontiguousarray(picture), self.plan.pixel_format)
@@ -205,7 +205,7 @@ class Encoder:
             yield from self._packed(self._context.encode(frame))
 
     def flush(self) -> Iterator[Packed]:
-        """All that is still inside."""
+        """Yield all packets that are still inside the encoder."""
         with _explained(self.plan.name):
             yield from self._packed(self._context.encode(None))
 
@@ -230,8 +230,8 @@ def _explained(name: str) -> Iterator[None]:
 
 
 def _encoder(name: str, codec: Codec, hardware: bool) -> tuple[str, list[str]]:
-    """FFmpeg's name of the encoder, and what there is to say."""
-    os.environ.setdefault("SVT_LOG", "1")  # it writes to stderr by itself
+    """FFmpeg's name of the encoder, and notes for the user."""
+    os.environ.setdefault("SVT_LOG", "1")  # else SVT-AV1 writes to stderr
     if hardware:
         for each in codec.hardware:
             if _works(each):
@@ -245,7 +245,7 @@ def _encoder(name: str, codec: Codec, hardware: bool) -> tuple[str, list[str]]:
 
 
 def _works(name: str) -> bool:
-    """Whether an encoder opens on this machine, and takes frames that lie in memory."""
+    """Whether an encoder opens on this machine and takes frames from main memory."""
     try:
         context: Any = av.CodecContext.create(name, "w")
         context.width, context.height, context.pix_fmt = 640, 360, next(_formats(name), "yuv420p")
@@ -257,7 +257,7 @@ def _works(name: str) -> bool:
 
 
 def _formats(encoder: str) -> Iterator[str]:
-    """The pixels that an encoder takes, but for those in a device's own memory, which have no components."""
+    """The pixel formats that an encoder takes, except those in device memory, which have no components."""
     return (each.name for each in av.Codec(encoder, "w").video_formats or () if each.components)
 
 
@@ -278,17 +278,17 @@ def _lead(clip: Film, container: str) -> Fraction:
 
 
 def _clock(encoder: str, base: Fraction, rate: Fraction) -> Fraction:
-    """Seconds a tick of an encoder: those of the clip, or about a frame where the codec has no number for them."""
+    """Seconds per tick of an encoder: the clip's, or about a frame if the codec cannot represent the clip's."""
     if encoder == "mpeg4":
         return base if base.denominator <= _MPEG4 else (1 / rate).limit_denominator(_MPEG4)
     rates = [Fraction(each.numerator, each.denominator) for each in av.Codec(encoder, "w").frame_rates or ()]
     if encoder == "mpeg1video":
-        rates = [each for each in rates if each > 20]  # those below are beyond the standard
+        rates = [each for each in rates if each > 20]  # the standard has no lower ones
     return 1 / min(rates, key=lambda each: abs(each - rate)) if rates else base
 
 
 def _told(codec: Codec, encoding: Encoding, container: str) -> tuple[dict[str, str], int, int]:
-    """The options of the encoder, its rate and its fixed quantiser."""
+    """The encoder's options, bit rate and fixed quantiser."""
     options = dict(codec.more)
     if encoding.preset is not None and not codec.preset:
         raise UsageError(f"{codec.encoder} has no --preset")
@@ -315,12 +315,12 @@ def _told(codec: Codec, encoding: Encoding, container: str) -> tuple[dict[str, s
 
 
 def _pixel_format(encoder: str, source: str, width: int, height: int) -> tuple[str, list[str]]:
-    """The encoder's format that keeps most of the clip's, and what it does not keep."""
+    """The encoder's pixel format that keeps most of the clip's, and notes on what it loses."""
     plain = source.replace("yuvj", "yuv")
     if source in _PICTURES and encoder != "ffv1":
         plain = _PICTURES[source]
     formats = list(_formats(encoder))
-    if encoder == "rawvideo":  # what YUV4MPEG2 has names for
+    if encoder == "rawvideo":  # the formats that YUV4MPEG2 can name
         formats = [f"yuv{sampling}p{bits}" for bits in ("", "10le", "12le") for sampling in (420, 422, 444)]
         formats += ["gray", "gray10le"]
     if not formats or plain in formats:

@@ -1,4 +1,4 @@
-"""Containers and codecs as tables: what a suffix means, by which encoder each codec is written. PyAV is not needed."""
+"""Tables of containers and codecs: the container for a suffix, the encoder for a codec. PyAV is not needed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = [
 Y4M: Final = "yuv4mpegpipe"
 
 ORDERED: Final = ("avi", "asf")
-"""Containers that know no order of frames but that of decoding."""
+"""Containers that record no order of frames but that of decoding."""
 
 CONTAINERS: Final = {
     ".mp4": "mp4",
@@ -44,13 +44,13 @@ class Codec:
 
     Attributes:
         encoder: FFmpeg's name of the encoder.
-        quality: the encoder's option for a constant quality; empty where it has none.
-        level: its value where nothing else is said: losses that are hard to see beside the clip.
-        span: the values that it takes.
-        preset: the encoder's option for speed; empty where it has none.
-        speed: its value where nothing else is said: about a tenth of the time of the fastest network.
-        more: what else the encoder is told.
-        hardware: encoders of the same codec in hardware, the first that works is taken where hardware is wanted.
+        quality: the encoder's option for constant quality; empty if it has none.
+        level: default of `quality`: losses are hard to see beside the clip.
+        span: range of `quality`.
+        preset: the encoder's option for speed; empty if it has none.
+        speed: default of `preset`: takes about a tenth of the time of the fastest network.
+        more: further options of the encoder.
+        hardware: hardware encoders of the same codec; the first that works is used if hardware is wanted.
     """
 
     encoder: str
@@ -83,7 +83,7 @@ CODECS: Final = {
     "mjpeg": Codec("mjpeg", "qscale", 2, (1, 31)),
     "mpeg2video": Codec("mpeg2video", "qscale", 3, (1, 31)),
 }  # fmt: skip
-"""FFmpeg's name of a codec to how it is written; a clip in another codec becomes H.264, in WebM VP9."""
+"""How each codec is written, by FFmpeg's name; a clip in any other becomes H.264, or the first codec in `_ONLY`."""
 
 _LIKE: Final = {"vp8": "vp9", "msmpeg4v3": "mpeg4", "msmpeg4v2": "mpeg4", "mpeg1video": "mpeg2video", "mjpegb": "mjpeg"}
 _ONLY: Final = {
@@ -95,7 +95,7 @@ _ONLY: Final = {
     "mov": ("h264", "hevc", "prores", "mpeg4", "mjpeg", "mpeg2video"),
     Y4M: ("rawvideo",),
 }
-"""What a container holds, where that is little; where the clip's own does not go in, H.264 is taken, or the first."""
+"""The codecs of a container that holds few; if the clip's own is not among them, H.264 is used, or else the first."""
 
 NAMED: Final[Mapping[str, tuple[str, ...]]] = {
     "video": ("h264", "hevc", "vvc", "mpeg1video", "mpeg2video", "mpeg4"),
@@ -104,7 +104,7 @@ NAMED: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "subtitle": ("dvb_subtitle", "dvb_teletext", "hdmv_pgs_subtitle"),
 }  # fmt: skip
-"""What MPEG-TS has a name for: FFmpeg writes all else into it too, without a word, as data that nobody can play."""
+"""Codecs that MPEG-TS has a name for; FFmpeg silently writes any other as data that nobody can play."""
 
 
 _KINDS: Final = (
@@ -112,7 +112,7 @@ _KINDS: Final = (
     {"matroska", "webm"},
     {"mpegts", "mpeg", "hls"},
 )  # fmt: skip
-"""Containers that are alike; all others are alike to themselves alone."""
+"""Groups of containers that are alike; any other container is like itself alone."""
 
 
 @dataclass(frozen=True)
@@ -121,13 +121,13 @@ class Encoding:
 
     Attributes:
         codec: `auto`, a name of `CODECS`, or an encoder of FFmpeg, such as `h264_nvenc`.
-        crf: constant quality on the encoder's own scale, less is better; None is the codec's default.
-        preset: the encoder's word for speed against size; None is the codec's default.
-        bitrate: bits a second in place of a constant quality.
-        hardware: take an encoder in hardware where one works.
+        crf: constant quality on the encoder's own scale, lower is better; None is the codec's default.
+        preset: the encoder's name for a trade-off of speed and size; None is the codec's default.
+        bitrate: bits per second, instead of constant quality.
+        hardware: use a hardware encoder if one works.
 
     Raises:
-        UsageError: a quality and a rate at once, or a rate that is none.
+        UsageError: both a quality and a bit rate, or a bit rate that is too low.
     """
 
     codec: str = "auto"
@@ -144,7 +144,7 @@ class Encoding:
 
 
 def codec_for(source: str, container: str, wanted: str = "auto") -> tuple[str, Codec]:
-    """The codec to write, and how.
+    """Choose the codec to write, and how to write it.
 
     Args:
         source: the clip's codec, as FFmpeg calls it.
@@ -152,7 +152,7 @@ def codec_for(source: str, container: str, wanted: str = "auto") -> tuple[str, C
         wanted: see `Encoding.codec`.
 
     Returns:
-        The name of `CODECS`, or the encoder's, and the codec.
+        The name in `CODECS`, or else that of the encoder, and the codec.
     """
     if wanted in CODECS:
         return wanted, CODECS[wanted]
@@ -171,26 +171,26 @@ def codec_for(source: str, container: str, wanted: str = "auto") -> tuple[str, C
 
 
 def kin(source: str, container: str) -> bool:
-    """Whether two containers are of one kind: the same data has a name in both, and clocks run alike.
+    """Whether two containers are of one kind: they can hold the same data, and their clocks run alike.
 
     Args:
-        source: what FFmpeg calls the container that is read, which may be several names.
-        container: what it calls the one that is written.
+        source: FFmpeg's name of the container that is read, which may be several names.
+        container: FFmpeg's name of the container that is written.
     """
     names = set(source.split(","))
     return container in names or any(container in kind and names & kind for kind in _KINDS)
 
 
 def is_clip(path: Path) -> bool:
-    """Whether a name is that of a clip; nothing is opened."""
+    """Whether a path has a clip's suffix; nothing is opened."""
     return path.suffix.lower() in CONTAINERS
 
 
 def need_av() -> None:
-    """Raise where PyAV is not installed.
+    """Raise an error if PyAV is not installed.
 
     Raises:
-        DeviceError: it is not.
+        DeviceError: PyAV is not installed.
     """
     from importlib.util import find_spec
 

@@ -1,4 +1,4 @@
-"""What to read and what to write, before any work: files, rows of pictures, addresses, pipes."""
+"""Decide before any work what to read and what to write: files, image sequences, addresses, pipes."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ["ClipJob", "clip_job"]
 
 @dataclass(frozen=True)
 class ClipJob:
-    """One clip to make, or one row of pictures; as `targets.Job`, with more kinds of places.
+    """One clip or image sequence to make; like `targets.Job`, with more kinds of sources and targets.
 
-    Where an earlier run has `begun` a row, it is gone on with.
+    `begun` says that `--exist skip` met a sequence that an earlier run left unfinished: it is resumed.
     """
 
     source: Path | Pattern | Address
@@ -43,15 +43,15 @@ def clip_job(
 
     Args:
         clip: a file, a folder of numbered pictures, `frames/%05d.png`, an address, a camera, or `-`.
-        output: what `-o` says; None is a name beside the clip.
+        output: the value of `-o`; None chooses a name beside the clip.
         exist: one of `targets.EXIST`.
-        resume: pictures that exist may be those of an earlier run, where one was cut short.
-        sheet: a picture is written: `--preview`.
-        options: what FFmpeg is told of an address.
+        resume: pictures that exist may be those of a run that was interrupted.
+        sheet: write one picture: `--preview`.
+        options: FFmpeg options for an address.
 
     Raises:
         UsageError: source and target do not fit together.
-        InputError: no numbered pictures in the folder.
+        InputError: the folder does not hold exactly one image sequence.
     """
     source = _source(clip, options or {})
     if sheet:
@@ -93,7 +93,7 @@ def _sheet(source: Path | Pattern | Address, output: Path | None) -> Path:
     """Where `--preview` writes its picture.
 
     Raises:
-        UsageError: `-o` is no name of a picture, or of one of the frames.
+        UsageError: `-o` does not name a picture, or names one of the frames.
     """
     name = source.folder.name if isinstance(source, Pattern) else source.name
     named = f"{Path(name).stem or 'frames'}_lit.jpg"
@@ -111,12 +111,12 @@ def _sheet(source: Path | Pattern | Address, output: Path | None) -> Path:
 
 
 def _beside(source: Path | Pattern | Address) -> Path:
-    """A path in whose folder a sheet goes."""
+    """A path in whose folder the sheet goes."""
     return source.folder if isinstance(source, Pattern) else source if isinstance(source, Path) else Path("frames")
 
 
 def _replaces(source: Pattern, target: Pattern) -> bool:
-    """Whether some frame's result would come to lie where a frame is, however its name is spelt."""
+    """Whether a result would replace an input frame, however the names are spelt."""
     if not is_dir(source.folder) or not is_dir(target.folder):
         return False
     frames = source.found()

@@ -1,4 +1,4 @@
-"""How a clip is laid out: its streams, tags and chapters, all that stands in a header before the first packet."""
+"""Lay out the output container: its streams, tags and chapters, all that its header holds before the first packet."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ __all__ = ["ALL", "SURPLUS", "Original", "begun"]
 
 _MOV: Final = ("mp4", "mov", "3gp")
 _OWN: Final = {"major_brand", "minor_version", "compatible_brands", "encoder", "software"}
-"""Tags that say how a file was written; they are the muxer's."""
+"""Tags that describe how a file was written; the muxer sets its own."""
 
 _PLAIN: Final = _OWN | {
     "title", "artist", "album", "album_artist", "comment", "composer", "copyright", "creation_time", "date",
     "description", "episode_id", "genre", "grouping", "language", "lyrics", "network", "show", "synopsis", "timecode",
     "track", "year",
 }  # fmt: skip
-"""Tags that MP4 has boxes of its own for; others need the newer kind of box, beside which no cover is written."""
+"""Tags that have their own boxes in MP4; others need the newer kind of box, beside which no cover is written."""
 
 _BOTH: Final = {"keywords", "location", "location-eng"}
-"""Tags that both kinds of boxes hold all the same."""
+"""Other tags that survive in either kind of box."""
 
 _COUNTED: Final = ("BPS", "DURATION", "NUMBER_OF_", "_STATISTICS_")
-"""Beginnings of Matroska's tags that count bytes of the old video."""
+"""Prefixes of Matroska's statistics tags, which describe the old video."""
 
 _PICTURES: Final = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
-"""What Matroska calls a cover, by its codec."""
+"""File name and MIME type of a cover in Matroska, by its codec."""
 
 SURPLUS: Final = ((), ("data", "unknown"), ("data", "unknown", "attachment", "subtitle"))
-"""Kinds that are left out, one set after the other, where a container refuses them."""
+"""Kinds of streams to leave out, one set after the other, until the container accepts the rest."""
 
 ALL: Final = (*SURPLUS[-1], "audio", "video")
-"""All kinds of what is beside the picture."""
+"""All kinds of streams beside the new video."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ class Original:
     """The clip that was read.
 
     Attributes:
-        container: its streams.
-        index: which of them is the video that is replaced.
-        span: the part that is meant.
-        lead: seconds of its clock that the result does not have, see `Plan`.
+        container: opened for reading.
+        index: of the video stream that is replaced.
+        span: the part to write.
+        lead: seconds to subtract from its clock, see `Plan`.
         again: opens it once more, at its beginning.
     """
 
@@ -73,11 +73,11 @@ class Original:
     again: Callable[[], InputContainer]
 
     def shift(self, base: Fraction) -> int:
-        """Ticks of `base` that are taken off every timestamp."""
+        """Ticks of `base` to subtract from every timestamp."""
         return self.span.shift(base) + round(self.lead / base)
 
     def alike(self, container: str) -> bool:
-        """Whether a container to write is of its kind."""
+        """Whether the container to write is of the same kind as the clip's."""
         return kin(self.container.format.name, container)
 
 
@@ -87,16 +87,16 @@ def begun(
     """Write the header, first with all streams, then without those that the container may refuse.
 
     Args:
-        clip: what else is copied; None for the picture alone.
-        plan: how the picture is written.
-        path: where.
-        tries: kinds of streams that are left out, one set after the other.
+        clip: where the other streams come from; None for the video alone.
+        plan: how the video is encoded.
+        path: of the output.
+        tries: kinds of streams to leave out, one set after the other.
 
     Returns:
-        The container, the new video's stream, the copies by the index of what they copy, and what is left out.
+        The container, the new video's stream, the copied streams by their index in the clip, and notes for the user.
 
     Raises:
-        av.error.FFmpegError: the container refuses it all.
+        av.error.FFmpegError: the container refuses even the last try.
         DeviceError: the encoder does not work here, or not with these options.
     """
     for surplus in tries:
@@ -115,25 +115,25 @@ def begun(
 
 
 def _options(clip: Original | None, plan: Plan) -> dict[str, str]:
-    """What the muxer is told."""
+    """Options for the muxer."""
     if plan.container == "mpegts":
         return {"mpegts_copyts": "1"}
     if plan.constant:
-        return {"strict": "-1"}  # more than 8 bits are beyond the first standard
+        return {"strict": "-1"}  # more than 8 bits are an extension of YUV4MPEG2
     if plan.container not in _MOV:
-        return {"write_crc32": "0"} if plan.shaped else {}  # sums would not hold for what is put in
+        return {"write_crc32": "0"} if plan.shaped else {}  # `say_aspect` edits the header, and checksums would break
     flags = "+faststart"
     if clip and set(clip.container.metadata) - _PLAIN and not _covers(clip, plan):
         flags += "+use_metadata_tags"
     bases = [plan.base, *(stream.time_base for stream in (clip.container.streams if clip else ()) if stream.time_base)]
     scale = math.lcm(*(base.denominator for base in bases))
     options = {"movflags": flags, "video_track_timescale": str(plan.base.denominator)}
-    # where a stream does not begin at once, MP4 counts the gap in ticks of the whole clip: a fine one keeps it exact
+    # MP4 states a stream's late start in ticks of the whole movie: a timescale that fits every stream keeps it exact
     return options | ({"movie_timescale": str(scale)} if scale < 2**31 else {})
 
 
 def _covers(clip: Original, plan: Plan) -> bool:
-    """Whether there is a cover to write beside the tags."""
+    """Whether the result has a cover, beside which MP4 cannot hold unusual tags."""
     return plan.container == "mp4" and any(_cover(stream) for stream in clip.container.streams)
 
 
@@ -144,7 +144,7 @@ def _cover(stream: Stream) -> bool:
 def _laid_out(
     clip: Original | None, out: OutputContainer, plan: Plan, surplus: tuple[str, ...]
 ) -> tuple[Any, dict[int, Stream], list[str]]:
-    """Make the streams, in the order of the clip: the new video, the copies by the index of what they copy."""
+    """Make the streams in the clip's order: the new video, the copies by their index in the clip, and notes."""
     if clip is None:
         return _video(out, plan), {}, []
     copies: dict[int, Stream] = {}
@@ -183,7 +183,7 @@ def _laid_out(
 
 
 def _written_anew(clip: Original, stream: Stream, container: str) -> bool:
-    """Whether a stream only says what the muxer says by itself: a timecode, which is a tag too, or chapters."""
+    """Whether the muxer writes this stream by itself: a timecode that is also a tag, or chapters."""
     if stream.type != "data":
         return False
     if "timecode" in stream.metadata:
@@ -192,7 +192,7 @@ def _written_anew(clip: Original, stream: Stream, container: str) -> bool:
 
 
 def _what(stream: Stream) -> str:
-    """What a stream is, in a word or two."""
+    """A stream's kind in a word or two."""
     if _cover(stream):
         return "cover"
     codec = stream.codec_context.name if stream.codec_context else getattr(stream, "name", None)
@@ -200,12 +200,12 @@ def _what(stream: Stream) -> str:
 
 
 def _check(clip: Original, stream: Stream, container: str, beside: list[str]) -> None:
-    """Raise an error of PyAV's where a container cannot hold a stream, which some say late, by an abort, or never.
+    """Raise ValueError or PyAV's error if a container cannot hold a stream; some fail late, by aborting, or never.
 
     Args:
-        clip: the clip.
-        stream: one of it.
-        container: FFmpeg's name of what is written.
+        clip: where the stream comes from.
+        stream: the stream to check.
+        container: FFmpeg's name of the output container.
         beside: kinds of the streams that are copied already.
     """
     name = stream.codec_context.codec.canonical_name if stream.codec_context else ""
@@ -228,7 +228,7 @@ def _check(clip: Original, stream: Stream, container: str, beside: list[str]) ->
 
 
 def _attachment(clip: Original, stream: Stream) -> tuple[str, str, bytes]:
-    """The name, the kind and the bytes of a cover."""
+    """File name, MIME type and bytes of a cover."""
     codec = stream.codec_context.codec.canonical_name if stream.codec_context else ""
     name, kind = _PICTURES.get(codec, ("", ""))
     name, kind = stream.metadata.get("filename", name), stream.metadata.get("mimetype", kind)
@@ -242,7 +242,7 @@ def _attachment(clip: Original, stream: Stream) -> tuple[str, str, bytes]:
 
 
 def _tags(clip: Original, plan: Plan) -> dict[str, str]:
-    """What the new video says; a timecode may stand in a track of its own alone."""
+    """Tags of the new video; a timecode that exists only as a track of its own becomes one of them."""
     streams = clip.container.streams
     tags = {key: value for key, value in streams[clip.index].metadata.items() if not _own(key) and key not in PAIR}
     for stream in streams:
@@ -252,7 +252,7 @@ def _tags(clip: Original, plan: Plan) -> dict[str, str]:
 
 
 def _moved(tags: Mapping[str, str], clip: Original, plan: Plan) -> dict[str, str]:
-    """Tags with the timecode of the part's first frame."""
+    """The tags, with the timecode advanced to the part's first frame."""
     begin, _ = clip.span.bounds(Fraction(0))
     frames = math.ceil(begin * plan.rate)
     return {key: later(value, frames, plan.rate) if key.lower() == "timecode" else value for key, value in tags.items()}
@@ -262,10 +262,10 @@ def _video(out: OutputContainer, plan: Plan) -> Any:
     video: Any = out.add_stream(plan.name, rate=plan.rate)
     plan.configure(video)
     video.codec_context.options = dict(plan.options)
-    video.codec_context.time_base = plan.clock  # an MPEG-4 header states it
+    video.codec_context.time_base = plan.clock  # the MPEG-4 header states it
     video.time_base = 1 / plan.rate if plan.constant else plan.base
     if plan.container in _MOV and video.codec_context.codec.canonical_name == "hevc":
-        video.codec_context.codec_tag = "hvc1"  # what QuickTime and Safari play
+        video.codec_context.codec_tag = "hvc1"  # the tag that QuickTime and Safari play
     if plan.shaped:
         video.metadata.update(PAIR)
     if plan.matrix:

@@ -1,6 +1,4 @@
-"""Frames lit one after the other, with all that one tells the next: its brightness, its blocks, its bars, what the
-gate said.
-"""
+"""Enhance a clip's frames in order, and carry over what was found: brightness, blocks, bars, the gate's decision."""
 
 from __future__ import annotations
 
@@ -24,14 +22,14 @@ Picture = NDArray[np.float32]
 
 
 class Lighting:
-    """One clip's frames, in order.
+    """Enhances one clip's frames, which must come in order.
 
     Args:
-        enhancer: what brightens; its weights are loaded.
-        making: how; `temporal` and `deblock` count.
+        enhancer: its weights are loaded.
+        making: settings, of which `temporal` and `deblock` matter here.
 
     Raises:
-        UsageError: no such smoothing.
+        UsageError: unknown smoothing mode.
     """
 
     def __init__(self, enhancer: Enhancer, making: Making) -> None:
@@ -41,9 +39,9 @@ class Lighting:
         self._alone, self._shot = False, -1
 
     def frame(self, picture: Picture, seconds: float) -> Picture:
-        """One frame's result: `picture` itself, blocks and all, where nothing is to be done.
+        """Enhance one frame. If there is nothing to do, return `picture` itself, blocks included.
 
-        What lies within bars is lit as if it were alone; the blocks' grid is that of the whole frame.
+        The area within the bars is enhanced as if it were the whole frame, but the block grid is the whole frame's.
 
         Args:
             picture: (H, W, 3) float32 RGB in [0, 1]; it is not changed.
@@ -62,7 +60,7 @@ class Lighting:
 
     @property
     def cuts(self) -> int:
-        """How many were found so far, an earlier run's included."""
+        """Number of cuts found so far, including an earlier run's."""
         return self._smoothing.cuts
 
     @property
@@ -71,12 +69,12 @@ class Lighting:
         return self._deblock.share
 
     def state(self) -> dict[str, Any]:
-        """What a run that goes on after this frame has to know."""
+        """What a run that resumes after this frame needs."""
         parts = self._smoothing.state() | self._deblock.state() | self._borders.state()
         return parts | {"gate": [self._alone, self._shot]}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state` was taken; its arrays may have become lists."""
+        """Continue from `state`, whose arrays may have become lists."""
         self._smoothing.restore(state)
         self._deblock.restore(state)
         self._borders.restore(state)
@@ -84,7 +82,7 @@ class Lighting:
 
     def _enhance(self, picture: Picture, steady: Steady) -> Picture:
         each = self._smoothing.mode == "off"
-        if each or self._shot != self._smoothing.cuts:  # once a shot: it must not go on and off within
+        if each or self._shot != self._smoothing.cuts:  # once per shot, or it would flicker
             self._alone = left_alone(picture, self._enhancer.settings.look.gate)
             self._shot = self._smoothing.cuts
         if self._alone:

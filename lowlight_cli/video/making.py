@@ -1,4 +1,4 @@
-"""What is told to and by the making of a clip: the wish, the course, the frames on their way, the result."""
+"""Data classes of a clip's run: its settings, its progress, a frame with its result, the outcome, measurements."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ Picture = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Making:
-    """How a clip is made.
+    """Settings of a run.
 
     Attributes:
-        span: which part of it.
+        span: which part of the clip.
         temporal: a mode of `temporal.MODES`.
-        deblock: whether to even out the codec's blocks in the dark first; None is as far as the clip shows some.
-        encoding: how the video is written.
+        deblock: whether to even out the codec's blocks in dark areas first; None for as much as the clip shows them.
+        encoding: how the video is encoded.
         compare: write the frames beside their results, with labels.
-        resume: go on with what an earlier run left.
-        overwrite: pictures that are there may be replaced where there is nothing to go on with.
-        measure: tell the brightness before and after.
-        rate: frames a second of numbered pictures; None is 25.
+        resume: continue what an earlier run left.
+        overwrite: pictures that exist may be replaced if there is nothing to resume.
+        measure: measure the brightness before and after.
+        rate: frames per second of an image sequence; None is 25.
     """
 
     span: Span = field(default_factory=Span)
@@ -51,13 +51,13 @@ class Making:
 
 @dataclass(frozen=True)
 class Course:
-    """How far a clip has come.
+    """Progress of a clip.
 
     Attributes:
-        done: frames.
-        count: of how many, about; None where nobody knows.
-        before: how many of those done are an earlier run's.
-        rate: frames a second that the clip has on average.
+        done: number of frames done.
+        count: number of frames in all, approximately; None if unknown.
+        before: how many of `done` an earlier run made.
+        rate: average frames per second of the clip.
     """
 
     done: int
@@ -68,7 +68,7 @@ class Course:
 
 @dataclass
 class Lit:
-    """A frame and what was made of it; `state` is the lighting's after it."""
+    """A frame and its result; `state` is the lighting's after it."""
 
     frame: Frame
     picture: Picture
@@ -77,23 +77,23 @@ class Lit:
 
 @dataclass(frozen=True)
 class Made:
-    """What became of a clip.
+    """The outcome of a run.
 
     Attributes:
-        frames: in the result.
-        resumed: how many of them an earlier run had made.
-        repeated: how many stand for damaged ones.
-        cuts: how many were found.
-        deblocked: how much of the codec's blocks was evened out, mean over the frames that were made now, 0 to 1.
+        frames: number of frames in the result.
+        resumed: how many of them an earlier run made.
+        repeated: how many replace damaged ones.
+        cuts: number of cuts found.
+        deblocked: how much of the codec's blocks was evened out, 0 to 1: the mean over this run's frames.
         size: width and height of the frames as written.
-        codec: FFmpeg's name of the encoder.
+        codec: FFmpeg's name of the encoder, or the format of pictures.
         pixel_format: FFmpeg's name.
-        rate: frames a second on average.
+        rate: average frames per second.
         seconds: by stage; stages overlap.
-        luma: mean brightness before and after, [0, 1], where that was asked for.
+        luma: mean brightness before and after, [0, 1], if measured.
         jitter: root mean square of the change of mean luma from one frame to the next, before and after, in levels of
-            255, where that was asked for; cuts count too.
-        notes: what is to be known, a line each.
+            255, if measured; cuts count too.
+        notes: messages for the user, one line each.
     """
 
     frames: int
@@ -122,7 +122,7 @@ class Tally:
 
     @contextlib.contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Count the block's time as the stage's."""
+        """Add the run time of the block to the stage's."""
         start = time.perf_counter()
         try:
             yield
@@ -130,7 +130,7 @@ class Tally:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
 
     def see(self, before: Picture, after: Picture) -> None:
-        """One more frame."""
+        """Measure one more frame, if `measure`."""
         if self.measure:
             self.before.append(mean_luma(before))
             self.after.append(mean_luma(after))

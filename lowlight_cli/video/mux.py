@@ -1,4 +1,4 @@
-"""The clip out: the new video in place of the old, every other stream copied packet by packet, in their order."""
+"""Mux the result: the new video replaces the old, and all other streams are copied packet by packet, in time order."""
 
 from __future__ import annotations
 
@@ -33,37 +33,37 @@ if TYPE_CHECKING:
 __all__ = ["assemble", "decoding_ticks", "rehearse"]
 
 _REFUSALS: Final = (av.error.ArgumentError, av.error.InvalidDataError, av.error.PatchWelcomeError)
-"""What a container says of packets that it cannot hold; all else is the disk's."""
+"""Errors by which a container refuses packets that it cannot hold; any other error is the disk's."""
 
 
 def assemble(
     source: Path | Address | None, index: int, parts: Parts, plan: Plan, span: Span, target: Path
 ) -> list[str]:
-    """Write the clip under a temporary name, make it safe, and give it its own at one stroke.
+    """Write the clip under a temporary name, sync it to the disk, and rename it atomically.
 
     Args:
-        source: the clip that was read, for its other streams; None where it cannot be read again.
+        source: the clip, for its other streams; None if it cannot be read again.
         index: of the stream in it that is replaced.
         parts: the new video.
         plan: how it was encoded.
         span: which part of the clip.
-        target: the file; one that exists is replaced.
+        target: the file; an existing one is replaced.
 
     Returns:
-        What could not be kept, a line each.
+        What could not be kept, one line each.
 
     Raises:
-        OutputError: it cannot be written there, or the container does not take it.
+        OutputError: the clip cannot be written there, or the container refuses it.
         ResourceError: the disk is full.
     """
-    part = parts.folder / f"clip{target.suffix}"  # where a crash leaves it, a later run drops it with the rest
+    part = parts.folder / f"clip{target.suffix}"  # if a crash leaves it, a later run deletes it with the parts
     try:
         with contextlib.ExitStack() as stack:
             clip = _original(source, index, plan, span, stack)
             notes = _write(clip, parts, plan, part)
         if plan.shaped and plan.aspect:
             say_aspect(part, plan.width, plan.height, plan.aspect)
-        with part.open("rb+") as file:  # Windows makes only safe what is open for writing
+        with part.open("rb+") as file:  # Windows syncs only files that are open for writing
             os.fsync(file.fileno())
         part.replace(target)
     except OSError as error:
@@ -76,26 +76,26 @@ def assemble(
 
 
 def rehearse(source: Path | Address | None, index: int, plan: Plan, span: Span, target: Path) -> None:
-    """Lay the clip out where nobody reads it, so that what its container refuses is known before the first frame.
+    """Write the header to the null device, so that what the container refuses is known before the first frame.
 
     The arguments are those of `assemble`.
 
     Raises:
-        OutputError: the container does not take the video.
+        OutputError: the container refuses the video.
         DeviceError: the encoder does not work here, or not with these options.
     """
     try:
         with contextlib.ExitStack() as stack:
             clip = _original(source, index, plan, span, stack)
             out, *_ = begun(clip, plan, os.devnull)
-            with contextlib.suppress(av.error.FFmpegError):  # no frame came
+            with contextlib.suppress(av.error.FFmpegError):  # because no frame was written
                 out.close()
     except av.error.FFmpegError as error:
         raise _refused(target, error) from error
 
 
 def decoding_ticks(pts: list[int]) -> list[int]:
-    """When each frame has to be decoded, rising and never after it is shown; `pts` are in the order of decoding."""
+    """Decoding times of the frames, rising and never later than they are shown; `pts` are in decoding order."""
     shown = sorted(pts)
     rank = {tick: position for position, tick in enumerate(shown)}
     delay = max((position - rank[tick] for position, tick in enumerate(pts)), default=0)
@@ -106,7 +106,7 @@ def decoding_ticks(pts: list[int]) -> list[int]:
 def _original(
     source: Path | Address | None, index: int, plan: Plan, span: Span, stack: contextlib.ExitStack
 ) -> Original | None:
-    """The clip that was read, open until the stack is left; None where there is nothing to copy."""
+    """The clip, open until the stack is closed; None if there is nothing to copy."""
     if source is None:
         return None
 
@@ -121,7 +121,7 @@ def _refused(target: Path, error: av.error.FFmpegError) -> OutputError:
 
 
 def _write(clip: Original | None, parts: Parts, plan: Plan, part: Path) -> list[str]:
-    """All of it; with less beside the picture where the container refuses it all at the end, at last the picture."""
+    """Mux all streams; if the container refuses the result, retry with fewer of them, at last with the video alone."""
     for tries in (SURPLUS, SURPLUS[-1:], (ALL,)):
         try:
             out, video, copies, notes = begun(clip, plan, str(part), tries)
@@ -139,7 +139,7 @@ def _write(clip: Original | None, parts: Parts, plan: Plan, part: Path) -> list[
 
 
 def _new(parts: Parts, plan: Plan, video: Any) -> Iterator[Any]:
-    """The new video's packets; each lasts until the next is shown."""
+    """Yield the new video's packets; each lasts until the next is shown."""
     frames = [frame for part in parts.done for frame in part.frames]
     shown = sorted((pts, duration) for pts, duration, *_ in frames)
     lasts = {pts: then - pts for (pts, _), (then, _) in itertools.pairwise(shown)}
@@ -163,12 +163,12 @@ def _new(parts: Parts, plan: Plan, video: Any) -> Iterator[Any]:
 
 
 def _coarser(packet: Any, base: Fraction, last: int | None) -> int:
-    """Time a packet by a coarser clock, on which no two frames are decoded at once, and tell when it is decoded.
+    """Convert a packet's times to a coarser clock, with distinct decoding times, and return its decoding time.
 
     Args:
-        packet: its ticks are rounded to those of `base`.
-        base: seconds a tick.
-        last: when the packet before is decoded, in ticks of `base`; None for the first.
+        packet: changed in place: its ticks are rounded to those of `base`.
+        base: seconds per tick.
+        last: decoding time of the packet before, in ticks of `base`; None for the first.
     """
     ratio, half = packet.time_base / base, Fraction(1, 2)
     pts, dts, lasts = (math.floor(tick * ratio + half) for tick in (packet.pts, packet.dts, packet.duration))
@@ -178,20 +178,20 @@ def _coarser(packet: Any, base: Fraction, last: int | None) -> int:
 
 
 def _copied(clip: Original | None, copies: dict[int, Stream]) -> Iterator[Any]:
-    """The other streams' packets as they are, those of the part, timed from its beginning."""
+    """Yield the other streams' packets that lie within the part, with timestamps from its beginning."""
     if not clip or not copies:
         return
     container = clip.container
     begin, end = clip.span.bounds(zero(container))
-    stop = None  # Matroska gives the last packet its full length, although the clip ends within
+    stop = None  # Matroska gives the last packet its full length, even if the clip ends within it
     if container.duration and "matroska" in container.format.name:
         stop = zero(container) + Fraction(container.duration, av.time_base)
-    with contextlib.suppress(av.error.FFmpegError, IndexError):  # what is cut short ends there; the video has said so
+    with contextlib.suppress(av.error.FFmpegError, IndexError):  # a truncated file ends there; a note says so already
         for packet in _packets(clip, begin):
             stream, base = packet.stream, packet.time_base
             if packet.size == 0 or stream.index not in copies:
                 continue
-            when = None if stream.disposition & Disposition.attached_pic else _shown(packet)  # a cover has no moment
+            when = None if stream.disposition & Disposition.attached_pic else _shown(packet)  # a cover has no time
             if when is not None and ((clip.span.start and when < begin) or (end is not None and when >= end)):
                 continue
             if stop and when is not None and packet.duration and when < stop:
@@ -204,15 +204,15 @@ def _copied(clip: Original | None, copies: dict[int, Stream]) -> Iterator[Any]:
 
 
 def _packets(clip: Original, begin: Fraction) -> Iterator[Any]:
-    """All streams' packets, from about `begin` on; from the beginning where one cannot go there."""
+    """Packets of all streams from shortly before `begin` on; from the beginning if seeking fails."""
     if clip.span.start <= 1:
         return clip.container.demux()
     with contextlib.suppress(av.error.FFmpegError):
-        clip.container.seek(int((begin - 1) * av.time_base))  # MPEG-TS lands a little behind
+        clip.container.seek(int((begin - 1) * av.time_base))  # MPEG-TS lands a little late
         packets = clip.container.demux()
         first = next(packets, None)
         when = _shown(first) if first else None
-        if when is not None and when <= begin:  # a server that cannot go back lands anywhere, and raises nothing
+        if when is not None and when <= begin:  # a server that cannot seek back lands anywhere, without an error
             return itertools.chain([first], packets)
     return clip.again().demux()
 
@@ -223,10 +223,10 @@ def _shown(packet: Any) -> Fraction | None:
 
 
 def _interleave(out: OutputContainer, video: Iterator[Any], copied: Iterable[Any]) -> int:
-    """Both kinds in the order of time, as players read them.
+    """Mux the video's packets and the copied ones in the order of time, as players read them.
 
     Returns:
-        How many of the copied packets the container refused: they were damaged, and the clip does without.
+        Number of copied packets that the container refused; they are taken to be damaged and left out.
     """
     refused = 0
     coming = next(video, None)

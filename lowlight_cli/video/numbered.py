@@ -1,4 +1,4 @@
-"""Pictures in a row: one folder, one name, a running number. `frames/%05d.png`, as FFmpeg and renderers write them."""
+"""Image sequences: numbered pictures in one folder, named `frames/%05d.png` as FFmpeg and renderers do."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _NUMBERED = re.compile(r"(.*?)(\d+)(\.[^.]+)")
 
 @dataclass(frozen=True)
 class Pattern:
-    """The names of the pictures of a row.
+    """File names of an image sequence.
 
     Attributes:
-        folder: where they lie.
-        before: what stands before the number.
-        digits: how many digits the number has at least, filled with zeros.
-        after: what stands behind the number, the suffix included.
+        folder: where the pictures are.
+        before: text before the number.
+        digits: least number of digits, padded with zeros.
+        after: text after the number, including the suffix.
     """
 
     folder: Path
@@ -36,7 +36,7 @@ class Pattern:
 
     @property
     def name(self) -> str:
-        """As the user writes it, without the folder: `%05d.png`."""
+        """The pattern as the user writes it, without the folder: `%05d.png`."""
         return f"{self.before}%{f'0{self.digits}' if self.digits > 1 else ''}d{self.after}"
 
     @property
@@ -46,18 +46,18 @@ class Pattern:
 
     @property
     def mark(self) -> Path:
-        """The hidden file beside the pictures that tells how far a run has come, where it was cut short."""
+        """The hidden file beside the pictures that records how far an interrupted run has come."""
         return self.folder / f".lowlight-{self.name}.json"
 
     def __str__(self) -> str:
         return str(self.folder / self.name)
 
     def path(self, number: int) -> Path:
-        """The picture of a number."""
+        """The path of the picture with this number."""
         return self.folder / f"{self.before}{number:0{self.digits}d}{self.after}"
 
     def found(self) -> dict[int, Path]:
-        """What there is, by number, in order; upper and lower case are the same where the disk takes them so.
+        """The pictures that exist, by number, in order; case is ignored if the file system ignores it.
 
         Raises:
             InputError: the folder cannot be read.
@@ -75,7 +75,7 @@ class Pattern:
 
 
 def pattern(path: Path) -> Pattern | None:
-    """What a name such as `frames/%05d.png` means; None where it has no place for a number."""
+    """Parse a name such as `frames/%05d.png`; None unless it has exactly one place for a number."""
     places = list(_PLACE.finditer(path.name))
     if len(places) != 1:
         return None
@@ -84,14 +84,14 @@ def pattern(path: Path) -> Pattern | None:
 
 
 def in_folder(folder: Path, suffixes: Collection[str]) -> Pattern:
-    """The one row of pictures that a folder holds; folders in it and hidden files do not count.
+    """The one image sequence that a folder holds; subfolders and hidden files are ignored.
 
     Args:
         folder: where to look.
-        suffixes: those of pictures, lower case, with the dot.
+        suffixes: of pictures, lower case, with the dot.
 
     Raises:
-        InputError: it holds none, several, or pictures that have no number.
+        InputError: the folder holds no sequence, several, or pictures without a number.
     """
     rows: dict[tuple[str, str], list[str]] = defaultdict(list)
     for path in _files(folder):
@@ -111,7 +111,7 @@ def in_folder(folder: Path, suffixes: Collection[str]) -> Pattern:
 
 
 def gaps(numbers: Collection[int], row: Pattern) -> list[str]:
-    """Which numbers are missing between the first and the last, `00003` or `00003 to 00007`."""
+    """Names of the missing pictures between the first and the last: `00003.png` or `00003.png to 00007.png`."""
     return [
         row.path(one + 1).name + (f" to {row.path(other - 1).name}" if other - one > 2 else "")
         for one, other in itertools.pairwise(sorted(numbers))

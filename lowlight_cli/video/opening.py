@@ -1,4 +1,4 @@
-"""What holds a clip, opened for reading: files, file objects, addresses and cameras."""
+"""Open a clip's container for reading: a file, a file object, an address or a camera."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ __all__ = ["read", "zero"]
 
 
 def read(source: Path | Address | Any, name: str) -> InputContainer:
-    """A container with all its streams; the arguments and what is raised are those of `streams.opened`."""
-    av.logging.set_level(None)  # what FFmpeg finds odd is told in our words
+    """Open a container; arguments and errors are those of `streams.opened`."""
+    av.logging.set_level(None)  # we report problems in our own words
     if isinstance(source, Address):
         return _reached(source)
     try:
@@ -55,7 +55,7 @@ def _reached(source: Address) -> InputContainer:
 
 
 def zero(container: InputContainer) -> Fraction:
-    """When a clip begins, in seconds of its own clock."""
+    """Start time of a clip, in seconds of its own clock."""
     return Fraction(container.start_time or 0, av.time_base)
 
 

@@ -1,13 +1,13 @@
-"""A clip that is being written, in parts on the disk: what a crash leaves is whole, and a later run goes on from it.
+"""A clip in progress, stored as parts on the disk, so that a crash loses at most one part and a later run can resume.
 
 .lowlight-clip_lit.mp4.parts/
   job.json       what the parts depend on
   00000.data     encoded frames, one after the other
-  00000.json     each frame's ticks and bytes; written last, so it stands for the part
-  00000.state    what lighting has to know to go on; of the last part alone
-  shown          what is done lies beside the target as a clip, which goes when the whole is there
-  clip.mp4       the whole, while it is put together
-  lock           of the run that writes here: there is one at a time
+  00000.json     each frame's ticks and size; written last, so its presence means that the part is complete
+  00000.state    lighting state needed to resume; of the last part only
+  shown          present if a partial clip lies beside the target, which is deleted once the whole clip is written
+  clip.mp4       the whole clip, while it is muxed
+  lock           held by the run that writes here: one at a time
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from lowlight_cli.video.encode import Packed
 __all__ = ["LENGTH", "Part", "Parts", "explained"]
 
 LENGTH: Final = 240
-"""Frames in a part: what a crash costs, at most, and how often a key frame is forced."""
+"""Frames per part: the most that a crash loses, and the distance of forced keyframes."""
 
 _LOCK, _JOB, _SHOWN = "lock", "job.json", "shown"
 
 
 @dataclass(frozen=True)
 class Part:
-    """One that is complete: of each frame its tick, its length, whether it is a key frame, and its bytes."""
+    """A complete part: for each frame its tick, its duration, whether it is a keyframe, and its size in bytes."""
 
     number: int
     frames: tuple[tuple[int, int, bool, int], ...]
@@ -48,15 +48,15 @@ class Part:
 
 
 class Parts:
-    """The parts of one clip in their folder, which has to be `claimed` for all but looking.
+    """The parts of one clip in their folder; anything that writes must happen inside `claimed`.
 
     Args:
-        target: the clip to be.
+        target: the clip to write.
 
     Attributes:
-        done: those that are complete.
-        state: the lighting's after the last frame of them.
-        shown: whether an earlier run has put what it had done beside the target.
+        done: the complete parts.
+        state: the lighting's after their last frame.
+        shown: whether an earlier run put a partial clip beside the target.
     """
 
     def __init__(self, target: Path) -> None:
@@ -70,10 +70,10 @@ class Parts:
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[None]:
-        """Keep every other run out for a while; what is empty in the end is removed.
+        """Lock the folder against other runs; at the end, an empty folder is removed.
 
         Raises:
-            OutputError: another run writes this clip, or nobody can.
+            OutputError: another run is writing this clip, or the folder cannot be written.
             ResourceError: the disk is full.
         """
         busy = f"another run writes {self.target}: wait for it, or name another file with -o"
@@ -84,14 +84,14 @@ class Parts:
             yield
 
     def of(self, job: Mapping[str, Any]) -> bool:
-        """Whether what is there is of this job."""
+        """Whether the parts on the disk are of this job."""
         return bool(self._job() == _plain(job))
 
     def begin(self, job: Mapping[str, Any], *, resume: bool) -> str:
-        """Take what is there of the same job, with `resume`, and drop all else.
+        """Load the parts on the disk if `resume` and they are of this job, and delete everything else.
 
         Returns:
-            Why what is there was not taken, where it should have been; empty where it was, or nothing is there.
+            Why parts that should be resumed were not loaded; empty if they were, or there are none.
         """
         with self._explained():
             self.shown, why = (self.folder / _SHOWN).exists(), ""
@@ -108,7 +108,7 @@ class Parts:
             return why
 
     def add(self, packet: Packed) -> None:
-        """One more frame for the part that is open."""
+        """Append a frame to the open part."""
         with self._explained():
             if self._file is None:
                 self._file = self._path(len(self.done), "data").open("wb")
@@ -117,13 +117,13 @@ class Parts:
             self._frames.append((packet.pts, packet.duration, packet.key, len(packet.data)))
 
     def close(self, state: Mapping[str, Any]) -> None:
-        """The part that is open is complete."""
+        """Complete the open part; `state` is the lighting's after it."""
         data, self._file = self._file, None
         if data is None:
             return
         with self._explained():
             with data:
-                data.truncate(sum(size for *_, size in self._frames))  # an interruption may lie between two lines
+                data.truncate(sum(size for *_, size in self._frames))  # an interruption may split `add`
                 data.flush()
                 os.fsync(data.fileno())
             number = len(self.done)
@@ -132,14 +132,14 @@ class Parts:
             self.done.append(Part(number, tuple(self._frames)))
             self.state = state
             if number:
-                with contextlib.suppress(OSError):  # it is large, and nobody goes on from there any more
+                with contextlib.suppress(OSError):  # it is large, and no run resumes from there
                     self._path(number - 1, "state").unlink()
 
     def packets(self) -> Iterator[Packed]:
-        """All complete parts' frames, as they were encoded.
+        """Yield the frames of all complete parts, as they were encoded.
 
         Raises:
-            OutputError: what is on the disk cannot be read, or is not all of it.
+            OutputError: the data on the disk cannot be read, or is cut short.
         """
         with self._explained():
             for part in self.done:
@@ -152,31 +152,31 @@ class Parts:
                         yield Packed(data, pts, duration, key)
 
     def show(self) -> None:
-        """What is done lies beside the target."""
+        """Record that a partial clip lies beside the target."""
         with contextlib.suppress(OSError):
             (self.folder / _SHOWN).touch()
 
     def drop(self) -> None:
-        """The clip is written: the parts are not needed any more."""
+        """Delete the parts: they are not needed any more."""
         self._let_go()
         with contextlib.suppress(OSError):
             self._clear({_LOCK})
 
     def _let_go(self) -> None:
-        """The part that is open will never be complete."""
+        """Abandon the open part, which will never be complete."""
         data, self._file = self._file, None
         if data is not None:
-            with contextlib.suppress(OSError):  # a full disk takes nothing of it, and nobody needs it
+            with contextlib.suppress(OSError):  # closing fails on a full disk, but the data is not needed
                 data.close()
 
     def _clear(self, kept: Collection[str]) -> None:
-        """Remove what has none of these names."""
+        """Delete every file whose name is not in `kept`."""
         for path in self.folder.iterdir():
             if path.name not in kept:
                 path.unlink()
 
     def _take(self) -> None:
-        """What is whole, up to where it can be gone on from."""
+        """Load the complete parts up to the last one that has a readable state."""
         self.done = list(self._read())
         while self.done:
             try:
@@ -213,7 +213,7 @@ class Parts:
 
 
 class _Explained:
-    """What the system says, in our terms; a class, because a generator is left through it too."""
+    """Turns the system's errors into ours; a class rather than a generator, because `packets` yields inside it."""
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
@@ -227,7 +227,7 @@ class _Explained:
 
 
 def explained(target: Path, error: OSError, *, begun: bool = True) -> OutputError | ResourceError:
-    """Why a clip cannot be written, in one line; where it is `begun`, a part of it is on the disk."""
+    """The error to raise if a clip cannot be written; `begun` says that a part of it is on the disk."""
     if disk_full(error):
         then = "--resume goes on" if begun else "begin again"
         return ResourceError(f"{target}: the disk is full; make room, then {then}")
@@ -235,7 +235,7 @@ def explained(target: Path, error: OSError, *, begun: bool = True) -> OutputErro
 
 
 def _write(path: Path, content: bytes) -> None:
-    """A small file, whole or not at all."""
+    """Write a small file atomically."""
     part = path.with_suffix(".tmp")
     with part.open("wb") as file:
         file.write(content)

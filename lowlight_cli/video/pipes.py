@@ -1,4 +1,4 @@
-"""Clips from stdin and to stdout: YUV4MPEG2, so that the command stands between two others, and sheets for a look."""
+"""Enhance a clip into a YUV4MPEG2 stream, so that the command works in a pipe, or into a preview sheet."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from lowlight_cli.video.streams import Span
 __all__ = ["enhance_to_pipe", "preview"]
 
 SIDE: Final = 480
-"""Pixels of the longer side of a frame on a sheet."""
+"""Longer side of a frame on a sheet, in pixels."""
 
 
 def enhance_to_pipe(
@@ -38,17 +38,18 @@ def enhance_to_pipe(
     making: Making,
     on_frame: Callable[[Course], None] | None = None,
 ) -> Made:
-    """Enhance a clip into a stream of YUV4MPEG2: the video alone, at a constant rate, as the format has it.
+    """Enhance a clip into a YUV4MPEG2 stream: the video alone, at a constant rate, because the format has no more.
 
     Args:
-        enhancer: what brightens; its weights are loaded.
+        enhancer: its weights are loaded.
         source: what to read.
         sink: where the stream goes.
-        making: how; codec and resuming mean nothing here.
-        on_frame: told after each frame.
+        making: settings; `encoding` and `resume` are ignored.
+        on_frame: called after each frame.
 
     Raises:
-        InputError: no clip, no video, nothing that can be decoded.
+        InputError: not a clip, no video, or nothing that can be decoded.
+        OutputError, ResourceError: the stream cannot be written, or the disk behind it is full.
         BrokenPipeError: nobody reads the stream any more.
     """
     tally, told = Tally(making.measure), on_frame or (lambda _: None)
@@ -57,10 +58,10 @@ def enhance_to_pipe(
         prepared(enhancer, clip)
         lighting = Lighting(enhancer, making)
         encoder, done = Encoder(plan), 0
-        out = av.open(sink, "w", format=Y4M, options={"strict": "-1"})  # more than 8 bits are beyond the first standard
+        out = av.open(sink, "w", format=Y4M, options={"strict": "-1"})  # more than 8 bits are an extension
         video: Any = out.add_stream(plan.name, rate=plan.rate)
         plan.configure(video)
-        video.time_base = 1 / plan.rate  # the header states it as the rate
+        video.time_base = 1 / plan.rate  # the header states it as the frame rate
         frames = results(lighting, clip, tally, told)
         try:
             with contextlib.closing(frames):
@@ -90,12 +91,12 @@ def enhance_to_pipe(
 
 
 def preview(enhancer: Enhancer, source: Source, count: int, making: Making) -> NDArray[np.float32]:
-    """A sheet of `count` frames, evenly from the part of the clip, each beside its result: (H, W, 3) in [0, 1].
+    """Make a sheet of `count` frames spread over the part, each beside its result: (H, W, 3) in [0, 1].
 
-    Where there are fewer frames, some are shown more than once.
+    If there are fewer frames, some are shown more than once.
 
     Raises:
-        InputError: no clip, or no frame.
+        InputError: not a clip, or no frame.
     """
     alone = replace(making, temporal="off")
     shown = []
@@ -111,36 +112,36 @@ def preview(enhancer: Enhancer, source: Source, count: int, making: Making) -> N
 
 
 def _from(source: Source, moment: float, making: Making) -> Film:
-    """The clip from a moment on, to the end of the part."""
+    """Open the clip from a moment to the end of the part."""
     return film(source, Span(moment, making.span.stop), making.rate)
 
 
 def _moments(source: Source, count: int, making: Making) -> list[float]:
-    """Moments from all over the part of a clip, none of them behind the beginning of its last frame."""
+    """Moments spread evenly over the part, none after the beginning of its last frame."""
     start = making.span.start
     with film(source, making.span, making.rate) as clip:
         length, step, row = clip.seconds or 0.0, float(1 / clip.rate), isinstance(clip, Series)
     if not length:
         return [start] * count
     last = length - step if row else _last(source, making, length, step)
-    # a little before the last frame, since moments are rounded
+    # end a little before the last frame, because moments are rounded
     reach = max(0.0, last - step / 4)
     return [start + min((last + step) * (number + 0.5) / count, reach) for number in range(count)]
 
 
 def _last(source: Source, making: Making, length: float, step: float) -> float:
-    """When the last frame begins, in seconds of the part: what a header calls the length may be that of the sound.
+    """When the last frame begins, in seconds of the part, found by bisection: the header may state the sound's length.
 
     Args:
         source: the clip.
-        making: which part.
-        length: what its header says, in seconds.
-        step: what a frame takes.
+        making: settings with the part.
+        length: in seconds, according to the header.
+        step: duration of a frame, in seconds.
     """
     start = making.span.start
-    # at or after the one moment a frame begins, from the other on there is none
+    # some frame begins at or after `there`, none at or after `gone`
     there, gone = 0.0, length
-    probe = max(0.0, length - 1.5 * step)  # where the header is right, only the last frame comes later
+    probe = max(0.0, length - 1.5 * step)  # if the header is right, only the last frame comes later
     while gone - there > 2 * step:
         try:
             with _from(source, start + probe, making) as clip:

@@ -1,4 +1,4 @@
-"""One clip from end to end: decode, enhance and encode at the same time, with a bound on what waits between them."""
+"""Enhance one clip from end to end: decoding, enhancing and encoding overlap, with bounded queues between them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ __all__ = [
 Picture = NDArray[np.float32]
 
 BUDGET: Final = 384 * 384
-"""Pixels of the pictures that `Enhancer.expect` counts."""
+"""Pixels of a picture, as `Enhancer.expect` counts pictures."""
 
 
 def enhance_clip(
@@ -47,24 +47,24 @@ def enhance_clip(
     making: Making | None = None,
     on_frame: Callable[[Course], None] | None = None,
 ) -> Made:
-    """Enhance a clip; the result has its frames, their timestamps, and all its other streams.
+    """Enhance a clip; the result keeps its frames, their timestamps, and all its other streams.
 
-    Interrupted, what is done is written beside the target as `partial(target)`, and the interruption goes on; the parts
-    stay for a run that resumes, where one can. What plays live is ended by Ctrl-C, and whole.
+    If interrupted, write what is done beside the target as `partial(target)`, and raise the interruption again; the
+    parts stay for a run that resumes, if one can. A live source is ended by Ctrl-C, and its result is complete.
 
     Args:
-        enhancer: what brightens; its weights are loaded.
-        source: the clip; of one that can be read only once, the video alone is kept.
-        target: the file to write; one that exists is replaced.
-        making: how.
-        on_frame: told after each frame.
+        enhancer: its weights are loaded.
+        source: the clip; if it can be read only once, only the video is kept.
+        target: the file to write; an existing one is replaced.
+        making: settings.
+        on_frame: called after each frame.
 
     Raises:
-        InputError: no clip, no video, nothing that can be decoded.
-        OutputError: it cannot be written there, or another run is writing it.
-        UsageError: options that the codec does not have, or nothing that can be resumed.
-        DeviceError: an encoder that does not work here.
-        ResourceError: memory or disk is used up.
+        InputError: not a clip, no video, or nothing that can be decoded.
+        OutputError: the target cannot be written, or another run is writing it.
+        UsageError: options that the codec does not have, or a source that cannot be resumed.
+        DeviceError: the encoder does not work here.
+        ResourceError: out of memory or disk.
     """
     wish, told, parts = making or Making(), on_frame or (lambda _: None), Parts(target)
     if isinstance(source, Path) and same(source, partial(target)):
@@ -86,7 +86,7 @@ def enhance_clip(
         if refused and wish.resume:
             if parts.of(job):
                 parts.begin(job, resume=True)
-            if parts.done:  # nobody can go on with it, but it is a clip
+            if parts.done:  # they cannot be resumed, but they make a clip
                 assemble(None, index, parts, plan, wish.span, partial(target))
                 parts.drop()
                 refused += f"; what an earlier run left is in {partial(target)}"
@@ -117,7 +117,7 @@ def enhance_clip(
             notes += [*plan.notes, *clip.notes]
             notes += assemble(file, index, parts, plan, wish.span, target)
         if parts.shown:
-            with contextlib.suppress(OSError):  # all of it is in the clip, which is whole all the same
+            with contextlib.suppress(OSError):  # the finished clip contains all of it
                 partial(target).unlink()
         parts.drop()
         return Made(
@@ -128,19 +128,19 @@ def enhance_clip(
 
 
 def partial(target: Path) -> Path:
-    """Where what an interrupted run has done is put."""
+    """Path of the clip that an interrupted run leaves."""
     return target.with_name(f"{target.stem}.partial{target.suffix}")
 
 
 def prepared(enhancer: Enhancer, clip: Film) -> None:
-    """Load what brightens, in the knowledge of what is to come."""
+    """Load the model, which may depend on how much work is to come."""
     if clip.count:
         enhancer.expect(max(1, clip.count * clip.width * clip.height // BUDGET))
     enhancer.load()
 
 
 def enhanced(lighting: Lighting, clip: Film, frames: Iterator[Frame], tally: Tally) -> Iterator[Lit]:
-    """The frames with their results, in order."""
+    """Yield the frames with their results, in order."""
     before: Lit | None = None
     for frame in frames:
         with tally.timed("run"):
@@ -160,15 +160,15 @@ def results(
     after: int | None = None,
     resumed: int = 0,
 ) -> Generator[Lit, None, None]:
-    """The clip's frames with their results, read and enhanced ahead; when the next is asked for, one is done.
+    """Yield the clip's frames with their results, made ahead; a frame counts as done when the next is requested.
 
     Args:
-        lighting: its state is that after `after`.
-        clip: what is read.
-        tally: what it all took.
-        told: of each frame that is done.
-        after: the timestamp behind which to go on.
-        resumed: how many frames are done already.
+        lighting: in its state after the frame at `after`.
+        clip: the source.
+        tally: collects times and brightness.
+        told: called after each frame that is done.
+        after: timestamp after which to continue; None for the beginning.
+        resumed: number of frames that are done already.
     """
     frames = ahead(_read(clip, after, tally))
     lit = ahead(enhanced(lighting, clip, frames, tally))
@@ -180,7 +180,7 @@ def results(
 
 
 def compared(frame: Picture, lit: Picture, rotation: int, size: tuple[int, int] | None = None) -> Picture:
-    """Both side by side, upright and with labels; what is left of `size`, width and height, is the paper's grey."""
+    """Both side by side, upright and labelled; padded to `size`, (width, height), in the paper's grey."""
     sheet = labelled([("before", upright(frame, rotation)), ("after", upright(lit, rotation))], 2)
     if size is None:
         return sheet
@@ -189,7 +189,7 @@ def compared(frame: Picture, lit: Picture, rotation: int, size: tuple[int, int] 
 
 
 def identity(enhancer: Enhancer, source: Source, wish: Making) -> dict[str, Any]:
-    """All that a result's frames depend on, but for the machine."""
+    """Everything that a result depends on, except the machine."""
     settings = enhancer.settings
     _, resolved = enhancer.load()
     return {
@@ -201,7 +201,7 @@ def identity(enhancer: Enhancer, source: Source, wish: Making) -> dict[str, Any]
 
 
 def why_not_resumable(source: Source, clip: Film) -> str:
-    """Why a run cannot go on with what an earlier one left of a source; empty where it can."""
+    """Why a run cannot resume an earlier one of this source; empty if it can."""
     if clip.live:
         return "plays live, so that what an earlier run left cannot be gone on with"
     known = isinstance(source, Path | Pattern | Address)
@@ -217,19 +217,19 @@ def _so_far(clip: Film, parts: Parts) -> Span:
 
 
 def _stamped(source: Source) -> Any:
-    """What changes where a source does; None where nobody knows."""
+    """A value that changes when the source does; None if that cannot be known."""
     if isinstance(source, Pattern):
         stamps = [f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in source.found().values()]
         return [str(source.folder.resolve()), hashlib.sha256("\n".join(stamps).encode()).hexdigest()]
     if isinstance(source, Path):
         status = source.stat()
         return [str(source.resolve()), status.st_size, status.st_mtime_ns]
-    # its address may say how to get in, which nothing on the disk must
+    # hashed, because an address may hold credentials, which must not be stored on the disk
     return hashlib.sha256(source.url.encode()).hexdigest() if isinstance(source, Address) else None
 
 
 def _read(clip: Film, after: int | None, tally: Tally) -> Iterator[Frame]:
-    """The clip's frames; the time that they take is the stage `read`."""
+    """Yield the clip's frames, and time the reading as the stage `read`."""
     frames = clip.decoded(after)
     while True:
         with tally.timed("read"):
@@ -249,14 +249,14 @@ def _encode(
     told: Callable[[Course], None],
     resumed: int,
 ) -> None:
-    """All frames that the parts do not have yet; interrupted, what is in the encoder still becomes a part."""
+    """Encode all frames that the parts lack; if interrupted, still flush the encoder into a part."""
     encoder: Encoder | None = Encoder(plan)
     inside = 0
     state: Mapping[str, Any] = lighting.state()
 
     def close() -> None:
         nonlocal encoder
-        spent, encoder = encoder, None  # once: an encoder that is flushed again fails, which would hide a full disk
+        spent, encoder = encoder, None  # only once: a second flush fails, and would hide a full disk
         if spent:
             for packed in spent.flush():
                 parts.add(packed)
@@ -278,7 +278,7 @@ def _encode(
     after = parts.done[-1].last if parts.done else None
     frames = results(lighting, clip, tally, told, after, resumed)
     try:
-        # In a thread of its own, which an interruption does not reach: what the encoder gave would be lost halfway.
+        # In a thread of its own, because KeyboardInterrupt is raised in the main one and would lose packets halfway.
         with contextlib.closing(frames), ThreadPoolExecutor(1) as undisturbed:
             for lit in frames:
                 with tally.timed("encode"):

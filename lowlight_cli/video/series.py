@@ -1,4 +1,4 @@
-"""Frames that lie in a folder as numbered pictures, read one by one, with the face of a clip."""
+"""An image sequence with the interface of a clip, read picture by picture."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from lowlight_cli.video.streams import Clip, Frame, Span, opened
 __all__ = ["RATE", "Film", "Series", "Source", "film"]
 
 RATE = Fraction(25)
-"""Frames a second of pictures, where nobody says another."""
+"""Default frames per second of an image sequence."""
 
 
 class Series:
-    """Numbered pictures as a clip; use it as a context. A number that is missing leaves its time to the frame before.
+    """An image sequence as a clip; use it as a context manager. The frame before a missing number lasts longer.
 
     Attributes:
         name, container_name, width, height, rotation, matrix, colours, aspect, fields, base, rate, zero, notes,
             repeated: as in `Clip`.
         files: the pictures, by number.
-        deep: whether they have 16 bits a sample.
+        deep: whether they have 16 bits per sample.
     """
 
     live = False
@@ -63,8 +63,8 @@ class Series:
 
     @property
     def codec(self) -> str:
-        """What the frames become as a clip where nobody says more: HEVC for 16 bits, because ten-bit H.264 plays hardly
-        anywhere.
+        """Codec of a clip made from the frames, if the user names none: HEVC for 16 bits, because hardly any player
+        takes ten-bit H.264.
         """
         return "hevc" if self.deep else "h264"
 
@@ -75,30 +75,30 @@ class Series:
 
     @property
     def pixel_format(self) -> str:
-        """FFmpeg's name of the pictures' samples."""
+        """FFmpeg's name of the pictures' pixel format."""
         if self.transparent:
             return "rgba64le" if self.deep else "rgba"
         return "rgb48le" if self.deep else "rgb24"
 
     @property
     def seconds(self) -> float:
-        """How long the part to enhance is."""
+        """Length of the part to enhance, in seconds."""
         numbers = self._numbers()
         return float((numbers[-1] + 1 - numbers[0]) * self.base) if numbers else 0.0
 
     @property
     def count(self) -> int:
-        """How many frames there are to come."""
+        """Number of frames in the part."""
         return len(self._numbers())
 
     def decoded(self, after: int | None = None) -> Iterator[Frame]:
-        """The frames of the part, in order.
+        """Yield the frames of the part, in order.
 
         Args:
-            after: the timestamp, as in `Frame`, behind which to go on.
+            after: timestamp, as in `Frame`, after which to continue.
 
         Raises:
-            InputError: there is none, or they differ in size.
+            InputError: the part has no frames, the first cannot be read, or they differ in size.
         """
         shift = self._begin + self.span.shift(self.base)
         before: Photo | None = None
@@ -138,22 +138,22 @@ class Series:
 
 
 Film: TypeAlias = Clip | Series
-"""What frames come from."""
+"""What yields frames."""
 
 Source: TypeAlias = Path | Pattern | Address | Any
-"""A file, a row of pictures, an address, or a binary file object."""
+"""A file, an image sequence, an address, or a binary file object."""
 
 
 def film(source: Source, span: Span | None = None, rate: Fraction | None = None) -> Film:
-    """Open a clip or a row of pictures.
+    """Open a clip or an image sequence.
 
     Args:
         source: what to read.
         span: the part that is wanted.
-        rate: frames a second of pictures; None is `RATE`.
+        rate: frames per second of an image sequence; None is `RATE`.
 
     Raises:
-        InputError: there is none, or nothing that can be read.
+        InputError: it does not exist or cannot be read.
     """
     if isinstance(source, Pattern):
         return Series(source, span or Span(), rate or RATE)

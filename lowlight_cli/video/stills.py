@@ -1,4 +1,4 @@
-"""Frames out as numbered pictures, each whole or not there, and where to go on if that is cut short."""
+"""Write frames as an image sequence, each picture atomically, and record where to resume after an interruption."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from lowlight_cli.video.series import Film, Source, film
 __all__ = ["enhance_to_pictures"]
 
 EVERY: Final = 1.0
-"""Seconds between two marks: what a crash costs."""
+"""Seconds between two writes of the mark: the work that a crash loses."""
 
 
 def enhance_to_pictures(
@@ -35,24 +35,24 @@ def enhance_to_pictures(
     making: Making,
     on_frame: Callable[[Course], None] | None = None,
 ) -> Made:
-    """Enhance a clip or a row of pictures into a row of pictures.
+    """Enhance a clip or an image sequence into an image sequence.
 
-    Pictures keep their numbers, depth, profile, transparency and metadata, as far as the format of the target does;
-    frames of a clip are numbered from 1, turned upright, and have 16 bits where the clip has more than 8 and the format
-    holds them.
+    Pictures keep their numbers, depth, profile, transparency and metadata, as far as the target format allows. Frames
+    of a clip are numbered from 1 and turned upright, and have 16 bits if the clip has more than 8 and the format holds
+    them.
 
     Args:
-        enhancer: what brightens; its weights are loaded.
+        enhancer: its weights are loaded.
         source: what to read.
-        target: the pictures to write; those that exist are replaced.
-        making: how; the encoding means nothing here.
-        on_frame: told after each frame.
+        target: the pictures to write; existing ones are replaced.
+        making: settings; `encoding` is ignored.
+        on_frame: called after each frame.
 
     Raises:
-        InputError: no clip, no frames, nothing that can be read.
-        OutputError: a picture cannot be written, or to resume, what is there is of another job.
-        UsageError: nothing that can be resumed.
-        ResourceError: memory or disk is used up.
+        InputError: not a clip, no frames, or nothing that can be read.
+        OutputError: a picture cannot be written, or what is to be resumed is of another job.
+        UsageError: the source cannot be resumed.
+        ResourceError: out of memory or disk.
     """
     tally, told = Tally(making.measure), on_frame or (lambda _: None)
     with film(source, making.span, making.rate) as clip:
@@ -93,7 +93,7 @@ def enhance_to_pictures(
             if done or known:
                 mark.write()
             else:
-                mark.drop()  # there is nothing to go on with
+                mark.drop()  # there is nothing to resume
             raise
         mark.drop()
         return Made(
@@ -104,10 +104,10 @@ def enhance_to_pictures(
 
 
 def _known(mark: _Mark, making: Making) -> tuple[dict[str, Any] | None, list[str]]:
-    """What an earlier run has left to go on with, and what there is to say where it is nothing.
+    """What an earlier run left to resume, or None with notes on why there is nothing.
 
     Raises:
-        OutputError: it is of another job, whose pictures would be replaced.
+        OutputError: the pictures are of another job and would be replaced.
     """
     target = mark.target
     there = target.found() if making.resume and is_dir(target.folder) else {}
@@ -139,9 +139,9 @@ def _photo(lit: Lit, clip: Film, *, compare: bool) -> Photo:
 
 @dataclass
 class _Mark:
-    """How far a row has come, in a hidden file beside it, written now and then and where the work is cut short.
+    """Progress of an image sequence, in a hidden file beside it, written now and then and on an interruption.
 
-    It is not `wanted` where no run could go on.
+    It is not `wanted`, and never written, if no run could resume.
     """
 
     target: Pattern
@@ -151,25 +151,25 @@ class _Mark:
     written: float = field(default_factory=time.monotonic)
 
     def begin(self, state: Mapping[str, Any]) -> None:
-        """No picture is on the disk yet: what comes before the next mark is not to be taken for all."""
+        """Write that nothing is done yet, so that pictures before the next mark are not taken for a finished run."""
         self.before = {"job": self.job, "frames": 0, "pts": None, "state": state}
         self.write()
 
     def see(self, done: int, lit: Lit) -> None:
-        """One more picture is on the disk."""
+        """Record one more picture on the disk."""
         self.before = {"job": self.job, "frames": done, "pts": lit.frame.pts, "state": lit.state}
         if time.monotonic() - self.written > EVERY:
             self.write()
 
     def write(self) -> None:
-        """Put it on the disk."""
+        """Write the mark to the disk."""
         if self.before and self.wanted:
-            with contextlib.suppress(OSError, OutputError):  # the work goes on, or has failed already
+            with contextlib.suppress(OSError, OutputError):  # it must not stop the work, or hide why that failed
                 place(self.target.mark, json.dumps(self.before, default=np.ndarray.tolist).encode())
             self.written = time.monotonic()
 
     def found(self) -> dict[str, Any]:
-        """What an earlier run has left, of whatever job; nothing where there is none, or it is damaged."""
+        """What an earlier run left, of whatever job; empty if there is nothing, or it is damaged."""
         try:
             left = json.loads(self.target.mark.read_bytes())
             return {key: left[key] for key in ("job", "frames", "pts", "state")}
@@ -177,5 +177,5 @@ class _Mark:
             return {}
 
     def drop(self) -> None:
-        """All is done, or begins anew."""
+        """Delete the mark: all is done, or begins anew."""
         self.target.mark.unlink(missing_ok=True)

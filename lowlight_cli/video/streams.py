@@ -1,7 +1,7 @@
-"""A clip in: its video stream frame by frame, each with its tick, and all else as packets to copy.
+"""Read a clip: its video stream frame by frame, each with its timestamp.
 
-What a damaged packet should have shown is shown again from the frame before: no frame is dropped, or sound and
-picture would part. Which frames are missing is known from the packets' timestamps.
+In place of a damaged frame the one before is repeated: if frames were dropped, sound and picture would drift apart. The
+packets' timestamps tell which frames are missing.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ __all__ = ["Clip", "Frame", "Span", "opened"]
 _COVER: Final = av.stream.Disposition.attached_pic
 
 _UNTIMED: Final[Any] = av.format.Flags.no_timestamps.value
-"""Streams without a container: times are counted from the beginning, and nowhere else can one know them."""
+"""Set for raw streams without a container: times are counted from the beginning, and are unknown after a seek."""
 
 _Found: TypeAlias = "tuple[VideoFrame, int, int, bool]"
-"""A frame, its tick, its duration, and whether it stands for one that could not be read."""
+"""A frame, its tick, its duration, and whether it is repeated in place of one that could not be read."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ class Frame:
     """One frame.
 
     Attributes:
-        picture: (H, W, 3) float32 RGB in [0, 1], as stored: not turned.
+        picture: (H, W, 3) float32 RGB in [0, 1], as stored: not rotated.
         pts: when it is shown, in ticks of the stream's time base; each is later than the one before.
-        duration: ticks; 0 where nobody knows.
-        number: its own in a row of pictures, 0 too; None in a clip.
-        photo: all that its file says, in a row of pictures.
+        duration: in ticks; 0 if unknown.
+        number: its number in an image sequence, which may be 0; None in a clip.
+        photo: in an image sequence, everything that its file holds.
     """
 
     picture: NDArray[np.float32] = field(repr=False)
@@ -71,21 +71,21 @@ class Frame:
 
 @dataclass(frozen=True)
 class Span:
-    """A part of a clip, in seconds from its beginning; `stop` is not in it, and None is the end.
+    """A part of a clip, in seconds from its beginning; `stop` is exclusive, and None is the end.
 
     Raises:
-        UsageError: it is empty or begins before the clip.
+        UsageError: the part is empty or begins before the clip.
     """
 
     start: float = 0.0
     stop: float | None = None
 
     def shift(self, base: Fraction) -> int:
-        """Ticks of `base` that lie before the part: what is taken off every timestamp."""
+        """Ticks of `base` before the part, to be subtracted from every timestamp."""
         return round(_exact(self.start) / base)
 
     def bounds(self, zero: Fraction) -> tuple[Fraction, Fraction | None]:
-        """The first moment of the part and the first behind it, where the clip begins at `zero`."""
+        """Beginning and exclusive end of the part, for a clip that begins at `zero`."""
         return zero + _exact(self.start), None if self.stop is None else zero + _exact(self.stop)
 
     def __post_init__(self) -> None:
@@ -96,23 +96,23 @@ class Span:
 
 
 class Clip:
-    """A clip that is open for reading; use it as a context.
+    """A clip that is open for reading; use it as a context manager.
 
     Attributes:
         name: what messages call it.
         container_name: FFmpeg's name of the container.
         width, height: of the frames as stored.
-        rotation: how a player turns them, counter-clockwise in degrees.
-        matrix: the display matrix, nine numbers of FFmpeg, or None.
-        colours: what the stream says of them.
-        aspect: of a pixel, width over height, or None.
-        fields: FFmpeg's number of the order of fields; 1 is progressive, 0 unsaid.
+        rotation: degrees by which a player rotates them, counter-clockwise.
+        matrix: FFmpeg's display matrix, nine numbers, or None.
+        colours: the stream's colour metadata.
+        aspect: pixel aspect ratio, width over height, or None.
+        fields: field order as FFmpeg numbers it; 1 is progressive, 0 unspecified.
         pixel_format: FFmpeg's name.
-        base: seconds a tick.
-        rate: frames a second on average.
-        zero: when it begins, in seconds of its own clock.
-        live: it plays as it comes, once; its time begins with its first frame.
-        notes: what was odd, a line each; complete when the last frame is read.
+        base: time base, in seconds per tick.
+        rate: average frames per second.
+        zero: start time, in seconds of its own clock.
+        live: it plays in real time, once; its time begins with its first frame.
+        notes: what was odd, one line each; complete when the last frame is read.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class Clip:
         self.fields = context.field_order
         self.repeated = 0
         self._trimmed: set[int | None] = set()
-        # the packets say when they are decoded, and FFmpeg's guess of when each is shown is that of its neighbour
+        # the packets state decoding times only, and FFmpeg's guess of a frame's time is that of a neighbour
         untold = self.container_name in ORDERED and self.codec in ("h264", "hevc")
         self._guessed, self._in_order = untold and context.has_b_frames, untold and not context.has_b_frames
         self._read = self._frames()
@@ -163,18 +163,18 @@ class Clip:
 
     @property
     def transparent(self) -> bool:
-        """Whether it has transparency: in its pixels, or, as VP8 and VP9 have it, beside them, where none reads it."""
+        """Whether it has transparency: in its pixels, or beside them as in VP8 and VP9, where it is not read."""
         beside = any(key.lower() == "alpha_mode" and value == "1" for key, value in self.stream.metadata.items())
         return beside or any(part.is_alpha for part in av.VideoFormat(self.pixel_format, 16, 16).components)
 
     @property
     def frames(self) -> int:
-        """How many the header promises, without those that an edit list is known to hide; 0 where it says nothing."""
+        """Number of frames by the header, without those that an edit list is known to hide; 0 if unknown."""
         return max(0, self.stream.frames - len(self._trimmed))
 
     @property
     def seconds(self) -> float | None:
-        """How long the part to enhance is, as far as the header knows."""
+        """Length of the part to enhance, in seconds, by the header; None if unknown."""
         length = self.stream.duration * self.base if self.stream.duration else None
         if length is None and self.container.duration:
             length = Fraction(self.container.duration, av.time_base)
@@ -183,20 +183,20 @@ class Clip:
 
     @property
     def count(self) -> int | None:
-        """How many frames there are to come, about; None where nobody knows."""
+        """Approximate number of frames in the part; None if unknown."""
         whole = self.span == Span()
         if whole and self.frames:
             return self.frames
         return None if self.seconds is None else round(self.seconds * float(self.rate))
 
     def decoded(self, after: int | None = None) -> Iterator[Frame]:
-        """The frames of the part, in order.
+        """Yield the frames of the part, in order.
 
         Args:
-            after: the timestamp, as in `Frame`, behind which to go on.
+            after: timestamp, as in `Frame`, after which to continue.
 
         Raises:
-            InputError: there is none.
+            InputError: the part has no frames.
         """
         begin, end = self.span.bounds(self.zero)
         shift = self.span.shift(self.base) + (self._first[1] if self.live else 0)
@@ -228,7 +228,7 @@ class Clip:
             raise InputError(f"{self.name}: no frame from {self.span.start:g} s on; the clip is shorter")
         if self.repeated:
             self.notes.append(f"{self.repeated} damaged frames could not be read: the frame before is shown again")
-        # AVI counts one more at times
+        # AVI headers sometimes count one frame too many
         if self.span == Span() and after is None and self.frames > shown + 1:
             self.notes.append(f"cut short: the header promises {self.frames} frames, {shown} could be read")
 
@@ -243,10 +243,10 @@ class Clip:
         raise InputError(f"{self.name}: no frame of its video can be decoded; is it complete?")
 
     def _sought(self, wanted: Fraction, again: Callable[[], InputContainer]) -> Iterator[_Found]:
-        """As `_frames`, from a key frame at or before `wanted` on; from the beginning where none is found.
+        """As `_frames`, from a keyframe at or before `wanted` on; from the beginning if none is found.
 
-        MPEG-TS and MPEG-PS go to a packet near by, whose key frame lies behind what is wanted, and a server that cannot
-        go back to nowhere, and none of them says so: what decodes first tells.
+        A seek may miss without an error: MPEG-TS and MPEG-PS go to a nearby packet, whose keyframe may come after
+        `wanted`, and a server that cannot seek back goes nowhere. So the first decoded frame decides.
         """
         told, back = len(self.notes), 0
         while wanted - back > self.zero:
@@ -259,15 +259,15 @@ class Clip:
             if first and first[0].pts is not None and first[1] * self.base <= wanted:
                 return itertools.chain([first], frames)
             back = 2 * back or 1
-        del self.notes[told:]  # of tries
+        del self.notes[told:]  # those of failed tries
         before, self.container = self.container, again()
         self.stream = _video(self.container, self.name)
         before.close()
         return self._frames()
 
     def _frames(self) -> Iterator[_Found]:
-        """Frames with tick, duration and whether they repeat the one before; ticks rise."""
-        missing: list[int] = []  # ticks of packets that have shown no frame yet
+        """Yield frames with tick, duration and whether they repeat the one before; ticks rise."""
+        missing: list[int] = []  # ticks of packets whose frames are yet to come
         damaged, until, last, before = False, 0, None, None
         step = max(1, round(1 / self.rate / self.base))
         for packet in self._packets():
@@ -299,7 +299,7 @@ class Clip:
                 if damaged and frame.key_frame and pts > until:
                     damaged = False
                 if last is not None and pts <= last:
-                    pts = last + 1  # ticks that stand still or go back cannot be written, and no frame is dropped
+                    pts = last + 1  # ticks must rise to be written, and no frame is dropped
                 yield frame, pts, frame.duration, False
                 before, last = frame, pts
         for tick in sorted(missing) if damaged and before else ():
@@ -309,7 +309,7 @@ class Clip:
                 last = tick
 
     def _packets(self) -> Iterator[Packet[Any]]:
-        """The video's packets, the last of them empty; a file that cannot be read on ends there."""
+        """Yield the video's packets, the last of them empty; if the file becomes unreadable, they end there."""
         try:
             yield from self.container.demux(self.stream)
         except av.error.FFmpegError as error:
@@ -320,7 +320,7 @@ class Clip:
             last = av.Packet()
             last.stream = self.stream
             yield last
-        except IndexError:  # PyAV's, after the last packet
+        except IndexError:  # raised by PyAV after the last packet
             self.notes.append("a stream begins in the middle: left out")
 
 
@@ -333,7 +333,7 @@ def opened(source: Path | Address | Any, name: str, span: Span | None = None) ->
         span: the part that is wanted.
 
     Raises:
-        InputError: there is no such file, it is no clip, or it has no video that can be read.
+        InputError: the file does not exist, is not a clip, or has no video that can be read.
     """
     container = read(source, name)
     live = isinstance(source, Address) and not (source.stored and container.duration)
@@ -350,10 +350,10 @@ def _exact(seconds: float) -> Fraction:
 
 
 def _video(container: InputContainer, name: str) -> VideoStream:
-    """The video that is meant: the first that is no cover picture.
+    """Choose the video stream, the first that is not a cover, and discard the packets of all others.
 
     Raises:
-        InputError: there is none, or nothing here decodes it.
+        InputError: there is none, or it cannot be decoded here.
     """
     films = [stream for stream in container.streams.video if not stream.disposition & _COVER]
     if not films:

@@ -1,16 +1,17 @@
-"""Brightness that does not flicker: what is global in a frame changes as slowly as the scene does.
+"""Temporal smoothing against flicker: the global properties of a frame change only as fast as the scene does.
 
 A network that sees one frame estimates its brightness anew each time, and noise makes the estimates differ. Three
-things are global: the gain of the exposure, what the network measures of the whole frame, and the level of the result.
-Each goes through a causal low pass (`steady.Steady`), whose share is decided once a frame, from the input alone:
+properties are global: the exposure gain, what the network measures of the whole frame, and the level of the result.
+Each goes through a causal low-pass filter (the first two through `steady.Steady`), whose share, the weight of the new
+frame, is set once per frame from the input alone:
 
-- as long as the distribution of light stays what it was, the share is that of a time constant of `SLOW` seconds;
-- the further it is from what it was, the more the share grows, to 1: a lamp that goes on is followed at once;
-- at a cut nothing of the past is kept.
+- while the distribution of light stays the same, the share is that of a time constant of `SLOW` seconds;
+- the more the distribution differs, the more the share grows, up to 1: a lamp switched on is followed at once;
+- at a cut the past is forgotten.
 
-The level of the result: how much brighter each frame is than the last, moved along the flow of a small copy, adds up to
-a course, and what separates the course from its low pass is taken off. Blocks that the rest does not agree with count
-for nothing. Local detail is left alone: a frame is changed by one curve a channel.
+The level of the result: how much brighter each frame is than the last, measured along the optical flow of a small copy,
+adds up to a curve over time, and its deviation from its low pass is removed. Blocks that disagree with the rest are
+ignored. Local detail is left alone: a frame is changed by one tone curve per channel.
 """
 
 from __future__ import annotations
@@ -35,44 +36,44 @@ __all__ = ["MODES", "SLOW", "Smoothing"]
 Picture = NDArray[np.float32]
 
 SLOW: Final = {"on": 1.0, "strong": 3.0}
-"""Seconds in which the low pass forgets, while the light stays as it is."""
+"""Time constant of the low pass in seconds, while the light stays the same."""
 
 MODES: Final = ("off", *SLOW)
 
 GRID: Final = 64
 SMALL: Final = 128
-"""Pixels of the longer side of the copy that the flow is sought in."""
+"""Longer side in pixels of the copy on which the optical flow is computed."""
 
 FLOOR: Final = 0.01
-"""Added to brightness before its logarithm, sRGB-encoded: below it there is noise."""
+"""Added to sRGB-encoded brightness before its logarithm: below it there is only noise."""
 
 STILL, OTHER = 0.04, 0.3
-"""Distances of distributions, in natural logarithms: up to the first nothing has changed, from the second all has."""
+"""Distances of distributions, in natural logarithms: nothing has changed up to the first, all has from the second."""
 
 CUT: Final = (0.25, 0.6)
-"""A cut: cells differ by more than the first on average, in logarithms, and correlate by less than the second."""
+"""At a cut, cells differ by at least the first on average, in logarithms, and correlate by less than the second."""
 
 LARGEST: Final = 0.1
-"""A correction of the level, in logarithms, beyond which it is no flicker."""
+"""Largest correction of the level, in logarithms; anything beyond is not flicker."""
 
 SAMPLE: Final = 160
-"""Pixels of the longer side, every so many, that a curve is made for."""
+"""Pixels sampled along the longer side to compute a tone curve."""
 
 BLOCKS: Final = (16, 9)
-"""Columns and rows of blocks, over which noise averages out, and what the flow has wrong does not."""
+"""Columns and rows of blocks: large enough to average noise out, small enough to keep the flow's errors apart."""
 
 AGREE: Final = 6.0
 """Median deviations within which a block agrees with the rest: four sigmas, so that noise agrees and things do not."""
 
 DOUBT: Final = 0.03
-"""Median deviation of the blocks, in logarithms, at which only half of what they say is believed."""
+"""Median deviation of the blocks, relative to the mean, at which the measured change counts half."""
 
 _QUANTILES: Final = np.linspace(0.05, 0.95, 10)
 
 
 @dataclass
 class _Seen:
-    """The light of the shot so far: cells of its last frame, the settled distribution, the moment, how many frames."""
+    """Light of the current shot: cells of its last frame, smoothed distribution, time, effective number of frames."""
 
     cells: NDArray[np.float32]
     light: NDArray[np.float32]
@@ -81,13 +82,13 @@ class _Seen:
 
 
 class Smoothing:
-    """One clip's frames, in order.
+    """Smooths one clip's frames, which must come in order.
 
     Args:
         mode: one of `MODES`.
 
     Raises:
-        UsageError: it is none.
+        UsageError: unknown mode.
     """
 
     def __init__(self, mode: str = "on") -> None:
@@ -101,12 +102,12 @@ class Smoothing:
         self._excess = np.zeros(3, np.float32)
 
     def frame(self, picture: Picture, seconds: float, enhance: Callable[[Picture, Steady], Picture]) -> Picture:
-        """One frame, enhanced.
+        """Enhance one frame without flicker.
 
         Args:
             picture: (H, W, 3) float32 RGB in [0, 1].
             seconds: when it is shown; later than the frame before.
-            enhance: makes the result of a frame, with what was measured before.
+            enhance: makes the result of a frame, given the settled measurements so far.
         """
         if self.mode == "off":
             self.steady.begin(1.0)
@@ -118,11 +119,11 @@ class Smoothing:
         return lit if lit is picture else self._level(lit, share, cut)
 
     def is_cut(self, picture: Picture) -> bool:
-        """Whether a frame, which comes next, begins a shot."""
+        """Whether `picture`, the next frame, begins a new shot."""
         return self._seen is not None and _is_cut(self._seen.cells, _logs(picture))
 
     def state(self) -> dict[str, Any]:
-        """All that the next frame needs: numbers and arrays, which nobody changes afterwards."""
+        """All that the next frame needs: numbers and arrays, which are never changed afterwards."""
         seen = self._seen
         return {
             "steady": self.steady.state(),
@@ -133,7 +134,7 @@ class Smoothing:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state` was taken; its arrays may have become lists."""
+        """Continue from `state`, whose arrays may have become lists."""
         self.steady.restore(state["steady"])
         if state["seen"]:
             cells, light, seconds, frames = state["seen"]
@@ -143,7 +144,7 @@ class Smoothing:
         self.cuts = state["cuts"]
 
     def _share(self, picture: Picture, seconds: float) -> tuple[float, bool]:
-        """How much of this frame's measurements counts, and whether it is the first of its shot."""
+        """The weight of this frame's measurements, and whether the frame comes after a cut."""
         logs = _logs(picture)
         mean = math.log(float(np.exp(logs).mean()))
         light = np.append(np.quantile(logs, _QUANTILES), mean).astype(np.float32)
@@ -152,32 +153,32 @@ class Smoothing:
             self._seen = _Seen(logs, light, seconds)
             return 1.0, seen is not None
         slow = 1 - math.exp(-max(seconds - seen.seconds, 1e-3) / SLOW[self.mode])
-        slow = max(slow, 1 / (seen.frames + 1))  # a plain mean to begin with, or the first frame's noise would last
+        slow = max(slow, 1 / (seen.frames + 1))  # a plain mean at first, or the first frame's noise would persist
         distance = float(np.abs(light - seen.light).max())
         change = min(1.0, max(0.0, (distance - STILL) / (OTHER - STILL)))
         share = slow + (1 - slow) * change * change
         settled = seen.light + np.float32(share) * (light - seen.light)
-        # what has changed begins like a shot
+        # after a change, start again as in a new shot
         self._seen = _Seen(logs, settled, seconds, min(seen.frames + 1, max(1, round(1 / share))))
         return share, False
 
     def _level(self, lit: Picture, share: float, cut: bool) -> Picture:
-        """Take flicker of the result's level off."""
+        """Remove flicker from the level of the result."""
         small, before = reduced(lit, SMALL), self._small
         self._small = small
         if cut or before is None or before.shape != small.shape:
             self._excess = np.zeros(3, np.float32)
             return lit
-        # the course of the level less its low pass: what a high pass leaves of it
+        # the level minus its low pass, which is a high pass
         self._excess = np.float32(1 - share) * (self._excess + _brighter(before, small))
         wanted = np.clip(-self._excess, -LARGEST, LARGEST)
-        # y + b y (1 - y) keeps black and white and the order, and changes the mean by what is wanted
+        # y + b y (1 - y) keeps black, white and the order of values, and changes the mean as wanted
         step = max(1, max(lit.shape) // SAMPLE)
         sample = lit[::step, ::step]
         mean, room = sample.mean((0, 1)), (sample * (1 - sample)).mean((0, 1))
         bend = np.clip(np.expm1(wanted) * (mean + FLOOR) / np.maximum(room, 1e-4), -0.5, 0.5).astype(np.float32)
         height, width, _ = lit.shape
-        rows, row = lit.reshape(height, width * 3), np.tile(bend, width)  # whole rows: far faster than by threes
+        rows, row = lit.reshape(height, width * 3), np.tile(bend, width)  # whole rows: far faster than by 3 channels
         bent = rows * -row
         bent += 1 + row
         bent *= rows
@@ -203,9 +204,9 @@ def _is_cut(before: NDArray[np.float32], after: NDArray[np.float32]) -> bool:
 
 
 def _moved(before: Picture, after: Picture) -> Picture:
-    """`before` with its things where they are in `after`."""
+    """Warp `before` so that its contents lie where they are in `after`."""
     height, width, _ = after.shape
-    if min(height, width) < 16:  # the search's own limit
+    if min(height, width) < 16:  # too small for the flow search
         return before
     one, other = (np.rint(each @ LUMA * 255).astype(np.uint8) for each in (before, after))
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
@@ -214,7 +215,7 @@ def _moved(before: Picture, after: Picture) -> Picture:
 
 
 def _brighter(before: Picture, after: Picture) -> NDArray[np.float32]:
-    """By how much each channel is brighter, in logarithms: along the flow, where that explains the better half."""
+    """How much brighter each channel is, in logarithms: along the flow if that halves the blocks' disagreement."""
     level, apart = _compared(before, after)
     if apart > DOUBT / 4:
         other, less = _compared(_moved(before, after), after)
@@ -224,10 +225,10 @@ def _brighter(before: Picture, after: Picture) -> NDArray[np.float32]:
 
 
 def _compared(before: Picture, after: Picture) -> tuple[NDArray[np.float32], float]:
-    """By how much each channel is brighter over the blocks that agree; how far they disagree, as part of the mean."""
+    """How much brighter each channel is over the blocks that agree, and their disagreement relative to the mean."""
     one, other = (cv2.resize(each, BLOCKS, interpolation=cv2.INTER_AREA) for each in (before, after))
     dim, bright = one @ LUMA, other @ LUMA
-    # in what is encoded, noise is nearly the same in dark and in bright blocks
+    # in sRGB-encoded values, noise is nearly the same in dark and bright blocks
     apart = np.abs(bright - dim * np.median((bright + FLOOR) / (dim + FLOOR)))
     median = float(np.median(apart))
     agree = apart <= AGREE * median + 1e-4

@@ -1,4 +1,4 @@
-"""Timecodes, `HH:MM:SS:FF`: what a camera counted when it took a frame, as editors find it again."""
+"""SMPTE timecodes, `HH:MM:SS:FF`: the camera's count of a frame, by which editors find it again."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _FORM: Final = re.compile(r"(\d\d):(\d\d):(\d\d)([:;.])(\d\d)")
 
 
 def later(code: str, frames: int, rate: Fraction) -> str:
-    """The timecode so many frames later, as SMPTE ST 12 counts; what is no timecode stays as it is.
+    """The timecode `frames` later, as SMPTE ST 12 counts; text that is not a timecode is returned unchanged.
 
     Args:
-        code: `HH:MM:SS:FF`; with `;` before the frames, the first numbers of each minute but each tenth are left out,
-            so that 29.97 frames a second keep to the clock.
+        code: `HH:MM:SS:FF`; `;` or `.` before the frames means drop-frame: the first numbers of each minute except
+            every tenth are skipped, so that 29.97 frames per second keep to the clock.
         frames: 0 or more.
-        rate: frames a second.
+        rate: frames per second.
     """
     found = _FORM.fullmatch(code)
     second = round(rate)

@@ -1,4 +1,4 @@
-"""What a model card says: the hub's front matter, and weights.toml in tables. The pages in docs/models/ share it."""
+"""The text of model cards: the hub's front matter, and weights.toml as tables. The pages in docs/models/ share it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ PROJECT: Final = "lowlight-cli"
 HUB_LICENCES: Final = (
     "apache-2.0", "bsd-3-clause", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-sa-4.0", "cc0-1.0", "mit",
 )  # fmt: skip
-"""The hub's names of the licences that weights of ours can have; another one is `other` with its name."""
+"""The hub's names of the licences that our weights can have; any other, and a mixture, becomes `other`."""
 
 COLUMNS: Final = (
     ("PSNR", "psnr", 2, True), ("PSNR GT-mean", "psnr_gt_mean", 2, True), ("SSIM", "ssim", 4, True),
     ("mean luma", "luma", 3, False), ("NIQE", "niqe", 2, False), ("NIQE (own fit)", "niqe_own", 2, False),
 )  # fmt: skip
-"""Of what was measured: title, field, digits, and whether it stands there without a figure too."""
+"""Columns of measured figures: title, field of `Metric`, digits, and whether an empty column is shown too."""
 
 EXPOSED: Final = (
     "`exposed` input: the program multiplies the picture by one gain in linear light before the network sees it.\n"
@@ -31,10 +31,10 @@ EXPOSED: Final = (
 
 
 def check_repository(repo: str) -> None:
-    """See that a repository's name is of the hub's form.
+    """Check that a repository's name has the hub's form ORG/NAME.
 
     Raises:
-        UsageError: it is not.
+        UsageError: it does not.
     """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
         raise UsageError(f"{repo!r} is not of the form ORG/NAME, as in `lowlight weights push me/lowlight`")
@@ -44,7 +44,7 @@ def card(repo: str, checkpoints: Sequence[Checkpoint]) -> str:
     """README.md for the hub: front matter, how to use the files, what each is, measured and published figures.
 
     Raises:
-        UsageError: `repo` is not of the hub's form.
+        UsageError: `repo` does not have the form ORG/NAME.
     """
     check_repository(repo)
     first = checkpoints[0]
@@ -78,20 +78,20 @@ def card(repo: str, checkpoints: Sequence[Checkpoint]) -> str:
 
 
 def front_matter(checkpoints: Sequence[Checkpoint]) -> str:
-    """The hub's front matter in YAML, between its two lines of dashes."""
+    """The hub's front matter as YAML, between two lines of dashes."""
     from huggingface_hub import CardData
 
     return f"---\n{CardData(**_front(checkpoints)).to_yaml()}\n---\n"
 
 
 def files(checkpoints: Sequence[Checkpoint]) -> str:
-    """What each file is, as a table."""
+    """A table of the files: parameters, input, licence, hash."""
     sizes = [(c.file or "", f"{c.parameters / 1e6:.2f} M", c.input, c.licence, c.sha256 or "") for c in checkpoints]
     return table(("file", "parameters", "input", "licence", "sha256"), sizes)
 
 
 def measured(checkpoints: Sequence[Checkpoint]) -> str:
-    """What we measured, as a table; its head alone where we have not."""
+    """A table of what we measured; only its header if we measured nothing."""
     figures = [(c, m) for c in checkpoints for m in c.metrics]
     columns = [column for column in COLUMNS if column[3] or any(getattr(m, column[1]) is not None for _, m in figures)]
     rows = [
@@ -102,7 +102,7 @@ def measured(checkpoints: Sequence[Checkpoint]) -> str:
 
 
 def published(checkpoints: Sequence[Checkpoint]) -> str:
-    """What the papers state, as a table, under what has to be said of it."""
+    """A table of the papers' own figures, below a remark that they are for other weights."""
     stated: dict[Published, None] = dict.fromkeys(figure for c in checkpoints for figure in c.published)
     rows = [(f.network, f.dataset, f.split, _number(f.psnr), _number(f.ssim, 4)) for f in stated]
     remark = "What the papers state of their own weights, which these are not. Different splits do not compare.\n"
@@ -110,7 +110,7 @@ def published(checkpoints: Sequence[Checkpoint]) -> str:
 
 
 def _front(checkpoints: Sequence[Checkpoint]) -> dict[str, Any]:
-    """The hub's front matter."""
+    """The fields of the hub's front matter."""
     licences = {c.licence.lower() for c in checkpoints}
     known = len(licences) == 1 and licences <= set(HUB_LICENCES)
     front: dict[str, Any] = {"license": licences.pop()} if known else {"license": "other", "license_name": "see-files"}
@@ -153,7 +153,7 @@ def _results(metric: Metric) -> list[dict[str, Any]]:
 
 
 def _sets(training_data: str) -> list[str]:
-    """The sets that a description names, as the hub writes them: words of two capitals or more, and kinds of `train`.
+    """The data sets in a description, as the hub writes them: words with two capitals, and kinds of `train --data`.
 
     Example:
         >>> _sets("LOL v1: 9 pairs (ours); 7 photographs, each of DARK FACE and FiveK"), _sets("sice@2 bright@0.5")
@@ -165,7 +165,7 @@ def _sets(training_data: str) -> list[str]:
 
 
 def _slug(text: str) -> str:
-    """The first word, as the hub writes names of data sets."""
+    """The first word in lower case, as the hub writes names of data sets."""
     match = re.search(r"[A-Za-z0-9][\w.-]*", text)
     return match[0].lower() if match else ""
 

@@ -1,10 +1,10 @@
 """The table of checkpoints: weights.toml, read once and validated.
 
-A checkpoint is called `network.tag`. The first one of a network in the file is what the network uses by default. Where
-its file comes from is one of three: `file`, shipped in `lowlight_cli/checkpoints/`; `url`, fetched from a hub or by
-https; `sources`, its authors' own files, fetched, checked and converted on the user's machine because they may not be
-shipped. A `[[degradation]]` is the same for what darkens (`networks.DEGRADATIONS`), and stands apart: nothing
-that enhances, measures or publishes has to do with it.
+A checkpoint is called `network.tag`; the first one listed for a network is its default. Its file has one of three
+origins: `file`, shipped in `lowlight_cli/checkpoints/`; `url`, fetched from a hub or over https; `sources`, the
+authors' own files, fetched, checked and converted on the user's machine because they may not be redistributed. A
+`[[degradation]]` describes weights of a network that darkens (`networks.DEGRADATIONS`) in the same way. These are kept
+apart: enhancing, measuring and publishing do not use them.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class _Table(BaseModel):
 
 
 class Source(_Table):
-    """One of the authors' own files: its address and the id by which git names its content."""
+    """One of the authors' own files: its address and the git blob id of its content."""
 
     url: Annotated[str, StringConstraints(pattern=r"^https://\S+$")]
     git_blob: BlobId
@@ -60,7 +60,7 @@ class Source(_Table):
 
 
 class Metric(_Table):
-    """What we measured, and how: decibels, and SSIM from 0 to 1; on sets without references mean luma and NIQE."""
+    """What we measured, and how: PSNR in dB and SSIM from 0 to 1; mean luma and NIQE on sets without references."""
 
     protocol: Line
     dataset: Line
@@ -73,7 +73,7 @@ class Metric(_Table):
 
 
 class Published(_Table):
-    """What the paper states of its own weights: not measured by us, not of the file beside it."""
+    """What a paper states for its own weights: not measured by us, and not for our files."""
 
     network: str
     dataset: Line
@@ -86,22 +86,22 @@ class Checkpoint(_Table):
     """One block of weights.toml.
 
     Attributes:
-        network: which network it is for.
+        network: the network it belongs to.
         tag: its name among that network's checkpoints.
-        file: its name inside `lowlight_cli/checkpoints/`.
+        file: its file name inside `lowlight_cli/checkpoints/`.
         url: `hf://org/repo/file@REVISION` with 40 hex digits, or `https://...#sha256=...`.
-        sources: its authors' files, which together hold the network.
-        sha256: of the safetensors file; not for `sources`, which are checked one by one.
-        bytes: its size; not for `sources`.
-        parameters: trained values.
-        licence: of these weights.
-        training_data: what they have seen.
+        sources: the authors' files, which together hold the network.
+        sha256: hash of the safetensors file; not for `sources`, which are checked one by one.
+        bytes: size of that file; not for `sources`.
+        parameters: number of trained values.
+        licence: licence of these weights.
+        training_data: what they were trained on.
         recipe: how they were trained, in a few words.
-        input: whether the network wants the picture exposed first.
+        input: whether the network expects the picture exposed first.
         metrics: what we measured.
         paper: authors, venue, year.
         paper_url: where the paper is.
-        published: what the paper states, marked as such.
+        published: figures from the paper.
     """
 
     network: str
@@ -169,12 +169,12 @@ def catalog() -> tuple[Checkpoint, ...]:
 
 
 def degradations() -> tuple[Checkpoint, ...]:
-    """What darkens, in the order of weights.toml. Raises as `catalog`."""
+    """The checkpoints of networks that darken, in the order of weights.toml. Raises as `catalog`."""
     return _whole(catalog_path()).degradation
 
 
 def stated() -> tuple[Published, ...]:
-    """What papers state, of networks without weights too, in the order of weights.toml. Raises as `catalog`."""
+    """The figures of papers, also for networks without weights, in the order of weights.toml. Raises as `catalog`."""
     return _whole(catalog_path()).published
 
 
@@ -185,10 +185,10 @@ def of(network: str) -> list[Checkpoint]:
 
 
 def check_tag(tag: str) -> None:
-    """See that `tag` may name a checkpoint: it becomes part of a file's name, and of weights.toml.
+    """Check that `tag` can name a checkpoint: it becomes part of a file name and of weights.toml.
 
     Raises:
-        UsageError: it may not.
+        UsageError: it cannot.
     """
     try:
         TypeAdapter(Tag).validate_python(tag)
@@ -230,7 +230,7 @@ def named(name: str) -> Checkpoint:
 
 
 def bundled(checkpoint: Checkpoint) -> Path | None:
-    """Where a shipped checkpoint's file belongs; None where it is not a shipped one."""
+    """Where a shipped checkpoint's file belongs; None if the checkpoint is not shipped."""
     return PACKAGE / "checkpoints" / checkpoint.file if checkpoint.file else None
 
 
@@ -242,10 +242,10 @@ def catalog_path() -> Path:
 
 @functools.cache
 def read(path: Path) -> tuple[Checkpoint, ...]:
-    """The checkpoints of any such file, each with the figures published for its network.
+    """The checkpoints of a file like weights.toml, each with the figures published for its network.
 
     Raises:
-        WeightsError: it is missing, no TOML, or does not fit the schema; the message names the block and the field.
+        WeightsError: it is missing, not TOML, or does not fit the schema; the message names the block and the field.
     """
     whole = _whole(path)
     stated: dict[str, list[Published]] = {}
@@ -275,13 +275,13 @@ def _whole(path: Path) -> _Catalog:
 
 
 def block(path: Path) -> str:
-    """A block for weights.toml that describes the file `path`, ready to paste; metrics are left to who measures them.
+    """A block for weights.toml that describes the file `path`, ready to paste, with empty metrics.
 
-    What the file cannot say is taken from its metadata: network, tag, input, recipe, steps, data, licence. Imports
-    torch, to compare the file with its network.
+    Network, tag, input, recipe, steps, data and licence come from the file's metadata. Imports torch, to compare the
+    file with its network.
 
     Raises:
-        WeightsError: the file is not a complete checkpoint of ours.
+        WeightsError: the file is not a complete lowlight checkpoint.
     """
     from lowlight_cli.weights import files
 

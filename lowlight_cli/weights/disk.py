@@ -1,4 +1,4 @@
-"""Weight files as bytes on a disk: hashes, the safetensors header, replacing a file in one step. No torch here."""
+"""Weight files as bytes on disk: hashes, the safetensors header, atomic replacement of a file. Does not use torch."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself before any tensor is read.
+    """The header of a safetensors file, read without any tensor.
 
     Attributes:
         path: the file.
         bytes: its size.
-        metadata: its strings; empty where it has none.
+        metadata: its metadata strings; empty if it has none.
         shapes: tensor name to shape.
         dtypes: tensor name to element type as safetensors spells it (F16, F32, I64, ...).
     """
@@ -43,7 +43,7 @@ def inspect(path: str | Path) -> Header:
     """The header of any safetensors file, without reading a tensor and without torch.
 
     Raises:
-        WeightsError: no such file, or it is something else, or it is cut off; the message says what it looks like.
+        WeightsError: the file is missing, of another kind, or truncated; the message says what it looks like.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -65,13 +65,13 @@ def inspect(path: str | Path) -> Header:
 
 
 def sha256(path: str | Path) -> str:
-    """64 hex digits over the whole file."""
+    """The SHA-256 of the whole file, 64 hex digits."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def git_blob_id(path: str | Path) -> str:
-    """The 40 hex digits by which git names this content: SHA-1 over `blob SIZE`, a zero byte, the content."""
+    """The git blob id of the content, 40 hex digits: SHA-1 over `blob SIZE`, a zero byte, the content."""
     path = Path(path)
     digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     with path.open("rb") as file:
@@ -81,7 +81,7 @@ def git_blob_id(path: str | Path) -> str:
 
 
 def sniff(path: str | Path) -> str:
-    """What a file that is no safetensors file looks like, in a few words; empty where nobody can tell."""
+    """What a file that is not safetensors looks like, in a few words; empty if unknown."""
     with Path(path).open("rb") as file:
         head = file.read(512)
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
@@ -100,10 +100,10 @@ def sniff(path: str | Path) -> str:
 
 @contextlib.contextmanager
 def replaced(target: Path) -> Iterator[Path]:
-    """A temporary name beside `target` that takes its place when the block ends well, and goes away when not.
+    """Yield a temporary file beside `target`: renamed to it if the block succeeds, deleted if the block fails.
 
     Raises:
-        OutputError: the folder cannot be written, or `target` is there and no file.
+        OutputError: the folder cannot be written to, or `target` exists and is not a file.
         ResourceError: the disk is full.
     """
     try:
@@ -122,19 +122,19 @@ def replaced(target: Path) -> Iterator[Path]:
 
 
 def delete(folder: Path, names: str) -> int:
-    """Delete the files of a folder that we made, those half-written too; the folder goes where it holds nothing else.
+    """Delete our own files in a folder, half-written ones too, and the folder itself if nothing else is in it.
 
     Args:
-        folder: it need not exist.
-        names: a regular expression of how the files are called.
+        folder: the folder; it need not exist.
+        names: a regular expression for the names of the files.
 
     Returns:
-        How many bytes that were.
+        The number of bytes deleted.
 
     Raises:
-        OutputError: it cannot be looked into, or a file not be deleted.
+        OutputError: the folder cannot be listed, or a file cannot be deleted.
     """
-    ours = re.compile(rf"({names})|\.({names})\.[0-9a-f]{{8}}\.part")  # as `replaced` calls them
+    ours = re.compile(rf"({names})|\.({names})\.[0-9a-f]{{8}}\.part")  # the names that `replaced` uses
     size, path = 0, folder
     try:
         for path in [path for path in folder.iterdir() if ours.fullmatch(path.name)]:
@@ -143,7 +143,7 @@ def delete(folder: Path, names: str) -> int:
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-    except (FileNotFoundError, NotADirectoryError):  # nothing there, or no longer
+    except (FileNotFoundError, NotADirectoryError):  # the folder does not exist, or no longer
         return size
     except OSError as error:
         raise OutputError(f"cannot delete {path}: {error.strerror or error}") from error
@@ -153,17 +153,17 @@ def delete(folder: Path, names: str) -> int:
 
 
 def takes_files(folder: Path) -> bool:
-    """Whether files can be put into a folder, which need not exist yet."""
-    while not os.path.exists(folder) and folder != folder.parent:  # noqa: PTH110  # Path.exists raises where it may not look
+    """Whether files can be created in a folder, which need not exist yet."""
+    while not os.path.exists(folder) and folder != folder.parent:  # noqa: PTH110  # Path.exists raises if forbidden
         folder = folder.parent
     return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
 
 def settle(part: Path, target: Path) -> Path:
-    """Give the finished file `part` its final name, safely on the disk first; the name is the result.
+    """Flush the finished file `part` to disk, rename it to `target`, and return `target`.
 
     Raises:
-        OutputError: what has that name is no file, but a device, a pipe or a folder.
+        OutputError: `target` is not a file but a device, a pipe or a folder.
         OSError: it cannot be renamed.
     """
     if target.exists() and not target.is_file():
@@ -175,7 +175,7 @@ def settle(part: Path, target: Path) -> Path:
 
 @contextlib.contextmanager
 def called(part: Path, name: str) -> Iterator[None]:
-    """Let errors about the temporary file `part` speak of `name`, which the user knows."""
+    """Make errors about the temporary file `part` mention `name`, which the user knows."""
     try:
         yield
     except WeightsError as error:
@@ -183,5 +183,5 @@ def called(part: Path, name: str) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what another library says went wrong."""
+    """The first line of another library's error message; its type if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,14 +1,14 @@
-"""From what a user types to a checked file on this machine.
+"""Turn what a user types for `--weights` into a checked file on this machine.
 
     None                                   the network's first checkpoint in weights.toml
     TAG, NETWORK.TAG                       another of its checkpoints
     FILE                                   a local safetensors file
-    hf://ORG/REPO/FILE@REVISION            a hub's file; without a revision its newest, with a warning
-    https://...#sha256=HEX                 any server's file; without the hash it is refused
+    hf://ORG/REPO/FILE@REVISION            a file on a hub; without a revision the newest, with a warning
+    https://...#sha256=HEX                 a file on any server; without the hash it is refused
 
 Nothing enters the cache unchecked, nothing is fetched without being announced, and nothing at all with `offline`,
-LOWLIGHT_OFFLINE or HF_HUB_OFFLINE. Downloads are kept in LOWLIGHT_CACHE, else where the platform keeps caches, under a
-name that is their hash; files of a hub stay in the hub's own cache.
+LOWLIGHT_OFFLINE or HF_HUB_OFFLINE. Downloads are kept in LOWLIGHT_CACHE, or in the platform's cache folder, and are
+named by their hash; files from a hub stay in the hub's own cache.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ __all__ = [
 _STEM: Final = r".+-[0-9a-f]{12}"
 _HASH: Final = r"[0-9a-f]{64}\.safetensors"
 _OURS: Final = rf"({_STEM}-)?{_HASH}(\.lock)?|{_STEM}\.lock|\.part-(\w{{8}}|{_HASH}|{_STEM})"
-"""What files of our cache are called: see `_from_web`, `_from_authors`, `_made`."""
+"""Names of the files in our cache: see `_from_web`, `_from_authors`, `_made`."""
 
 _DECODED: Final = r"[0-9a-f]{16}\.(u8|json)"
-"""What decoded sets are called: see `training.decoded`."""
+"""Names of decoded data sets: see `training.decoded`."""
 
 Message = Callable[[str], None]
-"""Called with one line before the network is used, and with warnings."""
+"""Called with one line before anything is fetched, and with each warning."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Resolved:
     """A file of weights on this machine.
 
     Attributes:
-        path: where it is.
-        sha256: what it is.
-        checkpoint: its block in weights.toml; None for files that the table does not have.
+        path: the file.
+        sha256: its hash.
+        checkpoint: its block in weights.toml; None for files that are not listed there.
     """
 
     path: Path
@@ -62,7 +62,7 @@ class Resolved:
 
 @dataclass(frozen=True)
 class _Way:
-    """How a resolve goes about it: for which network, what forbids fetching, and whom it tells."""
+    """The settings of one `resolve`: the network, what forbids fetching (empty if nothing), and the callbacks."""
 
     network: str
     offline: str
@@ -75,7 +75,7 @@ class _Way:
             self.on_message(line)
 
     def announce(self, what: str, place: str, size: int | None, damaged: Path | None) -> None:
-        """Say that the network is going to be used and why, or refuse it."""
+        """Announce a download and the reason for it, or raise WeightsError if offline."""
         why = f"{what}: its copy {damaged} is damaged" if damaged and damaged.is_file() else ""
         if self.offline:
             why = why or f"{what} is not on this machine"
@@ -99,14 +99,14 @@ def resolve(
     Args:
         network: a name of the table of networks.
         weights: what the user typed; None for the network's default.
-        offline: never use the network.
-        on_progress: told as bytes arrive.
-        on_message: told before the network is used, and what the user should know.
-        known: whether a file of this sha256 was compared with the network before; comparing imports torch.
+        offline: never fetch anything.
+        on_progress: called as bytes arrive.
+        on_message: called with a line before anything is fetched, and with what the user should know.
+        known: whether a file with this sha256 has been compared with the network before; comparing imports torch.
 
     Raises:
         UsageError: no such network.
-        WeightsError: missing, wrong, unreachable, foreign; nothing was cached then.
+        WeightsError: the weights are missing, wrong, unreachable or foreign; nothing is cached then.
         ResourceError: the disk is full.
     """
     networks.known(network)
@@ -123,14 +123,14 @@ def resolve(
     if other := next((c for c in catalog() if c.name == weights), None):
         raise WeightsError(f"{weights} is for {other.network}, not for {network}: use `--model {other.network}`")
     path = _expanded(weights)
-    if os.path.isfile(path) or path.suffix or len(path.parts) > 1:  # noqa: PTH113 (False, too, for impossible names)
-        # Here, so that a wrong file ends the work before any picture is read.
+    if os.path.isfile(path) or path.suffix or len(path.parts) > 1:  # noqa: PTH113 (False for impossible names, too)
+        # Checked here, so that a wrong file stops the run before any picture is read.
         return Resolved(path, _checked(path, str(path), way), None)
     return _from_catalog(find(network, weights), way)
 
 
 def local(checkpoint: Checkpoint) -> Path | None:
-    """Where `checkpoint` is on this machine, unchecked; None where it would have to be fetched."""
+    """Where `checkpoint` is on this machine, unchecked; None if it would have to be fetched."""
     if checkpoint.file:
         path = bundled(checkpoint)
     elif checkpoint.sources:
@@ -143,7 +143,7 @@ def local(checkpoint: Checkpoint) -> Path | None:
 
 
 def remove(checkpoint: Checkpoint) -> Path | None:
-    """Delete the fetched copy of `checkpoint`; None where there is none.
+    """Delete the fetched copy of `checkpoint`; None if there is none.
 
     Raises:
         WeightsError: it is shipped with the program.
@@ -163,23 +163,23 @@ def remove(checkpoint: Checkpoint) -> Path | None:
 
 
 def clear() -> int:
-    """Delete what was fetched into our own cache, and the sets decoded for training; say how many bytes that were.
+    """Delete what was fetched into our own cache and the data sets decoded for training; return the bytes deleted.
 
-    What others have put there stays.
+    Other files in these folders stay.
 
     Raises:
-        OutputError: it cannot be deleted.
+        OutputError: a file cannot be deleted.
     """
     return disk.delete(cache_folder(), _OURS) + disk.delete(decoded_folder(), _DECODED)
 
 
 def cache_folder() -> Path:
-    """LOWLIGHT_CACHE, else the platform's folder for caches; it need not exist.
+    """The folder `weights` in LOWLIGHT_CACHE, or else in the platform's cache folder; it need not exist.
 
-    Without a home it lies below os.devnull, where nothing can be kept.
+    For a user without a home it lies below os.devnull, where nothing can be kept.
 
     Raises:
-        WeightsError: LOWLIGHT_CACHE begins with the home of a user that there is not.
+        WeightsError: LOWLIGHT_CACHE begins with `~` or `~USER`, and there is no such home.
     """
     if chosen := os.environ.get("LOWLIGHT_CACHE"):
         return _expanded(chosen) / "weights"
@@ -187,17 +187,17 @@ def cache_folder() -> Path:
 
     try:
         return user_cache_path("lowlight", appauthor=False) / "weights"
-    except RuntimeError:  # a user without a home, as in a container: nothing is found, nothing can be kept
+    except RuntimeError:  # a user without a home, as in a container: nothing is found or kept
         return Path(os.devnull, "lowlight", "weights")
 
 
 def decoded_folder() -> Path:
-    """Where training keeps the sets that it has decoded; it need not exist."""
+    """The folder in which training keeps decoded data sets; it need not exist."""
     return cache_folder().with_name("decoded")
 
 
 def offline_reason(offline: bool = False) -> str:
-    """What forbids the use of the network, as a user would say it; empty where nothing does."""
+    """What forbids fetching, as messages name it: a variable or "offline mode"; empty if nothing does."""
     names = ("LOWLIGHT_OFFLINE", "HF_HUB_OFFLINE")
     told = (name for name in names if os.environ.get(name, "").lower() in ("1", "on", "yes", "true"))
     return next(told, "offline mode" if offline else "")
@@ -221,7 +221,7 @@ def _from_catalog(checkpoint: Checkpoint, way: _Way) -> Resolved:
 
 
 def _from_hub(address: str, checkpoint: Checkpoint | None, way: _Way) -> Resolved:
-    """Through the hub's own cache. What came anew and is refused by a check is taken out of it again."""
+    """Fetch through the hub's own cache. A new download that fails a check is removed from it again."""
     reference = hub.parse(address)
     if Path(reference.file).suffix != ".safetensors":
         raise WeightsError(
@@ -255,7 +255,7 @@ def _from_hub(address: str, checkpoint: Checkpoint | None, way: _Way) -> Resolve
 
 
 def _from_web(address: str, checkpoint: Checkpoint | None, way: _Way) -> Resolved:
-    """By https into our cache, where the file's name is its hash."""
+    """Fetch over https into our cache, where the file's name is its hash."""
     url, wanted = web.split(address)
     size = checkpoint.bytes if checkpoint else None
     name = f"{checkpoint.name} ({url})" if checkpoint else url
@@ -278,7 +278,7 @@ def _from_web(address: str, checkpoint: Checkpoint | None, way: _Way) -> Resolve
 
 
 def _from_authors(checkpoint: Checkpoint, way: _Way) -> Resolved:
-    """Fetch what the authors published, check each file, convert; what they published is not kept."""
+    """Fetch the authors' files, check each, and convert them; the originals are not kept."""
     sizes = [source.bytes for source in checkpoint.sources]
     total = sum(size for size in sizes if size) if all(sizes) else None
 
@@ -316,7 +316,7 @@ def _from_authors(checkpoint: Checkpoint, way: _Way) -> Resolved:
 
 
 def _expanded(path: str) -> Path:
-    """With the home that `~` stands for."""
+    """The path with `~` expanded. Raises WeightsError if there is no such home."""
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
@@ -324,7 +324,7 @@ def _expanded(path: str) -> Path:
 
 
 def _checked(path: Path, name: str, way: _Way) -> str:
-    """The sha256 of a file whose header fits the network; its faults are told of `name`."""
+    """The sha256 of a file, whose header is compared with the network unless it is known; errors mention `name`."""
     if path.is_file() and way.known(found := disk.sha256(path)):
         return found
     with disk.called(path, name):
@@ -333,19 +333,19 @@ def _checked(path: Path, name: str, way: _Way) -> str:
 
 
 def _stem(checkpoint: Checkpoint) -> str:
-    """How the converted file's name begins: another set of sources is another file."""
+    """The start of the converted file's name; it depends on the sources, so that other sources give another file."""
     blobs = " ".join(source.git_blob for source in checkpoint.sources)
     return f"{checkpoint.name}-{hashlib.sha256(blobs.encode()).hexdigest()[:12]}"
 
 
 def _made(target: Path, find: Callable[[], Path | None], make: Callable[[Path], Path], way: _Way) -> Path:
-    """What `make` makes in a temporary folder beside `target`, or what another process made meanwhile."""
+    """The file that `make` makes in a temporary folder beside `target`, or that another process made meanwhile."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _alone(target, way):
             if path := find():
                 return path
-            folder = target.with_name(f".part-{target.name}")  # whose lock is held: one that is there, a kill has left
+            folder = target.with_name(f".part-{target.name}")  # we hold the lock: an existing one is a killed run's
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             try:

@@ -1,7 +1,7 @@
-"""Weight files: safetensors with half-precision tensors and a few strings of metadata.
+"""Read, write and convert weight files: safetensors with half-precision tensors and a few strings of metadata.
 
-Nothing is allocated before the header was compared with the network's own names and shapes. The one `torch.load` of
-the project is here, with `weights_only=True`: a pickle is read only to convert it.
+No tensor is read before the header has been compared with the network's own names and shapes. The project's only
+`torch.load` is here, with `weights_only=True`: a pickle is read only to convert it.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 __all__ = ["FORMAT", "check", "convert", "load", "parameters", "save"]
 
 FORMAT: Final = "lowlight-1"
-"""What `format` in the metadata says; another number means another layout."""
+"""The value of `format` in the metadata; another number means another layout."""
 
 INPUTS: Final = ("exposed", "as-is")
-"""What a network wants to see: the picture after one gain for the whole of it, or as it is."""
+"""What a network expects: the picture after one gain over the whole of it, or the picture unchanged."""
 
 FLOATS: Final = ("F16", "BF16", "F32", "F64")
-"""Element types that load: all become float32."""
+"""Element types that can be loaded; all become float32."""
 
 WRAPPERS: Final = ("state_dict", "model_state_dict", "params_ema", "params", "model", "ema", "network", "generator")
-"""Names under which training programs put the tensors beside optimiser and counters."""
+"""Keys under which training programs store the tensors, next to optimiser state and counters."""
 
 PREFIXES: Final = ("module.", "_orig_mod.")
-"""What torch's wrappers put before every name: DataParallel, compile."""
+"""Prefixes that torch's wrappers (DataParallel, compile) add to every name."""
 
 
 # ---------------------------------------------------------------------------------------------------------- reading
@@ -47,7 +47,8 @@ def check(path: str | Path, network: str) -> Header:
     """Compare the header of `path` with `network`: format, name, every tensor's name and shape. Reads no tensor.
 
     Raises:
-        WeightsError: it is foreign, for another network, cut off, or a tensor is missing, unknown or misshapen.
+        WeightsError: the file is foreign, for another network or truncated, or a tensor is missing, unknown, of an
+            unsupported type or of another shape.
     """
     header = inspect(path)
     way = f"`lowlight weights convert {path} --model {network or 'MODEL'} -o FILE.safetensors`"
@@ -88,14 +89,14 @@ def load(path: str | Path, network: str) -> tuple[dict[str, Tensor], dict[str, s
 
     Raises:
         WeightsError: as `check`, or a value is not finite.
-        ResourceError: the machine has not the memory.
+        ResourceError: there is not enough memory.
     """
     import torch
     from safetensors import SafetensorError, safe_open
 
     header = check(path, network)
     try:
-        with safe_open(path, framework="pt") as file:  # copies: the mapping of the file ends here
+        with safe_open(path, framework="pt") as file:  # copies, as the file is unmapped after this
             state = {name: file.get_tensor(name).to(torch.float32, copy=True) for name in header.shapes}
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"cannot read the weights {path}: {first_line(error)}") from error
@@ -110,7 +111,7 @@ def load(path: str | Path, network: str) -> tuple[dict[str, Tensor], dict[str, s
 
 
 def parameters(network: str) -> int:
-    """How many trained values `network` has (buffers apart)."""
+    """The number of trained values of `network`, without buffers."""
     return _layout(network).trained
 
 
@@ -118,18 +119,18 @@ def parameters(network: str) -> int:
 
 
 def save(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write weights: floats as float16, integer buffers dropped, nothing half-written under the final name.
+    """Write weights atomically: floats as float16, or float32 if a value is too large; integer buffers are dropped.
 
     The same weights and metadata give the same bytes.
 
     Args:
-        path: the file to write; replaced where it exists.
+        path: the file to write; replaced if it exists.
         state: a network's whole `state_dict()`.
-        metadata: `network` and `input` at least; `tag`, `recipe`, `data`, `licence`, `config`, `steps` as known.
+        metadata: `network` and `input` at least; `tag`, `recipe`, `data`, `licence`, `config`, `steps` if known.
 
     Raises:
         UsageError: no such network.
-        WeightsError: the state does not fit the network, or a value is not finite or too large for float16.
+        WeightsError: the metadata are incomplete, the state does not fit the network, or a value is not finite.
         OutputError: the file cannot be written.
         ResourceError: the disk is full.
     """
@@ -147,7 +148,7 @@ def save(path: str | Path, state: Mapping[str, Tensor], metadata: Mapping[str, s
         if not bool(torch.isfinite(tensor).all()):
             raise WeightsError(f"{path}: {name} holds values that are no numbers; the training went wrong")
         small = tensor.detach().to("cpu", torch.float16, copy=True).contiguous()
-        fits = bool(torch.isfinite(small).all())  # a batch norm's variance may be beyond 65,504
+        fits = bool(torch.isfinite(small).all())  # a batch norm's variance may exceed 65,504
         half[name] = small if fits else tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
     with replaced(Path(path)) as part:
         part.write_bytes(_in_order(to_bytes(half, metadata=strings)))
@@ -162,19 +163,19 @@ def convert(
     metadata: Mapping[str, str] | None = None,
     defaults: Mapping[str, str] | None = None,
 ) -> None:
-    """Turn foreign weights into ours: .pth, .pt (without running code that they hold) or .safetensors.
+    """Convert foreign weights into ours: .pth, .pt (without running code that they contain) or .safetensors.
 
     Nested states are flattened with dots (`{"encoder": {"a": ...}}` is `encoder.a`), the usual wrappers are opened.
 
     Args:
         source: a file, or several that together hold the network.
-        network: which it is for.
+        network: the network that they are for.
         target: the file to write.
-        metadata: as for `save`; what it lacks is taken from a safetensors source.
-        defaults: what neither says; `input` is "as-is" then.
+        metadata: as for `save`; missing entries are taken from a safetensors source.
+        defaults: entries that neither of them has; without one for `input`, "as-is" is used.
 
     Raises:
-        WeightsError: a source is missing, not readable without running its code, or does not fit the network.
+        WeightsError: a source is missing, cannot be read without running its code, or does not fit the network.
         OutputError: the target cannot be written.
         ResourceError: the disk is full.
     """
@@ -203,7 +204,7 @@ def convert(
 
 @dataclass(frozen=True)
 class _Layout:
-    """What a network's state looks like: float tensors and integer ones by name, and how many values are trained."""
+    """The shapes of a network's float and integer tensors by name, and the number of trained values."""
 
     floats: dict[str, tuple[int, ...]]
     integers: dict[str, tuple[int, ...]]
@@ -212,10 +213,10 @@ class _Layout:
 
 @functools.cache
 def _layout(network: str) -> _Layout:
-    """Read off a built network. Not on torch's meta device, whose first use imports for a second."""
+    """The layout, read off a built network; not on torch's meta device, whose first use spends a second on imports."""
     import torch
 
-    with torch.random.fork_rng(devices=[]):  # whoever loads weights keeps the random numbers that were to come
+    with torch.random.fork_rng(devices=[]):  # do not advance the caller's random numbers
         built = networks.module(network)
     shapes: dict[bool, dict[str, tuple[int, ...]]] = {True: {}, False: {}}
     for name, tensor in built.state_dict().items():
@@ -224,7 +225,7 @@ def _layout(network: str) -> _Layout:
 
 
 def _differences(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> str:
-    """What is missing, unknown or misshapen, as half a line; empty where nothing is."""
+    """The missing, unknown and misshapen tensors, in a few words; empty if all fit."""
     faults = []
     if missing := sorted(wanted.keys() - found.keys()):
         faults.append(f"{len(missing)} of {len(wanted)} tensors are missing (first {missing[0]})")
@@ -238,7 +239,7 @@ def _differences(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tupl
 
 
 def _tree(path: Path) -> Mapping[Any, Any]:
-    """The tensors of a foreign file, nested as its authors nested them."""
+    """Read the tensors of a foreign file, nested as its authors nested them."""
     import torch
 
     if path.suffix == ".safetensors":
@@ -250,9 +251,9 @@ def _tree(path: Path) -> Mapping[Any, Any]:
         raise WeightsError(f"no weights file {path}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of old ways to pickle: what is read in the end is compared name by name
+            warnings.simplefilter("ignore")  # about old pickle formats: all names are compared later
             tree = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # bytes from anywhere: the unpickler and the archive reader fail in a dozen ways
+    except Exception as error:  # untrusted bytes: the unpickler and the archive reader fail in a dozen ways
         raise WeightsError(f"cannot read {path} safely (tensors only, no code): {_refusal(path, error)}") from error
     if not isinstance(tree, Mapping):
         raise WeightsError(f"{path} holds a {type(tree).__name__}, wanted named tensors")
@@ -271,13 +272,13 @@ def _refusal(path: Path, error: Exception) -> str:
 
 
 def _unwrapped(tree: Mapping[Any, Any], wanted: Set[str]) -> dict[str, Tensor]:
-    """The flat reading of `tree`, or of one of its usual wrappers, that has the most names in common with `wanted`."""
+    """`tree` or the content of one of its usual wrappers, flattened: the one that shares most names with `wanted`."""
     inner = [tree, *(tree[key] for key in WRAPPERS if isinstance(tree.get(key), Mapping))]
     return max((_flat(part) for part in inner), key=lambda flat: len(flat.keys() & wanted))
 
 
 def _flat(tree: Mapping[Any, Any], before: str = "") -> dict[str, Tensor]:
-    """Nested mappings as one, names joined by dots; what is no tensor is left out."""
+    """Flatten nested mappings, joining names with dots; drops `PREFIXES` and everything that is not a tensor."""
     import torch
 
     flat: dict[str, Tensor] = {}
@@ -293,7 +294,7 @@ def _flat(tree: Mapping[Any, Any], before: str = "") -> dict[str, Tensor]:
 
 
 def _in_order(raw: bytes) -> bytes:
-    """The same file with its metadata sorted: safetensors writes them in an order that changes from run to run."""
+    """The same file with its metadata sorted, because safetensors writes them in an order that varies between runs."""
     size = int.from_bytes(raw[:8], "little")
     header = json.loads(raw[8 : 8 + size])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))

@@ -1,7 +1,7 @@
-"""Files on a Hugging Face hub, through huggingface_hub: its cache, its token, its endpoint; our errors.
+"""Fetch files from a Hugging Face hub through huggingface_hub: its cache, token and endpoint, but our errors.
 
-HF_HOME, HF_TOKEN and HF_ENDPOINT are honoured. A reference with a 40-digit revision that is cached costs no request.
-huggingface_hub is imported inside the functions: it takes a tenth of a second, and most runs never need it.
+HF_HOME, HF_TOKEN and HF_ENDPOINT are honoured. A cached file with a 40-digit revision costs no request.
+huggingface_hub is imported inside the functions, because it takes a tenth of a second and most runs never need it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ __all__ = [
 ]  # fmt: skip
 
 Progress = Callable[[int, int | None], None]
-"""Called with how many bytes are there and how many there will be; None where nobody knows."""
+"""Called with the bytes received so far and the total, which is None if unknown."""
 
 LARGEST: Final = 1 << 30
-"""No file above 1 GiB is fetched: the largest network's weights are 20 MB, so it is the wrong file."""
+"""No file above 1 GiB is fetched: the largest network's weights are 20 MB, so such a file is the wrong one."""
 
 PATIENCE: Final = 15.0
 """Seconds without an answer after which a server counts as unreachable."""
@@ -44,7 +44,7 @@ class Reference:
         repo: `org/name`.
         file: its path in the repository.
         revision: a commit, a branch or a tag; None is the hub's `main`.
-        sha256: what the file must be; None where the user gave none.
+        sha256: the hash that the file must have; None if the user gave none.
     """
 
     repo: str
@@ -63,12 +63,12 @@ class Reference:
 
 @dataclass(frozen=True)
 class Download:
-    """What came from the hub.
+    """A file that the hub has delivered.
 
     Attributes:
         path: the file, in the hub's cache.
-        commit: what the revision stands for.
-        fresh: whether it was fetched now; False where it was cached, and the hub only said that it is current.
+        commit: the commit that the revision stands for.
+        fresh: whether it was fetched now; False if the cached file was still current.
     """
 
     path: Path
@@ -80,7 +80,7 @@ def parse(text: str) -> Reference:
     """Read `hf://org/repo/file@revision`, or the hub's own order `hf://org/repo@revision/file`, with or without a hash.
 
     Raises:
-        WeightsError: it is written otherwise, or names no model repository.
+        WeightsError: the form is another, or it does not name a model repository.
     """
     match = _FORM.fullmatch(text)
     if not match or (match["early"] and match["late"]):
@@ -91,12 +91,12 @@ def parse(text: str) -> Reference:
 
 
 def endpoint() -> str | None:
-    """HF_ENDPOINT as it is now (the client reads it once, when it is imported); None for the public hub."""
+    """The current HF_ENDPOINT (the client reads it only once, on import); None for the public hub."""
     return os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
 
 
 def cached(reference: Reference) -> Path | None:
-    """The file in the hub's cache on this machine, unchecked; None where it is not."""
+    """The file in the hub's cache on this machine, unchecked; None if it is not there."""
     from huggingface_hub import try_to_load_from_cache
 
     try:
@@ -111,18 +111,18 @@ def download(reference: Reference, *, again: bool = False, on_progress: Progress
 
     Args:
         reference: what to fetch.
-        again: fetch it although it is cached, because what is cached is damaged.
-        on_progress: told as bytes arrive.
+        again: fetch it even if it is cached, because the cached copy is damaged.
+        on_progress: called as bytes arrive.
 
     Raises:
-        WeightsError: it is not there, not allowed, larger than any weights of ours, cut off, or the hub is unreachable.
+        WeightsError: the file is missing, forbidden, larger than `LARGEST` or truncated, or the hub is unreachable.
         ResourceError: the disk is full.
     """
     import huggingface_hub as hub
 
     try:
-        # Asked first and once: the download below would try an unreachable hub for half a minute, and ask it politely
-        # for a file of any size.
+        # One request first: the download below would retry an unreachable hub for half a minute, and would accept a
+        # file of any size.
         url = hub.hf_hub_url(reference.repo, reference.file, revision=reference.revision, endpoint=endpoint())
         found = hub.get_hf_file_metadata(url, timeout=PATIENCE)
         if found.size and found.size > LARGEST:
@@ -145,7 +145,7 @@ def download(reference: Reference, *, again: bool = False, on_progress: Progress
 
 
 def forget(path: Path) -> None:
-    """Take a file out of the hub's cache, and its content too where no other revision points to it."""
+    """Remove a file from the hub's cache, and its content too if no other revision points to it."""
     content = path.parent / path.readlink() if path.is_symlink() else None
     path.unlink(missing_ok=True)
     if content is None:
@@ -156,7 +156,7 @@ def forget(path: Path) -> None:
 
 
 def explained(error: Exception, what: str) -> LowlightError:
-    """What went wrong between us and the hub, as one line about `what`."""
+    """Turn an error from the hub's client into one of ours, with one line about `what`."""
     from huggingface_hub import errors
 
     if disk_full(error):
@@ -197,7 +197,7 @@ def _bar(size: int | None, on_progress: Progress | None) -> type:
     class Bar:
         def __init__(self, *_: object, total: float | None = None, initial: float = 0, **__: object) -> None:
             self.done = initial
-            self.counts = total == size  # one transfer may open a second bar, for what crosses the wire
+            self.counts = total == size  # a transfer may open a second bar, for the bytes on the wire
 
         def __enter__(self) -> Bar:
             return self

@@ -1,4 +1,4 @@
-"""Publishing the shipped weights to a hub, with the model card that the hub reads."""
+"""Publish the shipped weights on a hub, with the model card that the hub reads."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Pushed:
 
 
 def publishable(names: Sequence[str] = ()) -> list[Checkpoint]:
-    """The shipped checkpoints, or those of `names` (`network.tag`, or `network` for its default), each once.
+    """All shipped checkpoints, or those in `names` (`network.tag`, or `network` for its default), each once.
 
     Raises:
         UsageError: no such network.
-        WeightsError: there is none, no such one, or it is not ours to publish.
+        WeightsError: no weights are shipped, there is no such checkpoint, or it is not a shipped one.
     """
     shipped = {checkpoint.name: checkpoint for checkpoint in catalog() if checkpoint.file}
     wanted = dict.fromkeys(named(name).name for name in names)
@@ -54,19 +54,19 @@ def push(
     message: str = f"Weights of {PROJECT}",
     on_message: fetch.Message | None = None,
 ) -> Pushed:
-    """Create `repo` on the hub where it does not exist, and commit the files and their card to it in one step.
+    """Create `repo` on the hub if it does not exist, and commit the files and their card to it in one commit.
 
-    HF_ENDPOINT and HF_TOKEN (or the login of `hf auth login`) are used.
+    Uses HF_ENDPOINT, and HF_TOKEN or the login of `hf auth login`.
 
     Args:
         repo: ORG/NAME.
         checkpoints: shipped ones; each file is compared with its hash first.
         private: make a new repository private; an existing one stays as it is.
-        message: the commit's.
-        on_message: told before the network is used, and what the hub remarks.
+        message: the commit message.
+        on_message: called with a line before the hub is contacted, and with each remark of the hub.
 
     Raises:
-        UsageError: `repo` is not of that form.
+        UsageError: `repo` does not have that form.
         WeightsError: offline, a file is damaged, the hub refuses or is unreachable.
     """
     check_repository(repo)
@@ -84,8 +84,8 @@ def push(
     adds.append(CommitOperationAdd("README.md", card(repo, checkpoints).encode()))
     drawn = not are_progress_bars_disabled()
     try:
-        disable_progress_bars()  # the client's own, which know neither -q nor pipes
-        with warnings.catch_warnings(record=True) as remarks:  # the client warns of what the hub says of the card
+        disable_progress_bars()  # the client's own bars ignore -q and pipes
+        with warnings.catch_warnings(record=True) as remarks:  # warnings carry the hub's remarks on the card
             warnings.simplefilter("always")
             page = api.create_repo(repo, private=private or None, exist_ok=True)
             commit = api.create_commit(repo, adds, commit_message=message)

@@ -1,4 +1,4 @@
-"""Files of any https server: fetched whole, then compared with the hash that was known before."""
+"""Fetch files from any https server: downloaded whole, then compared with a hash known beforehand."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from lowlight_cli.weights.hub import LARGEST, PATIENCE, Progress
 __all__ = ["download", "host", "split", "verified"]
 
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
-"""Only here is http without encryption taken: what never leaves the machine cannot be read or changed on the way."""
+"""The only hosts for which plain http is accepted: what never leaves the machine cannot be intercepted."""
 
 ACCEPT: Final[Mapping[str, str]] = {"api.github.com": "application/vnd.github.raw+json"}
-"""GitHub sends a blob's bytes, not JSON around them, when asked so (its REST documentation, "Get a blob")."""
+"""With this header GitHub sends a blob's bytes instead of JSON (its REST documentation, "Get a blob")."""
 
 
 def split(address: str) -> tuple[str, str]:
-    """`https://...#sha256=HEX` as its address and its hash.
+    """Split `https://...#sha256=HEX` into address and hash.
 
     Raises:
         WeightsError: another scheme, or no hash; the message shows the line to type.
@@ -46,16 +46,16 @@ def host(url: str) -> str:
 
 
 def download(url: str, target: Path, *, expected: int | None = None, on_progress: Progress | None = None) -> None:
-    """Fetch `url` into the new file `target`, whose content nobody has checked then.
+    """Fetch `url` into the file `target`, without checking its content.
 
     Args:
         url: https; http on this machine only.
-        target: written as it comes.
-        expected: the size in bytes, where it is known.
-        on_progress: told as bytes arrive.
+        target: the file to write, as the bytes arrive.
+        expected: the size in bytes, if known.
+        on_progress: called as bytes arrive.
 
     Raises:
-        WeightsError: refused, not found, unreachable, cut off, too long.
+        WeightsError: the address is refused or unreachable, or the file is not found, truncated or too long.
         ResourceError: the disk is full.
     """
     _safe(url)
@@ -93,7 +93,7 @@ def download(url: str, target: Path, *, expected: int | None = None, on_progress
 
 
 def verified(path: Path, name: str, *, sha256: str | None = None, git_blob: str | None = None) -> None:
-    """Compare a fetched file with the hash that was known before.
+    """Compare a fetched file with a hash known beforehand.
 
     Raises:
         WeightsError: it is another file; the message says what it looks like.
@@ -105,13 +105,13 @@ def verified(path: Path, name: str, *, sha256: str | None = None, git_blob: str 
 
 
 def _safe(address: str) -> None:
-    """Raise WeightsError where `address` is not https (nor http on this machine), or holds a password."""
+    """Raise WeightsError if `address` is not https (nor http on this machine), or contains a name or password."""
     url = address.partition("#")[0]
     try:
         parts = urlsplit(address)
-        login, _ = "@" in parts.netloc, parts.port  # which is read only now
+        login, _ = "@" in parts.netloc, parts.port  # reading the port validates it
     except ValueError as error:
-        login = "@" in address  # it may be a password that cannot be read as part of an address
+        login = "@" in address  # a password may be what makes the address unreadable
         if not login:
             raise WeightsError(f"{url} is no address ({error}); wanted https://HOST/FILE#sha256=HEX") from None
     if login:

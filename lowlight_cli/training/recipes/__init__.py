@@ -1,6 +1,6 @@
-"""One file a paper: its losses and stages, to be read against it. `best.py` is ours, for all of them.
+"""Recipes: one file for each paper with its losses and stages, to be read beside it, and `best.py`, ours for all.
 
-The numbers are in the TOML files. What only training has (discriminators, the Darkening network) is beside its recipe.
+The numbers are in the TOML files. Modules for training only (discriminators) are in the file of their recipe.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from lowlight_cli.training.recipe import Recipe
 __all__ = ["PAPERS", "plan"]
 
 PAPERS = {name: name for name in ("jcrnet", "drgn", "neid", "frlie", "dgaf")} | {"lw-drgn": "drgn"}
-"""Networks with a recipe of their paper, and its file."""
+"""Networks that have a recipe as published, and its module."""
 
 
 def plan(model: str, network: Network, recipe: Recipe, mixed: Mixed) -> Plan:
-    """What `recipe` makes of a run: its stages for `network`, which may be given the paper's initial weights here."""
+    """Return the plan of a run by `recipe`; a paper's recipe may also set the initial weights of `network`."""
     file = PAPERS[model] if recipe.kind == "paper" else "best"
     made: Plan = importlib.import_module(f"{__name__}.{file}").plan(network, recipe, mixed)
     return made

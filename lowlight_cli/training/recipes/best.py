@@ -1,4 +1,4 @@
-"""Ours, for every network: the whole at once, by one loss on the result and on what the paper compares beside it."""
+"""Our recipe for every network: one stage, one loss on the result and on the network's auxiliary outputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["plan"]
 
 
 def plan(network: Network, recipe: Recipe, mixed: Mixed) -> Plan:
-    """One stage."""
+    """Return a plan of one stage that trains the whole network."""
 
     def compared(batch: Batch) -> tuple[Tensor]:
         with mixed():

@@ -1,12 +1,13 @@
-"""DGAF as published: learn to darken as nights do, then to enlighten, most where the darkening is not yet like them.
+"""DGAF as published: train a network to darken like real nights, then DGAF to undo it, weighted by domain distance.
 
 Chen et al., Frontiers in Physics 11:1147031, 2023, Sec. 3 (its equations have no numbers). It follows DASR (Wei et al.,
-CVPR 2021), from which comes what it leaves out. Fixed here:
+CVPR 2021), which supplies the details that the paper omits. Choices made here:
 
-- The perceptual loss compares features of FRLIE's encoder (`Perceptual`), a stand-in that needs no download for the
-  paper's VGG-16 conv5_3, and is not VGG. `--set weights.perceptual=0` does without.
-- The minus signs before the two losses of Sec. 3.1.2 are slips: what is learnt lowers the differences.
-- The gain's thumbnail is that of the crop: the pseudo-low-light picture is made from it, there is no larger one.
+- The perceptual loss compares features of FRLIE's encoder (`Perceptual`) instead of the paper's VGG-16 conv5_3: this
+  stand-in needs no VGG weights. `--set weights.perceptual=0` turns the loss off.
+- The minus signs before the two losses of Sec. 3.1.2 are taken as errors: training minimises the differences.
+- The thumbnail for the gain is that of the crop: the pseudo-low-light picture is made from the crop, so there is no
+  larger one.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ __all__ = ["PatchJudge", "Perceptual", "distance", "likeness", "plan", "weighted
 
 
 class PatchJudge(nn.Sequential):
-    """Whether patches are those of a real night: (N, 3, H, W) to logits (N, 1, H / 4, W / 4).
+    """Patch discriminator for real nights: (N, 3, H, W) to logits (N, 1, H / 4, W / 4).
 
-    Four convolutions [P], widths as in DASR; the first two halve the size, so that each logit is about 29x29 pixels. It
-    sees pictures as they are: DASR takes low frequencies away first, but here they are the light that is compared.
+    Four convolutions as in the paper, widths as in DASR; the first two halve the size, so that each logit sees 29x29
+    pixels. Its input is not filtered: DASR removes low frequencies first, but here they are the light to be compared.
     """
 
     def __init__(self) -> None:
@@ -45,7 +46,7 @@ class PatchJudge(nn.Sequential):
 
 
 class Perceptual(nn.Module):
-    """Phi of L_percept: FRLIE's encoder with the weights at hand, frozen. (N, 3, H, W) to (N, 128, H / 4, W / 4)."""
+    """Phi of L_percept: FRLIE's encoder with installed weights, frozen. (N, 3, H, W) to (N, 128, H / 4, W / 4)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,22 +62,22 @@ class Perceptual(nn.Module):
         self.encoder: Encoder = network.encoder
 
     def forward(self, x: Tensor) -> Tensor:
-        """The features of a picture."""
+        """Return the features of a picture."""
         features: Tensor = self.encoder(x)
         return features
 
 
 def likeness(logits: Tensor, height: int, width: int) -> Tensor:
-    """The domain-distance map omega: how probably each pixel is of the real world, (N, 1, h, w) to (N, 1, H, W).
+    """Return the domain-distance map omega, the probability that a pixel is real: (N, 1, h, w) to (N, 1, H, W).
 
-    As in DASR each patch's probability is spread over the pixels that it saw, seven cells across, and averaged there.
+    As in DASR, each patch's probability is spread over the pixels it saw, seven cells across, and averaged there.
     """
     spread = F.avg_pool2d(torch.sigmoid(logits), 7, 1, 3, count_include_pad=False)
     return F.interpolate(spread, (height, width), mode="bilinear")
 
 
 def distance(x: Tensor, y: Tensor) -> Tensor:
-    """L_Recons. and L_percept: the mean absolute difference of pictures or of features, any shape."""
+    """L_Recons. and L_percept: mean absolute difference of pictures or of features of any shape."""
     return F.l1_loss(x, y)
 
 
@@ -86,7 +87,7 @@ def weighted(x: Tensor, y: Tensor, omega: Tensor) -> Tensor:
 
 
 def plan(network: DGAF, recipe: Recipe, mixed: Mixed) -> Plan:
-    """Sec. 3.1.1, the Darkening network against a judge of real nights; Sec. 3.1.2, the network under RDDG."""
+    """Two stages: Sec. 3.1.1, the Darkening network against a judge of real nights; Sec. 3.1.2, DGAF under RDDG."""
     weights = recipe.weights
     darkening, judge = Darkening(), PatchJudge()
     helpers = nn.ModuleDict({"darkening": darkening, "judge": judge})

@@ -1,16 +1,16 @@
-"""DRGN and LW-DRGN as published: learn the degradation, then refine, also on pairs that the degradation makes.
+"""DRGN and LW-DRGN as published: learn the degradation, then refine, also on pairs synthesised with it.
 
-Jiang et al., AAAI 2022, arXiv 2103.10621, Sec. 2. Left open by the paper and fixed here:
+Jiang et al., AAAI 2022, arXiv 2103.10621, Sec. 2. Choices made here where the paper leaves them open:
 
-- psi(I_ref, I_D), "no explicit analytic function" (Eq. 3), is I_ref, as Sec. 2.3 says of its ideal case: a dark picture
-  is the reference plus its degradation.
+- psi(I_ref, I_D), "no explicit analytic function" (Eq. 3), is I_ref, the ideal case of Sec. 2.3: a dark picture is the
+  reference plus its degradation.
 - I_ref comes from `--data bright:PATH`; without such a source it is the reference of another pair.
 - The distributions of Eq. 6 are histograms of each channel: positions in two different scenes have nothing in common.
-- DeG takes part in Eq. 5 and 6 by -log D of what it made up; I_D, which Eq. 6 calls real, is held constant there.
-- The adversaries are small and see patches (`Judge`).
-- Crops are flipped and turned in all eight ways, as of every network; the paper flips, and scales pairs (Sec. 3.1).
-- No loss of the first stage compares pictures, and I_D = 0 everywhere lowers Eq. 7 as well as a night does: short runs
-  end there. `--set weights.anchor=10` holds DeG to dark pictures (`anchor`); 0, as published, is the default.
+- In Eq. 5 and 6, DeG minimises -log D of the synthesised pictures; I_D, the real sample of Eq. 6, is detached there.
+- The adversaries are small patch discriminators (`Judge`).
+- Crops get all eight flips and rotations, as for every network; the paper flips and scales pairs (Sec. 3.1).
+- No loss of the first stage compares pictures, and I_D = 0 everywhere lowers Eq. 7 as well as real degradations do;
+  short runs end there. `--set weights.anchor=10` keeps DeG's pictures dark (`anchor`); the default is 0, as published.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ __all__ = [
 ]  # fmt: skip
 
 BINS = 64
-"""Of a degradation's histogram over [-1, 1]: eight grey levels each."""
+"""Bins of a degradation's histogram over [-1, 1], each about eight grey levels wide."""
 
 
 class Judge(nn.Sequential):
-    """Whether patches are of a real dark picture (or degradation): (N, 3, H, W) to logits (N, 1, H / 4, W / 4)."""
+    """Patch discriminator for real dark pictures or degradations: (N, 3, H, W) to logits (N, 1, H / 4, W / 4)."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -49,14 +49,14 @@ class Judge(nn.Sequential):
 
 
 def adversarial(real: Tensor, made_up: Tensor) -> Tensor:
-    """Eq. 5, and the first of Eq. 6, which the judge lowers: -log D(real) - log(1 - D(made up)), of logits."""
+    """Loss of a judge, from logits: Eq. 5 and the first term of Eq. 6, -log D(real) - log(1 - D(made up))."""
     return taken_for_real(real) + seen_through(made_up)
 
 
 def histogram(x: Tensor) -> Tensor:
-    """How a picture's values spread over [-1, 1]: (N, C, H, W) to (N, C, BINS), summing to 1, none of them 0.
+    """Return differentiable histograms over [-1, 1]: (N, C, H, W) to (N, C, BINS), positive and summing to 1.
 
-    Each value is shared between the two nearest bins, which gives it a gradient. Values outside go to the last bins.
+    Each value is split between the two nearest bins, which gives it a gradient. Values outside count in the end bins.
     """
     place = (x.flatten(2).clamp(-1, 1) + 1) / 2 * (BINS - 1)
     lower = place.detach().floor().clamp(max=BINS - 2)
@@ -68,13 +68,13 @@ def histogram(x: Tensor) -> Tensor:
 
 
 def consistency(degradation: Tensor, reference: Tensor) -> Tensor:
-    """Eq. 6: the KL divergence of I_D,ref's distribution from I_D's, summed over bins, mean over channels."""
+    """Eq. 6: the KL divergence KL(I_D || I_D,ref) of their histograms, summed over bins, mean over channels."""
     p, q = histogram(degradation), histogram(reference)
     return (p * (p / q).log()).sum(2).mean()
 
 
 def dimmed(reference: Tensor, low: Tensor) -> Tensor:
-    """Each reference with the mean light of its dark picture: one gain in linear light, at most 1; (N, 3, H, W)."""
+    """Dim each reference to the mean linear light of its dark picture, by one gain of at most 1; (N, 3, H, W)."""
     linear = to_linear(reference)
     given, wanted = (light.mean((1, 2, 3), keepdim=True) for light in (linear, to_linear(low)))
     return to_srgb(linear * (wanted / given.clamp(min=1e-6)).clamp(max=1))
@@ -86,23 +86,25 @@ def refinement(result: Tensor, target: Tensor, structure: float) -> Tensor:
 
 
 def anchor(dark: Tensor, reference: Tensor, low: Tensor, structure: float) -> Tensor:
-    """Ours, of no equation: what keeps I_L,ref the reference's scene, and dark.
+    """Our addition, not in the paper: a loss that keeps I_L,ref dark and showing the scene of its reference.
 
-    The form of Eq. 9 between `dark`, which `low` made of `reference`, and that reference dimmed to the light of `low`.
+    Same form as Eq. 9, between `dark` (made from `reference` with the degradation of `low`) and `reference` dimmed to
+    the light of `low`.
     """
     return refinement(dark, dimmed(reference, low), structure)
 
 
 def synthesised(deg: nn.Module, low: Tensor, reference: Tensor, *, placeless: bool = False) -> tuple[Tensor, Tensor]:
-    """Sec. 2.3: a reference's dark picture I_L,ref and its degradation I_D,ref; all (N, 3, H, W), 4 dividing H, W.
+    """Sec. 2.3: return a reference's dark picture I_L,ref and its degradation I_D,ref.
 
-    I_D of `low` gives a first dark picture; what DeG finds in that is its own degradation, which fits Eq. 3 strictly.
+    All are (N, 3, H, W), H and W multiples of 4. Adding I_D of `low` to the reference gives a first dark picture; DeG
+    of that picture is I_D,ref, so that Eq. 3 holds exactly.
 
     Args:
-        deg: DeG.
-        low: the dark picture, of whatever scene.
-        reference: the bright one.
-        placeless: hand on the mean of I_D alone, a colour: its outlines are another scene's, and stay as ghosts.
+        deg: the network DeG.
+        low: a dark picture of any scene.
+        reference: the bright picture.
+        placeless: use only the mean of I_D, a colour: I_D has the outlines of another scene, which stay as ghosts.
     """
     first: Tensor = deg(low)
     if placeless:
@@ -113,9 +115,9 @@ def synthesised(deg: nn.Module, low: Tensor, reference: Tensor, *, placeless: bo
 
 @torch.no_grad()
 def begin_dark(deg: DenseBranch) -> None:
-    """Let LW-DRGN's DeG begin near I_D = -0.85 I, all other weights small: I_L,ref is the reference dimmed, and sharp.
+    """Initialise LW-DRGN's DeG near I_D = -0.85 I with other weights small, so that I_L,ref starts dimmed but sharp.
 
-    A branch at a quarter of the resolution has as many channels, 48, as it has values of a pixel's block.
+    The identity fits because a branch at a quarter of the resolution has 48 channels: the values of a 4x4 block.
     """
     first, last = deg.initial, deg.reconstruct
     width = last.in_channels
@@ -131,11 +133,11 @@ def begin_dark(deg: DenseBranch) -> None:
         assert isinstance(attention, ChannelAttention) and isinstance(mix, nn.Conv2d)
         list(attention.gate.parameters())[2].mul_(0.1)
         mix.weight.mul_(0.1)
-        mix.weight[range(width), range(-width, 0), 0, 0] += 2  # attention begins about one half
+        mix.weight[range(width), range(-width, 0), 0, 0] += 2  # attention starts near 1/2
 
 
 def plan(network: DRGN | LightDRGN, recipe: Recipe, mixed: Mixed) -> Plan:
-    """Sec. 2.1, DeG against two judges; then Sec. 2.2, ReG on given and on synthesised pairs."""
+    """Two stages: Sec. 2.1, DeG against two judges; Sec. 2.2, ReG on given and on synthesised pairs."""
     weights = recipe.weights
     placeless = weights["anchor"] > 0
     of_pictures, of_degradations = Judge(), Judge()

@@ -1,8 +1,8 @@
-"""FRLIE as published: a reconstructor of normal-light pictures, then the restoration of features between its halves.
+"""FRLIE as published: train a reconstructor of normal-light pictures, then feature restoration between its halves.
 
-Yang, Zhang, Guo, ICASSP 2022, Sec. 2. Norms are taken as means, as the authors' code does. Its losses depart from the
-paper's in two places where ours do not: the feature target is taken from the low-light picture, and the hue loss is
-divided by 360.
+Yang, Zhang, Guo, ICASSP 2022, Sec. 2. Norms are computed as means, as in the authors' code. That code departs from the
+paper in two places, where this file follows the paper: it takes the feature target from the low-light picture, and it
+divides the hue loss by 360.
 """
 
 from __future__ import annotations
@@ -37,16 +37,17 @@ def decoding(output: Tensor, high: Tensor) -> Tensor:
 
 
 def hue(output: Tensor, high: Tensor) -> Tensor:
-    """Eq. 6 turned round: mean angle between two hues over 180 degrees, (N, 3, H, W) in [0, 1] to a scalar in [0, 1].
+    """1 - Eq. 6: mean angle between hues, divided by 180 degrees; (N, 3, H, W) in [0, 1] to a scalar in [0, 1].
 
-    As printed, |180 - |H - H'|| / 180 is 1 for equal hues and 0 for opposite ones; 1 minus it falls as hues meet.
+    As printed, |180 - |H - H'|| / 180 is 1 for equal hues and 0 for opposite ones; as a loss it must be subtracted
+    from 1.
     """
     difference = 360 * (hue_and_saturation(output)[0] - hue_and_saturation(high)[0]).abs()
     return (1 - (180 - difference).abs() / 180).mean()
 
 
 def plan(network: FRLIE, recipe: Recipe, mixed: Mixed) -> Plan:
-    """Sec. 2.1, then Sec. 2.2 with encoder and decoder frozen, batch norms too."""
+    """Two stages: Sec. 2.1, then Sec. 2.2 with encoder and decoder frozen, including their batch norms."""
     weights = recipe.weights
 
     def reconstruct(batch: Batch) -> tuple[Tensor]:

@@ -1,7 +1,7 @@
 """JCRNet as published: Charbonnier and edge loss, on the result and on the first stage's picture.
 
-Yu, Shi, Han 2023, arXiv 2309.16128, Sec. III-D. The paper shows one picture in Eq. 10; that the self-supervised block's
-x_A is compared too is as in DGUNet, on which the authors built.
+Yu, Shi, Han 2023, arXiv 2309.16128, Sec. III-D. Eq. 10 compares one picture only; comparing x_A of the self-supervised
+block too follows DGUNet, on which the authors built.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ __all__ = ["edge", "laplacian", "plan", "total"]
 
 
 def laplacian(x: Tensor) -> Tensor:
-    """What a picture loses by one step down a Laplacian pyramid and up again; (N, C, H, W) to the same shape.
+    """Return what one step down and up a Laplacian pyramid removes from a picture; (N, C, H, W) to the same shape.
 
-    Five taps (.05 .25 .4 .25 .05), borders replicated; every second pixel kept, zeros between, gain 4, the same taps.
+    Blur with five taps (.05 .25 .4 .25 .05), borders replicated; keep every second pixel times 4 with zeros between;
+    blur with the same taps again; subtract from the picture.
     """
     blurred = _blur(x)
     kept = blurred.new_zeros(blurred.shape)

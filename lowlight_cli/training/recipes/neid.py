@@ -1,7 +1,7 @@
 """NEID as published: Huber on the result, squared error on the detail branch, hue and saturation.
 
-Jiang et al. 2021, arXiv 2101.08039, Sec. 2.3 and 3.2. The detail branch is compared to the dark picture at full size,
-which Sec. 2.2 has it reconstruct; Eq. 3 names its target as the other losses do theirs.
+Jiang et al. 2021, arXiv 2101.08039, Sec. 2.3 and 3.2. The detail branch is compared with the dark picture at full size,
+which it reconstructs by Sec. 2.2; Eq. 3 uses the same symbol for its target as the other losses.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def detail(reconstructed: Tensor, low: Tensor) -> Tensor:
 def colour(output: Tensor, high: Tensor) -> Tensor:
     """Eq. 4 to 6: cosine distance of the hue channels plus that of the saturation channels, each picture as one vector.
 
-    (N, 3, H, W), clamped to [0, 1], to a scalar in [0, 2]. Hue is in turns, so that red lies at both ends as in the
-    paper's HSV; grey has hue 0 and black saturation 0, both without gradient.
+    Maps (N, 3, H, W), clamped to [0, 1], to a scalar in [0, 2]. Hue is in turns, so red is at both ends as in the
+    paper's HSV. Grey has hue 0 and black has saturation 0, both without a gradient.
     """
     channels = zip(hue_and_saturation(output), hue_and_saturation(high), strict=True)
     alike = [F.cosine_similarity(p.flatten(1), g.flatten(1), eps=1e-6).mean() for p, g in channels]
