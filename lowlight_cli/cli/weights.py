@@ -61,7 +61,7 @@ def list_(json: Json = False, quiet: Quiet = False, verbose: Verbose = False, de
             report.event("checkpoint", _fields(checkpoint))
         return
     rows = [
-        (c.name, _size(c.bytes), f"{c.parameters / 1e6:.2f} M", _state(c), _figures(c), c.training_data, c.licence.partition(":")[0])
+        (c.name, _size(c.bytes), f"{c.parameters / 1e6:.2f} M", _state(c), _figures(c), c.training_data, _short(c.licence))
         for c in table
     ]
     columns = ("name", "size", "parameters", "where", "measured", "trained on", "licence")
@@ -382,6 +382,11 @@ def _lines(value: Any) -> list[str]:
     if isinstance(value, list):
         return [", ".join(f"{key} {item}" for key, item in row.items() if key != "network") for row in value]
     return [str(value)]
+
+
+def _short(licence: str) -> str:
+    """Without what `info` tells of it: `none stated by its authors: ...`."""
+    return licence.partition(":")[0]
 
 
 def _size(size: int | None) -> str:
