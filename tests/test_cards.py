@@ -73,7 +73,7 @@ def test_a_run_in_two_legs(tmp_path: Path) -> None:
     assert legs[1].setting["init"] == "first.safetensors" and legs[0].setting["sources"] == {"lol": 1.0, "bright": 3.0}
     assert legs[0].setting["config"] == json.loads((folders[0] / "run.json").read_bytes())["config"]
     text = make_cards.text(dgaf(), legs)
-    assert "6,000 steps in 0.8 hours, without validation, in 2 legs" in text
+    assert "6,000 steps in 0.8 hours, not counting validation, in 2 legs" in text
     assert "pairs of LOL 25%, well-lit photographs, darkened on the way 75%" in text
     assert "a processor, 2 threads" in text and "of 12 whole pictures" in text
 

@@ -99,7 +99,7 @@ def test_figures_go_where_they_are_told(tmp_path: Path) -> None:
         "| no network: input | 7.77 / 18.79 / 0.195 | - |  |",
     ]
     assert "As published: by the authors' weights, `neid` on its own pairs." in lines
-    assert "DICM (7 pictures)" in text and "NIQE (own fit)" in text and "our own fit" in text
+    assert "DICM (7 pictures)" in text and "NIQE (own fit)" in text and "our own model of good photographs" in text
     assert "`lowlight bench --root DATA -d lol -d dicm --metric niqe-own --precision fp32`" in text
     page = f"before\n{make_figures.MARK}\nold\n{make_figures.MARK}\nafter\n"
     made = make_figures.page(page, text)

@@ -61,7 +61,7 @@ def list_(json: Json = False, quiet: Quiet = False, verbose: Verbose = False, de
             report.event("checkpoint", _fields(checkpoint))
         return
     rows = [
-        (c.name, _size(c.bytes), f"{c.parameters / 1e6:.2f} M", _state(c), _figures(c), c.training_data, _short(c.licence))
+        (c.name, _size(c.bytes), f"{c.parameters / 1e6:.2f} M", _state(c), _figures(c), c.training_data, _short(c))
         for c in table
     ]
     columns = ("name", "size", "parameters", "where", "measured", "trained on", "licence")
@@ -384,9 +384,9 @@ def _lines(value: Any) -> list[str]:
     return [str(value)]
 
 
-def _short(licence: str) -> str:
-    """Without what `info` tells of it: `none stated by its authors: ...`."""
-    return licence.partition(":")[0]
+def _short(checkpoint: Checkpoint) -> str:
+    """The licence without its explanation, which `info` shows: `none stated by its authors: ...`."""
+    return checkpoint.licence.partition(":")[0]
 
 
 def _size(size: int | None) -> str:
