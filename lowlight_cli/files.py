@@ -1,7 +1,7 @@
-"""Files in, files out: what a command does with an Enhancer, one file after the other.
+"""Read, enhance and write files one by one: what a command does with an Enhancer.
 
-A file that fails is an outcome with its error, and the others go on. Weights or a device that are not available end the
-whole: no file could be done.
+A file that fails yields an outcome with its error, and the remaining files are still processed. Unavailable weights or
+an unavailable device raise instead, because no file could be enhanced.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Saving:
-    """How a result is written; see `pictures.encode`, whose arguments these are, but for two.
+    """How to write a result. All but `provenance` and `compare` are arguments of `pictures.encode`.
 
     Attributes:
-        format: `keep` or a format's name.
-        quality: of JPEG, WebP, AVIF.
-        depth: bits a sample.
-        strip_metadata: write no EXIF, XMP, texts.
-        strip_gps: write no places.
-        provenance: note in the file by what it was made.
-        compare: write input and result side by side, with labels, in place of the result.
+        format: `keep` or the name of a format.
+        quality: quality of JPEG, WebP and AVIF files.
+        depth: bits per sample.
+        strip_metadata: write no EXIF, XMP or text.
+        strip_gps: write no location.
+        provenance: record in the file which model made it.
+        compare: write input and result side by side, with labels, instead of the result.
 
     Raises:
-        UsageError: the format never holds so many bits, or there is no such format.
+        UsageError: the format cannot hold that many bits, or is unknown.
     """
 
     format: str = "keep"
@@ -67,7 +67,7 @@ class Saving:
     compare: bool = False
 
     def __post_init__(self) -> None:
-        """See that numbers and format go together."""
+        """Check that `depth` suits `format`."""
         if self.format == "keep":
             return
         if not KINDS[format_of(self.format)].deep and self.depth == 16:
@@ -75,7 +75,7 @@ class Saving:
             raise UsageError(f"--format {self.format} does not hold 16 bits a sample: choose --format {holds}")
 
     def kind(self, target: Path) -> str:
-        """The format of a target: a name that `encode` knows, or `keep`."""
+        """Return the format to write to `target`: a name that `encode` knows, or `keep`."""
         return FORMATS.get(target.suffix.lower(), "keep") if self.format == "keep" else self.format
 
 
@@ -86,16 +86,16 @@ class Outcome:
     Attributes:
         path: the file that was read.
         target: the file that was written, or would have been.
-        seconds: by stage: read, run, write; the first also has import and weights.
-        error: why there is no result; None where there is one.
-        skipped: the target existed and was to stay.
+        seconds: time per stage: read, run and write; the first file also has import and weights.
+        error: why there is no result; None on success.
+        skipped: the target already existed and was left in place.
         size: width and height in pixels.
-        before: brightness of the input, where that was asked for.
-        after: brightness of the result.
-        notes: one line each on what could not be kept.
-        tiles: into how many tiles it was cut; 1 is whole.
-        left: it was bright already, and is as it was.
-        data: the file's content, where the target is stdout.
+        before: brightness of the input, if it was measured.
+        after: brightness of the result, if it was measured.
+        notes: remarks of one line each, such as what could not be preserved.
+        tiles: number of tiles that the picture was cut into; 1 means whole.
+        left: the picture was already bright and is unchanged.
+        data: content of the file, if the target is stdout.
     """
 
     path: Path
@@ -114,15 +114,15 @@ class Outcome:
 
 @dataclass
 class Work:
-    """One file on its way through `opened`, `brightened` and `saved`, which may run in threads of their own.
+    """One file on its way through `opened`, `brightened` and `saved`, each of which may run in its own thread.
 
     Attributes:
-        job: what to make of what.
-        seconds: by stage, as far as it came.
-        photo: the picture: what was read, then the result, in the end None.
-        original: what was read, where it is to be shown beside the result.
-        untouched: the result is what was read.
-        error: what went wrong; the later stages then let it pass.
+        job: source and target.
+        seconds: time per stage completed so far.
+        photo: the input picture, then the result, and None once it is encoded.
+        original: the input picture, if it is to be shown beside the result.
+        untouched: the result equals the input.
+        error: what went wrong; later stages then do nothing.
         size, before, after, notes, tiles, left: as in `Outcome`.
     """
 
@@ -141,7 +141,7 @@ class Work:
 
     @property
     def name(self) -> str:
-        """What messages call the file."""
+        """The name of the file in messages."""
         return "standard input" if self.job.source == PIPE else str(self.job.source)
 
 
@@ -154,22 +154,22 @@ def enhance_files(
     max_pixels: int = MAX_PIXELS,
     measure: bool = False,
 ) -> Iterator[Outcome]:
-    """Read, brighten and write.
+    """Read, brighten and write pictures.
 
     Args:
-        enhancer: what brightens.
-        jobs: of `targets.plan`.
-        saving: how to write.
-        stdin: the content of a source that is `PIPE`.
-        max_pixels: larger pictures are refused.
-        measure: whether outcomes tell the brightness before and after.
+        enhancer: brightens the pictures.
+        jobs: the jobs, from `targets.plan`.
+        saving: how to write the results.
+        stdin: content of the source `PIPE`.
+        max_pixels: refuse larger pictures.
+        measure: record the brightness before and after in the outcomes.
 
     Yields:
-        An outcome a job, in order.
+        One outcome per job, in order.
 
     Raises:
-        WeightsError: weights that are missing, wrong or unreachable.
-        DeviceError: a device that is not available.
+        WeightsError: the weights are missing, wrong or unreachable.
+        DeviceError: the device is not available.
     """
     for job in jobs:
         if job.skip or job.error:
@@ -184,27 +184,27 @@ def _enhance_file(
     data = stdin or b"" if job.source == PIPE else None
     work = opened(job, saving, data, max_pixels=max_pixels, measure=measure)
     if not work.error:
-        load(enhancer, work.seconds)  # what goes wrong here is no fault of this file
+        load(enhancer, work.seconds)  # an error here is not the fault of this file
     work = brightened(work, enhancer, compare=saving.compare)
     return saved(work, enhancer, saving, measure=measure)
 
 
 def _bright(photo: Photo, look: Look) -> bool:
-    """Whether the gate leaves it alone, as `Enhancer` asks."""
+    """Whether the gate leaves the photo unchanged; the same test as in `Enhancer`."""
     return left_alone(borders.inner(photo.pixels, borders.content(photo.pixels)), look.gate)
 
 
 def opened(
     job: Job, saving: Saving, data: bytes | None = None, *, max_pixels: int = MAX_PIXELS, measure: bool = False
 ) -> Work:
-    """The first stage: read the picture, and see that its target can be written and can hold it.
+    """First stage: read the picture, and check that the target is writable and its format can hold the picture.
 
     Args:
-        job: what to read.
-        saving: how it will be written.
-        data: the content of the source, where it is known already.
-        max_pixels: larger pictures are refused.
-        measure: whether to measure the brightness.
+        job: names the source and the target.
+        saving: how the result will be written.
+        data: content of the source, if it was read already.
+        max_pixels: refuse larger pictures.
+        measure: measure the brightness.
     """
     work = Work(job)
     with _kept(work), _timed(work.seconds, "read"):
@@ -214,7 +214,7 @@ def opened(
             work.photo = read(data, name=work.name, max_pixels=max_pixels)
         if job.target != PIPE:
             refuse_unwritable(job.target)
-        # what `beside` leaves out need not be held
+        # `beside` drops transparency and further pages, so the format need not hold them
         shown = replace(work.photo, alpha=None, rest=()) if saving.compare else work.photo
         refuse_unfit(shown, format=saving.kind(job.target), depth=saving.depth)
         work.size, work.notes = (work.photo.width, work.photo.height), work.photo.notes
@@ -223,7 +223,7 @@ def opened(
 
 
 def brightened(work: Work, enhancer: Enhancer, *, compare: bool = False) -> Work:
-    """The second stage: the picture becomes the result. What failed before passes; to `compare`, the input is kept."""
+    """Second stage: replace the picture by its result; `compare` keeps the input. Failed work is returned as it is."""
     if work.error or not work.photo:
         return work
     with _kept(work), _timed(work.seconds, "run"):
@@ -251,14 +251,14 @@ def _put(job: Job, data: bytes) -> None:
 def saved(
     work: Work, enhancer: Enhancer, saving: Saving, put: Callable[[Job, bytes], None] = _put, *, measure: bool = False
 ) -> Outcome:
-    """The last stage: encode the result and put it where it belongs. What failed before becomes its outcome.
+    """Last stage: encode the result and write it to its target. An earlier error becomes the outcome's error.
 
     Args:
-        work: of `brightened`; it lets go of its picture.
-        enhancer: by what the picture was made.
+        work: the work, from `brightened`; its pictures are released.
+        enhancer: what made the picture.
         saving: how to write.
-        put: writes a job's file whole or not at all, or raises: FileExistsError as `landed` says, or as `place` does.
-        measure: whether to measure the brightness.
+        put: writes the file of a job atomically; raises FileExistsError as `landed` expects, and otherwise as `place`.
+        measure: measure the brightness.
     """
     job, data = work.job, b""
     with _kept(work):
@@ -293,7 +293,7 @@ def saved(
 
 @contextlib.contextmanager
 def _kept(work: Work) -> Iterator[None]:
-    """Keep what goes wrong with a file as its error, which names it."""
+    """Catch an error of one file and store it in `work.error`, with the name of the file in the message."""
     try:
         yield
     except LowlightError as error:
@@ -304,23 +304,23 @@ def _kept(work: Work) -> Iterator[None]:
 
 
 def load(enhancer: Enhancer, seconds: dict[str, float]) -> None:
-    """Load, if that is still to be done, and say what it took: the runtime's import apart from the weights.
+    """Load the enhancer unless it is loaded, and add the time taken to `seconds`: `import` (runtime) and `weights`.
 
     Raises:
-        WeightsError: weights that are missing, wrong or unreachable.
-        DeviceError: a device that is not available.
+        WeightsError: the weights are missing, wrong or unreachable.
+        DeviceError: the device is not available.
     """
     if not enhancer.loaded:
         with _timed(seconds, "weights"):
             choice = enhancer.choose()
-        with _timed(seconds, "import"), contextlib.suppress(DeviceError):  # `load` says so, or takes another engine
+        with _timed(seconds, "import"), contextlib.suppress(DeviceError):  # `load` reports it, or takes another engine
             engines.prepare(choice.engine)
         with _timed(seconds, "weights"):
             enhancer.load()
 
 
 def _encoded(photo: Photo, kind: str, saving: Saving, maker: str, on_note: Callable[[str], None]) -> bytes:
-    """A result as the bytes of its file; `maker` is by what it was made."""
+    """Encode a result as the bytes of a file; `maker` is its provenance line, empty for none."""
     return encode(
         photo,
         format=kind,
@@ -334,7 +334,7 @@ def _encoded(photo: Photo, kind: str, saving: Saving, maker: str, on_note: Calla
 
 
 def make_folder(target: Path) -> None:
-    """Make the folder that a target is to lie in, where there is none. Raises OutputError where that cannot be."""
+    """Create the parent folder of a target if it is missing. Raises OutputError if that fails."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -342,20 +342,20 @@ def make_folder(target: Path) -> None:
 
 
 def _retried(attempts: list[int]) -> list[str]:
-    """What to say where the memory gave out on the way; attempts are as `enhance_photo` tells them."""
+    """Return a note if memory ran out on the way; `attempts` are the tile counts that `enhance_photo` reports."""
     again = [tiles for failed, tiles in itertools.pairwise(attempts) if not failed]
     return [f"the memory gave out, begun again in {again[-1]} tiles"] if again else []
 
 
 def _maker(enhancer: Enhancer) -> str:
-    """By what a picture was made, in one line."""
+    """Return the provenance line: version, checkpoint and hash of the weights."""
     _, resolved = enhancer.load()
     name = resolved.checkpoint.name if resolved.checkpoint else enhancer.settings.model
     return f"lowlight {lowlight_cli.__version__}, {name}, sha256 {resolved.sha256}"
 
 
 def refuse_unwritable(target: Path) -> None:
-    """Raise before the work is done where the target's folder, or the one that it would be made in, takes no files."""
+    """Raise OutputError, before any work, if the target's folder or its nearest existing parent is not writable."""
     folder = target.parent
     while not exists(folder) and folder != folder.parent:
         folder = folder.parent

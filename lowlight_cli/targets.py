@@ -1,4 +1,4 @@
-"""What to write where: inputs and `-o` become (source, target) pairs before any work; nothing is opened here.
+"""Plan the outputs: turn inputs and `-o` into (source, target) pairs before any work. No file is opened here.
 
     photo.jpg                 photo_lit.jpg
     photo.jpg  -o out.png     out.png
@@ -8,9 +8,9 @@
     a.jpg b/   -o out         out/a.jpg, out/b/...
     -                         -                      a picture's bytes from stdin to stdout
 
-A target that is one of the inputs, or that two inputs would share, is refused: nothing is lost by a slip of the hand.
-Where results are to stay (`skip`), they may be among the inputs, as of a second run over *.jpg: they are skipped.
-What comes to lie at a target while its picture is made is not lost either: `landed`.
+A target that is also an input, or that two inputs share, is refused, so that a typing mistake destroys no file.
+With `--exist skip`, results may be among the inputs, as in a second run over *.jpg: they are skipped.
+A file that appears at a target while its picture is being made is not lost either; see `landed`.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ __all__ = [
 ]  # fmt: skip
 
 PIPE: Final = Path("-")
-"""stdin as a source, stdout as a target."""
+"""As a source stdin, as a target stdout."""
 
 EXIST: Final = ("error", "skip", "overwrite", "number")
-"""What to do where a target exists already."""
+"""What to do if a target already exists."""
 
 
 Search = Callable[[Path, Collection[str], Path], Iterator[Path]]
-"""Finds the pictures of a folder: the folder, the suffixes of pictures, and a folder in which not to look."""
+"""Finds the pictures in a folder. Takes the folder, the suffixes of pictures, and a folder to leave out."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ class Job:
     Attributes:
         source: the file to read, or `PIPE`.
         target: the file to write, or `PIPE`.
-        skip: the target exists and shall stay; where it is the source, that is the result of another input.
-        error: why this job cannot be done, where that is known already: the input is missing, the target exists, or
-            another input's is the same (`plan` with `apart`).
-        exist: one of `EXIST`: what to do where a target has come to exist when the picture is made.
-        wanted: the target without the number that it got; None where it got none.
+        skip: leave the existing target in place; if it equals the source, the source is the result of another input.
+        error: why this job cannot be done, if that is known already: the input is missing, the target exists, or the
+            target collides with another input or target (`plan` with `apart`).
+        exist: one of `EXIST`: what to do if the target exists by the time that the result is written.
+        wanted: the target without the number that was added to its name; None if none was added.
     """
 
     source: Path
@@ -66,22 +66,22 @@ class Job:
 
     @property
     def anew(self) -> bool:
-        """Whether the target must be a new file: one that exists is not to be replaced."""
+        """Whether the target must be a new file, so that an existing one is not replaced."""
         return self.exist != "overwrite"
 
 
 def landed(job: Job, put: Callable[[Job], None]) -> Job:
-    """Put a result where it is wanted; where something has come to lie there since that was planned, as `exist` says.
+    """Write a result to its target; if a file has appeared there since the plan was made, do what `job.exist` says.
 
     Args:
-        job: what was planned.
-        put: writes the result to the job's target, or raises FileExistsError where the job is `anew` and there is one.
+        job: the job as planned.
+        put: writes the result to a job's target; raises FileExistsError if the job is `anew` and the target exists.
 
     Returns:
-        The job as it was done: under another number, or skipped.
+        The job as it was done, perhaps with another number in its target or skipped.
 
     Raises:
-        OutputError: the target exists, and nothing says what to do.
+        OutputError: the target exists and `exist` is `error`, or it is a folder.
     """
     while not job.skip:
         try:
@@ -111,16 +111,16 @@ def plan(
 
     Args:
         inputs: files, folders, or `PIPE`.
-        output: what `-o` says, a folder where it is text that ends in a slash; None writes beside the inputs.
-        formats: suffix (lower case, with the dot) to format; folders are searched by it, and targets have one of them.
-        become: suffixes of further pictures, which are not written, to one of `formats` that their targets get.
-        suffix: one of `formats`: targets are of its format; None keeps each input's.
+        output: the value of `-o`; text that ends in a slash means a folder; None writes beside the inputs.
+        formats: maps suffixes (lower case, with the dot) to formats; the suffixes to search for and to write.
+        become: maps suffixes that are read but not written to the suffix in `formats` that their targets get.
+        suffix: write the format of this suffix of `formats`; None keeps the format of each input.
         exist: one of `EXIST`.
-        search: what finds the pictures of a folder; None where no input may be one.
-        apart: where a target is an input, or two inputs share one, their jobs have the error, and the others are good.
+        search: finds the pictures in a folder; None if folders are not allowed as inputs.
+        apart: put the error of a colliding target into the jobs concerned, and plan the others, instead of raising it.
 
     Raises:
-        UsageError: inputs and output do not fit together; or, without `apart`, targets and inputs.
+        UsageError: the inputs and the output do not fit together, or targets collide and `apart` is false.
         InputError: a folder holds no picture, or cannot be read.
     """
     if not inputs:
@@ -146,7 +146,7 @@ def plan(
 
 @dataclass(frozen=True)
 class _Wish:
-    """What all inputs have in common."""
+    """The arguments of `plan` that hold for all inputs; `inputs` is their number."""
 
     output: Path | None
     folder: bool
@@ -157,7 +157,7 @@ class _Wish:
     search: Search | None
 
     def named(self, path: Path) -> Path:
-        """`path` with the suffix of the format that is wanted, unless it has one already."""
+        """Return `path` with a suffix of the wanted format; it is unchanged if its own suffix is of that format."""
         own = path.suffix.lower()
         suffix = self.suffix or self.become.get(own)
         if suffix is None or self.formats.get(own) == self.formats[suffix]:
@@ -166,25 +166,25 @@ class _Wish:
 
     @property
     def searched(self) -> Collection[str]:
-        """The suffixes by which folders are searched."""
+        """The suffixes to search folders for."""
         return {*self.formats, *self.become}
 
     @property
     def told(self) -> str:
-        """The same for a message; of what cameras write there are too many."""
+        """The same for a message; the raw formats of cameras are too many to list."""
         return ", ".join([*sorted(self.formats), *(["HEIC and RAW"] if self.become else [])])
 
     def is_picture(self, output: Path) -> bool:
-        """Whether `-o` reads as the name of one picture."""
+        """Whether `-o` names a single picture."""
         return output.suffix.lower() in self.formats and not self.is_folder(output)
 
     def is_folder(self, output: Path) -> bool:
-        """Whether `-o` is a folder, or says that it is to be one."""
+        """Whether `-o` is an existing folder or was given with a trailing slash."""
         return self.folder or is_dir(output)
 
 
 def _pairs(source: Path, wish: _Wish) -> Iterator[tuple[Path, Path]]:
-    """The (source, target) pairs of one input."""
+    """Yield the (source, target) pairs of one input."""
     output, alone = wish.output, wish.inputs == 1
     if source == PIPE or output == PIPE:
         yield _piped(source, wish)
@@ -211,7 +211,7 @@ def _pairs(source: Path, wish: _Wish) -> Iterator[tuple[Path, Path]]:
 
 
 def _piped(source: Path, wish: _Wish) -> tuple[Path, Path]:
-    """The pair of an input where stdin, stdout or both take part."""
+    """Return the pair of an input that uses stdin, stdout or both."""
     output = wish.output
     if wish.inputs > 1:
         raise UsageError("- is one picture: give it as the only input and the only output")
@@ -225,10 +225,10 @@ def _piped(source: Path, wish: _Wish) -> tuple[Path, Path]:
 
 
 def _checked(output: Path, wish: _Wish) -> Path:
-    """The output file itself, its suffix found good.
+    """Check the suffix of an output file, and return the file.
 
     Raises:
-        UsageError: no format has the suffix, or another than it is asked for.
+        UsageError: no format has the suffix, or it contradicts the format that was asked for.
     """
     own = output.suffix.lower()
     if own not in wish.formats:
@@ -243,7 +243,7 @@ def _checked(output: Path, wish: _Wish) -> Path:
 
 
 def lit_folder(folder: Path) -> Path:
-    """FOLDER_lit beside FOLDER, spelt as the user spelt it."""
+    """Return FOLDER_lit beside FOLDER, with the path as the user wrote it; `.` and `..` are resolved first."""
     if folder.name and folder.name != "..":
         return folder.with_name(f"{folder.name}_lit")
     there = folder.resolve()
@@ -253,16 +253,16 @@ def lit_folder(folder: Path) -> Path:
 
 
 def _results(pairs: Sequence[tuple[Path, Path]]) -> set[str]:
-    """The keys of inputs that another input's result would replace."""
+    """Return the keys of inputs that are the target of another input."""
     sources = {_key(source) for source, _ in pairs if exists(source)}
     keys = ((_key(source), _key(target)) for source, target in pairs if target != PIPE)
     return {target for source, target in keys if target in sources and target != source}
 
 
 def _collisions(pairs: Sequence[tuple[Path, Path]], stay: Collection[str]) -> dict[int, UsageError]:
-    """Which pairs cannot be made, by their number: the target is an input, or that of another pair.
+    """Map the index of each pair whose target is an input, or the target of another pair, to its error.
 
-    Inputs whose keys are in `stay` are not replaced.
+    Inputs whose keys are in `stay` will not be replaced, so they do not collide.
     """
     sources = {_key(source) for source, _ in pairs if source != PIPE}
     claimed: dict[str, int] = {}
@@ -287,12 +287,12 @@ def _shared(one: Path, other: Path, target: Path) -> UsageError:
 
 
 def same(one: Path, other: Path) -> bool:
-    """Whether two names are of one file or folder, which need not exist."""
+    """Whether two paths name the same file or folder, which need not exist."""
     return _key(one) == _key(other)
 
 
 def _key(path: Path) -> str:
-    """What is equal for two names of one file: its inode where it exists, else its path with links resolved."""
+    """Return a key that all names of a file share: device and inode if it exists, else the path with links resolved."""
     if (status := _status(path)) is None:
         resolved = os.path.normcase(os.path.realpath(path))
         return resolved.casefold() if sys.platform == "darwin" else resolved
@@ -300,7 +300,7 @@ def _key(path: Path) -> str:
 
 
 def _status(path: Path) -> os.stat_result | None:
-    """What the system says of the file, links followed; None where it says nothing."""
+    """Return the `stat` of a file, following links; None if that fails."""
     try:
         return path.stat()
     except OSError:
@@ -308,23 +308,23 @@ def _status(path: Path) -> os.stat_result | None:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is such a file or folder; what cannot be looked at is as good as none, and no error."""
+    """Whether a file or folder exists. One that cannot be accessed counts as missing and raises nothing."""
     return _status(path) is not None
 
 
 def occupied(path: Path) -> bool:
-    """Whether something has this name, be it a link to nothing: what that leads to may be away for now; as `exists`."""
+    """Like `exists`, but true for a dangling link too, as its destination may only be unmounted for now."""
     return os.path.lexists(path)
 
 
 def is_dir(path: Path) -> bool:
-    """Whether it is a folder, or a link to one; as `exists`."""
+    """Whether the path is a folder or a link to one. Raises nothing, like `exists`."""
     status = _status(path)
     return status is not None and stat.S_ISDIR(status.st_mode)
 
 
 def _settle(source: Path, target: Path, exist: str, taken: set[str]) -> Job:
-    """The job of one pair, given what exists."""
+    """Make the job of one pair, considering which files exist."""
     if source != PIPE and not exists(source):
         return Job(source, target, error=InputError(_why_not(source)))
     if target == PIPE:
@@ -334,7 +334,7 @@ def _settle(source: Path, target: Path, exist: str, taken: set[str]) -> Job:
 
 
 def _why_not(source: Path) -> str:
-    """What to say of an input that is not to be found."""
+    """Return the message for an input that was not found."""
     try:
         source.stat()
     except PermissionError as error:
@@ -346,15 +346,15 @@ def _why_not(source: Path) -> str:
 
 
 def landing(target: Path, exist: str, taken: set[str]) -> tuple[Path, bool, OutputError | None]:
-    """Where a result goes, given what exists.
+    """Decide where a result goes, considering which files exist.
 
     Args:
-        target: the file that is wanted.
+        target: the wanted file.
         exist: one of `EXIST`.
-        taken: what other jobs will write, as `same` tells names apart; a new name is added.
+        taken: keys (see `_key`) of the files that other jobs will write; the key of a numbered name is added.
 
     Returns:
-        The target, whether it exists and shall stay, and why it cannot be written: as in `Job`.
+        `target`, `skip` and `error`, as in `Job`.
     """
     if not occupied(target):
         return target, False, None
@@ -369,7 +369,7 @@ def landing(target: Path, exist: str, taken: set[str]) -> tuple[Path, bool, Outp
 
 
 def _numbered(target: Path, taken: set[str]) -> Path:
-    """The first of photo_lit_2.jpg, photo_lit_3.jpg, ... that is free."""
+    """Return the first free name of photo_lit_2.jpg, photo_lit_3.jpg, ..."""
     number = 2
     while True:
         candidate = target.with_name(f"{target.stem}_{number}{target.suffix}")

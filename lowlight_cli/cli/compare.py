@@ -1,4 +1,4 @@
-"""`lowlight compare`: one picture through every model, on one sheet."""
+"""`lowlight compare`: run one picture through every model and write all results on one sheet."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 __all__ = ["compare"]
 
 SHAPE: Final = 1.4
-"""Width over height of a sheet, about."""
+"""Approximate aspect ratio of a sheet, width over height."""
 
 
 def compare(
-    photo: Annotated[Path, typer.Argument(metavar="PHOTO", readable=False, help="A picture.", show_default=False)],
+    photo: Annotated[Path, typer.Argument(metavar="PHOTO", readable=False, help="The picture.", show_default=False)],
     output: Annotated[
         str | None,
         typer.Option(
@@ -31,7 +31,7 @@ def compare(
     side: Annotated[
         int,
         typer.Option(
-            min=16, metavar="N", help="Reduce the picture to N pixels of its longer side first; large ones take long."
+            min=16, metavar="N", help="First reduce the picture to N pixels on its longer side; large ones take long."
         ),
     ] = 1024,
     exist: options.Exist = options.ExistChoice.error,
@@ -61,7 +61,7 @@ def compare(
         )
     target = output or photo.with_name(f"{photo.stem}_compare.jpg")
     own = photo.suffix.lower()
-    become = {} if own in FORMATS else {own: ".jpg"}  # a sheet is no HEIC or RAW
+    become = {} if own in FORMATS else {own: ".jpg"}  # HEIC and RAW cannot be written
     job = plan([photo], target, formats=FORMATS, become=become, exist=exist.value)[0]
     if job.error:
         raise job.error

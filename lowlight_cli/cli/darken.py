@@ -1,4 +1,4 @@
-"""`lowlight darken`: pairs to train on, out of well-lit photographs."""
+"""`lowlight darken`: make training pairs from well-lit photographs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["darken"]
 
 
 class MethodChoice(StrEnum):
-    """How: `synthesis.METHODS`."""
+    """The methods in `synthesis.METHODS`."""
 
     physical = "physical"
     drgn = "drgn"
@@ -27,7 +27,7 @@ class MethodChoice(StrEnum):
 
 
 def _range(text: str) -> tuple[float, float]:
-    """`LOW,HIGH` as two numbers."""
+    """Parse `LOW,HIGH` as two numbers."""
     try:
         low, high = (float(part) for part in text.split(","))
     except ValueError:
@@ -37,48 +37,55 @@ def _range(text: str) -> tuple[float, float]:
 
 def darken(
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", readable=False, help="Well-lit photographs, in subfolders too.")
+        Path,
+        typer.Argument(
+            metavar="FOLDER", readable=False, help="Folder of well-lit photographs; subfolders are included."
+        ),
     ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="OUT", help="Gets low/, high/ and manifest.jsonl.")
+        Path, typer.Option("-o", "--output", metavar="OUT", help="Output folder for low/, high/ and manifest.jsonl.")
     ],
     method: Annotated[
         MethodChoice,
         typer.Option(
-            help="physical: one scene at two exposures, with lamps, sensor noise, black level, JPEG. drgn: as the "
-            "dark photographs of --like are, by DRGN's learnt degradation. dgaf: by DGAF's Darkening network."
+            help="physical: simulate two exposures of the scene, with lamps, sensor noise, black level and JPEG. drgn: "
+            "imitate the dark photographs in --like with DRGN's learnt degradation. dgaf: use DGAF's darkening network."
         ),
     ] = MethodChoice.physical,
     like: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="drgn: real dark photographs to take the degradation from.")
+        Path | None, typer.Option(metavar="FOLDER", help="drgn: folder of real dark photographs to imitate.")
     ] = None,
     weights: Annotated[
         str | None,
         typer.Option(
-            "-w", "--weights", metavar="TAG|FILE|hf://...|https://...", show_default="what comes with the program",
-            help="drgn, dgaf: another learnt degradation; `lowlight train --recipe paper` makes them.",
+            "-w", "--weights", metavar="TAG|FILE|hf://...|https://...", show_default="the shipped one",
+            help="drgn, dgaf: use another learnt degradation, from `lowlight train --recipe paper`.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed and name, same picture.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Random seed; the same seed and file name give the same picture.")
+    ] = 0,
     strength: Annotated[
         str | None,
         typer.Option(
-            metavar="LOW,HIGH", show_default="0.004,0.15 and some hardly dark; what was learnt, halved to doubled",
-            help="Least and largest share of the light that is left.",
+            metavar="LOW,HIGH",
+            show_default="0.004,0.15 with 10 % at 0.3,1; drgn, dgaf: half to twice the learnt share",
+            help="Smallest and largest share of the light to keep.",
         ),
     ] = None,
     pairs: Annotated[
-        bool, typer.Option("--pairs", help="Write the reference of each dark picture into high/ too.")
+        bool, typer.Option("--pairs", help="Also write the reference of each dark picture, to high/.")
     ] = False,
-    per_picture: Annotated[int, typer.Option(min=1, metavar="N", help="Dark pictures a photograph.")] = 1,
+    per_picture: Annotated[int, typer.Option(min=1, metavar="N", help="Number of dark pictures per photograph.")] = 1,
     side: Annotated[
-        int | None, typer.Option(min=16, metavar="N", help="Reduce to N pixels of the longer side first.")
+        int | None, typer.Option(min=16, metavar="N", help="First reduce photographs to N pixels on the longer side.")
     ] = None,
     format: Annotated[
-        str, typer.Option(metavar="png|jpg|webp|tiff|bmp|avif", help="Of the files; PNG, TIFF and BMP lose nothing.")
+        str, typer.Option(metavar="png|jpg|webp|tiff|bmp|avif", help="File format; PNG, TIFF and BMP are lossless.")
     ] = "png",
     exist: Annotated[
-        ReplaceChoice, typer.Option(help="Where OUT has a manifest; skip makes what is missing or was made otherwise.")
+        ReplaceChoice,
+        typer.Option(help="What to do if OUT has results; skip makes only what is missing or was made differently."),
     ] = ReplaceChoice.error,
     json: Json = False,
     quiet: Quiet = False,
@@ -97,8 +104,8 @@ def darken(
     with contextlib.ExitStack() as stack:
         with report.transfer(f"weights for {method.value}") as moved:
             every = synthesise(folder, output, wish, exist=exist.value, on_message=report.note, on_progress=moved)
-            stack.enter_context(contextlib.closing(every))  # an interrupted one still tidies its manifest
-            first = next(every)  # fetches weights, whose bar is gone before the other is drawn
+            stack.enter_context(contextlib.closing(every))  # closing it tidies the manifest, also when interrupted
+            first = next(every)  # fetches weights here, so that their bar is gone before the next one is drawn
         advance = stack.enter_context(report.progress("darken", None))
         for each in itertools.chain((first,), every):
             if each.error:

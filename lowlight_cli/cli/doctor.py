@@ -1,4 +1,4 @@
-"""`lowlight doctor`: whether everything that is installed works, by trying it."""
+"""`lowlight doctor`: check that everything installed works by trying it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lowlight enhance`: dark pictures in, lit pictures out."""
+"""`lowlight enhance`: brighten pictures, folders of pictures, and clips."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["DEPTHS", "STAGES", "enhance", "fields", "summary", "tell", "tell_plan"]
 
 STAGES: Final = ("import", "weights", "read", "run", "write")
-"""What the time of a file is made of; the first two only once."""
+"""The stages that the time of a file consists of; only the first file has the first two."""
 
 DEPTHS: Final[dict[options.BitDepthChoice, Literal["keep", 8, 16]]] = {
     options.BitDepthChoice.keep: "keep",
@@ -37,7 +37,7 @@ DEPTHS: Final[dict[options.BitDepthChoice, Literal["keep", 8, 16]]] = {
 
 def enhance(
     context: typer.Context,
-    # readable=False keeps typer from looking: a file that may not be read is one of several that fails, not bad usage
+    # readable=False disables typer's check: an unreadable file is one failed file of several, not a usage error
     inputs: Annotated[
         list[Path],
         typer.Argument(
@@ -45,7 +45,7 @@ def enhance(
         ),
     ],
     output: Annotated[
-        str | None,  # a path would lose the slash by which a folder is told
+        str | None,  # a Path would lose the trailing slash that marks a folder
         typer.Option(
             "-o", "--output", metavar="OUT", show_default="photo_lit.jpg, FOLDER_lit/",
             help="A file, a folder (inputs keep their names in it), or - for stdout.",
@@ -135,9 +135,9 @@ def enhance(
 
 
 def _meant(path: Path) -> list[Path]:
-    """The files that an input means: where there is none of its name, what `*` and `?` in it stand for.
+    """Return the files that an input means: if there is no such file, expand `*` and `?` in it.
 
-    The shells of Windows leave that to the program. Brackets stand for themselves: names have them.
+    The shells of Windows leave that to the program. Brackets are literal, because they occur in file names.
     """
     from lowlight_cli.targets import exists
 
@@ -148,10 +148,10 @@ def _meant(path: Path) -> list[Path]:
 
 
 def _clips(inputs: Sequence[Path]) -> bool:
-    """Whether the inputs are clips, by their names.
+    """Whether the inputs are clips, judged by their names.
 
     Raises:
-        UsageError: some are, and some are not.
+        UsageError: only some of them are.
     """
     from lowlight_cli.targets import is_dir
     from lowlight_cli.video.formats import is_clip
@@ -163,7 +163,7 @@ def _clips(inputs: Sequence[Path]) -> bool:
 
 
 def _pipes(jobs: Sequence[Job], json: bool) -> bytes | None:
-    """What stdin brings, where a job reads it; the pipes are looked at first."""
+    """Read stdin if a job needs it, after checking that stdin and stdout suit the jobs."""
     from lowlight_cli.targets import PIPE
 
     if jobs[0].target == PIPE:
@@ -181,7 +181,7 @@ def _pipes(jobs: Sequence[Job], json: bool) -> bytes | None:
 def _follow(
     outcomes: Iterator[Outcome], enhancer: Enhancer, count: int, json: bool, start: float, imported: float
 ) -> int:
-    """Run, and tell what becomes of each file; the exit code."""
+    """Consume the outcomes, report each file, and return the exit code."""
     left, skipped, errors = 0, 0, []
     bar = report.progress(enhancer.settings.model, count) if count > 1 else contextlib.nullcontext(_ignore)
     with bar as advance:
@@ -216,7 +216,7 @@ def _follow(
 
 
 def tell(outcome: Outcome, seconds: Mapping[str, float], json: bool) -> None:
-    """One file: its path (or the picture itself) to stdout, what there is to say of it to stderr."""
+    """Report one file: its path (or the picture itself) to stdout, errors and notes to stderr."""
     if outcome.error:
         report.error(str(outcome.error))
     elif outcome.skipped:
@@ -235,9 +235,9 @@ def tell(outcome: Outcome, seconds: Mapping[str, float], json: bool) -> None:
 
 
 def summary(done: int, left: int, skipped: int, failed: int, enhancer: Enhancer, taken: float) -> str:
-    """`2 lit with dgaf.best on cpu in bf16 (no GPU found, the CPU has bf16), 1 failed, 2.13 s`.
+    """Return `2 lit with dgaf.best on cpu in bf16 (no GPU found, the CPU has bf16), 1 failed, 2.13 s` and the like.
 
-    `left` of those that are done were bright already.
+    `done` includes the `left` pictures that were already bright.
     """
     lit = [f"{done - left} lit with {lit_by(enhancer)}"] if done > left else []
     others = ((left, "left alone (bright already)"), (skipped, "skipped"), (failed, "failed"))
@@ -245,7 +245,7 @@ def summary(done: int, left: int, skipped: int, failed: int, enhancer: Enhancer,
 
 
 def fields(outcome: Outcome, enhancer: Enhancer, seconds: Mapping[str, float]) -> dict[str, Any]:
-    """What a JSON line says of a file."""
+    """Return the fields of the JSON line of a file."""
     fields: dict[str, Any] = {
         "input": str(outcome.path),
         "output": str(outcome.target),
@@ -273,7 +273,7 @@ def fields(outcome: Outcome, enhancer: Enhancer, seconds: Mapping[str, float]) -
 
 
 def tell_plan(jobs: Sequence[Job], json: bool) -> int:
-    """What would be done, file by file; the exit code that is known already."""
+    """Print what would be done, file by file, and return the exit code of the errors known so far."""
     for job in jobs:
         if json:
             status = "failed" if job.error else "skipped" if job.skip else "planned"
@@ -286,4 +286,4 @@ def tell_plan(jobs: Sequence[Job], json: bool) -> int:
 
 
 def _ignore(_: float) -> None:
-    """No bar for one file."""
+    """Stands in for the progress bar when there is only one file."""

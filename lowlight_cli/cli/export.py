@@ -1,4 +1,4 @@
-"""`lowlight export`: a network with its weights as one ONNX file."""
+"""`lowlight export`: write a network with its weights as one ONNX file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["export"]
 
 
 SIDE: Final = 512
-"""Pixels a side of what is taken from each of --pictures."""
+"""Largest width and height of the crop taken from each picture of --pictures."""
 
 
 def export(
@@ -29,20 +29,20 @@ def export(
         Path | None,
         typer.Option(
             "-o", "--output", metavar="FILE.onnx", show_default="where --engine looks",
-            help="The file to write; without it the graph is kept where --engine onnx and openvino find it.",
+            help="The file to write; by default the graph is stored where --engine onnx and openvino find it.",
         ),
     ] = None,
     model: options.Model = DEFAULT_MODEL,
     weights: options.Weights = None,
-    fp16: Annotated[bool, typer.Option("--fp16", help="In half precision, for GPUs.")] = False,
-    int8: Annotated[bool, typer.Option("--int8", help="In eight bits, calibrated on --pictures.")] = False,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Export in half precision, for GPUs.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Export in 8 bits, calibrated on --pictures.")] = False,
     pictures: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER", show_default=False, help="Dark pictures: to calibrate --int8, and to compare with torch."
+            metavar="FOLDER", show_default=False, help="Dark pictures to calibrate --int8 and to compare with torch."
         ),
     ] = None,
-    exist: Annotated[ReplaceChoice, typer.Option(help="What to do where the file exists.")] = ReplaceChoice.error,
+    exist: Annotated[ReplaceChoice, typer.Option(help="What to do if the file already exists.")] = ReplaceChoice.error,
     offline: options.Offline = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -105,7 +105,7 @@ def export(
 
 
 def _read(folder: Path) -> list[NDArray[np.float32]]:
-    """The first pictures of a folder, subfolders too."""
+    """Read centre crops of the first `PICTURES` pictures in a folder and its subfolders."""
     from lowlight_cli.engines.export import PICTURES
     from lowlight_cli.folders.search import chosen
     from lowlight_cli.pictures import FORMATS, read
@@ -119,6 +119,6 @@ def _read(folder: Path) -> list[NDArray[np.float32]]:
 
 
 def _middle(picture: NDArray[np.float32]) -> NDArray[np.float32]:
-    """At most `SIDE` pixels a side: torch and the graph see it whole, in float32."""
+    """Crop the centre to at most `SIDE` pixels a side, because torch and the graph run it whole, in float32."""
     top, left = (max(0, length - SIDE) // 2 for length in picture.shape[:2])
     return picture[top : top + SIDE, left : left + SIDE]

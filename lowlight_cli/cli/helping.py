@@ -1,6 +1,6 @@
-"""`--help`: every option by its whole name with what it takes, then what it is for, panel by panel.
+"""`--help`: format each option with its full name, metavar and description, panel by panel.
 
-typer's own panels have columns, which cut long names on terminals of 80 letters.
+typer's own panels have columns, which truncate long names on terminals of 80 characters.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from lowlight_cli.cli import report
 __all__ = ["Command", "Group"]
 
 TYPES: Final = {"int": "N", "int range": "N", "float": "N", "float range": "N", "path": "PATH", "str": "TEXT"}
-"""typer's names of what an option takes, and ours."""
+"""typer's names of option types, and ours."""
 
 
 class Command(TyperCommand):
-    """A command with such a help."""
+    """A command with this help format."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write it."""
+        """Write the help."""
         _write(self, ctx, formatter)
 
 
 class Group(TyperGroup):
-    """Several commands under one name, with such a help."""
+    """A group of subcommands with this help format."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write it."""
+        """Write the help."""
         _write(self, ctx, formatter)
 
 
@@ -61,12 +61,12 @@ def _write(command: TyperCommand | TyperGroup, ctx: Any, formatter: Any) -> None
 
 
 def _named(text: str) -> str:
-    """`--exist <error|skip>` as `--exist error|skip`, `--steps <int range>` as `--steps N`."""
+    """Turn `--exist <error|skip>` into `--exist error|skip`, and `--steps <int range>` into `--steps N`."""
     return re.sub(r"<([^<>]*)>", lambda found: TYPES.get(found[1], found[1]), text)
 
 
 def _told(text: str) -> str:
-    """The lines of an option without what is told by what it takes: `[default: (0); 0<=x<=9]` as `[default: 0]`."""
+    """Drop from a description the range that the metavar already shows: `[default: (0); 0<=x<=9]` to `[default: 0]`."""
     text = re.sub(r"default: \((.*)\)(?=[;\]])", r"default: \1", text)
     text = re.sub(r"(?:; |  (?=\[))?(\[?)[\d.e+]+<=x<=[\d.e+]+(\]?)", lambda found: found[2] * (not found[1]), text)
     return re.sub(r"\bx>=([\d.]+)", r"at least \1", text)

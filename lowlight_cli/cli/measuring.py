@@ -1,4 +1,4 @@
-"""What `lowlight bench` does when its command line is read: run a measurement, show its tables, write its files."""
+"""Run the measurements of `lowlight bench`, show their tables and write their files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Running:
-    """Where and how networks run, as it was typed."""
+    """Where and how networks run, as given on the command line."""
 
     device: str
     precision: str
@@ -38,7 +38,7 @@ class Running:
 
 @dataclass(frozen=True)
 class Written:
-    """The files that were asked for."""
+    """The files to write; None for those not asked for."""
 
     json: Path | None
     markdown: Path | None
@@ -48,12 +48,12 @@ class Written:
 
     @property
     def any(self) -> bool:
-        """Whether there is one."""
+        """Whether any file is to be written."""
         return any((self.json, self.markdown, self.csv, self.latex, self.page))
 
 
 def loaded(choice: Choice, running: Running) -> Method:
-    """A network, its weights fetched if they were asked for by name."""
+    """Load a network; weights that were asked for by name are fetched if necessary."""
     from lowlight_cli.bench.methods import network
     from lowlight_cli.enhancer import Enhancer
 
@@ -74,9 +74,9 @@ def sets(
     resume: Path | None,
     written: Written,
 ) -> list[Result]:
-    """Measure each set with its rows, show its table as soon as it is there, and write the files.
+    """Measure each set with its methods, show its table as soon as it is finished, and write the files.
 
-    Where a set cannot be measured, those before it are written.
+    If a set cannot be measured, the results of the sets before it are still written.
     """
     from lowlight_cli.bench import run
     from lowlight_cli.bench.journal import Journal
@@ -111,7 +111,7 @@ def sets(
 
 
 def verify(results: Iterable[Result], precision: str) -> None:
-    """Raise where a figure of weights.toml does not hold, in the precision that was asked for."""
+    """Compare results with the figures in weights.toml, and raise LowlightError if one of them differs."""
     from lowlight_cli.bench.verify import claims
 
     checked = [claim for result in results for claim in claims(result)]
@@ -123,7 +123,7 @@ def verify(results: Iterable[Result], precision: str) -> None:
 
 
 def speed(choices: Sequence[Choice], size: str, runs: int, running: Running, json: Path | None) -> None:
-    """Measure how fast models are, and show: the table, what it means, what reading and writing take."""
+    """Measure the speed of models; show the table, its definitions, and the rates of reading and writing JPEG."""
     from lowlight_cli import engines
     from lowlight_cli.bench import speed
 
@@ -148,7 +148,7 @@ def speed(choices: Sequence[Choice], size: str, runs: int, running: Running, jso
 
 
 def clips(paths: Sequence[Path], frames: int, choices: Sequence[Choice], running: Running) -> None:
-    """Measure how much clips flicker, and tell."""
+    """Measure how much clips flicker, and show the table."""
     from lowlight_cli.bench import clips
     from lowlight_cli.enhancer import Enhancer
     from lowlight_cli.video.formats import need_av
@@ -173,7 +173,7 @@ def clips(paths: Sequence[Path], frames: int, choices: Sequence[Choice], running
 
 
 def task(name: str, found: Sequence[DataSet], rows: Sequence[Sequence[Method]], json: Path | None) -> None:
-    """Detect in each set before and after, and tell."""
+    """Run a detector on each set before and after enhancement, and show the tables."""
     from lowlight_cli.bench import tasks
 
     results, unseen = [], list[Exception]()
@@ -190,10 +190,10 @@ def task(name: str, found: Sequence[DataSet], rows: Sequence[Sequence[Method]], 
 
 
 def refuse_unwritable(target: Path) -> None:
-    """Raise before the work is done where its result would be lost.
+    """Check, before any work, that a result file can be written.
 
     Raises:
-        OutputError: there is a folder in its place, or neither it nor its folder takes what is written.
+        OutputError: the target is a folder, or it (or, if it does not exist, its folder) is not writable.
     """
     from lowlight_cli import files
     from lowlight_cli.targets import exists, is_dir
@@ -202,26 +202,26 @@ def refuse_unwritable(target: Path) -> None:
         raise OutputError(f"cannot write {target}: it is a folder; name a file")
     if not exists(target):
         files.refuse_unwritable(target)
-    elif not os.access(target, os.W_OK):  # it is written in its place, which wants nothing of its folder: /dev/stdout
+    elif not os.access(target, os.W_OK):  # written in place, so its folder does not matter: /dev/stdout
         raise OutputError(f"{target} cannot be written to; check its permissions or choose another")
 
 
 def refuse_overwriting(targets: Mapping[str, Path], weights: Iterable[str]) -> None:
-    """Raise before the work is done where a result would take the place of another, or of what is measured.
+    """Check, before any work, that no result file would overwrite another one or an input.
 
     Args:
-        targets: by the option that names them.
-        weights: as they were typed; those that are files are no place to write to.
+        targets: the result files, keyed by the option that names them.
+        weights: weights as typed; those that are files must not be overwritten.
 
     Raises:
-        UsageError: two targets are one file, or one is called as a picture or is a file of weights.
+        UsageError: two targets are the same file, or one has the suffix of a picture or is a weights file.
     """
     from lowlight_cli.pictures import suffixes
     from lowlight_cli.targets import exists, same
 
     others = {Path(each): f"the weights {each}" for each in weights}
     for option, target in targets.items():
-        if exists(target) and not target.is_file():  # /dev/null takes all
+        if exists(target) and not target.is_file():  # /dev/null may be given several times
             continue
         if {target.suffix.lower(), target.resolve().suffix.lower()} & suffixes():
             raise UsageError(f"{option} {target} is called as a picture, which it is not: give it another name")
@@ -232,7 +232,7 @@ def refuse_overwriting(targets: Mapping[str, Path], weights: Iterable[str]) -> N
 
 @contextlib.contextmanager
 def _seen(unseen: list[Exception], wanted: bool) -> Iterator[None]:
-    """Put what befalls stdout, as in `| head`, into `unseen` where files are still wanted."""
+    """If files are `wanted`, collect errors of stdout (as from `| head`) in `unseen`, so that the work goes on."""
     try:
         yield
     except (report.ReaderGone, OSError) as error:
@@ -242,7 +242,7 @@ def _seen(unseen: list[Exception], wanted: bool) -> Iterator[None]:
 
 
 def _show(result: Result, titled: bool) -> None:
-    """The tables, and under them what they mean: on stdout, so that none is ever seen without."""
+    """Print the tables and, below them, their definitions; both to stdout, so that a table never lacks them."""
     from lowlight_cli.bench import report as tables
 
     if titled:
@@ -259,7 +259,7 @@ def _show(result: Result, titled: bool) -> None:
 
 
 def _size(text: str) -> tuple[int, int]:
-    """`600x400` as two numbers."""
+    """Parse `600x400` as two numbers."""
     width, _, height = text.partition("x")
     if not (width.isdecimal() and height.isdecimal() and int(width) * int(height)):
         raise UsageError(f"--size {text!r} is not WIDTHxHEIGHT; write it as 600x400")
@@ -271,14 +271,14 @@ def _table(table: Table) -> None:
 
 
 def _remarks(lines: Iterable[str]) -> None:
-    """Lines below a table; in a pipe their first character tells them from the rows."""
+    """Print lines below a table; in a pipe each starts with `#`, which tells it from a row."""
     drawn = report.drawn(sys.stdout)
     for line in lines:
         report.data(line if drawn else f"# {line}")
 
 
 def _write_all(results: Sequence[Result], galleries: Sequence[Gallery], written: Written) -> None:
-    """The files that were asked for."""
+    """Write the files that were asked for."""
     from lowlight_cli.bench import export
     from lowlight_cli.bench import report as tables
     from lowlight_cli.bench.page import as_html
@@ -295,10 +295,10 @@ def _write_all(results: Sequence[Result], galleries: Sequence[Gallery], written:
 
 
 def _write(target: Path, text: str) -> None:
-    """A file, whole or not at all where that can be; what was there stays until then.
+    """Write a file, atomically if possible, so that the previous content stays until then.
 
     Raises:
-        OutputError: it cannot be written there.
+        OutputError: the file cannot be written there.
         ResourceError: the disk is full.
     """
     from lowlight_cli.files import make_folder
@@ -306,7 +306,7 @@ def _write(target: Path, text: str) -> None:
 
     make_folder(target)
     if _replaceable(target):
-        place(target.resolve(), text.encode("utf-8"))  # a link goes on leading there
+        place(target.resolve(), text.encode("utf-8"))  # a symbolic link is kept
     else:
         try:
             target.write_text(text, "utf-8")
@@ -318,7 +318,7 @@ def _write(target: Path, text: str) -> None:
 
 
 def _replaceable(target: Path) -> bool:
-    """Whether a new file may take its place: not that of a pipe or of what our streams go to, nor in a shut folder."""
+    """Whether a rename may replace the target: not a pipe, nor our stdout or stderr, nor in a read-only folder."""
     if not target.exists():
         return True
     if not target.is_file() or not os.access(target.resolve().parent, os.W_OK | os.X_OK):

@@ -1,4 +1,4 @@
-"""`lowlight models`: what there is, and which to take."""
+"""`lowlight models`: list the networks, to help choose one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["models", "speed_class"]
 
 SPEEDS = ((5.0, "fastest"), (20.0, "fast"), (50.0, "medium"), (float("inf"), "slow"))
-"""Multiply-adds at 384x384 in 1e9, and what that is called."""
+"""Upper limits in GMACs (1e9 multiply-adds) at 384x384, each with the name of its speed class."""
 
 
 def models(json: Json = False, debug: Debug = False) -> None:
@@ -41,7 +41,7 @@ def models(json: Json = False, debug: Debug = False) -> None:
 
 
 def speed_class(descriptor: Descriptor) -> str:
-    """How fast a network is beside the others, in a word."""
+    """Return how fast a network is compared to the others, in one word."""
     return next(name for limit, name in SPEEDS if descriptor.gmacs <= limit)
 
 
@@ -58,7 +58,7 @@ def _row(descriptor: Descriptor, checkpoints: list[Checkpoint]) -> tuple[str, ..
 
 
 def _figures(checkpoint: Checkpoint) -> list[str]:
-    """`eval15 22.10 / 25.30, 0.830` for each set with references that a checkpoint was measured on."""
+    """Return `eval15 22.10 / 25.30, 0.830` for each set with references that a checkpoint was measured on."""
     told = []
     for metric in (each for each in checkpoint.metrics if each.psnr is not None):
         levels = " / ".join(f"{value:.2f}" for value in (metric.psnr, metric.psnr_gt_mean) if value is not None)

@@ -1,7 +1,7 @@
-"""The options that commands share, each once: names, help, range, environment, panel.
+"""The options that commands share, each defined once: names, help, range, environment variable, panel.
 
-Each is read from LOWLIGHT_NAME too. `-q`, `-v` and `--debug` set the level of `report` while the command line is
-parsed; a command only has to list them.
+Each is also read from LOWLIGHT_NAME. `-q`, `-v` and `--debug` set the level of `report` while the command line is
+parsed; a command only has to declare them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = [
     "Verbose", "Weights",
 ]  # fmt: skip
 
-# The panels of --help. What belongs together stands together.
+# The panels of --help, which group related options.
 MODEL: Final = "Model"
 LOOK: Final = "Look"
 FILES: Final = "Files"
@@ -33,14 +33,14 @@ MACHINE: Final = "Machine"
 MESSAGES: Final = "Messages"
 
 
-# Names of variables would fill a column of the panels; the help of a command says the rule in one line.
+# The variable names would clutter the panels; the help of a command states the naming rule in one line.
 _option = functools.partial(typer.Option, show_envvar=False)
 
 # ----------------------------------------------------------------------------------------------------------- model
 
 
 def _complete_model(incomplete: str) -> list[tuple[str, str]]:
-    """Names and strong points for the shell; torch is not imported."""
+    """Return names and strengths for shell completion, without importing torch."""
     return [(d.name, d.good_at) for d in NETWORKS.values() if d.name.startswith(incomplete)]
 
 
@@ -79,14 +79,14 @@ Strength = Annotated[
 
 
 def _exposure(text: str) -> float | str | None:
-    """`auto` as it is, `off` as None, else the wanted mean."""
+    """Parse --exposure: `auto` stays, `off` becomes None, else the wanted mean."""
     if text in ("auto", "off"):
         return "auto" if text == "auto" else None
     return _number(text, 0.2, 0.8, "auto, off")
 
 
 def _gate(text: str) -> float | None:
-    """`off` as None, else the threshold."""
+    """Parse --gate: `off` becomes None, else the threshold."""
     return None if text == "off" else _number(text, 0.0, 1.0, "off")
 
 
@@ -101,7 +101,7 @@ def _number(text: str, low: float, high: float, word: str) -> float:
 
 
 Exposure = Annotated[
-    Any,  # typer knows no unions
+    Any,  # typer does not support unions
     _option(
         "--exposure", metavar="auto|off|0.2..0.8", parser=_exposure, envvar="LOWLIGHT_EXPOSURE", show_default="off",
         rich_help_panel=LOOK,
@@ -142,7 +142,7 @@ Compare = Annotated[
 
 
 class ExistChoice(StrEnum):
-    """What to do where a target exists: `targets.EXIST`."""
+    """What to do if a target exists; the values are those of `targets.EXIST`."""
 
     error = "error"
     skip = "skip"
@@ -151,7 +151,7 @@ class ExistChoice(StrEnum):
 
 
 class ReplaceChoice(StrEnum):
-    """What to do where what a command writes exists, and no other name would do."""
+    """What to do if the output of a command exists, for outputs that cannot be numbered."""
 
     error = "error"
     skip = "skip"
@@ -159,7 +159,7 @@ class ReplaceChoice(StrEnum):
 
 
 class BitDepthChoice(StrEnum):
-    """Bits a sample of the target."""
+    """Bits per sample of the target."""
 
     keep = "keep"
     eight = "8"
@@ -228,7 +228,7 @@ MaxPixels = Annotated[
 
 
 class PrecisionChoice(StrEnum):
-    """What a network computes in: `engines.PRECISIONS`."""
+    """The number formats that a network computes in: `engines.PRECISIONS`."""
 
     auto = "auto"
     fp32 = "fp32"
@@ -260,7 +260,7 @@ Engine = Annotated[
 
 
 def _tile(text: str) -> int | None:
-    """`auto` as None, `off` as 0, else pixels."""
+    """Parse --tile: `auto` becomes None, `off` becomes 0, else pixels."""
     if text in ("auto", "off"):
         return None if text == "auto" else 0
     if not text.isdecimal() or int(text) < SMALLEST_SIDE:
@@ -269,7 +269,7 @@ def _tile(text: str) -> int | None:
 
 
 def _memory(text: str) -> int | None:
-    """`auto` as None, else bytes: `4GB`, `512MB`, `4GiB`; a plain number is of bytes, and a small one a slip."""
+    """Parse --memory: `auto` becomes None; `4GB`, `512MB`, `4GiB` or a plain number (small ones are refused) bytes."""
     if text == "auto":
         return None
     found = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*(?:([kmgt])(i?)b?|b)?", text.strip(), re.IGNORECASE)

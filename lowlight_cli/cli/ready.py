@@ -1,4 +1,4 @@
-"""What commands share beside their options: the Enhancer that those ask for, what ran, how a command ends."""
+"""Code that commands share besides their options: making the Enhancer, describing what ran, exit codes."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ __all__ = ["Ended", "exit_code", "left_alone", "lit_by", "ran", "ready"]
 
 
 class Ended(Exception):
-    """Whoever waited for more has ended that by Ctrl-C, and knows what was done: no error."""
+    """Raised when Ctrl-C ends `batch --watch` and the totals were reported already; not an error."""
 
 
 @contextlib.contextmanager
 def ready(given: Mapping[str, Any]) -> Iterator[Enhancer]:
-    """What `options` has of model, look and machine, as an Enhancer; downloads are shown while the block runs.
+    """Yield an Enhancer made from the model, look and machine options; downloads are shown while the block runs.
 
     Args:
-        given: the command's parameters by name, those of `typer.Context`.
+        given: the parameters of the command by name, as in `typer.Context.params`.
 
     Raises:
-        UsageError: no such model, engine or device, or a number out of its range.
+        UsageError: the model, engine or device is unknown, or a number is out of range.
     """
     from lowlight_cli.enhancer import Enhancer
 
@@ -54,7 +54,7 @@ def ready(given: Mapping[str, Any]) -> Iterator[Enhancer]:
 
 
 def ran(enhancer: Enhancer) -> dict[str, str]:
-    """What a JSON line says of what ran: weights, by their sha256, and the engine."""
+    """Return the JSON fields that say what ran: the sha256 of the weights, and the engine."""
     engine, resolved = enhancer.load()
     return {
         "weights": resolved.sha256,
@@ -66,7 +66,7 @@ def ran(enhancer: Enhancer) -> dict[str, str]:
 
 
 def lit_by(enhancer: Enhancer) -> str:
-    """`dgaf.real on cpu in bf16 (no GPU found)`: what ran and why, for a sentence; PyTorch is not named."""
+    """Return what ran and why: `dgaf.real on cpu in bf16 (no GPU found)`. The engine is named unless it is PyTorch."""
     engine, resolved = enhancer.load()
     name = resolved.checkpoint.name if resolved.checkpoint else f"{enhancer.settings.model} ({resolved.path})"
     by = "" if engine.name == "torch" else f" by {engine.name}"
@@ -75,16 +75,16 @@ def lit_by(enhancer: Enhancer) -> str:
 
 
 def left_alone(output: Path, exist: options.ReplaceChoice, kind: str, json: bool) -> bool:
-    """Whether the one file that a command would write is there and to be left, which is then told.
+    """Whether the only output of a command exists and `--exist skip` leaves it; reports that it was skipped.
 
     Args:
-        output: the file.
-        exist: what was chosen.
-        kind: the name of the JSON line.
-        json: whether there is one.
+        output: the file to write.
+        exist: the value of `--exist`.
+        kind: the event name of the JSON line.
+        json: whether to print a JSON line.
 
     Raises:
-        OutputError: it is there, and nothing was chosen.
+        OutputError: the file exists, and `exist` is `error`.
     """
     if exist is options.ReplaceChoice.overwrite or not occupied(output):
         return False
@@ -98,11 +98,11 @@ def left_alone(output: Path, exist: options.ReplaceChoice, kind: str, json: bool
 
 
 def exit_code(codes: Set[int], everything: bool) -> int:
-    """0 where nothing failed; the errors' own code where everything failed, and alike; else 1.
+    """Return 0 if nothing failed, the common code of the errors if everything failed alike, else 1.
 
     Args:
-        codes: of the errors.
-        everything: whether nothing else came about.
+        codes: the exit codes of the errors.
+        everything: whether everything failed.
     """
     if not codes:
         return 0

@@ -1,7 +1,7 @@
-"""What the terminal sees: data on stdout, everything else on stderr; the only file that knows rich.
+"""Terminal output: data to stdout, everything else to stderr. The only module that uses rich.
 
-stdout carries paths, JSON Lines and tables that were asked for. Messages, progress and errors go to stderr, as plain
-lines where it is no terminal. rich reads NO_COLOR, FORCE_COLOR and TERM itself, and is imported only to draw.
+stdout carries the requested paths, JSON Lines and tables. Messages, progress and errors go to stderr, as plain lines
+if it is not a terminal. rich reads NO_COLOR, FORCE_COLOR and TERM itself, and is imported only to draw.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ __all__ = [
 ]  # fmt: skip
 
 SCHEMA: Final = "lowlight-1"
-"""The `schema` of every JSON line; it changes when a field changes its meaning or goes away."""
+"""The `schema` of every JSON line; it changes when a field changes its meaning or is removed."""
 
 EVERY: Final = 30.0
-"""Seconds between two lines of progress where stderr is no terminal: a night's log stays readable."""
+"""Seconds between two progress lines if stderr is not a terminal, so that the log of a night stays readable."""
 
 
 class Level(IntEnum):
-    """How much is told."""
+    """How much is reported."""
 
     QUIET = 0
     NORMAL = 1
@@ -49,35 +49,35 @@ class Level(IntEnum):
 
 
 _CONTROL: Final = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f]|[\udc80-\udcff]+")
-"""Control characters but tabs and line ends; the last are bytes of a file's name, which a terminal may take for C1."""
+"""Control characters except tab and newline; undecodable bytes of file names, which a terminal may read as C1."""
 
 GAP: Final = 2
-"""Letters between two columns of a table."""
+"""Characters between two columns of a table."""
 
 _level = Level.NORMAL
 
 _live: Console | None = None
-"""The console of a bar that is being drawn; what else is said on the terminal has to go through it."""
+"""The console of the bar being drawn, if any; all other terminal output has to go through it."""
 
 
 def level() -> Level:
-    """How much is told now."""
+    """Return the current level."""
     return _level
 
 
 def set_level(new: Level) -> None:
-    """Tell as much as `new` from here on (`-q`, `-v`, `--debug`)."""
+    """Set the level (`-q`, `-v`, `--debug`)."""
     global _level
     _level = new
 
 
 def shown(text: str) -> str:
-    """Text from elsewhere as a terminal may see it: a file's name could clear the screen otherwise, or forge a line."""
+    """Make foreign text safe for a terminal: a file name could otherwise clear the screen or forge a line."""
     return _CONTROL.sub(_escaped, text)
 
 
 def _escaped(found: re.Match[str]) -> str:
-    """As it is where bytes are letters in UTF-8, which terminals know where the locale does not."""
+    """Escape control bytes, but keep text that is printable as UTF-8, which terminals may show in any locale."""
     if found[0].encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape").isprintable():
         return found[0]
     return "".join(each if each >= "\udca0" else f"\\x{ord(each) & 0xFF:02x}" for each in found[0])
@@ -87,30 +87,30 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def error(message: str) -> None:
-    """Say what ended the work. Never hidden."""
+    """Report what ended the work. Never hidden."""
     _say("error", "bold red", message)
 
 
 def warning(message: str) -> None:
-    """Say what the user should know although the work goes on."""
+    """Report a problem that does not stop the work; `-q` hides it."""
     if _level >= Level.NORMAL:
         _say("warning", "yellow", message)
 
 
 def note(message: str) -> None:
-    """Say what is done; `-q` hides it."""
+    """Report what is done; `-q` hides it."""
     if _level >= Level.NORMAL:
         _say("", "", message)
 
 
 def detail(message: str) -> None:
-    """Say what only `-v` asks for."""
+    """Report a detail, only with `-v`."""
     if _level >= Level.VERBOSE:
         _say("", "dim", message)
 
 
 def _say(label: str, style: str, message: str) -> None:
-    """One line to stderr; a message of several lines is folded, so that one thing said is one line."""
+    """Write one line to stderr; the lines of a longer message are joined, so that each message is one line."""
     line = shown(" ".join(message.split("\n")))
     if drawn(sys.stderr):
         from rich.text import Text
@@ -127,14 +127,14 @@ def _say(label: str, style: str, message: str) -> None:
 
 
 class ReaderGone(Exception):
-    """Whoever read our stdout has closed it. Not an OSError: typer would end with a code of its own."""
+    """The reader of stdout has closed it. Not an OSError, for which typer would choose its own exit code."""
 
 
 def raw(content: bytes) -> None:
-    """Bytes to stdout, seen at once by whoever reads the pipe.
+    """Write bytes to stdout and flush, so that the reader of a pipe sees them at once.
 
     Raises:
-        ReaderGone: nobody does.
+        ReaderGone: the reader has closed the pipe.
         OSError: the disk behind it is full.
     """
     with _for_a_reader():
@@ -144,7 +144,7 @@ def raw(content: bytes) -> None:
 
 
 def flush() -> None:
-    """All that was written to stdout leaves; the errors are those of `raw`."""
+    """Flush stdout. Raises as `raw`."""
     with _for_a_reader():
         sys.stdout.flush()
 
@@ -161,21 +161,21 @@ def _for_a_reader() -> Iterator[None]:
 
 
 def let_go() -> None:
-    """What is left for stdout leads nowhere from now on: the interpreter's own last flush would fail, and say so."""
+    """Redirect stdout to /dev/null, because the final flush of the interpreter would fail and print an error."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def hung_up() -> None:
-    """The terminal is gone: what would be shown there leads nowhere, as each attempt would fail; files get it still."""
+    """Redirect stdout and stderr to /dev/null if they go to the closed terminal, where every write would fail."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
-            if S_ISCHR(os.fstat(stream.fileno()).st_mode):  # it is no terminal any more, as far as `isatty` knows
+            if S_ISCHR(os.fstat(stream.fileno()).st_mode):  # `isatty` is false by now
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def data(line: str) -> None:
-    """One line of data to stdout: a file's name leaves as the bytes that it is on disk, on a terminal as `shown`."""
+    """Write one line of data to stdout: file names as their bytes on disk, but on a terminal made safe by `shown`."""
     on_terminal = sys.stdout.isatty()
     line = shown(line) if on_terminal else line
     if _live is not None and on_terminal:
@@ -185,25 +185,25 @@ def data(line: str) -> None:
 
 
 def path(where: Path) -> None:
-    """A written file's path to stdout."""
+    """Print the path of a written file to stdout."""
     data(str(where))
 
 
 def event(kind: str, fields: Mapping[str, Any]) -> None:
-    """One JSON line to stdout: `schema`, `event`, then the fields."""
+    """Print one JSON line to stdout: `schema`, `event`, then the fields."""
     data(json.dumps({"schema": SCHEMA, "event": kind, **fields}, default=str))
 
 
 def bold(text: str) -> str:
-    """A heading on stdout, where that is a terminal."""
+    """Return text in bold if stdout is a terminal and NO_COLOR is not set."""
     return f"\x1b[1m{text}\x1b[0m" if drawn(sys.stdout) and not os.environ.get("NO_COLOR") else text
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, piped: Collection[str] = ()) -> None:
-    """Columns with a heading to stdout: drawn on a terminal, separated by tabs in a pipe.
+    """Print columns with a heading to stdout: drawn on a terminal, separated by tabs in a pipe.
 
-    Where a terminal is too narrow for the longest words of all columns, each row is a block of lines; `piped` are
-    columns for which it has no room at all.
+    If a terminal is too narrow for the longest words of all columns, each row becomes a block of lines. Columns in
+    `piped` appear in pipes only.
     """
     rows = [[shown(cell) for cell in row] for row in rows]
     if not drawn(sys.stdout):
@@ -217,7 +217,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, piped: Colle
     console = _console(sys.stdout)
     kept = [at for at, column in enumerate(columns) if column not in piped]
     cells = [[Text(line[at]) for line in (columns, *rows)] for at in kept]
-    widths = [max(console.measure(cell).minimum for cell in column) for column in cells]  # of the longest words
+    widths = [max(console.measure(cell).minimum for cell in column) for column in cells]  # longest words
     spare = console.width - sum(widths) - GAP * (len(kept) - 1)
     if spare >= 0:
         drawing = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, GAP - 1, 0, 0))
@@ -235,7 +235,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, piped: Colle
 
 
 def _widened(widths: Sequence[int], lengths: Sequence[Sequence[int]], spare: int) -> list[int]:
-    """Widths of columns with what is to spare, given letter by letter to the one with the most folded cells."""
+    """Widen columns by `spare` characters in all, each given to the column whose cells are folded the most."""
     result = list(widths)
     for _ in range(spare):
         folded = [
@@ -250,21 +250,21 @@ def _widened(widths: Sequence[int], lengths: Sequence[Sequence[int]], spare: int
 
 
 def time_left(seconds: float) -> str:
-    """How long something still takes, in a few words."""
+    """Return how long something will still take, in a few words."""
     return f"{seconds:.0f} s left" if seconds < 100 else f"{seconds / 60:.0f} min left"
 
 
 @contextlib.contextmanager
 def progress(label: str, total: float | None, *, unit: str = "") -> Iterator[Callable[[float], None]]:
-    """A bar on stderr while the block runs; nothing where stderr is no terminal, or with `-q`.
+    """Show a bar on stderr while the block runs; nothing if stderr is not a terminal, or with `-q`.
 
     Args:
         label: what is going on.
-        total: how much there is to do; None where nobody knows.
+        total: the amount of work; None if unknown.
         unit: `B` shows bytes and their rate; anything else shows `3/10`.
 
     Yields:
-        A function that takes how much more is done.
+        A function that takes the amount of work done since the last call.
     """
     if not _draws_bars():
         yield lambda _: None
@@ -286,10 +286,10 @@ def progress(label: str, total: float | None, *, unit: str = "") -> Iterator[Cal
 
 @contextlib.contextmanager
 def frames(label: str) -> Iterator[Callable[[int, int | None, str], bool]]:
-    """A bar on stderr that counts a clip's frames and says how fast they go; nothing where no bar is drawn.
+    """Show a bar on stderr that counts the frames of a clip; nothing if bars are not drawn.
 
     Yields:
-        A function that takes how many are done, of how many, and a few words; it says whether a bar is drawn.
+        A function that takes the frames done, their total and a few words (the speed); returns whether a bar is drawn.
     """
     if not _draws_bars():
         yield lambda *_: False
@@ -309,10 +309,10 @@ def frames(label: str) -> Iterator[Callable[[int, int | None, str], bool]]:
 
 @contextlib.contextmanager
 def transfer(label: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar that appears with the first bytes of a download, and starts anew with the next file.
+    """Show a bar that appears with the first bytes of a download, and starts again with the next file.
 
     Yields:
-        A function that takes how many bytes of how many are there.
+        A function that takes the bytes received so far and their total.
     """
     with contextlib.ExitStack() as stack:
         advance: Callable[[float], None] | None = None
@@ -331,7 +331,7 @@ def transfer(label: str) -> Iterator[Callable[[int, int | None], None]]:
 
 @contextlib.contextmanager
 def training(model: str) -> Iterator[Callable[[Progress], None]]:
-    """Follow a training run on stderr: a bar on a terminal, a plain line a measurement elsewhere, nothing with `-q`.
+    """Follow a training run on stderr: a bar on a terminal, else one line per measurement; nothing with `-q`.
 
     Yields:
         A function that takes each measurement.
@@ -366,7 +366,7 @@ def training(model: str) -> Iterator[Callable[[Progress], None]]:
 
 @contextlib.contextmanager
 def _bar(*columns: ProgressColumn, transient: bool = True) -> Iterator[Bar]:
-    """Draw a bar and let all that is said meanwhile stand above it; a transient one is gone when it is done."""
+    """Draw a bar, with all messages above it; a transient one disappears at the end."""
     global _live
     from rich.progress import Progress as Bar
 
@@ -379,7 +379,7 @@ def _bar(*columns: ProgressColumn, transient: bool = True) -> Iterator[Bar]:
 
 
 def _draws_bars() -> bool:
-    """Whether bars are wanted, and something shows them."""
+    """Whether bars are wanted and stderr can show them."""
     return _level > Level.QUIET and drawn(sys.stderr) and os.environ.get("TERM") != "dumb"
 
 
@@ -389,9 +389,9 @@ def drawn(stream: TextIO) -> bool:
 
 
 def _console(stream: TextIO) -> Console:
-    """A rich console on `stream`, made anew so that a redirected stream is honoured; the bar's while one is drawn.
+    """Return a rich console on `stream`: the bar's while one is drawn, else a new one, as streams may be redirected.
 
-    It shows every text as it is: a file may be called `a:heart:b[red].jpg`.
+    Markup is off, so that text appears unchanged: a file may be called `a:heart:b[red].jpg`.
     """
     if _live is not None and stream.isatty():
         return _live

@@ -1,4 +1,4 @@
-"""`lowlight train`: a network from pairs of dark and lit pictures."""
+"""`lowlight train`: train a network on pairs of dark and well-lit pictures."""
 
 from __future__ import annotations
 
@@ -19,65 +19,67 @@ __all__ = ["train"]
 
 
 class RunChoice(StrEnum):
-    """What to do where the folder of a run has one already."""
+    """What to do if the output folder already holds a run."""
 
     error = "error"
     overwrite = "overwrite"
 
 
 def train(
-    model: Annotated[str, typer.Option("-m", "--model", metavar="NAME", help="Which network.", show_default=False)],
+    model: Annotated[str, typer.Option("-m", "--model", metavar="NAME", help="Network to train.", show_default=False)],
     data: Annotated[
         list[str] | None,
         typer.Option(
             "--data", metavar="KIND:PATH[@WEIGHT]", show_default="lol:$LOWLIGHT_DATA/lol",
-            help="Where pairs come from; may be given several times, with a share of the batches behind @. "
+            help="Training data; may be given several times, each with its share of the batches as @WEIGHT. "
             "lol:PATH, sice:PATH, pairs:LOW,HIGH (two folders), bright:PATH (photographs to be darkened), dark:PATH "
-            "(nights without partners, for dgaf's paper recipe).",
+            "(night photographs without references, for dgaf's paper recipe).",
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder of the run.", show_default="runs/MODEL")
+        Path | None, typer.Option("-o", "--output", help="Output folder of the run.", show_default="runs/MODEL")
     ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
             show_default="best",
-            help="best: ours, for all networks alike. paper: losses, stages and schedule as published.",
+            help="best: our own, the same losses for every network. paper: losses, stages and schedule as published.",
         ),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="How many steps, unless --minutes ends the run first.")] = 10_000,
+    steps: Annotated[int, typer.Option(min=1, help="Number of steps, unless --minutes ends the run first.")] = 10_000,
     minutes: Annotated[
-        float | None, typer.Option(min=0.01, help="At most so many minutes; the learning rate comes down by then.")
+        float | None, typer.Option(min=0.01, help="Time limit; the learning-rate schedule ends by then.")
     ] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a number of the recipe.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the recipe; may be given several times."),
     ] = None,
     tag: Annotated[str, typer.Option(help="Name of the checkpoint: MODEL.TAG.safetensors.")] = "own",
     init: Annotated[
-        str | None, typer.Option(metavar="TAG|FILE", help="Start from these weights instead of from nothing.")
+        str | None, typer.Option(metavar="TAG|FILE", help="Start from these weights instead of random ones.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where the run in --output stopped: its data, numbers, seed.")
+        bool, typer.Option("--resume", help="Continue the run in --output with its data, recipe and seed.")
     ] = False,
     exist: Annotated[
-        RunChoice, typer.Option(help="Where --output has a run already; see --resume.")
+        RunChoice, typer.Option(help="What to do if --output already holds a run; see --resume.")
     ] = RunChoice.error,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N; auto takes a GPU where there is one.")] = "auto",
-    precision: Annotated[str | None, typer.Option(show_default="bf16", help="bf16 or fp32.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N; auto uses a GPU if there is one.")] = "auto",
+    precision: Annotated[str | None, typer.Option(show_default="bf16", help="Number format: bf16 or fp32.")] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, max=2**32 - 1, show_default="0", help="Same seed, same run.")
+        int | None,
+        typer.Option(min=0, max=2**32 - 1, show_default="0", help="Random seed; the same seed repeats the run."),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads that prepare batches.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, help="Number of threads that prepare batches.")] = 2,
     every: Annotated[
         int | None, typer.Option(min=1, show_default="500", help="Steps between validations and saved states.")
     ] = None,
     validate: Annotated[
-        int | None, typer.Option(min=0, show_default="8", help="How many held-out pictures to validate on.")
+        int | None, typer.Option(min=0, show_default="8", help="Number of held-out pictures to validate on.")
     ] = None,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write the log for TensorBoard too.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write a log for TensorBoard.")] = False,
     compile_: Annotated[
-        bool, typer.Option("--compile", help="Use torch.compile: a minute to start, then faster on a GPU.")
+        bool, typer.Option("--compile", help="Use torch.compile: takes a minute to start, then is faster on a GPU.")
     ] = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -86,7 +88,7 @@ def train(
 ) -> None:  # fmt: skip
     """Train a network on your own pairs, or on LOL.
 
-    Prints the path of the finished checkpoint, which `lowlight enhance -w` takes. A line a measurement goes to
+    Prints the path of the finished checkpoint, which `lowlight enhance -w` takes. One line per measurement goes to
     log.jsonl in the run's folder. Ctrl-C saves; --resume goes on. Under torchrun several processes train one network.
     """
     from lowlight_cli import heap
@@ -106,11 +108,11 @@ def train(
         raise UsageError("--resume and --exist overwrite exclude each other: one continues the run, one deletes it")
     check_tag(tag)
     descriptor(model)
-    if not first():  # of torchrun's processes one speaks
+    if not first():  # of torchrun's processes only the first one reports
         report.set_level(report.Level.QUIET)
     output = output or Path("runs") / model
     had = settings(output / "state.safetensors") if resume else {}
-    had = had if had.get("model") == model else {}  # another network's state is refused by what it holds
+    had = had if had.get("model") == model else {}  # the state of another network is refused later, by its content
     before = had.get("recipe", {})
     recipe = recipe or before.get("kind", "best")
     given = tuple(sources.parse(text) for text in data or [])

@@ -1,4 +1,4 @@
-"""`lowlight video`: a dark clip in, a lit clip out, without flicker."""
+"""`lowlight video`: brighten a clip without flicker."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VIDEO: Final = "Video"
 
 
 def _moment(text: str) -> float:
-    """`90`, `1:30` or `0:01:30.5` in seconds."""
+    """Parse `90`, `1:30` or `0:01:30.5` as seconds."""
     if not re.fullmatch(r"(\d+:){0,2}\d+(\.\d+)?", text):
         raise typer.BadParameter(f"{text!r} is not a time; write it as 90, 1:30 or 0:01:30.5")
     seconds = 0.0
@@ -31,7 +31,7 @@ def _moment(text: str) -> float:
 
 
 def _bitrate(text: str) -> int:
-    """`4M`, `800k` or bits a second."""
+    """Parse `4M`, `800k` or a plain number as bits per second."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([kM]?)", text)
     if not found:
         raise typer.BadParameter(f"{text!r} is not a bit rate; write it as 4M, 800k or 4000000")
@@ -39,7 +39,7 @@ def _bitrate(text: str) -> int:
 
 
 def _rate(text: str) -> Fraction:
-    """`24`, `23.976` or `24000/1001`."""
+    """Parse the frame rate `24`, `23.976` or `24000/1001`."""
     found = re.fullmatch(r"(\d+)/(\d+)|\d+(\.\d+)?", text)
     try:
         rate = Fraction(text).limit_denominator(100_000) if found else Fraction(0)
@@ -51,7 +51,7 @@ def _rate(text: str) -> Fraction:
 
 
 def _unheard(what: str) -> Any:
-    """An option that clips have not: it is known so that who believes in it, typed or set once for all, is told."""
+    """A hidden option that clips do not support; declared so that a user who relies on it gets an error."""
     return typer.Option(f"--strip-{what}", envvar=f"LOWLIGHT_STRIP_{what.upper()}", hidden=True)
 
 
@@ -61,22 +61,22 @@ def video(
         str,
         typer.Argument(
             metavar="CLIP", show_default=False,
-            help="A clip, numbered frames (a folder, or frames/%05d.png), an address, a camera, or - for stdin.",
+            help="A clip, numbered frames (a folder, or frames/%05d.png), a URL, a camera, or - for stdin.",
         ),
     ],
     output: Annotated[
         Path | None,
         typer.Option(
             "-o", "--output", metavar="OUT", readable=False, show_default="clip_lit.mp4, FRAMES_lit/",
-            help="The file to write; its suffix chooses the container. lit/%05d.png writes frames, - YUV4MPEG2 on "
-            "stdout.",
+            help="The file to write; its suffix selects the container. lit/%05d.png writes frames, - writes YUV4MPEG2 "
+            "to stdout.",
         ),
     ] = None,
     temporal: Annotated[
         str,
         typer.Option(
             "--temporal", metavar="off|on|strong", envvar="LOWLIGHT_TEMPORAL", show_envvar=False, rich_help_panel=VIDEO,
-            help="How firmly brightness is held while the scene's light stays as it is.",
+            help="How strongly to hold brightness steady while the light of the scene stays the same.",
         ),
     ] = "on",
     deblock: Annotated[
@@ -84,35 +84,36 @@ def video(
         typer.Option(
             "--deblock/--no-deblock", envvar="LOWLIGHT_DEBLOCK", show_envvar=False, rich_help_panel=VIDEO,
             show_default="where the clip shows blocks",
-            help="First even out what the codec left as blocks in the dark, which the network would make visible.",
+            help="First smooth block artefacts of the codec in dark areas, which the network would make visible.",
         ),
     ] = None,
     start: Annotated[
         float | None,
         typer.Option(
             "--start", metavar="TIME", parser=_moment, show_default="the beginning", rich_help_panel=VIDEO,
-            help="Begin there: seconds, or 1:30.",
+            help="Start at this time: seconds, or 1:30.",
         ),
     ] = None,
     end: Annotated[
         float | None,
         typer.Option(
-            "--end", metavar="TIME", parser=_moment, show_default="the end", rich_help_panel=VIDEO, help="End there."
+            "--end", metavar="TIME", parser=_moment, show_default="the end", rich_help_panel=VIDEO,
+            help="Stop at this time.",
         ),
     ] = None,
     fps: Annotated[
         Fraction | None,
         typer.Option(
             "--fps", metavar="RATE", parser=_rate, show_default="25", rich_help_panel=VIDEO,
-            help="Frames a second of numbered frames, such as 24 or 24000/1001.",
+            help="Frame rate of numbered frames, such as 24 or 24000/1001.",
         ),
     ] = None,
     input_option: Annotated[
         list[str] | None,
         typer.Option(
             "--input-option", metavar="KEY=VALUE", rich_help_panel=VIDEO, show_default=False,
-            help="What FFmpeg is told of an address or a camera, such as rtsp_transport=udp or video_size=1280x720; "
-            "may be given several times.",
+            help="FFmpeg option for a URL or a camera, such as rtsp_transport=udp or video_size=1280x720; may be given "
+            "several times.",
         ),
     ] = None,
     codec: Annotated[
@@ -120,42 +121,42 @@ def video(
         typer.Option(
             "--codec", metavar="auto|h264|hevc|av1|vp9|prores|ffv1|...", envvar="LOWLIGHT_CODEC", show_envvar=False,
             rich_help_panel=VIDEO,
-            help="How to encode; auto is as the clip was. Also an encoder of FFmpeg, such as h264_nvenc.",
+            help="Codec to encode with; auto follows the clip. FFmpeg encoders such as h264_nvenc work too.",
         ),
     ] = "auto",
     crf: Annotated[
         int | None,
         typer.Option(
             "--crf", min=0, max=63, metavar="N", show_default="by codec", rich_help_panel=VIDEO,
-            help="Constant quality on the codec's scale; less is better and larger.",
+            help="Constant quality on the codec's scale; lower is better, in larger files.",
         ),
     ] = None,
     preset: Annotated[
         str | None,
         typer.Option(
             "--preset", metavar="WORD", show_default="by codec", rich_help_panel=VIDEO,
-            help="The encoder's word for speed against size, such as slow.",
+            help="Encoder preset that trades speed against size, such as slow.",
         ),
     ] = None,
     bitrate: Annotated[
         int | None,
         typer.Option(
             "--bitrate", metavar="RATE", parser=_bitrate, show_default="by quality", rich_help_panel=VIDEO,
-            help="Bits a second, such as 4M, in place of a constant quality.",
+            help="Bits per second, such as 4M, instead of constant quality.",
         ),
     ] = None,
     hardware: Annotated[
-        bool, typer.Option("--hardware", rich_help_panel=VIDEO, help="Encode in hardware, where some works.")
+        bool, typer.Option("--hardware", rich_help_panel=VIDEO, help="Use a hardware encoder if one works.")
     ] = False,
     resume: Annotated[
         bool,
-        typer.Option("--resume", rich_help_panel=VIDEO, help="Go on where a run of the same command was cut short."),
+        typer.Option("--resume", rich_help_panel=VIDEO, help="Continue an interrupted run of the same command."),
     ] = False,
     preview: Annotated[
         int | None,
         typer.Option(
             "--preview", min=1, max=64, metavar="N", rich_help_panel=VIDEO, show_default=False,
-            help="Only write a sheet of N frames and their results, to look at before the long run.",
+            help="Only write a sheet of N frames with their results, to check before the long run.",
         ),
     ] = None,
     strip_metadata: Annotated[bool, _unheard("metadata")] = False,

@@ -1,4 +1,4 @@
-"""`lowlight weights`: what weights there are, and where; check, fetch, convert, publish and delete them."""
+"""`lowlight weights`: list, check, fetch, convert, publish and delete trained weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ app = typer.Typer(name="weights", add_completion=False, cls=Group)
 command = functools.partial(app.command, cls=Command)
 
 FOREIGN: Final = (".pth", ".pt")
-"""Files that only `convert` reads."""
+"""Suffixes of files that only `convert` reads."""
 
 Names = Annotated[
     list[str] | None,
@@ -34,7 +34,7 @@ Names = Annotated[
 
 
 class InputChoice(StrEnum):
-    """What a network wants to see."""
+    """The input that a network expects."""
 
     exposed = "exposed"
     as_is = "as-is"
@@ -71,7 +71,7 @@ def list_(json: Json = False, quiet: Quiet = False, verbose: Verbose = False, de
 @command()
 def info(
     name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="MODEL.TAG, MODEL, or a .safetensors file.")],
-    toml: Annotated[bool, typer.Option("--toml", help="Of a FILE: a block for weights.toml, ready to paste.")] = False,
+    toml: Annotated[bool, typer.Option("--toml", help="Print a block for weights.toml that describes FILE.")] = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -105,7 +105,9 @@ def info(
 
 @command()
 def path(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Without one: the cache's folder.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="MODEL.TAG or MODEL; without it, the folder of the cache.")
+    ] = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
     debug: Debug = False,
@@ -161,9 +163,9 @@ def verify(
 @command()
 def pull(
     names: Names = None,
-    all_: Annotated[bool, typer.Option("--all", help="Everything in `lowlight weights list`.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="Fetch everything in `lowlight weights list`.")] = False,
     model: Annotated[
-        str | None, typer.Option("-m", "--model", metavar="MODEL", help="For an address: which network it is for.")
+        str | None, typer.Option("-m", "--model", metavar="MODEL", help="For an address: the network it belongs to.")
     ] = None,
     offline: Offline = False,
     json: Json = False,
@@ -201,7 +203,8 @@ def pull(
 def remove(
     names: Names = None,
     all_: Annotated[
-        bool, typer.Option("--all", help="Everything in lowlight's own cache: weights, graphs, decoded training sets.")
+        bool,
+        typer.Option("--all", help="Delete lowlight's own cache: weights, graphs, decoded training sets."),
     ] = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -234,29 +237,31 @@ def remove(
 
 
 def _kept(else_: str) -> str:
-    """What --help shows as the default of what a file of ours may say itself."""
+    """Return the default to show in --help for a value that a source file may state itself."""
     return f"SOURCE's, else {else_}"
 
 
 @command()
 def convert(
     sources: Annotated[
-        list[Path], typer.Argument(metavar="SOURCE...", help=".pth, .pt or .safetensors; several together make one.")
+        list[Path], typer.Argument(metavar="SOURCE...", help=".pth, .pt or .safetensors; several are merged into one.")
     ],
-    model: Annotated[str, typer.Option("-m", "--model", metavar="MODEL", help="Which network they are for.")],
+    model: Annotated[str, typer.Option("-m", "--model", metavar="MODEL", help="The network they belong to.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The .safetensors file to write.")],
     tag: Annotated[
-        str | None, typer.Option(help="Its name among the model's weights.", show_default=_kept("converted"))
+        str | None, typer.Option(help="Tag of the weights, as in MODEL.TAG.", show_default=_kept("converted"))
     ] = None,
     input_: Annotated[
         InputChoice | None,
-        typer.Option("--input", help="What the network wants to see.", show_default=_kept("as-is")),
+        typer.Option(
+            "--input", help="Input that the network expects; exposed is after one gain.", show_default=_kept("as-is")
+        ),
     ] = None,
     licence: Annotated[
         str | None, typer.Option(help="The licence of the weights.", show_default=_kept("unknown"))
     ] = None,
     data: Annotated[str | None, typer.Option(help="What they were trained on.", show_default=_kept("unknown"))] = None,
-    exist: Annotated[ReplaceChoice, typer.Option(help="Where OUTPUT exists.")] = ReplaceChoice.error,
+    exist: Annotated[ReplaceChoice, typer.Option(help="What to do if OUTPUT already exists.")] = ReplaceChoice.error,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -284,10 +289,12 @@ def convert(
 
 @command()
 def push(
-    repo: Annotated[str, typer.Argument(metavar="ORG/REPO", help="The hub's repository; made where there is none.")],
+    repo: Annotated[
+        str, typer.Argument(metavar="ORG/REPO", help="Repository on the Hugging Face Hub; created if missing.")
+    ],
     names: Names = None,
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
-    message: Annotated[str, typer.Option(help="Of the commit.")] = f"Weights of lowlight-cli {__version__}",
+    message: Annotated[str, typer.Option(help="Commit message.")] = f"Weights of lowlight-cli {__version__}",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the model card; send nothing.")] = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -314,13 +321,13 @@ def push(
 
 
 def _file(name: str) -> Path | None:
-    """`name` as a file, where it is one by its looks; None where it is a checkpoint's name."""
+    """Return `name` as a path if it looks like a file; None if it is the name of a checkpoint."""
     path = Path(name).expanduser()
     return path if path.suffix in (".safetensors", *FOREIGN) or len(path.parts) > 1 else None
 
 
 def _verified(name: str, *, must: bool) -> tuple[Path | None, str]:
-    """Where a checkpoint or a file is, and in one line what is wrong with it; it may be away unless it `must` not."""
+    """Return the path of a checkpoint or file, and its fault or `""`; unfetched weights are faulty only with `must`."""
     from lowlight_cli.weights import disk, fetch, files
     from lowlight_cli.weights.catalog import named
 
@@ -346,13 +353,13 @@ def _verified(name: str, *, must: bool) -> tuple[Path | None, str]:
             files.load(got.path, checkpoint.network)
             if checkpoint.bytes not in (None, size := got.path.stat().st_size):
                 return found, f"{got.path} has {size} bytes, wanted {checkpoint.bytes}"
-    except LowlightError as error:  # of whatever kind: the next one is looked at all the same
+    except LowlightError as error:  # of any kind, so that the next one is still checked
         return found, str(error)
     return found, ""
 
 
 def _fields(checkpoint: Checkpoint) -> dict[str, Any]:
-    """A checkpoint's block and where it is, for --json and `info`."""
+    """Return the catalogue entry of a checkpoint and where it is, for --json and `info`."""
     from lowlight_cli.weights import fetch
 
     block = checkpoint.model_dump(mode="json", exclude_none=True)
@@ -368,7 +375,7 @@ def _state(checkpoint: Checkpoint) -> str:
 
 
 def _figures(checkpoint: Checkpoint) -> str:
-    """The first measured figures, as far as they go."""
+    """Return the PSNR and SSIM of the first measurement, those that exist."""
     if not checkpoint.metrics:
         return ""
     first = checkpoint.metrics[0]
@@ -378,7 +385,7 @@ def _figures(checkpoint: Checkpoint) -> str:
 
 
 def _lines(value: Any) -> list[str]:
-    """A field's value as one line, or one a row where it is a list of tables."""
+    """Return the value of a field as one line, or as one line per row if it is a list of tables."""
     if isinstance(value, list):
         return [", ".join(f"{key} {item}" for key, item in row.items() if key != "network") for row in value]
     return [str(value)]

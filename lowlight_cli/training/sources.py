@@ -1,13 +1,13 @@
-"""Where pairs come from: `--data` to the files of each pair, of which scene it is, and whether it is held out.
+"""Training sources: turn `--data` values into pairs of files, each with its scene and whether it is held out.
 
-    lol:PATH          our485/{low,high} and siblings/{low,high} where they are; scenes.csv tells which are one scene
+    lol:PATH          our485/{low,high} and siblings/{low,high}, those that exist; scenes.csv assigns pairs to scenes
     sice:PATH         low/, high/ and pairs.csv with its split
-    pairs:LOW,HIGH    two folders, matched by stem whatever the suffix, `low1` with `normal1` too; of one scene are
-                      those that `lowlight darken` made of one photograph, as the manifest beside LOW tells
+    pairs:LOW,HIGH    two folders, matched by stem whatever the suffix, also `low1` with `normal1`; pairs that
+                      `lowlight darken` made from one photograph (manifest beside LOW) are one scene
     bright:PATH       well-lit photographs, darkened anew each time (darken.physical)
-    dark:PATH         photographs of real nights, without partners: for recipes that ask for them
+    dark:PATH         photographs of real nights, without partners, for recipes that need them
 
-`@WEIGHT` behind it is a source's share of the batches. Folders inside these are not searched, pictures not opened here.
+A suffix `@WEIGHT` sets a source's share of the batches. Subfolders are not searched, and no picture is opened here.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ __all__ = [
 ]  # fmt: skip
 
 HELD_OUT: Final = 20
-"""Every HELD_OUT-th scene is kept for validation."""
+"""About one scene in HELD_OUT is kept for validation."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """One `--data` value: where from, and how often beside the others."""
+    """One parsed `--data` value; `weight` is its share of the batches relative to the other sources."""
 
     kind: str
     paths: tuple[Path, ...]
@@ -46,7 +46,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Row:
-    """The files of one pair; `low` is None where it is to be made from `high`, or `high` is alone."""
+    """The files of one pair. `low` is None for single pictures: one to be darkened, or a dark one without a partner."""
 
     low: Path | None
     high: Path
@@ -55,10 +55,10 @@ class Row:
 
 
 def parse(text: str) -> Source:
-    """`KIND:PATH[@WEIGHT]`, or `pairs:LOW,HIGH[@WEIGHT]`, to a Source.
+    """Parse `KIND:PATH[@WEIGHT]` or `pairs:LOW,HIGH[@WEIGHT]`.
 
     Raises:
-        UsageError: no such kind, no path, or a weight that is no positive number.
+        UsageError: the kind is unknown, the path is missing, or the weight is not positive and finite.
     """
     kind, _, rest = text.partition(":")
     if kind not in READERS or not rest:
@@ -74,7 +74,7 @@ def parse(text: str) -> Source:
 
 
 def _two(text: str) -> tuple[Path, ...]:
-    """`LOW,HIGH` at its comma; of several commas the one between two folders that there are."""
+    """Split `LOW,HIGH` at its comma; of several commas, at the first one that separates two existing folders."""
     parts = text.split(",")
     ways = [(",".join(parts[:cut]), ",".join(parts[cut:])) for cut in range(1, len(parts))]
     found = [tuple(Path(side).expanduser() for side in way) for way in ways]
@@ -83,11 +83,11 @@ def _two(text: str) -> tuple[Path, ...]:
 
 
 def listed(source: Source) -> list[Row]:
-    """The pairs of a source.
+    """Return the pairs of a source.
 
     Raises:
-        UsageError: `pairs` without two folders.
-        InputError: a folder or table is missing or wrong, pictures have no partner, or there is none.
+        UsageError: `pairs` does not name two folders.
+        InputError: a folder or table is missing or invalid, pictures have no partner, or no picture was found.
     """
     rows = READERS[source.kind](source)
     if not rows:
@@ -96,7 +96,7 @@ def listed(source: Source) -> list[Row]:
 
 
 def _instead(source: Source) -> str:
-    """What to do about a source without a picture."""
+    """Return the advice for a source that holds no picture."""
     if source.kind in ("pairs", "bright", "dark"):
         for folder in sorted(path for path in source.paths[0].iterdir() if path.is_dir()):
             if not folder.name.startswith(".") and _files(folder):
@@ -105,32 +105,32 @@ def _instead(source: Source) -> str:
 
 
 def named(stems: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
+    """Return the first five names, and how many more there are."""
     return ", ".join(stems[:5]) + (f" and {len(stems) - 5} more" if len(stems) > 5 else "")
 
 
 def held(scene: str) -> bool:
-    """Whether a scene is kept for validation: a matter of its name, so that more pictures change nothing."""
+    """Whether a scene is kept for validation. Only its name decides, so adding pictures does not change the split."""
     return int(hashlib.sha256(f"scene {scene}".encode()).hexdigest(), 16) % HELD_OUT == 0
 
 
 def scenes_told(source: Source) -> bool:
-    """Whether a source says itself which of its pairs are one scene; LOL as it was published does not."""
+    """Whether a source states which of its pairs show the same scene; LOL as published does not."""
     return source.kind != "lol" or (source.paths[0] / "scenes.csv").is_file()
 
 
 def _files(folder: Path) -> list[Path]:
-    """The pictures of a folder, in order; none that is hidden, as what macOS keeps beside files on other disks is."""
+    """Return the pictures in a folder, sorted, without hidden files such as the `._` files that macOS creates."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
     return sorted(file for file in folder.iterdir() if file.suffix.lower() in FORMATS and not file.name.startswith("."))
 
 
 def by_stem(folder: Path) -> dict[str, Path]:
-    """The pictures of a folder.
+    """Map stems to the pictures in a folder.
 
     Raises:
-        InputError: there is no such folder, or two pictures share a stem.
+        InputError: the folder does not exist, or two pictures share a stem.
     """
     found: dict[str, Path] = {}
     for file in _files(folder):
@@ -142,10 +142,10 @@ def by_stem(folder: Path) -> dict[str, Path]:
 
 
 def by_pair(folder: Path) -> dict[str, Path]:
-    """The pictures of a folder by the names of their pairs.
+    """Map pair names (see `pair_of`) to the pictures in a folder.
 
     Raises:
-        InputError: as `by_stem`, or two pictures are of one pair.
+        InputError: as `by_stem`, or two pictures belong to one pair.
     """
     found: dict[str, Path] = {}
     for stem, file in by_stem(folder).items():
@@ -156,7 +156,7 @@ def by_pair(folder: Path) -> dict[str, Path]:
 
 
 def pair_of(stem: str) -> str:
-    """A stem without the `low` or `normal` that says which of the two it is, as LOL v2 has it: `low00690`."""
+    """Return a stem without the `low`, `normal` or `high` before its number, as LOL v2 has it: `low00690`."""
     match = re.fullmatch(r"(?:low|normal|high)_?(\d+)", stem, re.IGNORECASE)
     return match[1] if match else stem
 
@@ -171,10 +171,10 @@ def _matched(low: Path, high: Path) -> list[tuple[Path, Path]]:
 
 
 def _table(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """The lines of a table with their numbers; in UTF-8, with Excel's mark in front or without.
+    """Return the rows of a CSV file with their line numbers. It is UTF-8, with or without Excel's byte order mark.
 
     Raises:
-        InputError: it cannot be read, or a column or a value is missing.
+        InputError: the file cannot be read, or a column or a value is missing.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -232,7 +232,7 @@ def _pairs(source: Source) -> list[Row]:
     made: dict[str, str] = {}
     if (manifest := source.paths[0].parent / "manifest.jsonl").is_file():
         for line in manifest.read_text("utf-8", "replace").splitlines():
-            with contextlib.suppress(ValueError, KeyError, TypeError):  # cut short, or of another command
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # truncated, or of another command
                 made[Path(json.loads(line)["low"]).stem] = str(json.loads(line)["input"])
     matched = [(low, high, made.get(low.stem, low.stem)) for low, high in _matched(*source.paths)]
     return [Row(low, high, scene, held(scene)) for low, high, scene in matched]
