@@ -1,8 +1,8 @@
 """Saturated lights keep their colour: red neon stays red, a sodium lamp orange.
 
 Exposure works on each channel separately. In a saturated light one channel is full already and only the others are
-lifted: red turns to pink, green to cyan. So bright saturated colours take the ratio of their channels from the input,
-and their largest channel from the output.
+lifted: red turns to pink, green to cyan. So bright saturated colours take most of the ratio of their channels from the
+input, and their largest channel from the output. Most, not all: the core of a light is to stay lighter than its glow.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["keep_hues"]
 
 Picture = NDArray[np.float32]
 
-BRIGHT: Final = (0.45, 0.9)
+BRIGHT: Final = (0.2, 0.9)
 """Largest channel of an input pixel, sRGB-encoded: below the range it is no light and its colour is noise, above it is
 one."""
 
@@ -26,12 +26,16 @@ PURE: Final = (0.85, 0.97)
 """Saturation of an input pixel, 1 - smallest / largest channel in linear light: below the range it is paint, above it a
 light."""
 
+MUCH: Final = 0.8
+"""Largest share, in linear light, of the input's ratio of channels. With all of it, flames and neon are flat and darker
+than their glow."""
+
 _RATIO: Final = 0.5
 """Ratio of smallest to largest channel, sRGB-encoded, above which no pixel is saturated enough: a quick first test."""
 
 
 def keep_hues(before: Picture, after: Picture) -> None:
-    """Give bright saturated colours in `after` the hue and saturation that they have in `before`; in place.
+    """Give bright saturated colours in `after` most of the hue and saturation that they have in `before`; in place.
 
     Args:
         before: (H, W, 3) RGB, sRGB-encoded, [0, 1].
@@ -42,7 +46,7 @@ def keep_hues(before: Picture, after: Picture) -> None:
         >>> pink = np.array([[[1, 0.6, 0.7]]], np.float32)
         >>> keep_hues(neon, pink)
         >>> pink.astype(float).round(2).tolist()
-        [[[1.0, 0.1, 0.1]]]
+        [[[1.0, 0.3, 0.35]]]
     """
     red, green, blue = np.moveaxis(before, 2, 0)
     largest = np.maximum(np.maximum(red, green), blue)
@@ -53,7 +57,9 @@ def keep_hues(before: Picture, after: Picture) -> None:
         return
     shown = to_linear(before.reshape(-1, 3).take(where, 0))
     peak = shown.max(1)
-    much = smoothstep(largest.ravel().take(where), *BRIGHT) * smoothstep(1 - shown.min(1) / peak, *PURE)
+    much = (
+        np.float32(MUCH) * smoothstep(largest.ravel().take(where), *BRIGHT) * smoothstep(1 - shown.min(1) / peak, *PURE)
+    )
     some = much > 0
     where, shown, peak, much = where[some], shown[some], peak[some], much[some, None]
     pixels = after.reshape(-1, 3)
