@@ -28,12 +28,15 @@ from lowlight_cli.exposure import (
 )
 
 __all__ = [
-    "EXPOSURES", "Exposure", "Look", "exposing_gain", "finish", "gain_for", "is_grey", "keep_white", "left_alone",
-    "make_grey", "mean_luma",
+    "EDITION", "EXPOSURES", "Exposure", "Look", "exposing_gain", "finish", "gain_for", "is_grey", "keep_white",
+    "left_alone", "make_grey", "mean_luma",
 ]  # fmt: skip
 
 Picture = NDArray[np.float32]
 Exposure = float | Literal["auto"]
+
+EDITION: Final = 2
+"""Number of the look's arithmetic: work that is resumed does again what an earlier edition made."""
 
 EXPOSURES: Final = (0.2, 0.8)
 """Range of mean luma that may be requested: beyond it, a picture is lost in black or white."""
@@ -52,6 +55,9 @@ _DARKEST: Final = 1 / (4 * 255 * 12.92)
 
 _SAMPLE: Final = 2**18
 """Evenly spread pixels that an exposure is computed from: more of them change the mean by less than a thousandth."""
+
+_FEW: Final = 2**16
+"""Pixels, evenly spread, on which it is checked what hues make of an exposure."""
 
 _LEVELS: Final = 16 * 255
 """Histogram bins for finding an exposure, aligned with 8-bit levels: twenty times as fast as using the pixels."""
@@ -219,14 +225,32 @@ def exposing_gain(before: Picture, after: Picture, exposure: Exposure | None) ->
         after: its output.
         exposure: as in `Look`.
     """
-    if exposure is not None and exposure != "auto":
-        return gain_for(after, exposure)
-    step = _step(before)
-    came, level = (mean_luma(each[::step, ::step]) for each in (before, after))
-    wanted = level if exposure is None else _auto_level(before, level)
-    if came - wanted > _DARKER:
-        wanted = came
-    return 1.0 if wanted == level else gain_for(after, wanted)
+    step = _step(before, _FEW)
+    few = before[::step, ::step], after[::step, ::step]
+    if exposure is None or exposure == "auto":
+        came, level = mean_luma(few[0]), _with_hues(*few, 1.0)
+        wanted = level if exposure is None else _auto_level(before, level)
+        if came - wanted > _DARKER:
+            wanted = came
+        if wanted == level:
+            return 1.0
+    else:
+        wanted = exposure
+    gain, aim = gain_for(after, wanted), wanted
+    for _ in range(3):  # hues darken what is saturated, mostly by nothing
+        short = wanted - _with_hues(*few, gain)
+        if abs(short) < _DARKER:
+            break
+        aim = min(max(aim + short, 0.0), 1.0)
+        gain = gain_for(after, aim)
+    return gain
+
+
+def _with_hues(before: Picture, after: Picture, gain: float) -> float:
+    """The mean luma of an output that is exposed and has its hues kept."""
+    lit = np.array(apply_gain(after, gain))
+    hues.keep_hues(before, lit)
+    return mean_luma(lit)
 
 
 def _auto_level(before: Picture, level: float) -> float:
@@ -235,9 +259,9 @@ def _auto_level(before: Picture, level: float) -> float:
     return min(max(level, wanted - _LEEWAY), wanted + _LEEWAY)
 
 
-def _step(picture: Picture) -> int:
-    """The step between rows and columns at which about `_SAMPLE` pixels are left."""
-    return max(1, int(np.ceil(np.sqrt(picture.shape[0] * picture.shape[1] / _SAMPLE))))
+def _step(picture: Picture, pixels: int = _SAMPLE) -> int:
+    """The step between rows and columns at which about so many pixels are left."""
+    return max(1, int(np.ceil(np.sqrt(picture.shape[0] * picture.shape[1] / pixels))))
 
 
 def _key(picture: Picture) -> float:

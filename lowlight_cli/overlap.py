@@ -16,18 +16,19 @@ _END: Final[Any] = object()
 
 
 def overlapped(
-    work: Callable[[In], Out], items: Iterable[In], threads: int, *, prompt: bool = False
+    work: Callable[[In], Out], items: Iterable[In], threads: int, *, prompt: bool = False, spare: int = 0
 ) -> Generator[Out, None, None]:
     """Yield `work(item)` for each item, in order, computed by threads while the caller handles earlier results.
 
-    At most `threads` + 1 items are in progress or waiting as results, so memory is bounded. If the caller stops, work
-    that has begun is finished and the rest is dropped.
+    At most `threads` + `spare` items, besides the one that the caller has, are in progress or done, so memory is
+    bounded. If the caller stops, work that has begun is finished and the rest is dropped.
 
     Args:
         work: called for each item; an exception is raised in place of its result.
         items: taken one by one, in the caller's thread.
         threads: number of threads.
         prompt: yield a finished result at once, before taking more items.
+        spare: how many results may wait while the caller is busy.
 
     Yields:
         The results.
@@ -44,7 +45,7 @@ def overlapped(
     more = True
     try:
         while more or waiting:
-            while more and len(waiting) <= threads and not (prompt and waiting and waiting[0].done()):
+            while more and len(waiting) <= threads + spare and not (prompt and waiting and waiting[0].done()):
                 more = begin()
             if waiting:
                 yield waiting.popleft().result()
@@ -56,7 +57,7 @@ def ahead(items: Iterable[Out]) -> Generator[Out, None, None]:
     """Yield the same items, prefetched by a thread: one in progress and one waiting."""
     source = iter(items)
     try:
-        for item in overlapped(lambda _: next(source, _END), itertools.repeat(None), 1):
+        for item in overlapped(lambda _: next(source, _END), itertools.repeat(None), 1, spare=1):
             if item is _END:
                 return
             yield item

@@ -204,3 +204,8 @@ def test_an_empty_name_is_not_the_folder_that_one_is_in(folder: Path, lowlight: 
     ran = lowlight(*command, "")
     assert ran.code == 2
     assert "empty" in ran.err
+
+
+def test_an_option_too_long_for_a_file_s_name(lowlight: Callable[..., Ran], folder: Path) -> None:
+    ran = lowlight("enhance", "-" + "a" * 300)
+    assert (ran.code, len(ran.lines)) == (2, 1)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lowlight_cli import Enhancer
 from lowlight_cli.exposure import LUMA, apply_gain, to_linear, to_srgb
 from lowlight_cli.hues import keep_hues
+from lowlight_cli.look import mean_luma
 
 Picture = NDArray[np.float32]
 
@@ -86,3 +87,23 @@ def test_what_is_brighter_stays_lighter(colour: tuple[float, float, float]) -> N
     keep_hues(before, after)
     luma = (after @ LUMA)[0] * 255
     assert (np.maximum.accumulate(luma) - luma).max() < 12
+
+
+@pytest.mark.parametrize("exposure", [0.3, 0.4, 0.5])
+def test_an_exposure_is_reached_with_coloured_lights(exposure: float) -> None:
+    before = street(LIGHTS["red"])
+    before[:24] = np.float32(LIGHTS["blue"]) / 255
+    enhancer = Enhancer(device="cpu", precision="fp32", engine="torch", exposure=exposure, protect_highlights=False)
+    assert mean_luma(enhancer.enhance_picture(before)) == pytest.approx(exposure, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "colour", [(0.05, 0.95, 0.3), (0.9, 0.03, 0.8), (0.9, 0.8, 0.05)], ids=["green", "magenta", "yellow"]
+)
+@pytest.mark.parametrize("model", ["dgaf", "lw-drgn"])
+def test_no_coloured_light_becomes_darker_than_it_came(model: str, colour: tuple[float, float, float]) -> None:
+    rows, columns = np.mgrid[:96, :128]
+    waves = 0.7 + 0.3 * np.sin(rows / 20) * np.cos(columns / 25)
+    before = np.asarray(waves[..., None] * colour, np.float32).clip(0, 1)
+    after = Enhancer(model, device="cpu", precision="fp32", engine="torch").enhance_picture(before)
+    assert mean_luma(after) > mean_luma(before) - 1 / 400

@@ -226,7 +226,7 @@ def test_transparency_beside_the_picture(folder: Path, lowlight: Lowlight, targe
 
 
 def test_an_interlaced_clip_is_told_of(folder: Path, lowlight: Lowlight) -> None:
-    told = "is interlaced, and becomes progressive"
+    told = "is interlaced: combing will stay"
     clip = kit.write(Path("clip.mp4"), kit.pictures(12, 64, 64), options={"x264-params": "tff=1"})
     assert told in lowlight("video", clip, *SAME).err
     assert told not in lowlight("video", kit.write(Path("plain.mp4")), *SAME).err

@@ -34,6 +34,7 @@ from lowlight_cli.cli import helping, report
 from lowlight_cli.cli.ready import Ended
 from lowlight_cli.errors import LowlightError, ResourceError, UsageError, disk_full
 from lowlight_cli.signals import ENDING
+from lowlight_cli.targets import exists
 
 __all__ = ["COMMANDS", "app", "main", "run"]
 
@@ -262,7 +263,7 @@ def _explain(error: Exception, given: Sequence[str]) -> int:
 
 def _parsing(error: Any, given: Sequence[str]) -> str:
     """Return typer's error message in plain words; for a value from the environment, with the name of the variable."""
-    if hasattr(error, "option_name") and (file := next((a for a in given if a[0] == "-" and Path(a).exists()), None)):
+    if hasattr(error, "option_name") and (file := next((a for a in given if a[:1] == "-" and exists(Path(a))), None)):
         return f"no option {file}: for the file of that name write ./{file}"
     param, context, message = getattr(error, "param", None), getattr(error, "ctx", None), error.format_message()
     source = context.get_parameter_source(param.name) if param and context else None

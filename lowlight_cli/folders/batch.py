@@ -31,6 +31,7 @@ from lowlight_cli.errors import InputError, LowlightError, OutputError, Resource
 from lowlight_cli.files import Outcome, Saving, Work, brightened, load, opened, saved
 from lowlight_cli.folders.manifest import NAME, Entry, Manifest, Record, records
 from lowlight_cli.folders.pace import at_once
+from lowlight_cli.look import EDITION
 from lowlight_cli.overlap import overlapped
 from lowlight_cli.pictures import FORMATS, MAX_PIXELS, READ_ONLY, place, suffix_of
 from lowlight_cli.targets import PIPE, Job, Search, exists, is_dir, lit_folder, occupied, plan, same
@@ -196,7 +197,7 @@ def _lit(stages: Stages, read: Iterator[Task]) -> Generator[Task, None, None]:
 def settings_hash(enhancer: Enhancer, saving: Saving) -> str:
     """sha256 over all settings that a result depends on, except the weights."""
     settings = {name: value for name, value in asdict(enhancer.settings).items() if name not in _NO_MATTER}
-    told = json.dumps({**settings, "saving": asdict(saving)}, sort_keys=True)
+    told = json.dumps({**settings, "saving": asdict(saving), "edition": EDITION}, sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()
 
 

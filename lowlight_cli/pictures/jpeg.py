@@ -49,7 +49,7 @@ def refuse_endless(data: bytes) -> None:
         if segments > _SEGMENTS:
             raise InputError(f"has more than {_SEGMENTS:,} segments, which no camera or program makes; export it anew")
     if not scans and filling + (0 if found else len(data) - at) > _FILLING:
-        raise InputError("has nothing but filling where its header should be; copy or export it anew")
+        raise InputError("has more filling ahead of its picture than any camera or program makes; export it anew")
 
 
 def has_clip(data: bytes) -> bool:

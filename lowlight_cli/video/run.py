@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from lowlight_cli.enhancer import Enhancer
 from lowlight_cli.errors import UsageError
+from lowlight_cli.look import EDITION
 from lowlight_cli.overlap import ahead
 from lowlight_cli.sheets import labelled
 from lowlight_cli.targets import same
@@ -191,11 +193,12 @@ def compared(frame: Picture, lit: Picture, rotation: int, size: tuple[int, int] 
 def identity(enhancer: Enhancer, source: Source, wish: Making) -> dict[str, Any]:
     """Everything that a result depends on, except the machine."""
     settings = enhancer.settings
+    look = replace(settings.look, protect_highlights=bool(settings.look.protect_highlights))  # as frames are made
     _, resolved = enhancer.load()
     return {
         "source": _stamped(source),
         "weights": resolved.sha256,
-        "look": repr([settings.model, settings.look, settings.self_ensemble]),
+        "look": repr([settings.model, EDITION, look, settings.self_ensemble]),
         "making": repr([wish.span, wish.temporal, wish.deblock, wish.compare, wish.rate]),
     }
 
