@@ -28,7 +28,7 @@ from PIL import Image
 from lowlight_cli import Enhancer, networks
 from lowlight_cli.metrics import gt_mean, psnr
 from lowlight_cli.sheets import labelled
-from lowlight_cli.weights import card, disk
+from lowlight_cli.weights import card, header
 from lowlight_cli.weights.catalog import Checkpoint, bundled, catalog
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -242,7 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if given.runs and (folders := log.legs_of(given.runs, checkpoint.name)):
             found = log.read_runs(folders, given.hardware or processor())
             file = bundled(checkpoint)
-            if file and disk.inspect(file).metadata.get("config") == found[-1].setting["config"]:
+            if file and header.inspect(file).metadata.get("config") == found[-1].setting["config"]:
                 log.write(kept, found)
             else:
                 sys.stderr.write(f"{folders[-1]} is not the run that made {checkpoint.file}: its log is left out\n")

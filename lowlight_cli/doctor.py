@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import lowlight_cli
-from lowlight_cli import engines
+from lowlight_cli import disk, engines
 from lowlight_cli.engines import hardware
 from lowlight_cli.errors import DeviceError, LowlightError, OutputError, WeightsError
-from lowlight_cli.weights import disk, fetch
+from lowlight_cli.weights import fetch
 from lowlight_cli.weights.catalog import Checkpoint, catalog
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Every error that lowlight raises on purpose, and tests for system errors: a full disk, a closed pipe.
+"""Every error that lowlight raises on purpose, and what system errors mean: a full disk, a closed pipe.
 
     LowlightError          1   any other failure that lowlight itself explains
     ├── UsageError         2   options that do not fit together, an unknown model, two inputs to one output
@@ -25,7 +25,9 @@ __all__ = [
     "UsageError",
     "WeightsError",
     "disk_full",
+    "first_line",
     "reader_gone",
+    "unwritten",
 ]
 
 
@@ -79,6 +81,31 @@ def disk_full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def unwritten(
+    what: object,
+    error: BaseException,
+    then: str = "choose another place",
+    *,
+    full: str = "make room or choose another place",
+) -> OutputError | ResourceError:
+    """The error to raise if `what` cannot be written.
+
+    Args:
+        what: the file, or another name that the user knows.
+        error: why it cannot be written.
+        then: what to do about it.
+        full: what to do if the disk is full.
+    """
+    if disk_full(error):
+        return ResourceError(f"{what}: the disk is full; {full}")
+    return OutputError(f"{what}: cannot be written ({getattr(error, 'strerror', None) or error}); {then}")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of another library's error message; its type if the message is empty."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def reader_gone(error: OSError) -> bool:

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lowlight_cli import engines
-from lowlight_cli.engines import graphs
-from lowlight_cli.weights import disk
+from lowlight_cli import disk, engines
+from lowlight_cli.engines import cache
 from lowlight_cli.weights.fetch import Resolved
 
 RUNTIMES = ("onnx", "openvino")
@@ -28,7 +27,7 @@ def resolved(seeded: Callable[[str], Path]) -> Callable[[str], Resolved]:
         from lowlight_cli.engines import export
 
         found = Resolved(seeded(network), disk.sha256(seeded(network)), None)
-        if graphs.find(network, found.sha256) is None:
+        if cache.find(network, found.sha256) is None:
             export.kept(network, found)
         return found
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from bench_kit import Picture, pairs, picture, save
 
-from lowlight_cli.bench import export, intervals, methods, page, published, report, run, sets, verify
+from lowlight_cli.bench import export, intervals, known, methods, page, report, run, sets, verify
 from lowlight_cli.errors import InputError, UsageError, WeightsError
 from lowlight_cli.metrics import table
 from lowlight_cli.weights.catalog import Checkpoint, Metric, find
@@ -173,23 +173,23 @@ def test_tables(eight: sets.DataSet) -> None:
     assert len(shown.rows) == 10 and all(len(row) == len(shown.columns) for row in shown.rows)
     assert "*" in shown.columns[3]
     notes = report.notes(result)
-    assert sets.OVERLAP in notes and any("NOT the published pixels" in line for line in notes)
+    assert known.OVERLAP in notes and any("NOT the published pixels" in line for line in notes)
     assert any("structural_similarity" in line for line in notes) and any("knowledge of" in line for line in notes)
     assert any("few pictures (8)" in line for line in notes)
     told = report.stated(result)
-    assert told and [row[0] for row in told.rows] == ["frlie"] and all(row[1] == published.MARK for row in told.rows)
+    assert told and [row[0] for row in told.rows] == ["frlie"] and all(row[1] == report.MARK for row in told.rows)
     assert report.stated(measured(eight, None, "sice")) is None
     text = report.as_markdown([result])
-    assert sets.OVERLAP in text and report.REMARK in text
+    assert known.OVERLAP in text and report.REMARK in text
     assert "\n- \\* sees the reference" in text  # else a list in the list
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert lines[1].count("---") == len(shown.columns) and lines[2].startswith("| frlie.official |")
 
 
 def test_published_figures_of_all_papers() -> None:
-    figures = published.published()
+    figures = report.published()
     assert {figure.network for figure in figures} == {"jcrnet", "neid", "frlie", "drgn", "lw-drgn", "dgaf"}
-    assert {(f.dataset, f.psnr) for f in published.published({"jcrnet"})} == {("LOL", 24.901)}
+    assert {(f.dataset, f.psnr) for f in report.published({"jcrnet"})} == {("LOL", 24.901)}
 
 
 def test_json(eight: sets.DataSet) -> None:
@@ -205,7 +205,7 @@ def test_json(eight: sets.DataSet) -> None:
         assert len(row["pictures"]) == 8
         assert row["psnr"] == pytest.approx(np.mean([each["psnr"] for each in row["pictures"]]))
         assert row["best"] or row["against_best"]["low"] <= row["against_best"]["high"]
-    assert all(figure["mark"] == published.MARK for figure in document["published"])
+    assert all(figure["mark"] == report.MARK for figure in document["published"])
 
 
 # -------------------------------------------------------------------------------------------------------- verifying
@@ -231,8 +231,8 @@ def test_nothing_to_verify_is_not_verified(eight: sets.DataSet) -> None:
 
     dataset = sets.DataSet("lol", "LOL", eight.pairs)
     verify.refuse_nothing(ready(checkpoint(psnr=1.0)), [dataset])
-    for known, other in ((None, dataset), (checkpoint(psnr=1.0), sets.DataSet("sice", "SICE", eight.pairs))):
+    for stated, other in ((None, dataset), (checkpoint(psnr=1.0), sets.DataSet("sice", "SICE", eight.pairs))):
         with pytest.raises(UsageError, match="nothing to verify"):
-            verify.refuse_nothing(ready(known), [other])
+            verify.refuse_nothing(ready(stated), [other])
     with pytest.raises(UsageError, match="--limit"):
         verify.refuse_nothing(ready(checkpoint(psnr=1.0)), [sets.DataSet("lol", "LOL", eight.pairs, limited=True)])

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from lowlight_cli import networks
-from lowlight_cli.bench import sets
+from lowlight_cli.bench import known
 from lowlight_cli.enhancer import Enhancer
 from lowlight_cli.weights import catalog, files
 
@@ -65,7 +65,7 @@ def test_everything_that_ships(run: Run, tmp_path: Path) -> None:
     rows = [line.split("\t") for line in out.splitlines() if not line.startswith("#")]
     assert rows[0][2:5] == ["PSNR", "GT-mean PSNR*", "SSIM"]
     assert {"dgaf.tiny", "input", "LIME-like", "CLAHE (L)"} <= {row[0] for row in rows}
-    assert f"# {sets.OVERLAP}" in out
+    assert f"# {known.OVERLAP}" in out
     (document,) = json.loads(Path("all.json").read_text())["sets"]
     assert document["pictures"] == 3 and [p["stem"] for p in document["rows"][0]["pictures"]] == [
         "1",
@@ -75,7 +75,7 @@ def test_everything_that_ships(run: Run, tmp_path: Path) -> None:
     (network,) = (row for row in document["rows"] if row["network"])
     assert network["network"]["checkpoint"] == "dgaf.tiny" and network["network"]["precision"] == "fp32"
     assert len(network["network"]["weights_sha256"]) == 64
-    assert sets.OVERLAP in Path("all.md").read_text()
+    assert known.OVERLAP in Path("all.md").read_text()
     assert 'dataset = "lol", psnr = ' in err and "wrote all.json" in err
 
 
@@ -85,7 +85,7 @@ def test_a_folder_a_model_a_file_and_their_results(run: Run, weights: Path, tmp_
         "-d", folder, "-m", "dgaf", "-w", weights, "-w", "tiny", "--external", f"theirs={folder / 'high'}"
     )
     rows = {line.split("\t")[0]: line.split("\t") for line in out.splitlines()}
-    assert code == 0 and sets.OVERLAP not in out
+    assert code == 0 and known.OVERLAP not in out
     assert rows["theirs"][1:3] == ["external", "100.00"] and rows["theirs"][5] == "-"
     assert rows["dgaf.tiny"][2:5] == rows[f"dgaf ({weights})"][2:5]
 
@@ -207,7 +207,7 @@ def test_every_form_of_a_result(run: Run) -> None:
     code, _, err = run("-m", "dgaf", "--report", "all.html", "--csv", "all.csv", "--latex", "all.tex")
     assert code == 0
     text = Path("all.html").read_text("utf-8")
-    assert "LOL v1 eval15" in text and html.escape(sets.OVERLAP) in text and '"111"' in text
+    assert "LOL v1 eval15" in text and html.escape(known.OVERLAP) in text and '"111"' in text
     assert len(Path("all.csv").read_text().splitlines()) == 1 + 3 * 10
     assert "dgaf.tiny" in Path("all.tex").read_text()
     assert all(f"wrote all.{kind}" in err for kind in ("csv", "tex", "html"))

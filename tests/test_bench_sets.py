@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from bench_kit import SIZE, pairs, picture, save
 
-from lowlight_cli.bench import sets
+from lowlight_cli.bench import known, sets
 from lowlight_cli.errors import InputError, UsageError
 from lowlight_cli.training import data
 from lowlight_cli.training.sources import parse
@@ -21,7 +21,7 @@ def test_eval15_is_found_where_it_usually_lies(tmp_path: Path, place: str) -> No
     found = sets.find("lol", tmp_path)
     assert [pair.stem for pair in found.pairs] == ["9", "10", "11"]
     assert found.pairs[0].low.suffix == ".webp" and found.pairs[0].high.suffix == ".png"
-    assert sets.OVERLAP in found.notes and not found.limited
+    assert known.OVERLAP in found.notes and not found.limited
     assert [pair.stem for pair in sets.find("lol", tmp_path, 2).pairs] == ["9", "10"]
     assert sets.find("lol", tmp_path, 2).limited and not sets.find("lol", tmp_path, 3).limited
 

@@ -19,7 +19,7 @@ from safetensors import safe_open
 from lowlight_cli.training.recipe import load as load_recipe
 from lowlight_cli.training.run import Progress, Run, Scores
 from lowlight_cli.training.sources import Source
-from lowlight_cli.weights import disk
+from lowlight_cli.weights import header
 from lowlight_cli.weights.catalog import Checkpoint, bundled, catalog
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -216,9 +216,9 @@ def test_only_the_run_that_made_the_weights_is_taken(
     assert "is not the run that made" in capsys.readouterr().err and not kept.exists()
     assert "Its log was not kept" in page.read_text("utf-8")
     config = json.loads((tmp_path / "runs" / dgaf().name / "run.json").read_bytes())["config"]
-    inspected = disk.inspect(bundled(dgaf()) or tmp_path)
+    inspected = header.inspect(bundled(dgaf()) or tmp_path)
     ours = dataclasses.replace(inspected, metadata={**inspected.metadata, "config": config})
-    monkeypatch.setattr(disk, "inspect", lambda path: ours)
+    monkeypatch.setattr(header, "inspect", lambda path: ours)
     make_cards.main(words)
     assert log.read(kept)[0].setting["config"] == config and "on a processor, bf16" in page.read_text("utf-8")
     assert (tmp_path / "models" / "curves" / f"{dgaf().name}.svg").is_file()

@@ -41,7 +41,7 @@ def test_full_disk(photo: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(os, "fsync", full)
     ran = lowlight("enhance", photo)
-    assert (ran.code, ran.err) == (7, "error: photo_lit.jpg: the disk is full; make room or choose another folder\n")
+    assert (ran.code, ran.err) == (7, "error: photo_lit.jpg: the disk is full; make room or choose another place\n")
     assert [path.name for path in Path().iterdir()] == ["photo.jpg"]
 
 

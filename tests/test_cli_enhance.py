@@ -256,7 +256,7 @@ def test_dry_run_does_nothing(folder: Path, lowlight: Lowlight) -> None:
 
 
 def test_json(folder: Path, lowlight: Lowlight, dgaf_weights: Path) -> None:
-    from lowlight_cli.weights import disk
+    from lowlight_cli import disk
 
     saved("a.jpg"), saved("b_lit.jpg"), saved("b.jpg"), Path("c.jpg").write_text("text")
     ran = lowlight("enhance", "a.jpg", "b.jpg", "c.jpg", "--json", "--exist", "skip")

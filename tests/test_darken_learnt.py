@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from test_darken_command import hashes, luma, manifest
 
+from lowlight_cli import disk
 from lowlight_cli.engines import tiling
 from lowlight_cli.networks import DEGRADATIONS, NETWORKS, build, module
 from lowlight_cli.training import data, learnt
@@ -22,7 +23,7 @@ from lowlight_cli.training.darken import COLOURED, sensor
 from lowlight_cli.training.loop import Run, train
 from lowlight_cli.training.recipe import load
 from lowlight_cli.training.sources import parse
-from lowlight_cli.weights import catalog, disk, files
+from lowlight_cli.weights import catalog, files
 
 Command = Callable[..., Ran]
 Bytes = NDArray[np.uint8]

@@ -132,8 +132,10 @@ def test_every_command_and_option_is_told() -> None:
 def test_exit_codes_are_told() -> None:
     usage = (ROOT / "docs" / "usage.md").read_text("utf-8")
     api = (ROOT / "docs" / "api.md").read_text("utf-8")
-    for name in set(errors.__all__) - {"disk_full", "reader_gone"}:
+    for name in errors.__all__:
         kind = getattr(errors, name)
+        if not isinstance(kind, type):
+            continue  # a function
         assert f"| {kind.exit_code} |" in usage, name
         assert name == "LowlightError" or f"| `{name}` | {kind.exit_code} |" in api, name
     told = {int(code) for code in re.findall(r"^\| (\d+) \|", usage, re.MULTILINE)}

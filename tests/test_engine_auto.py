@@ -12,10 +12,9 @@ import pytest
 from conftest import Ran, dark_array
 from PIL import Image
 
-from lowlight_cli import engines
-from lowlight_cli.engines import graphs, hardware
+from lowlight_cli import disk, engines
+from lowlight_cli.engines import cache, hardware
 from lowlight_cli.errors import LowlightError, ResourceError
-from lowlight_cli.weights import disk
 from lowlight_cli.weights.fetch import Resolved
 
 pytest.importorskip("onnxscript")
@@ -64,7 +63,7 @@ def test_a_graph_that_differs_from_torch(weights: Resolved, engine: str, monkeyp
 
 @pytest.mark.parametrize("engine", RUNTIMES)
 def test_a_graph_that_the_runtime_cannot_read(weights: Resolved, engine: str) -> None:
-    graphs.keep(b"no graph", "dgaf", weights.sha256)
+    cache.keep(b"no graph", "dgaf", weights.sha256)
     assert_refused(weights, engine, LowlightError, "cannot read")
 
 
@@ -76,7 +75,7 @@ def test_weights_that_torch_cannot_read_either(weights: Resolved, tmp_path: Path
 
 
 def test_the_command_tells(lowlight: Callable[..., Ran], photo: Path, weights: Resolved) -> None:
-    graphs.keep(b"no graph", "dgaf", weights.sha256)
+    cache.keep(b"no graph", "dgaf", weights.sha256)
     words = ("enhance", photo, "--device", "cpu", "--precision", "fp32")
     ran = lowlight(*words)
     assert ran.code == 0 and Path("photo_lit.jpg").exists()
@@ -86,7 +85,7 @@ def test_the_command_tells(lowlight: Callable[..., Ran], photo: Path, weights: R
 
 def test_the_command_for_clips_tells(lowlight: Callable[..., Ran], folder: Path, weights: Resolved) -> None:
     pytest.importorskip("av")
-    graphs.keep(b"no graph", "dgaf", weights.sha256)
+    cache.keep(b"no graph", "dgaf", weights.sha256)
     Path("in").mkdir()
     for number in range(2):
         Image.fromarray(dark_array(seed=number)).save(f"in/{number}.png")
@@ -99,7 +98,7 @@ def test_a_runtime_that_cannot_be_imported(
     process: Callable[..., Ran], photo: Path, weights: Resolved, tmp_path: Path
 ) -> None:
     """It is installed, but what it links to is not."""
-    graphs.keep(b"no graph", "dgaf", weights.sha256)
+    cache.keep(b"no graph", "dgaf", weights.sha256)
     broken = tmp_path / "broken" / "onnxruntime"
     broken.mkdir(parents=True)
     (broken / "__init__.py").write_text("raise ImportError('libgomp.so.1: cannot open shared object file')")
@@ -119,4 +118,4 @@ def path_before(folder: Path) -> str:
 def smallest() -> Any:
     import onnx
 
-    return onnx.load_model_from_string(graphs.smallest())
+    return onnx.load_model_from_string(cache.smallest())

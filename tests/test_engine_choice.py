@@ -10,7 +10,7 @@ import pytest
 from conftest import Ran
 
 from lowlight_cli import engines
-from lowlight_cli.engines import graphs, hardware
+from lowlight_cli.engines import cache, hardware
 from lowlight_cli.weights.fetch import Resolved
 
 pytest.importorskip("onnxscript")
@@ -53,7 +53,7 @@ def test_auto(
     monkeypatch.setattr(hardware, "gpu", lambda: False)
     monkeypatch.setattr(hardware, "installed", lambda *packages: set(packages) <= set(has))
     if kept:
-        graphs.keep(b"graph", "dgaf", "1" * 64)
+        cache.keep(b"graph", "dgaf", "1" * 64)
     asked = {"engine": "auto", "device": "auto", "precision": "auto", **wish}
     choice = engines.choose(network="dgaf", weights="1" * 64, **asked)
     assert choice.engine == chosen
@@ -79,6 +79,6 @@ def test_where_nothing_can_be_kept(
 
 def test_a_gpu_is_torch_s(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LOWLIGHT_CACHE", str(tmp_path))
-    graphs.keep(b"graph", "dgaf", "1" * 64)
+    cache.keep(b"graph", "dgaf", "1" * 64)
     monkeypatch.setattr(hardware, "gpu", lambda: True)
     assert engines.choose("auto", "dgaf", "1" * 64, "auto", "auto").engine == "torch"

@@ -19,10 +19,9 @@ import pytest
 from conftest import Ran
 from numpy.typing import NDArray
 
-from lowlight_cli import engines
-from lowlight_cli.engines import Tiling, graphs, hardware, memory
+from lowlight_cli import disk, engines
+from lowlight_cli.engines import Tiling, cache, hardware, memory
 from lowlight_cli.errors import DeviceError, WeightsError
-from lowlight_cli.weights import disk
 from lowlight_cli.weights.fetch import Resolved
 
 pytest.importorskip("openvino")
@@ -39,12 +38,12 @@ def picture(height: int, width: int) -> NDArray[np.float32]:
 
 
 def blobs() -> list[Path]:
-    return sorted(graphs.folder().glob("dgaf-*.blob"))
+    return sorted(cache.folder().glob("dgaf-*.blob"))
 
 
 def test_the_second_load_takes_what_the_first_left(weights: Resolved) -> None:
     picture = np.random.default_rng(0).random((1, 24, 40, 3), dtype=np.float32) * np.float32(0.2)
-    graphs.clear()
+    cache.clear()
     first = engines.load("dgaf", weights, engine="openvino", precision="fp32").run(picture)
     (kept,) = blobs()
     again = engines.load("dgaf", weights, engine="openvino", precision="fp32").run(picture)
@@ -59,18 +58,18 @@ def test_the_second_load_takes_what_the_first_left(weights: Resolved) -> None:
 
 def test_another_graph_or_machine_is_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOWLIGHT_CACHE", str(tmp_path))
-    one, two = (graphs.keep(name.encode(), "dgaf", name * 64) for name in "12")
-    graphs.keep_compiled(b"made", one, "this machine")
-    assert graphs.compiled(one, "this machine") == b"made"
-    assert graphs.compiled(two, "this machine") is None and graphs.compiled(one, "that machine") is None
-    graphs.keep(b"newer", "dgaf", "1" * 64)
-    assert not list(graphs.folder().glob("*.blob"))
+    one, two = (cache.keep(name.encode(), "dgaf", name * 64) for name in "12")
+    cache.keep_compiled(b"made", one, "this machine")
+    assert cache.compiled(one, "this machine") == b"made"
+    assert cache.compiled(two, "this machine") is None and cache.compiled(one, "that machine") is None
+    cache.keep(b"newer", "dgaf", "1" * 64)
+    assert not list(cache.folder().glob("*.blob"))
 
 
 def test_weights_rm_all_takes_them_too(lowlight: Callable[..., Ran]) -> None:
-    graphs.keep_compiled(b"made", graphs.keep(b"graph", "dgaf", "1" * 64), "this machine")
+    cache.keep_compiled(b"made", cache.keep(b"graph", "dgaf", "1" * 64), "this machine")
     assert lowlight("weights", "rm", "--all").code == 0
-    assert not graphs.folder().exists()
+    assert not cache.folder().exists()
 
 
 # ------------------------------------------------------------------------------------- sizes that keep coming

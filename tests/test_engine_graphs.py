@@ -18,11 +18,10 @@ from conftest import Ran, environment
 from engine_kit import RUNTIMES, SIZES, pictures
 
 import lowlight_cli
-from lowlight_cli import engines
-from lowlight_cli.engines import Tiling, graphs, hardware, memory
+from lowlight_cli import disk, engines
+from lowlight_cli.engines import Tiling, cache, hardware, memory
 from lowlight_cli.errors import DeviceError, ResourceError, WeightsError
 from lowlight_cli.networks import NETWORKS, build
-from lowlight_cli.weights import disk
 from lowlight_cli.weights.fetch import Resolved
 
 onnx = pytest.importorskip("onnx")
@@ -31,7 +30,7 @@ pytest.importorskip("onnxruntime")
 
 
 def graph_of(network: str, weights: Resolved) -> Any:
-    path = graphs.find(network, weights.sha256)
+    path = cache.find(network, weights.sha256)
     assert path
     return onnx.load(path)
 
@@ -144,13 +143,13 @@ def test_what_a_graph_says_of_itself(resolved: Callable[[str], Resolved]) -> Non
 
 
 @pytest.mark.parametrize(
-    "source", ["networks/dgaf.py", "networks/layers.py", "networks/fusing.py", "engines/export.py", "engines/frame.py"]
+    "source", ["networks/dgaf.py", "networks/layers.py", "networks/fusing.py", "engines/export.py", "engines/padded.py"]
 )
 def test_other_code_is_another_graph(source: str, tmp_path: Path) -> None:
     """A graph that an earlier version kept is not taken for what this one would make."""
     package = Path(lowlight_cli.__file__).parent
     shutil.copytree(package, tmp_path / "lowlight_cli", ignore=shutil.ignore_patterns("checkpoints", "__pycache__"))
-    ask = "from lowlight_cli.engines import graphs; print(graphs._stem('dgaf', '0' * 64, 'fp32'))"
+    ask = "from lowlight_cli.engines import cache; print(cache._stem('dgaf', '0' * 64, 'fp32'))"
 
     def stem() -> str:
         return subprocess.check_output([sys.executable, "-c", ask], text=True, cwd=tmp_path)
@@ -166,7 +165,7 @@ def test_what_differs_is_refused(resolved: Callable[[str], Resolved]) -> None:
     from lowlight_cli.engines import export
     from lowlight_cli.engines import onnx as runtime
 
-    path = graphs.find("dgaf", resolved("dgaf").sha256)
+    path = cache.find("dgaf", resolved("dgaf").sha256)
     assert path
     other = build("dgaf").eval()
     batch = np.ascontiguousarray(pictures(1, 40, 40).transpose(0, 3, 1, 2))
@@ -184,29 +183,29 @@ def test_what_differs_is_refused(resolved: Callable[[str], Resolved]) -> None:
 
 def test_a_damaged_graph_is_none(resolved: Callable[[str], Resolved], tmp_path: Path, monkeypatch: Any) -> None:
     weights = resolved("dgaf")
-    path = graphs.find("dgaf", weights.sha256)
+    path = cache.find("dgaf", weights.sha256)
     assert path
     monkeypatch.setenv("LOWLIGHT_CACHE", str(tmp_path))
     copy = tmp_path / "graphs" / path.name
     copy.parent.mkdir()
     shutil.copy(path, copy)
-    assert graphs.find("dgaf", weights.sha256) == copy
+    assert cache.find("dgaf", weights.sha256) == copy
     data = bytearray(copy.read_bytes())
     data[len(data) // 2] ^= 1
     copy.write_bytes(data)
-    assert graphs.find("dgaf", weights.sha256) is None
-    again = graphs.keep(path.read_bytes(), "dgaf", weights.sha256)
+    assert cache.find("dgaf", weights.sha256) is None
+    again = cache.keep(path.read_bytes(), "dgaf", weights.sha256)
     assert [each.name for each in copy.parent.iterdir()] == [again.name] == [path.name]
 
 
 def test_other_weights_are_another_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOWLIGHT_CACHE", str(tmp_path))
-    graphs.keep(b"one", "dgaf", "1" * 64)
-    graphs.keep(b"two", "dgaf", "2" * 64)
-    graphs.keep(b"half", "dgaf", "1" * 64, "fp16")
-    held = [graphs.find("dgaf", "1" * 64), graphs.find("dgaf", "2" * 64), graphs.find("dgaf", "1" * 64, "fp16")]
+    cache.keep(b"one", "dgaf", "1" * 64)
+    cache.keep(b"two", "dgaf", "2" * 64)
+    cache.keep(b"half", "dgaf", "1" * 64, "fp16")
+    held = [cache.find("dgaf", "1" * 64), cache.find("dgaf", "2" * 64), cache.find("dgaf", "1" * 64, "fp16")]
     assert [path.read_bytes() for path in held if path] == [b"one", b"two", b"half"]
-    assert graphs.find("frlie", "1" * 64) is None and graphs.find("dgaf", "1" * 64, "int8") is None
+    assert cache.find("frlie", "1" * 64) is None and cache.find("dgaf", "1" * 64, "int8") is None
 
 
 @pytest.mark.parametrize("engine", RUNTIMES)
@@ -380,8 +379,8 @@ def test_doctor_tries_the_engines(
 
 def test_what_may_not_be_looked_into_has_no_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOWLIGHT_CACHE", str(tmp_path))
-    path = graphs.keep(b"graph", "dgaf", "1" * 64)
-    graphs.keep_compiled(b"made", path, "machine")
+    path = cache.keep(b"graph", "dgaf", "1" * 64)
+    cache.keep_compiled(b"made", path, "machine")
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
@@ -389,9 +388,9 @@ def test_what_may_not_be_looked_into_has_no_graph(tmp_path: Path, monkeypatch: p
     with monkeypatch.context() as closed:
         closed.setattr(disk, "sha256", refuse)
         closed.setattr(Path, "read_bytes", refuse)
-        assert graphs.compiled(path, "machine") is None
-        closed.setattr(graphs, "_stem", lambda *_: "dgaf")
-        assert graphs.find("dgaf", "1" * 64) is None
+        assert cache.compiled(path, "machine") is None
+        closed.setattr(cache, "_stem", lambda *_: "dgaf")
+        assert cache.find("dgaf", "1" * 64) is None
     path.unlink()
     with pytest.raises(WeightsError, match="No such file"):
-        graphs.parts(path)
+        cache.parts(path)

@@ -11,7 +11,7 @@ import pytest
 from engine_kit import pictures
 
 from lowlight_cli import engines
-from lowlight_cli.engines import Tiling, graphs
+from lowlight_cli.engines import Tiling, cache
 from lowlight_cli.errors import DeviceError
 from lowlight_cli.weights.fetch import Resolved
 
@@ -61,8 +61,8 @@ def test_cuda_chooses_quickly_and_computes_in_full(
     engine.run(pictures(1, 400, 40))  # in tiles: the two graphs of which they are made are told the same
     assert len(given) == 3
     assert all(place == (CUDA, {**place[1], "device_id": 0, "gpu_mem_limit": 3 * 10**9}) for (place,) in given)
-    right = graphs.find
-    monkeypatch.setattr(graphs, "find", lambda network, weights, _: right(network, weights))
+    right = cache.find
+    monkeypatch.setattr(cache, "find", lambda network, weights, _: right(network, weights))
     given.clear()
     load(weights, "cuda", precision="fp16")
     assert "use_tf32" not in given[0][0][1]
@@ -72,9 +72,9 @@ def test_tensorrt_keeps_what_it_makes_and_leaves_the_rest_to_cuda(
     resolved: Callable[[str], Resolved], given: list[Places], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = resolved("dgaf")
-    data = graphs.find("dgaf", weights.sha256).read_bytes()  # type: ignore[union-attr]
+    data = cache.find("dgaf", weights.sha256).read_bytes()  # type: ignore[union-attr]
     monkeypatch.setenv("LOWLIGHT_CACHE", str(tmp_path / "cache"))
-    graphs.keep(data, "dgaf", weights.sha256)
+    cache.keep(data, "dgaf", weights.sha256)
     folders = []
     for _ in range(2):
         given.clear()
@@ -83,12 +83,12 @@ def test_tensorrt_keeps_what_it_makes_and_leaves_the_rest_to_cuda(
         assert (first, second) == (TENSORRT, CUDA)
         assert options["device_id"] == rest["device_id"] == 1 and options["trt_engine_cache_enable"]
         folders.append(Path(options["trt_engine_cache_path"]))
-    assert folders[0] == folders[1] and folders[0].parent == graphs.folder()
+    assert folders[0] == folders[1] and folders[0].parent == cache.folder()
     (folders[0] / "made.engine").write_bytes(b"12345")
-    other = graphs.engines(data + b"other weights", "machine")
+    other = cache.engines(data + b"other weights", "machine")
     assert other and other != folders[0]  # TensorRT itself does not tell these apart
-    assert graphs.clear() == len(data) + 5
-    assert not graphs.folder().exists()
+    assert cache.clear() == len(data) + 5
+    assert not cache.folder().exists()
 
 
 def test_tensorrt_goes_without_where_nothing_can_be_kept(given: list[Places], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from pictures_kit import noise, photo_of, saved, seen, smooth
 
+from lowlight_cli import disk
 from lowlight_cli.errors import OutputError, ResourceError, UsageError
 from lowlight_cli.files import Saving
 from lowlight_cli.pictures import encode, place, read, write
-from lowlight_cli.weights import disk
 
 ARRAY = noise(12, 10, 3, np.uint8)
 PHOTO = photo_of(ARRAY, name="in.png")

@@ -17,9 +17,10 @@ import pytest
 from conftest import Ran
 from PIL import Image
 
+from lowlight_cli import disk
 from lowlight_cli.cli import report
 from lowlight_cli.training.run import log_to
-from lowlight_cli.weights import disk, files
+from lowlight_cli.weights import files, header
 from lowlight_cli.weights.catalog import bundled, named
 
 Train = Callable[..., Ran]
@@ -50,7 +51,7 @@ TR, OTHER = ("--data", "pairs:tr/low,tr/high"), ("--data", "pairs:other/low,othe
 
 
 def told(path: str = "run/dgaf.own.safetensors") -> dict[str, str]:
-    return disk.inspect(path).metadata
+    return header.inspect(path).metadata
 
 
 def described(folder: str = "run") -> dict[str, Any]:

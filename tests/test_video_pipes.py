@@ -205,7 +205,7 @@ def test_a_used_up_quota_is_a_full_disk(folder: Path, dgaf_weights: Path, number
             raise OSError(number, os.strerror(number))
 
     enhancer = Enhancer(weights=dgaf_weights, strength=0)
-    with pytest.raises(ResourceError, match="disk behind stdout is full"):
+    with pytest.raises(ResourceError, match="standard output: the disk is full"):
         enhance_to_pipe(enhancer, stream("in.y4m"), cast("BinaryIO", Full()), Making())
 
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from lowlight_cli import networks
+from lowlight_cli import disk, networks
 from lowlight_cli.errors import UsageError, WeightsError
-from lowlight_cli.weights import catalog, disk, files
+from lowlight_cli.weights import catalog, files, header
 
 LIMIT = 36_000_000
 """All shipped weights together: the wheel stays small enough to fetch at once."""
@@ -93,7 +93,7 @@ def test_every_shipped_file_is_what_its_block_says() -> None:
         state, metadata = files.load(path, checkpoint.network)
         networks.module(checkpoint.network).load_state_dict(state, strict=True)
         assert metadata["input"] == checkpoint.input, path
-        assert set(disk.inspect(path).dtypes.values()) == {"F16"}, path
+        assert set(header.inspect(path).dtypes.values()) == {"F16"}, path
 
 
 def test_the_shipped_files_are_small_and_all_in_the_table() -> None:

@@ -20,11 +20,11 @@ from conftest import bright
 from hub_server import Answer, Hub, serve
 from safetensors.torch import save_file
 
-from lowlight_cli import networks
-from lowlight_cli.engines import graphs
+from lowlight_cli import disk, networks
+from lowlight_cli.engines import cache
 from lowlight_cli.errors import WeightsError
 from lowlight_cli.training.decoded import decode
-from lowlight_cli.weights import catalog, disk, files
+from lowlight_cli.weights import catalog, files, header
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -91,7 +91,7 @@ def test_info(run: Run, here: Path, ours: bytes) -> None:
     path.write_bytes(ours)
     code, out, _ = run("info", path)
     assert code == 0 and "network\tdgaf" in out and "dtypes\tF16" in out and "licence\tMIT" in out
-    assert json.loads(run("info", path, "--json")[1])["tensors"] == len(disk.inspect(path).shapes)
+    assert json.loads(run("info", path, "--json")[1])["tensors"] == len(header.inspect(path).shapes)
     code, out, _ = run("info", path, "--toml")
     assert code == 0 and tomllib.loads(out)["checkpoint"][0]["file"] == "mine.safetensors"
     assert run("info", "dgaf", "--toml")[0] == 2
@@ -199,8 +199,8 @@ def test_rm_all_leaves_nothing_of_ours(run: Run, here: Path, server: Hub, ours: 
     run("pull", f"{server.url}/a.safetensors#sha256={digest}", "--model", "dgaf")
     weights, decoded, kept = here / "cache" / "weights", here / "cache" / "decoded", here / "cache" / "graphs"
     (weights / f"{digest}.safetensors.lock").touch()
-    graph = graphs.keep(b"graph", "dgaf", digest)
-    graphs.keep_compiled(b"made of it", graph, "this machine")
+    graph = cache.keep(b"graph", "dgaf", digest)
+    cache.keep_compiled(b"made of it", graph, "this machine")
     bright(here / "sets" / "big.png", size=(1000, 1000))
     decode([here / "sets" / "big.png"], decoded)
     half = [killed_while_writing(path) for path in (graph, *decoded.iterdir())]
@@ -230,7 +230,7 @@ def test_rm_all_leaves_what_others_put_there(run: Run, here: Path) -> None:
     for path in theirs:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes(1000))
-    graphs.keep(bytes(10**6), "dgaf", "0" * 64)
+    cache.keep(bytes(10**6), "dgaf", "0" * 64)
     code, _, err = run("rm", "--all")
     assert code == 0 and "1.0 MB" in err
     assert sorted(path for path in (here / "cache").rglob("*") if path.is_file()) == sorted(theirs)
@@ -250,7 +250,7 @@ def test_rm_all_of_a_cache_that_is_none(run: Run, here: Path, monkeypatch: pytes
 def test_rm_all_where_nothing_may_be_deleted(run: Run, here: Path, name: str) -> None:
     folder = here / "cache" / name
     folder.mkdir(parents=True)
-    graph = graphs.keep(b"graph", "dgaf", "0" * 64)
+    graph = cache.keep(b"graph", "dgaf", "0" * 64)
     kept = {"weights": f"{'0' * 64}.safetensors", "graphs": graph.name, "decoded": f"{'0' * 16}.json"}[name]
     (folder / kept).touch()
     folder.chmod(0o555)
@@ -297,16 +297,17 @@ def test_convert(run: Run, here: Path, ours: bytes) -> None:
 def test_convert_keeps_what_a_file_of_ours_says(run: Run, here: Path, ours: bytes) -> None:
     Path("ours.safetensors").write_bytes(ours)
     assert run("convert", "ours.safetensors", "-m", "dgaf", "-o", "b.safetensors")[0] == 0
-    assert disk.inspect("b.safetensors").metadata == disk.inspect("ours.safetensors").metadata
+    assert header.inspect("b.safetensors").metadata == header.inspect("ours.safetensors").metadata
     assert run("convert", "ours.safetensors", "-m", "dgaf", "-o", "c.safetensors", "--licence", "CC0-1.0")[0] == 0
-    assert disk.inspect("c.safetensors").metadata == {**disk.inspect("b.safetensors").metadata, "licence": "CC0-1.0"}
+    licensed = {**header.inspect("b.safetensors").metadata, "licence": "CC0-1.0"}
+    assert header.inspect("c.safetensors").metadata == licensed
     assert run("convert", "ours.safetensors", "-m", "dgaf", "-o", "d.safetensors", "--input", "as-is")[0] == 0
-    assert disk.inspect("d.safetensors").metadata["input"] == "as-is"
+    assert header.inspect("d.safetensors").metadata["input"] == "as-is"
     code, _, err = run("convert", "ours.safetensors", "-m", "dgaf", "-o", "e.safetensors", "--tag", "a/b")
     assert code == 2 and "--tag" in err and not Path("e.safetensors").exists()
     torch.save(networks.build("dgaf").state_dict(), "a.pth")
     assert run("convert", "a.pth", "-m", "dgaf", "-o", "f.safetensors")[0] == 0
-    foreign = disk.inspect("f.safetensors").metadata
+    foreign = header.inspect("f.safetensors").metadata
     assert (foreign["input"], foreign["tag"]) == ("as-is", "converted")
     assert (foreign["licence"], foreign["data"]) == ("unknown", "unknown")
 

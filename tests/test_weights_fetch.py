@@ -17,10 +17,10 @@ import pytest
 import torch
 from hub_server import Answer, Hub, serve
 
-from lowlight_cli import networks
-from lowlight_cli.engines import graphs
+from lowlight_cli import disk, networks
+from lowlight_cli.engines import cache
 from lowlight_cli.errors import LowlightError, OutputError, ResourceError, UsageError, WeightsError
-from lowlight_cli.weights import catalog, disk, fetch, files, web
+from lowlight_cli.weights import catalog, fetch, files, header, web
 
 BLOCK: dict[str, Any] = {
     "parameters": 383353, "licence": "MIT", "training_data": "none", "recipe": "a test", "input": "exposed",
@@ -285,9 +285,9 @@ def test_a_user_without_a_home_keeps_nothing(here: Path, monkeypatch: pytest.Mon
     monkeypatch.delenv("LOWLIGHT_CACHE")
     monkeypatch.setattr("platformdirs.user_cache_path", homeless)
     assert not fetch.cache_folder().exists()
-    assert graphs.find("dgaf", "0" * 64) is None
+    assert cache.find("dgaf", "0" * 64) is None
     with pytest.raises(OutputError, match="LOWLIGHT_CACHE"):
-        graphs.refuse_unwritable()
+        cache.refuse_unwritable()
 
 
 def test_clear(hub: Hub, ours: bytes) -> None:
@@ -340,7 +340,7 @@ def test_the_authors_files(hub: Hub, halves: tuple[bytes, bytes], monkeypatch: p
     state, about = files.load(got.path, "frlie")
     torch.manual_seed(0)
     wanted = networks.build("frlie").state_dict()
-    assert all(torch.equal(state[name], wanted[name].half().float()) for name in disk.inspect(got.path).shapes)
+    assert all(torch.equal(state[name], wanted[name].half().float()) for name in header.inspect(got.path).shapes)
     assert about["tag"] == "official" and about["licence"] == "none stated" and about["input"] == "as-is"
     assert got.sha256 == disk.sha256(got.path) and got.checkpoint == one
     assert cached() == [got.path.name]  # the pickles are gone

@@ -13,9 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lowlight_cli import networks
+from lowlight_cli import disk, networks
 from lowlight_cli.errors import OutputError, ResourceError, UsageError, WeightsError
-from lowlight_cli.weights import disk, files
+from lowlight_cli.weights import files, header
 
 OFFICIAL = Path(__file__).parents[2] / "shared/data/official/frlie_weights_reconstruct.pth"
 ABOUT = {"network": "dgaf", "input": "exposed", "tag": "night", "recipe": "a test"}
@@ -46,7 +46,7 @@ def refused(path: Path, network: str = "dgaf") -> str:
 def rewritten(path: Path, change: dict[str, torch.Tensor | None], about: dict[str, str] | None = None) -> Path:
     """The same file with tensors replaced (None: left out), or with other metadata."""
     tensors = {**load_file(path), **change}
-    metadata = disk.inspect(path).metadata if about is None else about
+    metadata = header.inspect(path).metadata if about is None else about
     save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, path, metadata)
     return path
 
@@ -58,7 +58,7 @@ def test_what_is_saved_comes_back(saved: Path, state: dict[str, torch.Tensor]) -
     for name, tensor in state.items():
         assert torch.equal(loaded[name], tensor.half().float())
     networks.build("dgaf").load_state_dict(loaded, strict=True)
-    assert set(disk.inspect(saved).dtypes.values()) == {"F16"}
+    assert set(header.inspect(saved).dtypes.values()) == {"F16"}
 
 
 def test_what_half_precision_cannot_hold_is_kept_in_full(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
@@ -81,7 +81,7 @@ def test_integer_buffers_are_dropped_and_filled(tmp_path: Path) -> None:
     network = networks.build("frlie")
     path = tmp_path / "a.safetensors"
     files.save(path, network.state_dict(), {**ABOUT, "network": "frlie"})
-    assert not any("num_batches_tracked" in name for name in disk.inspect(path).shapes)
+    assert not any("num_batches_tracked" in name for name in header.inspect(path).shapes)
     loaded, _ = files.load(path, "frlie")
     counters = [tensor for name, tensor in loaded.items() if "num_batches_tracked" in name]
     assert counters and all(tensor.dtype == torch.int64 and tensor == 0 for tensor in counters)
@@ -223,7 +223,7 @@ def test_a_full_disk_leaves_the_old_file(
 
 def test_an_unwritable_target(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot write"):
+    with pytest.raises(OutputError, match="cannot be written"):
         files.save(tmp_path / "file" / "a.safetensors", state, ABOUT)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 import lowlight_cli
-from lowlight_cli.errors import InputError, OutputError, ResourceError, disk_full
+from lowlight_cli.errors import InputError, unwritten
 from lowlight_cli.metrics.table import Metric
 
 __all__ = ["Journal", "key"]
@@ -70,11 +70,7 @@ class Journal:
                 file.write(self._end + json.dumps({"key": key, "values": told, "seconds": seconds}) + "\n")
             self._end = ""
         except OSError as error:
-            if disk_full(error):
-                raise ResourceError(
-                    f"{self._path}: the disk is full; make room, and go on with the same command"
-                ) from error
-            raise OutputError(f"cannot write {self._path}: {error.strerror or error}; choose another place") from error
+            raise unwritten(self._path, error, full="make room, and go on with the same command") from error
 
     def _add(self, key: str, values: dict[str, float | None], seconds: float | None) -> None:
         self._known[key] = {**self._known.get(key, ({}, None))[0], **values}, seconds

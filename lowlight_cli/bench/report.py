@@ -9,20 +9,21 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import lowlight_cli
 from lowlight_cli.bench.intervals import Interval, paired
-from lowlight_cli.bench.published import MARK, published
 from lowlight_cli.bench.run import Result, Row
 from lowlight_cli.bench.sets import SETS
 from lowlight_cli.engines import hardware
 from lowlight_cli.metrics.table import METRICS
+from lowlight_cli.weights import catalog
 
 __all__ = [
+    "MARK",
     "REMARK",
     "SCHEMA",
     "Table",
@@ -35,6 +36,7 @@ __all__ = [
     "means",
     "measured",
     "notes",
+    "published",
     "stated",
 ]
 
@@ -46,6 +48,9 @@ PROTOCOL: Final = "lowlight bench: full resolution, 8 bits"
 
 FIGURES: Final = ("psnr", "psnr_gt_mean", "ssim", "luma", "niqe", "niqe_own")
 """Metrics that weights.toml may state."""
+
+MARK: Final = "as published"
+"""Label of each figure that a paper publishes: shown in a table of their own, never beside measured rows."""
 
 REMARK: Final = f"What papers state, {MARK}, by their own weights: none of it compares with the rows above."
 
@@ -71,6 +76,15 @@ def measured(result: Result) -> Table:
         ("method", "kind", *titles, "s", *against),
         tuple(_cells(result, row, interval) for row, interval in compared(result)),
     )
+
+
+def published(networks: Collection[str] = ()) -> list[catalog.Published]:
+    """Return the published figures of `networks`, or of all networks, whether or not there are weights for them.
+
+    Raises:
+        WeightsError: weights.toml is missing or does not fit its schema.
+    """
+    return [figure for figure in catalog.stated() if not networks or figure.network in networks]
 
 
 def stated(result: Result) -> Table | None:

@@ -21,13 +21,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lowlight_cli.bench.known import OVERLAP, SETS, Known
+from lowlight_cli.bench.known import SETS, Known
 from lowlight_cli.errors import InputError, UsageError
 from lowlight_cli.metrics.ssim import SMALLEST
 from lowlight_cli.pictures import read, suffixes
 from lowlight_cli.training.sources import READERS, Source, by_pair, pair_of
 
-__all__ = ["OVERLAP", "SETS", "DataSet", "Pair", "find", "in_levels", "read_pair", "results", "rounded", "same"]
+__all__ = ["SETS", "DataSet", "Pair", "find", "in_levels", "read_pair", "results", "rounded", "same"]
 
 Picture = NDArray[np.float32]
 

@@ -312,9 +312,7 @@ def _loaded(
 
 
 def _eager(network: str, resolved: Resolved, place: str) -> Eager:
-    module = build(network)
-    module.load_state_dict(files.load(resolved.path, network)[0])
-    return Eager(module.eval().to(place), place)
+    return Eager(files.filled(build, network, resolved.path)[0].to(place), place)
 
 
 def _warm_up(engine: Engine | Eager, picture: Picture) -> None:

@@ -163,7 +163,7 @@ def bench(
     _refuse_idle(context)
     from lowlight_cli.bench import methods, sets
     from lowlight_cli.bench import verify as verification
-    from lowlight_cli.bench.ahead import looked_at
+    from lowlight_cli.bench.precheck import looked_at
     from lowlight_cli.metrics.table import check
 
     wanted = {"json": json, "markdown": markdown, "csv": csv, "latex": latex, "report": page, "resume": resume}

@@ -69,13 +69,13 @@ def export(
         raise UsageError(f"{output} is not a name for an ONNX file: end it with .onnx")
     if output and left_alone(output, exist, "exported", json):
         return
-    from lowlight_cli import files
+    from lowlight_cli import disk, files
+    from lowlight_cli.engines import cache
     from lowlight_cli.engines import export as exporting
-    from lowlight_cli.engines import graphs
-    from lowlight_cli.weights import disk, fetch
+    from lowlight_cli.weights import fetch
 
     if output is None:
-        graphs.refuse_unwritable()
+        cache.refuse_unwritable()
     elif output.is_dir():
         raise OutputError(f"{output} is a folder; choose another name")
     else:
@@ -86,7 +86,7 @@ def export(
     seen = _read(pictures) if pictures else []
     made = exporting.exported(model, resolved, precision, seen)
     if output is None:
-        output = graphs.keep(made.data, model, resolved.sha256, precision)
+        output = cache.keep(made.data, model, resolved.sha256, precision)
     else:
         with disk.replaced(output) as part:
             part.write_bytes(made.data)

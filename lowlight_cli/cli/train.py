@@ -92,6 +92,7 @@ def train(
     log.jsonl in the run's folder. Ctrl-C saves; --resume goes on. Under torchrun several processes train one network.
     """
     from lowlight_cli import heap
+    from lowlight_cli.disk import sha256
     from lowlight_cli.engines.pytorch import choose_device
     from lowlight_cli.networks import descriptor
     from lowlight_cli.training import loop, sources
@@ -100,7 +101,6 @@ def train(
     from lowlight_cli.training.resume import settings
     from lowlight_cli.weights import fetch
     from lowlight_cli.weights.catalog import check_tag
-    from lowlight_cli.weights.disk import sha256
 
     if precision not in (None, "bf16", "fp32"):
         raise UsageError(f"--precision {precision!r}: bf16 or fp32")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from lowlight_cli import __version__
+from lowlight_cli import __version__, disk
 from lowlight_cli.cli import report
 from lowlight_cli.cli.helping import Command, Group
 from lowlight_cli.cli.options import Debug, Json, Offline, Quiet, ReplaceChoice, Verbose
@@ -78,7 +78,7 @@ def info(
     debug: Debug = False,
 ) -> None:
     """All that is known of one checkpoint, or what a file says of itself."""
-    from lowlight_cli.weights import catalog, disk
+    from lowlight_cli.weights import catalog, header
 
     if toml:
         if not (file := _file(name)):
@@ -86,14 +86,14 @@ def info(
         report.data(catalog.block(file))
         return
     if file := _file(name):
-        header = disk.inspect(file)
+        read = header.inspect(file)
         fields: dict[str, Any] = {
             "file": str(file),
-            "bytes": header.bytes,
+            "bytes": read.bytes,
             "sha256": disk.sha256(file),
-            "tensors": len(header.shapes),
-            "dtypes": ", ".join(sorted(set(header.dtypes.values()))),
-            **header.metadata,
+            "tensors": len(read.shapes),
+            "dtypes": ", ".join(sorted(set(read.dtypes.values()))),
+            **read.metadata,
         }
     else:
         fields = _fields(catalog.named(name))
@@ -212,15 +212,15 @@ def remove(
     debug: Debug = False,
 ) -> None:
     """Delete fetched weights; those shipped with the program stay."""
-    from lowlight_cli.engines import graphs
+    from lowlight_cli.engines import cache
     from lowlight_cli.weights import fetch
     from lowlight_cli.weights.catalog import named
 
     if all_ == bool(names):
         raise UsageError("name what to delete, or say --all")
     if all_:
-        size = fetch.clear() + graphs.clear()
-        folders = (fetch.cache_folder(), graphs.folder(), fetch.decoded_folder())
+        size = fetch.clear() + cache.clear()
+        folders = (fetch.cache_folder(), cache.folder(), fetch.decoded_folder())
         report.note(f"deleted {size / 1e6:.1f} MB in {', '.join(map(str, folders))}")
         if json:
             for folder in folders:
@@ -268,7 +268,7 @@ def convert(
     debug: Debug = False,
 ) -> None:
     """Turn foreign weights into safetensors. Pickles are read without running code that they hold."""
-    from lowlight_cli.weights import catalog, disk, files
+    from lowlight_cli.weights import catalog, files
 
     if output.suffix != ".safetensors":
         raise UsageError(f"{output}: the name must end in .safetensors")
@@ -328,7 +328,7 @@ def _file(name: str) -> Path | None:
 
 def _verified(name: str, *, must: bool) -> tuple[Path | None, str]:
     """Return the path of a checkpoint or file, and its fault or `""`; unfetched weights are faulty only with `must`."""
-    from lowlight_cli.weights import disk, fetch, files
+    from lowlight_cli.weights import fetch, files, header
     from lowlight_cli.weights.catalog import named
 
     found = _file(name)
@@ -339,7 +339,7 @@ def _verified(name: str, *, must: bool) -> tuple[Path | None, str]:
                 "-o FILE.safetensors` makes one of it"
             )
         if found:
-            files.load(found, disk.inspect(found).metadata.get("network", ""))
+            files.load(found, header.inspect(found).metadata.get("network", ""))
             return found, ""
         checkpoint = named(name)
         found = fetch.local(checkpoint)

@@ -246,10 +246,10 @@ def choose(engine: str, network: str, weights: str, device: str, precision: str,
 
 def _keeps() -> bool:
     """Whether an exported graph can be cached: it cannot without a home directory, as in a container."""
-    from lowlight_cli.engines import graphs
-    from lowlight_cli.weights import disk
+    from lowlight_cli import disk
+    from lowlight_cli.engines import cache
 
-    return disk.takes_files(graphs.folder())
+    return disk.takes_files(cache.folder())
 
 
 def _places(device: str) -> list[str]:
@@ -264,9 +264,9 @@ def has_graph(network: str, engine: str, weights: str) -> bool:
     """Whether a float32 graph of these weights (their sha256) is cached; False for torch, which runs no graphs."""
     if engine == "torch":
         return False
-    from lowlight_cli.engines import graphs
+    from lowlight_cli.engines import cache
 
-    return graphs.find(network, weights) is not None
+    return cache.find(network, weights) is not None
 
 
 def check_names(engine: str, device: str, precision: str) -> None:

@@ -2,8 +2,8 @@
 
     input (N, 3, H, W)  ->  pad by reflection to the stride  ->  network  ->  crop, clamp  ->  output (N, 3, H, W)
 
-N, H and W may be any number from 1 on; `frame` has the parts before and after the network. The network's measurements
-of the whole picture have names in the graph (`statistic_00`, ...), so that `graphs.parts` can split it there.
+N, H and W may be any number from 1 on; `padded` has the parts before and after the network. The network's measurements
+of the whole picture have names in the graph (`statistic_00`, ...), so that `cache.parts` can split it there.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import lowlight_cli
-from lowlight_cli.engines import graphs
-from lowlight_cli.engines.frame import THUMBNAIL, framed
+from lowlight_cli.engines import cache
+from lowlight_cli.engines.padded import THUMBNAIL, padded
 from lowlight_cli.errors import DeviceError, LowlightError
 from lowlight_cli.exposure import apply_gain, auto_gain
 from lowlight_cli.networks import Descriptor, build, descriptor
@@ -84,9 +84,9 @@ class Exported:
 
 
 def kept(network: str, resolved: Resolved, precision: str = "fp32") -> Path:
-    """Export a graph and cache it where engines look for it. Raises the errors of `exported` and `graphs.keep`."""
-    graphs.refuse_unwritable()
-    return graphs.keep(exported(network, resolved, precision).data, network, resolved.sha256, precision)
+    """Export a graph and cache it where engines look for it. Raises the errors of `exported` and `cache.keep`."""
+    cache.refuse_unwritable()
+    return cache.keep(exported(network, resolved, precision).data, network, resolved.sha256, precision)
 
 
 def exported(network: str, resolved: Resolved, precision: str = "fp32", pictures: Sequence[Picture] = ()) -> Exported:
@@ -103,7 +103,7 @@ def exported(network: str, resolved: Resolved, precision: str = "fp32", pictures
         WeightsError: the weights do not fit the network.
         LowlightError: the graph differs from torch by more than the tolerance.
     """
-    module, metadata = _loaded(network, resolved)
+    module, metadata = files.filled(build, network, resolved.path)
     model = _model(network, module)
     import onnx
 
@@ -159,17 +159,6 @@ def _exposed(picture: Picture, metadata: Mapping[str, str]) -> NDArray[np.float3
     return np.ascontiguousarray(seen.transpose(2, 0, 1)[None])
 
 
-def _loaded(network: str, resolved: Resolved) -> tuple[Network, dict[str, str]]:
-    """The network in torch, ready for inference, and the metadata of its weights."""
-    import torch
-
-    state, metadata = files.load(resolved.path, network)
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        module = build(network)
-    module.load_state_dict(state, strict=True)
-    return module.eval().requires_grad_(False), metadata
-
-
 def _model(network: str, module: Network) -> ModelProto:
     """Export the network as a float32 model, and let ONNX check it."""
     from lowlight_cli.networks.fusing import fused
@@ -179,9 +168,9 @@ def _model(network: str, module: Network) -> ModelProto:
         import onnxscript  # noqa: F401  # the exporter needs it; imported here so that its absence is reported
     traits = descriptor(network)
     model = onnx.helper.make_model(
-        framed(_traced(fused(copy.deepcopy(module)), traits), traits, thumbnail=module.wants_thumbnail),
+        padded(_traced(fused(copy.deepcopy(module)), traits), traits, thumbnail=module.wants_thumbnail),
         opset_imports=[onnx.helper.make_opsetid("", OPSET)],
-        ir_version=graphs.IR_VERSION,
+        ir_version=cache.IR_VERSION,
         producer_name="lowlight",
         producer_version=lowlight_cli.__version__,
     )
@@ -194,7 +183,7 @@ def about(network: str, resolved: Resolved, metadata: Mapping[str, str], model: 
     licence = resolved.checkpoint.licence if resolved.checkpoint else metadata.get("licence", "unknown")
     tag = resolved.checkpoint.tag if resolved.checkpoint else metadata.get("tag", "unknown")
     return {
-        "format": graphs.FORMAT,
+        "format": cache.FORMAT,
         "network": network,
         "tag": tag,
         "weights": resolved.sha256,

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lowlight_cli.engines import Tiling, graphs, hardware, memory, tiling
+from lowlight_cli.engines import Tiling, cache, hardware, memory, tiling
 from lowlight_cli.engines.tiling import Settle
-from lowlight_cli.errors import DeviceError, WeightsError
-from lowlight_cli.weights import disk
+from lowlight_cli.errors import DeviceError, WeightsError, first_line
 
 # From 1.29 on, its wheels report what they run and where to their maker, unless this is set before the import.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -129,7 +128,7 @@ class OnnxEngine:
     @functools.cached_property
     def _parts(self) -> tuple[onnxruntime.InferenceSession, onnxruntime.InferenceSession]:
         """The sessions that measure and replay, created when they are first needed."""
-        measure, replay = graphs.parts(self.path)
+        measure, replay = cache.parts(self.path)
         ready = functools.partial(session, device=self.device, precision=self.precision, wish=self.tiling)
         return ready(measure), ready(replay)
 
@@ -149,7 +148,7 @@ def load(network: str, resolved: Resolved, *, device: str, precision: str, tilin
     if kind not in PROVIDERS:
         raise DeviceError(f"engine 'onnx' does not run on {device!r}: use --engine torch, or --device cpu")
     chosen = choose_precision(precision, kind)
-    path = graphs.find(network, resolved.sha256, chosen)
+    path = cache.find(network, resolved.sha256, chosen)
     if path is None:
         from lowlight_cli.engines import export
 
@@ -181,7 +180,7 @@ def attempt(device: str) -> None:
     Raises:
         DeviceError: the device is not available.
     """
-    session(graphs.smallest(), device).run(None, {"input": np.zeros((1, 3, 8, 8), np.float32)})
+    session(cache.smallest(), device).run(None, {"input": np.zeros((1, 3, 8, 8), np.float32)})
 
 
 def choose_precision(wanted: str, kind: str) -> str:
@@ -305,8 +304,8 @@ def session(
         )  # a fallback would print to stdout, where a picture may be written
     except Exception as error:  # the runtime's error classes share no narrower base class
         if kind == "cpu":
-            raise WeightsError(f"ONNX Runtime cannot read {_name(graph)}: {disk.first_line(error)}") from error
-        raise DeviceError(f"device {device!r} is not available: {disk.first_line(error)}") from error
+            raise WeightsError(f"ONNX Runtime cannot read {_name(graph)}: {first_line(error)}") from error
+        raise DeviceError(f"device {device!r} is not available: {first_line(error)}") from error
     if (taken := made.get_providers()[0]) != wanted:
         raise DeviceError(f"device {device!r} is not available, ONNX Runtime fell back to {taken}: look at its drivers")
     return made
@@ -331,7 +330,7 @@ def _places(graph: Path | bytes, device: str, precision: str, budget: int | None
     told = card | {"cudnn_conv_algo_search": "HEURISTIC"} | ({"use_tf32": 0} if precision == "fp32" else {})
     places = [(PROVIDERS["cuda"], told | ({"gpu_mem_limit": budget} if budget else {}))]
     if kind == "tensorrt":  # nodes that TensorRT does not support run on CUDA rather than on the CPU
-        folder = graphs.engines(graph, f"{onnxruntime.__version__} {hardware.versions('tensorrt')}")
+        folder = cache.engines(graph, f"{onnxruntime.__version__} {hardware.versions('tensorrt')}")
         keeping = {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(folder)} if folder else {}
         places.insert(0, (PROVIDERS[kind], card | keeping))
     return places

@@ -23,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowlight_cli import heap
-from lowlight_cli.engines import Tiling, graphs, hardware, memory, tiling
+from lowlight_cli.engines import Tiling, cache, hardware, memory, tiling
 from lowlight_cli.engines.tiling import Settle
-from lowlight_cli.errors import DeviceError, WeightsError
+from lowlight_cli.errors import DeviceError, WeightsError, first_line
 from lowlight_cli.networks import descriptor
-from lowlight_cli.weights import disk
+from lowlight_cli.weights import header
 
 # On import it sends telemetry through a separate package, which it works without.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
@@ -166,7 +166,7 @@ def load(network: str, resolved: Resolved, *, device: str, precision: str, tilin
     if device not in ("auto", "cpu"):
         raise DeviceError(f"engine 'openvino' does not run on {device!r}: use --engine torch, or --device cpu")
     chosen = choose_precision(precision, safe=descriptor(network).bf16)
-    path = graphs.find(network, resolved.sha256)
+    path = cache.find(network, resolved.sha256)
     if path is None:
         from lowlight_cli.engines import export
 
@@ -174,7 +174,7 @@ def load(network: str, resolved: Resolved, *, device: str, precision: str, tilin
     reasons = [why] if why else []
     if precision == "auto" and chosen == "bf16":
         reasons.append("the CPU has bf16")
-    metadata = disk.inspect(resolved.path).metadata
+    metadata = header.inspect(resolved.path).metadata
     engine = OpenVinoEngine(network, "cpu", chosen, ", ".join(reasons), metadata, path, tiling)
     engine.get_ready()
     return engine
@@ -191,7 +191,7 @@ def attempt(device: str) -> None:
     Raises:
         DeviceError: it is not available.
     """
-    compiled(graphs.smallest(), "fp32").create_infer_request().infer({"input": np.zeros((1, 3, 8, 8), np.float32)})
+    compiled(cache.smallest(), "fp32").create_infer_request().infer({"input": np.zeros((1, 3, 8, 8), np.float32)})
 
 
 def choose_precision(wanted: str, *, safe: bool) -> str:
@@ -295,7 +295,7 @@ class Graph:
     def _source(self) -> Path | bytes:
         if self.part == "whole":
             return self.path
-        measure, replay = graphs.parts(self.path)
+        measure, replay = cache.parts(self.path)
         return measure if self.part == "measure" else replay
 
     def _kept(self) -> openvino.CompiledModel:
@@ -303,11 +303,11 @@ class Graph:
         settings = _settings(self.precision, self.at_once)
         processor = [_core().get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
         machine = f"{openvino.get_version()} {processor} {settings} {self.part}"
-        if data := graphs.compiled(self.path, machine):
+        if data := cache.compiled(self.path, machine):
             with contextlib.suppress(RuntimeError):
                 return _computing_in(_core().import_model(data, "CPU", settings), self.precision)
         made = compiled(self._source(), self.precision, self.at_once)
-        graphs.keep_compiled(made.export_model().getvalue(), self.path, machine)
+        cache.keep_compiled(made.export_model().getvalue(), self.path, machine)
         return made
 
 
@@ -334,7 +334,7 @@ def compiled(
             settings |= SPECIAL
         made = _core().compile_model(read, "CPU", settings)
     except RuntimeError as error:
-        raise WeightsError(f"OpenVINO cannot read the graph: {disk.first_line(error)}") from error
+        raise WeightsError(f"OpenVINO cannot read the graph: {first_line(error)}") from error
     return _computing_in(made, precision)
 
 

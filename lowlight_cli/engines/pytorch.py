@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lowlight_cli import heap
 from lowlight_cli.engines import Tiling, check_names, hardware, memory, tf32, tiling
-from lowlight_cli.engines.graphed import Graphed, give_back
+from lowlight_cli.engines.cuda_graph import Graphed, give_back
 from lowlight_cli.engines.tiling import Settle
 from lowlight_cli.errors import DeviceError, ResourceError
 from lowlight_cli.networks import build, descriptor, statistics
@@ -218,10 +218,8 @@ def _loaded(
         if network not in UNKEPT:
             heap.keep()
         _share(wish.at_once)
-    state, metadata = files.load(resolved.path, network)
-    module = _blank(network)
-    module.load_state_dict(state, strict=True)
-    module = fused(module.eval()).requires_grad_(False)
+    module, metadata = files.filled(build, network, resolved.path)
+    module = fused(module).requires_grad_(False)
     with _usable(place, network):
         chosen = choose_precision(precision, place, safe=descriptor(network).bf16)
         module = module.to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -247,12 +245,6 @@ def _usable(place: str, network: str) -> Iterator[None]:
                 f"{place} has not the memory for the weights of {network}: use another --device"
             ) from error
         raise DeviceError(f"{place} does not work ({told}): use another --device") from error
-
-
-def _blank(network: str) -> Network:
-    """A network to load weights into, built without regard to the caller's default device or random state."""
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        return build(network)
 
 
 _given: list[int] = []

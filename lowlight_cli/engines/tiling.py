@@ -39,7 +39,7 @@ SMALLEST_TILE: Final = 512
 LARGEST_TILE: Final = 2048
 """Sides of tiles: below the first, most of the work is overlap; above the second, there is no further gain."""
 
-MEASURED = 1024**2
+MEASURED: Final = 1024**2
 """Pixels to take statistics on, if they fit into memory; a tile's number of pixels if that is more."""
 
 OUT_OF_MEMORY: Final = (

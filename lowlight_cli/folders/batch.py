@@ -26,6 +26,7 @@ from typing import Final
 from PIL import Image
 
 import lowlight_cli
+from lowlight_cli.disk import sha256
 from lowlight_cli.enhancer import Enhancer
 from lowlight_cli.errors import InputError, LowlightError, OutputError, ResourceError, UsageError
 from lowlight_cli.files import Outcome, Saving, Work, brightened, load, opened, saved
@@ -207,7 +208,6 @@ class Task:
 
     work: Work
     sha256: str | None = None
-    skip: bool = False
 
 
 class Stages:
@@ -242,7 +242,7 @@ class Stages:
 
     def read(self, job: Job) -> Task:
         """Hash and decode a picture, unless the manifest says that it is done and the output is whole."""
-        task = Task(Work(job, error=job.error), skip=job.skip)
+        task = Task(Work(job, error=job.error))
         record = self._batch.recorded(job)
         if record is None and (job.error or job.skip):
             return task
@@ -252,7 +252,7 @@ class Stages:
             task.sha256 = hashlib.sha256(data).hexdigest() if data is not None else None
             done = record is not None and self._is_done(task.sha256, record) and _is_there(job.target, record)
             job = self._batch.decided(job, record, done)
-            task.work, task.skip = Work(job, error=job.error), job.skip
+            task.work = Work(job, error=job.error)
             if not (job.error or job.skip):
                 task.work = opened(job, self._saving, data, max_pixels=self._max_pixels, measure=True)
         except Exception as error:
@@ -262,7 +262,7 @@ class Stages:
 
     def run(self, task: Task) -> Task:
         """Run the network."""
-        if not task.skip:
+        if not task.work.job.skip:
             try:
                 brightened(task.work, self._enhancer, compare=self._saving.compare)
             except Exception as error:
@@ -272,7 +272,7 @@ class Stages:
     def save(self, task: Task) -> Outcome:
         """Write and record the result, and return the outcome."""
         job = task.work.job
-        if task.skip:
+        if job.skip:
             return Outcome(job.source, job.target, skipped=True)
         try:
             put = functools.partial(self._put, task)
@@ -347,11 +347,8 @@ def _is_there(target: Path, record: Record) -> bool:
 
 
 def _is_whole(path: Path, record: Record) -> bool:
-    if not has_size(path, record):
-        return False
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == record.output_sha256
+        return has_size(path, record) and sha256(path) == record.output_sha256
     except OSError:
         return False
 

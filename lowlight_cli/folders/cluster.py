@@ -124,9 +124,7 @@ def enhance_on_cluster(
         try:
             for job, told in crew.outcomes(batch.jobs):
                 if isinstance(told, LowlightError):
-                    task = Task(Work(job))
-                    task.work.error = told
-                    yield stages.save(task)
+                    yield stages.save(Task(Work(replace(job, skip=False), error=told)))
                     continue
                 outcome, entries = told
                 for entry in entries:

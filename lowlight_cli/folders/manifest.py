@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Final, NamedTuple, Self
 
 from lowlight_cli import claims
-from lowlight_cli.errors import OutputError, ResourceError, disk_full
+from lowlight_cli.errors import OutputError, ResourceError, unwritten
 
 __all__ = ["NAME", "Entry", "Manifest", "Record", "claimed", "records"]
 
@@ -115,9 +115,7 @@ class Manifest:
                 raise self._failed(error) from error
 
     def _failed(self, error: OSError | ValueError) -> OutputError | ResourceError:
-        if disk_full(error):
-            return ResourceError(f"{self.path}: the disk is full; make room, and go on with --resume")
-        return OutputError(f"{self.path}: cannot be written ({getattr(error, 'strerror', None) or error})")
+        return unwritten(self.path, error, full="make room, and go on with --resume")
 
     def __enter__(self) -> Self:
         return self

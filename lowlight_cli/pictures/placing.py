@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from lowlight_cli.errors import OutputError, ResourceError, disk_full
+from lowlight_cli.errors import OutputError, disk_full, unwritten
 
 __all__ = ["place"]
 
@@ -72,7 +72,7 @@ def place(
         if anew and isinstance(error, FileExistsError):
             raise
         if disk_full(error):
-            raise ResourceError(f"{target}: the disk is full; make room or choose another folder") from error
+            raise unwritten(target, error) from error
         number = error.errno if isinstance(error, OSError) else None
         if number == errno.ENOENT and not os.path.isdir(target.parent):  # noqa: PTH112  # Path's may raise
             reason, way = f"there is no folder {target.parent}", "make it first"

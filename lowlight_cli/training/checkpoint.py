@@ -16,12 +16,12 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lowlight_cli.disk import replaced
 from lowlight_cli.errors import InputError
 from lowlight_cli.networks.layers import Network
 from lowlight_cli.signals import ENDING
 from lowlight_cli.training.plan import Plan
 from lowlight_cli.training.recipe import Recipe
-from lowlight_cli.weights.disk import replaced
 
 __all__ = ["State", "unbroken"]
 

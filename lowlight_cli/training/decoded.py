@@ -12,10 +12,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from lowlight_cli.disk import replaced
 from lowlight_cli.errors import InputError
 from lowlight_cli.pictures import read
 from lowlight_cli.training.sources import named
-from lowlight_cli.weights.disk import replaced
 
 __all__ = ["decode", "eight_bits"]
 

@@ -23,7 +23,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lowlight_cli import networks, tiles
+from lowlight_cli import disk, networks, tiles
 from lowlight_cli.engines.tiling import overlap
 from lowlight_cli.errors import InputError, UsageError, WeightsError
 from lowlight_cli.exposure import to_linear
@@ -33,7 +33,7 @@ from lowlight_cli.pictures import FORMATS, read
 from lowlight_cli.training.darken import Bytes, Darkened, Floats, Parameters, sensor
 from lowlight_cli.training.decoded import eight_bits
 from lowlight_cli.training.recipes.drgn import synthesised
-from lowlight_cli.weights import disk, files
+from lowlight_cli.weights import files, header
 from lowlight_cli.weights.fetch import Message, Progress, Resolved, resolve
 
 __all__ = ["METHODS", "Learnt", "Night", "load"]
@@ -183,8 +183,7 @@ def load(
     if method != "drgn" and like is not None:
         raise UsageError(f"--like is for --method drgn: {method} learnt its nights in training")
     name, resolved = _found(method, weights, on_message, on_progress)
-    module = networks.module(name)
-    module.load_state_dict(files.load(resolved.path, name)[0], strict=True)
+    module, _ = files.filled(networks.module, name, resolved.path)
     nights = _nights(like) if like else ()
     whole = _Synthesis(module, networks.known(name).stride) if nights else module
     return Learnt(name, resolved.sha256, nights, whole.eval().requires_grad_(False))
@@ -217,7 +216,7 @@ def _networks(method: str, weights: str | None) -> tuple[str, ...]:
         file = weights.partition("#")[0].rpartition("/")[2]
         return tuple(sorted(names, key=lambda name: not file.startswith(name)))
     if (path := Path(weights).expanduser()).is_file():
-        found = disk.inspect(path).metadata.get("network", "nothing that lowlight knows")
+        found = header.inspect(path).metadata.get("network", "nothing that lowlight knows")
         if found not in names:
             raise WeightsError(
                 f"{path} holds weights for {found}, --method {method} wants {' or '.join(names)}: `lowlight train "

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from lowlight_cli.engines.tiling import OUT_OF_MEMORY
-from lowlight_cli.errors import DeviceError, LowlightError, ResourceError, WeightsError
+from lowlight_cli.errors import DeviceError, LowlightError, ResourceError, WeightsError, first_line
 from lowlight_cli.networks import build
 from lowlight_cli.training import feeding, recipes
 from lowlight_cli.training.board import board, writer
@@ -35,7 +35,6 @@ from lowlight_cli.training.run import Progress, Run, Scores, begin, clear, log_t
 from lowlight_cli.training.timing import Watch
 from lowlight_cli.training.validation import validate
 from lowlight_cli.weights import files
-from lowlight_cli.weights.disk import first_line
 
 __all__ = ["Progress", "Run", "Scores", "train"]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lowlight_cli.weights import disk, files
+from lowlight_cli import disk
+from lowlight_cli.weights import files
 from lowlight_cli.weights.catalog import of
 
 __all__ = ["Origin", "read"]

@@ -12,7 +12,7 @@ from lowlight_cli.errors import InputError, LowlightError, UsageError
 from lowlight_cli.training import origin
 from lowlight_cli.training.run import Run
 from lowlight_cli.training.sources import Source
-from lowlight_cli.weights.disk import inspect
+from lowlight_cli.weights.header import inspect
 
 __all__ = ["settings", "taken_over"]
 

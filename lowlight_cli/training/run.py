@@ -15,11 +15,11 @@ from typing import Any, Final
 import torch
 
 from lowlight_cli import __version__
-from lowlight_cli.errors import OutputError, ResourceError, disk_full
+from lowlight_cli.disk import replaced, takes_files
+from lowlight_cli.errors import OutputError, unwritten
 from lowlight_cli.training.origin import Origin
 from lowlight_cli.training.recipe import Recipe
 from lowlight_cli.training.sources import Source
-from lowlight_cli.weights.disk import replaced, takes_files
 
 __all__ = ["Progress", "Run", "Scores", "begin", "clear", "log_to", "writing"]
 
@@ -182,9 +182,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if disk_full(error):
-            raise ResourceError(f"the disk is full: {path} cannot go on") from error
-        raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another folder with -o") from error
+        raise unwritten(path, error, "choose another folder with -o") from error
 
 
 def begin(run: Run) -> None:

@@ -24,12 +24,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lowlight_cli.disk import replaced
 from lowlight_cli.errors import InputError, LowlightError, OutputError, UsageError
 from lowlight_cli.pictures import FORMATS, Photo, read, suffix_of, write
 from lowlight_cli.targets import occupied
 from lowlight_cli.training.darken import Darkened, darkened
 from lowlight_cli.training.decoded import eight_bits
-from lowlight_cli.weights.disk import replaced
 
 __all__ = ["MANIFEST", "METHODS", "SCHEMA", "Made", "Wish", "synthesise"]
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from lowlight_cli.disk import replaced
 from lowlight_cli.exposure import apply_gain, auto_gain
 from lowlight_cli.metrics import gt_mean, psnr, ssim
 from lowlight_cli.networks import build
@@ -16,7 +17,6 @@ from lowlight_cli.training.checkpoint import State
 from lowlight_cli.training.data import Bytes, Floats, Pair
 from lowlight_cli.training.plan import Mixed
 from lowlight_cli.training.run import Run, Scores
-from lowlight_cli.weights.disk import replaced
 
 __all__ = ["contact_sheet", "validate"]
 

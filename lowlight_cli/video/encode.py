@@ -169,10 +169,25 @@ def planned(clip: Film, container: str, encoding: Encoding, *, wide: bool = Fals
     if clip.fields > 1:
         more.append("is interlaced: combing will stay in the result; deinterlace it first, such as by ffmpeg -vf bwdif")
     return Plan(
-        encoder, options, bitrate, quantiser, width, height, pixels, colours, aspect, clip.fields, clip.base,
-        _clock(encoder, clip.base, clip.rate), clip.rate, 0 if wide else turn, None if turn or wide else clip.matrix,
-        container, _lead(clip, container), (*notes, *more),
-    )  # fmt: skip
+        name=encoder,
+        options=options,
+        bitrate=bitrate,
+        quantiser=quantiser,
+        width=width,
+        height=height,
+        pixel_format=pixels,
+        colours=colours,
+        aspect=aspect,
+        fields=clip.fields,
+        base=clip.base,
+        clock=_clock(encoder, clip.base, clip.rate),
+        rate=clip.rate,
+        turn=0 if wide else turn,
+        matrix=None if turn or wide else clip.matrix,
+        container=container,
+        lead=_lead(clip, container),
+        notes=(*notes, *more),
+    )
 
 
 class Encoder:

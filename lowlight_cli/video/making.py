@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,11 @@ from lowlight_cli.metrics.steadiness import jitter
 from lowlight_cli.video.formats import Encoding
 from lowlight_cli.video.streams import Frame, Span
 
-__all__ = ["Course", "Lit", "Made", "Making", "Tally"]
+if TYPE_CHECKING:
+    from lowlight_cli.video.lighting import Lighting
+    from lowlight_cli.video.series import Film
+
+__all__ = ["Course", "Lit", "Made", "Making", "Tally", "made"]
 
 Picture = NDArray[np.float32]
 
@@ -144,3 +148,33 @@ class Tally:
     def jitter(self) -> tuple[float, float] | None:
         """As in `Made`."""
         return (jitter(self.before), jitter(self.after)) if self.before else None
+
+
+def made(
+    clip: Film,
+    lighting: Lighting,
+    tally: Tally,
+    *,
+    frames: int,
+    resumed: int,
+    size: tuple[int, int],
+    codec: str,
+    pixel_format: str,
+    notes: Iterable[str],
+) -> Made:
+    """The outcome of a run over `clip`; what is given by name is as in `Made`."""
+    return Made(
+        frames=frames,
+        resumed=resumed,
+        repeated=clip.repeated,
+        cuts=lighting.cuts,
+        deblocked=lighting.deblocked,
+        size=size,
+        codec=codec,
+        pixel_format=pixel_format,
+        rate=float(clip.rate),
+        seconds=tally.seconds,
+        luma=tally.luma,
+        jitter=tally.jitter,
+        notes=tuple(notes),
+    )

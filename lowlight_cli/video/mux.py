@@ -16,6 +16,7 @@ import av
 import av.error
 from av.stream import Disposition
 
+from lowlight_cli.disk import settle
 from lowlight_cli.errors import OutputError
 from lowlight_cli.video.aspect import say_aspect
 from lowlight_cli.video.layout import ALL, SURPLUS, Original, begun
@@ -63,9 +64,7 @@ def assemble(
             notes = _write(clip, parts, plan, part)
         if plan.shaped and plan.aspect:
             say_aspect(part, plan.width, plan.height, plan.aspect)
-        with part.open("rb+") as file:  # Windows syncs only files that are open for writing
-            os.fsync(file.fileno())
-        part.replace(target)
+        settle(part, target)
     except OSError as error:
         raise explained(target, error) from error
     except av.error.FFmpegError as error:

@@ -23,7 +23,8 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 
 from lowlight_cli import claims
-from lowlight_cli.errors import OutputError, ResourceError, disk_full
+from lowlight_cli.disk import settle
+from lowlight_cli.errors import OutputError, ResourceError, unwritten
 from lowlight_cli.video.encode import Packed
 
 __all__ = ["LENGTH", "Part", "Parts", "explained"]
@@ -228,20 +229,14 @@ class _Explained:
 
 def explained(target: Path, error: OSError, *, begun: bool = True) -> OutputError | ResourceError:
     """The error to raise if a clip cannot be written; `begun` says that a part of it is on the disk."""
-    if disk_full(error):
-        then = "--resume goes on" if begun else "begin again"
-        return ResourceError(f"{target}: the disk is full; make room, then {then}")
-    return OutputError(f"{target}: cannot be written ({error.strerror or error}); choose another place")
+    return unwritten(target, error, full=f"make room, then {'--resume goes on' if begun else 'begin again'}")
 
 
 def _write(path: Path, content: bytes) -> None:
     """Write a small file atomically."""
     part = path.with_suffix(".tmp")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    part.write_bytes(content)
+    settle(part, path)
 
 
 def _plain(job: Mapping[str, Any]) -> Any:

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowlight_cli.enhancer import Enhancer
-from lowlight_cli.errors import InputError, OutputError, ResourceError, disk_full, reader_gone
+from lowlight_cli.errors import InputError, reader_gone, unwritten
 from lowlight_cli.sheets import labelled, reduced
 from lowlight_cli.video.colour import upright
 from lowlight_cli.video.encode import Encoder, planned
 from lowlight_cli.video.formats import Y4M, Encoding
 from lowlight_cli.video.lighting import Lighting
-from lowlight_cli.video.making import Course, Made, Making, Tally
+from lowlight_cli.video.making import Course, Made, Making, Tally, made
 from lowlight_cli.video.run import compared, prepared, results
 from lowlight_cli.video.series import Film, Series, Source, film
 from lowlight_cli.video.streams import Span
@@ -80,14 +80,18 @@ def enhance_to_pipe(
         except (av.error.FFmpegError, OSError) as error:
             if isinstance(error, OSError) and reader_gone(error):
                 raise BrokenPipeError(errno.EPIPE, "nobody reads the stream") from error
-            if disk_full(error):
-                raise ResourceError("the disk behind stdout is full: make room, or name another place") from error
-            raise OutputError(f"the stream cannot be written ({getattr(error, 'strerror', None) or error})") from error
-        return Made(
-            done, 0, clip.repeated, lighting.cuts, lighting.deblocked, (plan.width, plan.height), plan.name,
-            plan.pixel_format, float(clip.rate), tally.seconds, tally.luma, tally.jitter,
-            (*plan.notes, *clip.notes),
-        )  # fmt: skip
+            raise unwritten("standard output", error) from error
+        return made(
+            clip,
+            lighting,
+            tally,
+            frames=done,
+            resumed=0,
+            size=(plan.width, plan.height),
+            codec=plan.name,
+            pixel_format=plan.pixel_format,
+            notes=(*plan.notes, *clip.notes),
+        )
 
 
 def preview(enhancer: Enhancer, source: Source, count: int, making: Making) -> NDArray[np.float32]:

@@ -24,7 +24,7 @@ from lowlight_cli.video.colour import upright
 from lowlight_cli.video.encode import Encoder, Plan, planned
 from lowlight_cli.video.formats import CONTAINERS
 from lowlight_cli.video.lighting import Lighting
-from lowlight_cli.video.making import Course, Lit, Made, Making, Tally
+from lowlight_cli.video.making import Course, Lit, Made, Making, Tally, made
 from lowlight_cli.video.mux import assemble, rehearse
 from lowlight_cli.video.numbered import Pattern
 from lowlight_cli.video.parts import LENGTH, Parts
@@ -122,11 +122,17 @@ def enhance_clip(
             with contextlib.suppress(OSError):  # the finished clip contains all of it
                 partial(target).unlink()
         parts.drop()
-        return Made(
-            sum(len(part.frames) for part in parts.done), resumed, clip.repeated, lighting.cuts, lighting.deblocked,
-            (plan.width, plan.height), plan.name, plan.pixel_format, float(clip.rate), tally.seconds, tally.luma,
-            tally.jitter, tuple(notes),
-        )  # fmt: skip
+        return made(
+            clip,
+            lighting,
+            tally,
+            frames=sum(len(part.frames) for part in parts.done),
+            resumed=resumed,
+            size=(plan.width, plan.height),
+            codec=plan.name,
+            pixel_format=plan.pixel_format,
+            notes=notes,
+        )
 
 
 def partial(target: Path) -> Path:

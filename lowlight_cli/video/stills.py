@@ -17,7 +17,7 @@ from lowlight_cli.pictures import Photo, encode, format_of, place
 from lowlight_cli.targets import is_dir
 from lowlight_cli.video.colour import depth, upright
 from lowlight_cli.video.lighting import Lighting
-from lowlight_cli.video.making import Course, Lit, Made, Making, Tally
+from lowlight_cli.video.making import Course, Lit, Made, Making, Tally, made
 from lowlight_cli.video.numbered import Pattern
 from lowlight_cli.video.run import compared, identity, prepared, results, why_not_resumable
 from lowlight_cli.video.series import Film, Source, film
@@ -96,11 +96,17 @@ def enhance_to_pictures(
                 mark.drop()  # there is nothing to resume
             raise
         mark.drop()
-        return Made(
-            done, resumed, clip.repeated, lighting.cuts, lighting.deblocked, (width, height), format_of(target.suffix),
-            "rgb48" if deep else "rgb24", float(clip.rate), tally.seconds, tally.luma, tally.jitter,
-            (*notes, *clip.notes),
-        )  # fmt: skip
+        return made(
+            clip,
+            lighting,
+            tally,
+            frames=done,
+            resumed=resumed,
+            size=(width, height),
+            codec=format_of(target.suffix),
+            pixel_format="rgb48" if deep else "rgb24",
+            notes=(*notes, *clip.notes),
+        )
 
 
 def _known(mark: _Mark, making: Making) -> tuple[dict[str, Any] | None, list[str]]:

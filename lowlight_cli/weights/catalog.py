@@ -27,9 +27,9 @@ from pydantic import (
     model_validator,
 )
 
-from lowlight_cli import networks
+from lowlight_cli import disk, networks
 from lowlight_cli.errors import UsageError, WeightsError
-from lowlight_cli.weights import disk
+from lowlight_cli.weights.header import inspect
 
 __all__ = [
     "Checkpoint", "Metric", "Published", "Source", "block", "bundled", "catalog", "catalog_path", "check_tag",
@@ -285,7 +285,7 @@ def block(path: Path) -> str:
     """
     from lowlight_cli.weights import files
 
-    metadata = disk.inspect(path).metadata
+    metadata = inspect(path).metadata
     network = metadata.get("network", "")
     header = files.check(path, network)
     descriptor = networks.known(network)

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lowlight_cli import networks
-from lowlight_cli.errors import LowlightError, OutputError, ResourceError, WeightsError, disk_full
-from lowlight_cli.weights import disk, files, hub, web
+from lowlight_cli import disk, networks
+from lowlight_cli.errors import LowlightError, OutputError, WeightsError, disk_full, unwritten
+from lowlight_cli.weights import files, header, hub, web
 from lowlight_cli.weights.catalog import Checkpoint, bundled, catalog, find, of
 from lowlight_cli.weights.hub import Progress, Reference
 
@@ -215,7 +215,7 @@ def _from_catalog(checkpoint: Checkpoint, way: _Way) -> Resolved:
     if (path := local(checkpoint)) is None:
         raise WeightsError(f"{bundled(checkpoint)} is missing: install lowlight-cli again")
     if (found := disk.sha256(path)) != checkpoint.sha256:
-        looks = disk.sniff(path) or f"sha256 {found}, wanted {checkpoint.sha256}"
+        looks = header.sniff(path) or f"sha256 {found}, wanted {checkpoint.sha256}"
         raise WeightsError(f"{path} is damaged or was changed ({looks}): install lowlight-cli again")
     return Resolved(path, found, checkpoint)
 
@@ -299,7 +299,7 @@ def _from_authors(checkpoint: Checkpoint, way: _Way) -> Resolved:
             "data": checkpoint.training_data,
             "recipe": checkpoint.recipe,
         }
-        with disk.called(folder, checkpoint.name):
+        with header.called(folder, checkpoint.name):
             files.convert(parts, checkpoint.network, converted, about)
         if old := local(checkpoint):
             old.unlink()
@@ -327,7 +327,7 @@ def _checked(path: Path, name: str, way: _Way) -> str:
     """The sha256 of a file, whose header is compared with the network unless it is known; errors mention `name`."""
     if path.is_file() and way.known(found := disk.sha256(path)):
         return found
-    with disk.called(path, name):
+    with header.called(path, name):
         files.check(path, way.network)
     return disk.sha256(path)
 
@@ -354,7 +354,7 @@ def _made(target: Path, find: Callable[[], Path | None], make: Callable[[Path], 
                 shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
         if disk_full(error):
-            raise ResourceError(f"the disk is full: {target.parent} cannot take more") from error
+            raise unwritten(target.parent, error, full="make room, or set LOWLIGHT_CACHE to another folder") from error
         why = error.strerror or error
         raise WeightsError(f"cannot write to {target.parent}: {why}; LOWLIGHT_CACHE names another folder") from error
 

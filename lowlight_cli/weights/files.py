@@ -10,19 +10,22 @@ import functools
 import json
 import pickle
 import warnings
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lowlight_cli import networks
-from lowlight_cli.errors import ResourceError, WeightsError
-from lowlight_cli.weights.disk import Header, called, first_line, inspect, replaced, sniff
+from lowlight_cli.disk import replaced
+from lowlight_cli.errors import ResourceError, WeightsError, first_line
+from lowlight_cli.weights.header import Header, called, inspect, sniff
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
-__all__ = ["FORMAT", "check", "convert", "load", "parameters", "save"]
+__all__ = ["FORMAT", "check", "convert", "filled", "load", "parameters", "save"]
+
+M = TypeVar("M", bound="nn.Module")
 
 FORMAT: Final = "lowlight-1"
 """The value of `format` in the metadata; another number means another layout."""
@@ -108,6 +111,29 @@ def load(path: str | Path, network: str) -> tuple[dict[str, Tensor], dict[str, s
     for name, shape in _layout(network).integers.items():
         state[name] = torch.zeros(shape, dtype=torch.int64)
     return state, header.metadata
+
+
+def filled(make: Callable[[str], M], network: str, path: str | Path) -> tuple[M, dict[str, str]]:
+    """Build a network on the CPU and load its weights, whatever the caller's default device and random state.
+
+    Args:
+        make: `networks.build` or `networks.module`.
+        network: its name.
+        path: the weights.
+
+    Returns:
+        The network, ready for inference; and the file's metadata.
+
+    Raises:
+        WeightsError, ResourceError: as `load`.
+    """
+    import torch
+
+    state, metadata = load(path, network)
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        made = make(network)
+    made.load_state_dict(state, strict=True)
+    return made.eval().requires_grad_(False), metadata
 
 
 def parameters(network: str) -> int:

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
-from lowlight_cli.errors import LowlightError, ResourceError, WeightsError, disk_full
-from lowlight_cli.weights import disk
+from lowlight_cli.errors import LowlightError, WeightsError, disk_full, first_line, unwritten
 
 __all__ = [
     "LARGEST", "PATIENCE", "Download", "Progress", "Reference", "cached", "download", "endpoint", "explained", "forget",
@@ -160,7 +159,7 @@ def explained(error: Exception, what: str) -> LowlightError:
     from huggingface_hub import errors
 
     if disk_full(error):
-        return ResourceError(f"the disk is full: {what} was not kept")
+        return unwritten(what, error, full="make room and try again")
     transport = errors.HfHubHTTPError.__bases__[0]  # HTTPError of httpx, or of httpx2 since huggingface_hub 2
     cause = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ else error
     match cause:
@@ -175,19 +174,19 @@ def explained(error: Exception, what: str) -> LowlightError:
         case errors.HfHubHTTPError():
             status = cause.response.status_code
             token = " (is HF_TOKEN right, and may it do this?)" if status in (401, 403) else ""
-            why = f"the hub answers {status}{token}: {disk.first_line(cause)}"
+            why = f"the hub answers {status}{token}: {first_line(cause)}"
         case errors.FileMetadataError():
             why = f"{endpoint() or 'the server'} does not answer like a hub (is HF_ENDPOINT right? a proxy between?)"
         case errors.HFValidationError():
-            why = f"that is not how the hub names things: {disk.first_line(cause)}"
+            why = f"that is not how the hub names things: {first_line(cause)}"
         case _ if isinstance(cause, (transport, ConnectionError)):
-            why = f"cannot reach {endpoint() or 'the hub'} ({disk.first_line(cause)}); check the connection"
+            why = f"cannot reach {endpoint() or 'the hub'} ({first_line(cause)}); check the connection"
         case _ if "Consistency check" in str(cause):
             why = "the file came cut off; try again"
         case OSError() if cause.strerror:
             why = f"{cause.strerror} ({cause.filename or 'the cache of the hub'})"
         case _:
-            why = disk.first_line(cause)
+            why = first_line(cause)
     return WeightsError(f"{what}: {why}")
 
 

@@ -11,8 +11,9 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from lowlight_cli.errors import ResourceError, WeightsError, disk_full
-from lowlight_cli.weights import disk
+from lowlight_cli import disk
+from lowlight_cli.errors import WeightsError, disk_full, first_line, unwritten
+from lowlight_cli.weights import header
 from lowlight_cli.weights.hub import LARGEST, PATIENCE, Progress
 
 __all__ = ["download", "host", "split", "verified"]
@@ -74,7 +75,7 @@ def download(url: str, target: Path, *, expected: int | None = None, on_progress
         raise WeightsError(f"{url}: the server answers {error.code} {error.reason}") from error
     except OSError as error:  # URLError, time-outs, refused and broken connections
         if disk_full(error):
-            raise ResourceError(f"the disk is full: {url} was not kept") from error
+            raise unwritten(url, error, full="make room and try again") from error
         reason = error.reason if isinstance(error, URLError) else error
         raise WeightsError(f"{url}: cannot be reached ({reason}); check the connection") from error
     except (InvalidURL, UnicodeError) as error:
@@ -83,11 +84,12 @@ def download(url: str, target: Path, *, expected: int | None = None, on_progress
         raise WeightsError(f"{url}: it came cut off after {done} bytes; try again") from error
     except (HTTPException, ValueError) as error:  # lengths and redirects that make no sense are ValueErrors
         raise WeightsError(
-            f"{url}: the server does not answer like a web server ({disk.first_line(error)}); "
+            f"{url}: the server does not answer like a web server ({first_line(error)}); "
             "check the address, or try later"
         ) from error
     if done > limit:
-        raise WeightsError(f"{url}: {disk.sniff(target) or f'it is longer than the {limit} bytes that it should have'}")
+        looks = header.sniff(target) or f"it is longer than the {limit} bytes that it should have"
+        raise WeightsError(f"{url}: {looks}")
     if length is not None and done < length:
         raise WeightsError(f"{url}: it came cut off, {done} of {length} bytes; try again")
 
@@ -100,7 +102,7 @@ def verified(path: Path, name: str, *, sha256: str | None = None, git_blob: str 
     """
     for kind, wanted, measured in (("sha256", sha256, disk.sha256), ("git blob id", git_blob, disk.git_blob_id)):
         if wanted is not None and (found := measured(path)) != wanted:
-            looks = f"{looks}; " if (looks := disk.sniff(path)) else ""
+            looks = f"{looks}; " if (looks := header.sniff(path)) else ""
             raise WeightsError(f"{name} is not what was meant: {looks}its {kind} is {found}, wanted {wanted}")
 
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lowlight_cli import engines
-from lowlight_cli.engines import graphed, pytorch
-from lowlight_cli.engines.graphed import Graphed
+from lowlight_cli.engines import cuda_graph, pytorch
+from lowlight_cli.engines.cuda_graph import Graphed
 from lowlight_cli.engines.pytorch import TorchEngine
 from lowlight_cli.enhancer import Enhancer
 from lowlight_cli.weights.fetch import Resolved
@@ -130,9 +130,9 @@ def cards(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cards]:
     monkeypatch.setattr(torch.cuda, "empty_cache", emptied)
     monkeypatch.setattr(torch._C, "_host_emptyCache", lambda: setattr(here, "emptied", here.emptied + 1), raising=False)
     monkeypatch.setattr(torch.cuda.graph, "default_capture_stream", None)
-    graphed._side.cache_clear()
+    cuda_graph._side.cache_clear()
     yield here
-    graphed._side.cache_clear()
+    cuda_graph._side.cache_clear()
     assert not here.recording
 
 
@@ -229,7 +229,7 @@ def counted(cards: Cards, work: Callable[[], object]) -> tuple[int, int]:
 
 def test_sizes_that_alternate_are_recorded_once(cards: Cards, engine: TorchEngine) -> None:
     sizes = [(24, 32), (32, 24), (24, 24)] * 3
-    again = graphed.WARM + 1
+    again = cuda_graph.WARM + 1
     expected = [engine._passed(torch.from_numpy(batch(n, *size))).numpy() for n, size in enumerate(sizes)]
     made: list[NDArray[np.float32]] = []
     passes = counted(cards, lambda: made.extend(engine.run(batch(n, *size)) for n, size in enumerate(sizes)))
@@ -241,7 +241,7 @@ def test_a_self_ensemble_is_two_sizes(cards: Cards, engine: TorchEngine, dgaf_we
     enhancer = Enhancer("dgaf", weights=str(dgaf_weights), engine="torch", device="cpu", self_ensemble=True)
     enhancer._shared.loaded = engine, enhancer.load()[1]
     first, second = (counted(cards, lambda: enhancer.enhance(batch(0, 24, 32)[0])) for _ in range(2))
-    assert first == (8 + 2 * graphed.WARM, 2)
+    assert first == (8 + 2 * cuda_graph.WARM, 2)
     assert second == (8, 0)
 
 
@@ -250,7 +250,7 @@ def test_only_the_last_sizes_are_kept(cards: Cards, engine: TorchEngine) -> None
     for side in sides * 2:
         engine.run(batch(0, side, side))
     assert counted(cards, lambda: engine.run(batch(0, 16, 16))) == (1, 0)
-    assert counted(cards, lambda: engine.run(batch(0, sides[-1], sides[-1]))) == (graphed.WARM + 1, 1)
+    assert counted(cards, lambda: engine.run(batch(0, sides[-1], sides[-1]))) == (cuda_graph.WARM + 1, 1)
     assert engine.seconds((1, 16, 16, 3)) is None
 
 
@@ -310,7 +310,7 @@ def test_memory_that_cannot_be_given_back_is_no_error(cards: Cards, engine: Torc
 def test_large_pictures_are_not_recorded(cards: Cards, engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pytorch, "LARGEST", 24 * 32)
     assert counted(cards, lambda: [engine.run(batch(0, 24, 33)) for _ in range(3)]) == (3, 0)
-    assert counted(cards, lambda: [engine.run(batch(0, 24, 32)) for _ in range(3)]) == (graphed.WARM + 3, 1)
+    assert counted(cards, lambda: [engine.run(batch(0, 24, 32)) for _ in range(3)]) == (cuda_graph.WARM + 3, 1)
 
 
 def test_a_clip_of_a_network_that_measures_nothing_is_recorded(cards: Cards, on_a_card: Load) -> None:
@@ -321,5 +321,5 @@ def test_a_clip_of_a_network_that_measures_nothing_is_recorded(cards: Cards, on_
     def clip() -> None:
         frames.extend(frlie.run(batch(0, 24, 32), settle=lambda _, value: value) for _ in range(4))
 
-    assert counted(cards, clip) == (graphed.WARM + 4, 1)
+    assert counted(cards, clip) == (cuda_graph.WARM + 4, 1)
     assert all(np.array_equal(frame, photograph) for frame in frames)

@@ -12,7 +12,7 @@ from lowlight_cli.networks import Descriptor
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto
 
-__all__ = ["THUMBNAIL", "framed"]
+__all__ = ["THUMBNAIL", "padded"]
 
 THUMBNAIL: Final = 64
 """Side of the thumbnail that some networks take as a second input."""
@@ -163,7 +163,7 @@ PHASES: Final = ", ".join(
 """Keys' cubic with a = -0.75 for the two output pixels of an input pixel, each at the five input pixels around it."""
 
 
-def framed(core: GraphProto, traits: Descriptor, *, thumbnail: bool) -> GraphProto:
+def padded(core: GraphProto, traits: Descriptor, *, thumbnail: bool) -> GraphProto:
     """Wrap the network in padding and cropping: `input` to `output`, (N, 3, H, W) in [0, 1], any N, H, W from 1 on.
 
     Args:

@@ -12,9 +12,9 @@ import hashlib
 from pathlib import Path
 from typing import Final
 
-from lowlight_cli import networks
+from lowlight_cli import disk, networks
 from lowlight_cli.errors import OutputError, ResourceError, WeightsError
-from lowlight_cli.weights import disk, fetch
+from lowlight_cli.weights import fetch
 
 __all__ = [
     "FORMAT",
@@ -182,7 +182,7 @@ def _code(network: str) -> str:
     """A hash of the source files that determine what a graph computes."""
     room, here = Path(networks.__file__).parent, Path(__file__).parent
     module = networks.descriptor(network).factory.partition(":")[0]
-    common = (room / "layers.py", room / "statistics.py", room / "fusing.py", here / "export.py", here / "frame.py")
+    common = (room / "layers.py", room / "statistics.py", room / "fusing.py", here / "export.py", here / "padded.py")
     digest = hashlib.sha256()
     for source in (room / f"{module}.py", *common):
         digest.update(source.read_bytes())

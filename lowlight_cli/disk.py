@@ -1,0 +1,105 @@
+"""Files on disk: hashes, atomic replacement, whether a folder takes files, deleting our own."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from lowlight_cli.errors import OutputError, unwritten
+
+__all__ = ["delete", "git_blob_id", "replaced", "settle", "sha256", "takes_files"]
+
+
+def sha256(path: str | Path) -> str:
+    """The SHA-256 of the whole file, 64 hex digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def git_blob_id(path: str | Path) -> str:
+    """The git blob id of the content, 40 hex digits: SHA-1 over `blob SIZE`, a zero byte, the content."""
+    path = Path(path)
+    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def replaced(target: Path) -> Iterator[Path]:
+    """Yield a temporary file beside `target`: renamed to it if the block succeeds, deleted if the block fails.
+
+    Raises:
+        OutputError: the folder cannot be written to, or `target` exists and is not a file.
+        ResourceError: the disk is full.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+        part.touch(exist_ok=False)
+        try:
+            yield part
+            settle(part, target)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritten(target, error) from error
+
+
+def delete(folder: Path, names: str) -> int:
+    """Delete our own files in a folder, half-written ones too, and the folder itself if nothing else is in it.
+
+    Args:
+        folder: the folder; it need not exist.
+        names: a regular expression for the names of the files.
+
+    Returns:
+        The number of bytes deleted.
+
+    Raises:
+        OutputError: the folder cannot be listed, or a file cannot be deleted.
+    """
+    ours = re.compile(rf"({names})|\.({names})\.[0-9a-f]{{8}}\.part")  # the names that `replaced` uses
+    size, path = 0, folder
+    try:
+        for path in [path for path in folder.iterdir() if ours.fullmatch(path.name)]:
+            size += sum(part.lstat().st_size for part in (path, *path.rglob("*")) if part.is_file())
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    except (FileNotFoundError, NotADirectoryError):  # the folder does not exist, or no longer
+        return size
+    except OSError as error:
+        raise OutputError(f"cannot delete {path}: {error.strerror or error}") from error
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+    return size
+
+
+def takes_files(folder: Path) -> bool:
+    """Whether files can be created in a folder, which need not exist yet."""
+    while not os.path.exists(folder) and folder != folder.parent:  # noqa: PTH110  # Path.exists raises if forbidden
+        folder = folder.parent
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+
+
+def settle(part: Path, target: Path) -> Path:
+    """Flush the finished file `part` to disk, rename it to `target`, and return `target`.
+
+    Raises:
+        OutputError: `target` is not a file but a device, a pipe or a folder.
+        OSError: it cannot be renamed.
+    """
+    if target.exists() and not target.is_file():
+        raise OutputError(f"{target}: cannot be written, it is not a file; choose another name")
+    with part.open("rb+") as file:  # Windows syncs only files that are open for writing
+        os.fsync(file.fileno())
+    return part.replace(target)
