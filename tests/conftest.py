@@ -25,6 +25,8 @@ pytest_plugins = ["engine_kit"]
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a suite in the background of a shell; children inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # under nohup, likewise
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @dataclass(frozen=True)
