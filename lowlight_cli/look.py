@@ -146,16 +146,15 @@ def finish(before: Picture, after: Picture, look: Look, gain: float) -> Picture:
 
 def _lost(before: Picture, after: Picture, look: Look, gain: float) -> highlights.Highlights | None:
     """The highlights to protect; None if there are none, or if `look` does not want it."""
+    if look.protect_highlights:
+        return highlights.find(before, after, gain)
     if look.protect_highlights is None:
         step = _step(before)
         few = before[::step, ::step], apply_gain(after[::step, ::step], gain)
-        if highlights.turned_white(*few) < _MUCH:
-            return None
-    elif not look.protect_highlights:
-        return None
-    lost = highlights.find(before, after, gain)
-    unasked = look.protect_highlights is None
-    return None if lost and unasked and lost.gain < _BRIGHTENED else lost
+        if highlights.turned_white(*few) >= _MUCH:
+            lost = highlights.find(before, after, gain)
+            return lost if lost and lost.gain >= _BRIGHTENED else None
+    return None
 
 
 def left_alone(before: Picture, gate: float | None) -> bool:

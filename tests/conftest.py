@@ -237,6 +237,12 @@ def program(args: Sequence[str | Path]) -> list[str]:
     return [sys.executable, "-c", "from lowlight_cli.cli.app import main; main()", *map(str, args)]
 
 
+def run_with_threads(code: str, *args: object) -> None:
+    """Run some Python in a process whose torch has threads of its own, unlike that of the suite."""
+    more = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    subprocess.run([sys.executable, "-c", code, *map(str, args)], check=True, timeout=120, env=more)
+
+
 def environment(weights: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
     """The variables of a fresh process."""
     return {**os.environ, "LOWLIGHT_WEIGHTS": str(weights), **(more or {})}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import doctest
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import dark_array
+from conftest import dark_array, run_with_threads
 from PIL import Image
 
 import lowlight_cli
@@ -203,8 +202,7 @@ def test_a_forked_process_goes_on(dgaf_weights: Path) -> None:
         "    other = pool.map_async(enhancer.enhance, [dark]).get(timeout=30)[0]\n"
         "assert abs(lit.astype(int) - other).max() <= 1\n"
     )
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    subprocess.run([sys.executable, "-c", code, str(dgaf_weights)], check=True, timeout=120, env=environment)
+    run_with_threads(code, dgaf_weights)
 
 
 def test_what_cannot_be_written(tmp_path: Path, photo: Path) -> None:

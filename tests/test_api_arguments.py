@@ -6,15 +6,13 @@ import copy
 import io
 import os
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Ran, dark_array
+from conftest import Ran, dark_array, run_with_threads
 
 from lowlight_cli import Enhancer, enhance, read, write
 from lowlight_cli.errors import InputError, UsageError, WeightsError
@@ -114,8 +112,7 @@ def test_a_fork_of_a_process_that_used_torch(dgaf_weights: Path) -> None:
         "with multiprocessing.get_context('fork').Pool(1) as pool:\n"
         "    assert pool.map_async(lit, [0]).get(timeout=30)[0] > 9\n"
     )
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    subprocess.run([sys.executable, "-c", code, str(dgaf_weights)], check=True, timeout=120, env=environment)
+    run_with_threads(code, dgaf_weights)
 
 
 # ------------------------------------------------------------------------------------------- weights without a picture
