@@ -141,7 +141,6 @@ def planned(clip: Film, container: str, encoding: Encoding, *, wide: bool = Fals
 
     Raises:
         UsageError: unknown codec, or an option that it does not have.
-        DeviceError: an encoder that does not work here.
         OutputError: the container cannot hold the codec, or the encoder cannot write odd sides.
     """
     name, codec = codec_for(clip.codec, container, encoding.codec)
