@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "BAND", "BT_709", "LARGEST_GAIN", "LUMA", "TARGET", "apply_gain", "auto_gain", "smoothstep", "solved", "thumbnail",
-    "to_linear", "to_srgb",
+    "BAND", "BT_709", "LARGEST_GAIN", "LUMA", "TARGET", "apply_gain", "auto_gain", "largest", "smallest", "smoothstep",
+    "solved", "thumbnail", "to_linear", "to_srgb",
 ]  # fmt: skip
 
 Picture = NDArray[np.float32]
@@ -37,29 +37,32 @@ LARGEST_GAIN: Final = 400.0
 
 THUMBNAIL: Final = 64
 
-BAND: Final = 2**20
-"""Pixels processed at a time, so that temporaries never grow to multiples of the picture."""
+BAND: Final = 2**17
+"""Pixels processed at a time: temporaries stay small and near the CPU."""
 
 STEPS: Final = 2**16 - 1
-"""Steps of the curve's lookup table: every 8- and 16-bit value lies on one. Between them, the error is at most 5e-6 for
-a gain of 7 and 3e-4 for one of 400."""
-
-CACHED: Final = 2**17
-"""Values processed at a time with the lookup table, so that they stay in the CPU cache."""
+"""Steps of the lookup tables: every 8- and 16-bit value lies on one. Between them, the error is at most 5e-7 for the
+sRGB encoding, 2e-6 for a gain of 50, 6e-5 for one of 400."""
 
 
 def to_linear(srgb: NDArray[np.floating]) -> Picture:
-    """Linear light of sRGB-encoded values (IEC 61966-2-1); any shape, [0, 1]."""
-    return np.where(srgb <= 0.04045, srgb / 12.92, ((np.maximum(srgb, 0.04045) + 0.055) / 1.055) ** 2.4).astype(
-        np.float32
-    )
+    """Linear light of sRGB-encoded values (IEC 61966-2-1); any shape, clipped to [0, 1]."""
+    return _looked_up(srgb, _linear_table())
 
 
 def to_srgb(linear: NDArray[np.floating]) -> Picture:
-    """SRGB encoding of linear light (IEC 61966-2-1); any shape, [0, 1]."""
-    return np.where(
-        linear <= 0.0031308, linear * 12.92, 1.055 * np.maximum(linear, 0.0031308) ** (1 / 2.4) - 0.055
-    ).astype(np.float32)
+    """SRGB encoding of linear light (IEC 61966-2-1); any shape, clipped to [0, 1]."""
+    return _looked_up(linear, _srgb_table())
+
+
+def largest(picture: Picture) -> Picture:
+    """The largest channel: (..., 3) to (...), in a thirtieth of the time of `max`."""
+    return np.maximum(np.maximum(picture[..., 0], picture[..., 1]), picture[..., 2])
+
+
+def smallest(picture: Picture) -> Picture:
+    """The smallest channel: (..., 3) to (...)."""
+    return np.minimum(np.minimum(picture[..., 0], picture[..., 1]), picture[..., 2])
 
 
 def smoothstep(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:
@@ -118,37 +121,56 @@ def apply_gain(picture: Picture, gain: float) -> Picture:
     """Expose (H, W, 3) sRGB-encoded RGB in [0, 1] by `gain`; a gain of 1 returns the picture itself."""
     if gain == 1.0:
         return picture
-    exposed = np.empty(picture.shape, np.float32)
-    by_table = gain > 1 and picture.size > 2 * STEPS  # below 1 the curve is too steep near white
-    step = CACHED // 3 if by_table else BAND
-    rows = max(1, step // max(picture.shape[1], 1))
-    for top in range(0, picture.shape[0], rows):
-        band = picture[top : top + rows]
-        exposed[top : top + rows] = _looked_up(band, gain) if by_table else _exposed(band, gain)
-    return exposed
+    if gain > 1 and picture.size > 2 * STEPS:  # below 1 the curve is too steep near white for a table
+        return _looked_up(picture, _gain_table(gain))
+    return _exposed(picture, gain)
 
 
 def _exposed(picture: Picture, gain: float) -> Picture:
     return to_srgb(_curve(to_linear(picture), gain))
 
 
-def _looked_up(picture: Picture, gain: float) -> Picture:
-    """Like `_exposed`, in a third of the time: by linear interpolation in a lookup table."""
-    values, rises = _table(gain)
-    at = np.clip(picture, 0, 1) * np.float32(STEPS)
-    below = at.astype(np.int32)
-    at -= below.astype(np.float32)
-    at *= rises.take(below, mode="clip")
-    at += values.take(below, mode="clip")
-    return at
+def _curve(linear: Picture, gain: float) -> Picture:
+    return np.asarray(1 - (1 - linear) ** np.float32(gain), np.float32)
+
+
+_Table = tuple[Picture, Picture]
+"""A function's values at `STEPS` + 1 even steps of [0, 1], and the rise from each to the next."""
+
+
+def _looked_up(values: NDArray[np.floating], table: _Table) -> Picture:
+    """A function by linear interpolation in its table: a sixth of the time that powers take."""
+    flat = np.ravel(values)
+    result = np.empty(flat.size, np.float32)
+    heights, rises = table
+    for start in range(0, flat.size, BAND):
+        part = slice(start, start + BAND)
+        at = np.clip(flat[part], 0, 1) * np.float32(STEPS)
+        below = at.astype(np.int32)
+        at -= below.astype(np.float32)
+        at *= rises.take(below, mode="clip")
+        at += heights.take(below, mode="clip")
+        result[part] = at
+    return result.reshape(values.shape)
+
+
+def _tabled(heights: NDArray[np.floating]) -> _Table:
+    heights = heights.astype(np.float32)
+    return heights, np.diff(heights, append=heights[-1:])
+
+
+@functools.cache
+def _linear_table() -> _Table:
+    srgb = np.linspace(0, 1, STEPS + 1)
+    return _tabled(np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4))
+
+
+@functools.cache
+def _srgb_table() -> _Table:
+    linear = np.linspace(0, 1, STEPS + 1)
+    return _tabled(np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055))
 
 
 @functools.lru_cache(maxsize=4)
-def _table(gain: float) -> tuple[Picture, Picture]:
-    """The curve at each step, and its rise to the next step."""
-    values = _exposed(np.linspace(0, 1, STEPS + 1, dtype=np.float32), gain)
-    return values, np.diff(values, append=values[-1:])
-
-
-def _curve(linear: Picture, gain: float) -> Picture:
-    return np.asarray(1 - (1 - np.minimum(linear, 1)) ** np.float32(gain), np.float32)
+def _gain_table(gain: float) -> _Table:
+    return _tabled(_exposed(np.linspace(0, 1, STEPS + 1, dtype=np.float32), gain))

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lowlight_cli.exposure import apply_gain, smoothstep, to_linear, to_srgb
+from lowlight_cli.exposure import apply_gain, largest, smallest, smoothstep, to_linear, to_srgb
 
 __all__ = ["Highlights", "find", "keep", "turned_white"]
 
@@ -89,7 +89,7 @@ def find(before: Picture, after: Picture, gain: float = 1.0) -> Highlights | Non
     scale = min(1.0, SIDE / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     small = [np.asarray(cv2.resize(each, size, interpolation=cv2.INTER_AREA), np.float32) for each in (before, after)]
-    dark, bright = (to_linear(_largest(each)) for each in (small[0], apply_gain(small[1], gain)))
+    dark, bright = (to_linear(largest(each)) for each in (small[0], apply_gain(small[1], gain)))
     times = _times(dark, bright)
     share = smoothstep(np.log(np.maximum(dark * times, 1e-6)), *np.log(CLIPS)) * smoothstep(to_srgb(dark), *SHOWN)
     share *= smoothstep(to_srgb(bright), *TURNED)
@@ -113,7 +113,7 @@ def keep(highlights: Highlights, before: Picture, after: Picture, top: int = 0) 
         top: index of its first row in the picture.
     """
     lines = _drawn(highlights, before.shape[0], before.shape[1], top)
-    guide = _stops(to_linear(_largest(before)))
+    guide = _stops(to_linear(largest(before)))
     share = np.clip((lines[..., 0] * guide + lines[..., 1] - LITTLE) / (1 - 2 * LITTLE), 0, 1)
     where = np.flatnonzero(share > 0)  # indices: a mask takes ten times as long
     if not where.size:
@@ -143,14 +143,7 @@ def turned_white(before: Picture, after: Picture) -> float:
 
 def _white(picture: Picture) -> NDArray[np.bool_]:
     """Mask (H, W) of the pixels whose channels are all at least `LOST`."""
-    red, green, blue = np.moveaxis(picture, 2, 0)
-    return np.asarray((red >= LOST) & (green >= LOST) & (blue >= LOST), np.bool_)
-
-
-def _largest(picture: Picture) -> Plane:
-    """The largest channel: (H, W, 3) to (H, W), in a thirtieth of the time of `max`."""
-    red, green, blue = np.moveaxis(picture, 2, 0)
-    return np.asarray(np.maximum(np.maximum(red, green), blue), np.float32)
+    return np.asarray(smallest(picture) >= LOST, np.bool_)
 
 
 def _stops(light: Plane) -> Plane:

@@ -20,6 +20,7 @@ from lowlight_cli.exposure import (
     LARGEST_GAIN,
     LUMA,
     apply_gain,
+    smallest,
     smoothstep,
     solved,
     thumbnail,
@@ -172,7 +173,7 @@ def mean_luma(picture: Picture) -> float:
 
 def is_grey(picture: Picture) -> bool:
     """Whether all pixels are grey; colour pictures mostly fail at the first rows."""
-    rows = max(1, BAND // 16 // picture.shape[1])
+    rows = max(1, BAND // picture.shape[1])
     for top in range(0, picture.shape[0], rows):
         red, green, blue = np.moveaxis(picture[top : top + rows], 2, 0)
         if max(np.abs(red - green).max(), np.abs(blue - green).max()) > _NEUTRAL:
@@ -200,13 +201,12 @@ def keep_white(before: Picture, after: Picture, gain: float = 1.0) -> None:
     """
     much = np.float32(np.clip(2 * gain - 1, 0, 1))
     height, width, _ = before.shape
-    rows = max(1, BAND // 16 // width)
+    rows = max(1, BAND // width)
     for top in range(0, height, rows):
         band = before[top : top + rows]
         if band.max() <= _WHITE:
             continue
-        red, green, blue = np.moveaxis(band, 2, 0)
-        least = np.minimum(np.minimum(red, green), blue)
+        least = smallest(band)
         where = np.flatnonzero(least > _WHITE)  # indices: faster than a mask, as in `highlights`
         share = (much * smoothstep(least.ravel().take(where), _WHITE, 1))[:, None]
         lit = after[top : top + rows].reshape(-1, 3)

@@ -25,6 +25,8 @@ from lowlight_cli.bench.report import Table, environment
 from lowlight_cli.bench.speed_peak import CHANNELS, convolution, full
 from lowlight_cli.engines import Engine, Tiling, hardware
 from lowlight_cli.errors import DeviceError, LowlightError
+from lowlight_cli.exposure import apply_gain, auto_gain
+from lowlight_cli.look import Look, exposing_gain, finish
 from lowlight_cli.networks import build, descriptor
 from lowlight_cli.pictures import Photo, encode, read
 from lowlight_cli.weights import fetch, files
@@ -113,6 +115,7 @@ class Speed:
         rows: network by network in the order of `wishes`, `eager` first if torch has the device.
         peaks: the best `Row.peak` of each precision that has one.
         decode: megapixels a second when reading a JPEG from memory.
+        finish: megapixels a second of what surrounds the network: exposing the picture, and the look.
         encode: megapixels a second when writing a JPEG to memory.
     """
 
@@ -120,6 +123,7 @@ class Speed:
     rows: tuple[Row, ...]
     peaks: dict[str, float]
     decode: float
+    finish: float
     encode: float
 
 
@@ -195,7 +199,7 @@ def measure(
             on_done(1)
     reached = [(row.precision, row.peak) for row in rows if row.peak]
     peaks = {kind: max(peak for other, peak in reached if other == kind) for kind, _ in reached}
-    return Speed(size, tuple(rows), peaks, *_files(picture[0], runs))
+    return Speed(size, tuple(rows), peaks, *_surroundings(picture[0], runs))
 
 
 def table(speed: Speed) -> Table:
@@ -236,6 +240,7 @@ def as_json(speed: Speed) -> str:
         "height": speed.size[1],
         "peak_gmacs": speed.peaks,
         "decode_megapixels": speed.decode,
+        "finish_megapixels": speed.finish,
         "encode_megapixels": speed.encode,
         "rows": rows,
     }
@@ -322,20 +327,25 @@ def _warm_up(engine: Engine | Eager, picture: Picture) -> None:
         engine.run(picture)
 
 
-def _files(picture: Picture, runs: int) -> tuple[float, float]:
-    """Return megapixels a second for reading and for writing a JPEG in memory."""
-    megapixels = picture.shape[0] * picture.shape[1] / 1e6
-    photo = Photo(picture)
-    data = encode(photo, format="jpg")
-    writing, reading = [], []
+def _surroundings(picture: Picture, runs: int) -> tuple[float, float, float]:
+    """Return megapixels a second for reading a JPEG from memory, for exposure and look, and for writing a JPEG."""
+    data = encode(Photo(picture), format="jpg")
+
+    def finished() -> Picture:
+        bright = apply_gain(picture, auto_gain(picture))
+        return finish(picture, bright, Look(), exposing_gain(picture, bright, None))
+
+    steps: tuple[Callable[[], object], ...] = (
+        lambda: read(data, name="the picture"), finished, lambda: encode(Photo(picture), format="jpg"),
+    )  # fmt: skip
+    seconds: tuple[list[float], ...] = ([], [], [])
     for _ in range(runs):
-        start = time.perf_counter()
-        encode(photo, format="jpg")
-        middle = time.perf_counter()
-        read(data, name="the picture")
-        writing.append(middle - start)
-        reading.append(time.perf_counter() - middle)
-    return megapixels / statistics.median(reading), megapixels / statistics.median(writing)
+        for step, kept in zip(steps, seconds, strict=True):
+            start = time.perf_counter()
+            step()
+            kept.append(time.perf_counter() - start)
+    decode, finishing, encoding = (picture.shape[0] * picture.shape[1] / 1e6 / statistics.median(x) for x in seconds)
+    return decode, finishing, encoding
 
 
 def _on_gpu(engine: Engine | Eager, picture: Picture, runs: int) -> float | None:

@@ -139,7 +139,7 @@ def speed(choices: Sequence[Choice], size: str, runs: int, running: Running, jso
         _remarks(f"{name}: {meaning}" for name, meaning in speed.DEFINITIONS.items())
         peaks = ", ".join(f"{value:.0f} in {kind}" for kind, value in result.peaks.items())
         peak = f"the peak is {peaks} GMAC/s" if peaks else "no peak, as torch does not have the device"
-        rates = f"JPEG at {result.decode:.0f} megapixels/s in, {result.encode:.0f} out"
+        rates = f"megapixels/s: JPEG {result.decode:.0f} in, {result.encode:.0f} out; exposing {result.finish:.0f}"
         _remarks([f"{size}, {runs} pictures each; {peak}; {rates}"])
     if json:
         _write(json, speed.as_json(result))
