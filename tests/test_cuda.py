@@ -125,6 +125,18 @@ def test_threads_record_and_give_back_beside_each_other(night: NDArray[np.float3
         assert max(pool.map(work, [load("dgaf", "cuda", "fp32") for _ in range(3)])) < 0.1
 
 
+def test_each_thread_gets_its_own_picture_back(night: NDArray[np.float32]) -> None:
+    """Copies to the GPU and from it overlap the passes of other threads."""
+    pictures = [np.ascontiguousarray(np.roll(night, 16 * n, 2)) for n in range(8)]
+    engine = load("dgaf", "cuda", "fp32")
+    expected = [engine.run(picture) for picture in pictures]
+    assert engine.seconds(night.shape) is not None
+    with ThreadPoolExecutor(engines.FEEDERS + 1) as pool:
+        made = list(pool.map(engine.run, pictures * 8))
+    for lit, wanted in zip(made, expected * 8, strict=True):
+        assert np.abs(lit - wanted).max() * 255 < 0.1
+
+
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 def test_each_gpu_has_graphs_of_its_own(night: NDArray[np.float32]) -> None:
     pictures = [np.ascontiguousarray(np.roll(night, 16 * n, 2)) for n in range(4)]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lowlight_cli import engines
-from lowlight_cli.engines import cuda_graph, pytorch
+from lowlight_cli.engines import cuda_graph, pytorch, several
 from lowlight_cli.engines.cuda_graph import Graphed
 from lowlight_cli.engines.pytorch import TorchEngine
 from lowlight_cli.enhancer import Enhancer
@@ -95,7 +95,12 @@ def cards(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cards]:
 
         def wait_stream(self, _: object) -> None: ...
 
-        def synchronize(self) -> None: ...
+    class Event:
+        def __init__(self, **_: object) -> None: ...
+
+        def record(self) -> None: ...
+
+        wait = synchronize = record
 
     class Graph:
         def capture_begin(self, *_: object, **__: object) -> None:
@@ -120,19 +125,24 @@ def cards(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cards]:
 
     zeros, empty = torch.zeros, torch.empty
     monkeypatch.setattr(torch, "zeros", lambda *shape, device=None, **more: zeros(*shape, **more))
-    monkeypatch.setattr(torch, "empty", lambda *shape, pin_memory=False, **more: empty(*shape, **more))
+    monkeypatch.setattr(torch, "empty", lambda *shape, device=None, pin_memory=False, **more: empty(*shape, **more))
     monkeypatch.setattr(torch.cuda, "device", Device)
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
     monkeypatch.setattr(torch.cuda, "stream", Device)  # which makes the stream's card the current one, as torch does
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device="": Stream(device, here.thread.aside))
+    monkeypatch.setattr(torch.cuda, "default_stream", lambda device: Stream(device, aside=False))
+    monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     monkeypatch.setattr(torch.cuda, "empty_cache", emptied)
     monkeypatch.setattr(torch._C, "_host_emptyCache", lambda: setattr(here, "emptied", here.emptied + 1), raising=False)
     monkeypatch.setattr(torch.cuda.graph, "default_capture_stream", None)
-    cuda_graph._side.cache_clear()
+    kept = cuda_graph._side, cuda_graph._copying
+    for each in kept:
+        each.cache_clear()
     yield here
-    cuda_graph._side.cache_clear()
+    for each in kept:
+        each.cache_clear()
     assert not here.recording
 
 
@@ -323,3 +333,37 @@ def test_a_clip_of_a_network_that_measures_nothing_is_recorded(cards: Cards, on_
 
     assert counted(cards, clip) == (cuda_graph.WARM + 4, 1)
     assert all(np.array_equal(frame, photograph) for frame in frames)
+
+
+def test_a_gpu_is_fed_by_several_threads(engine: TorchEngine, dgaf_weights: Path) -> None:
+    enhancer = Enhancer("dgaf", weights=str(dgaf_weights), engine="torch", device="cpu")
+    resolved = enhancer.load()[1]
+    enhancer._shared.loaded = replace(engine, device="cuda:0"), resolved
+    assert enhancer.at_once == engines.FEEDERS
+    enhancer._shared.loaded = several.together([replace(engine, device=f"cuda:{n}") for n in (0, 1)], "cuda"), resolved
+    assert enhancer.at_once == 2 * engines.FEEDERS
+
+
+@pytest.mark.parametrize("largest", [24 * 32 - 1, 24 * 32])
+def test_what_fits_alone_is_not_cut_because_another_is_there(
+    cards: Cards, engine: TorchEngine, monkeypatch: pytest.MonkeyPatch, largest: int
+) -> None:
+    """One large picture at a time plans with all the memory; what is recorded already has its own."""
+    needed, lying = pytorch.memory.needed("dgaf", "fp32", 24 * 32), list[None]()
+    right = TorchEngine._passed
+
+    def passed(self: TorchEngine, given: Tensor) -> Tensor:
+        lying.append(None)
+        time.sleep(0.02)
+        made = right(self, given)
+        lying.pop()
+        return made
+
+    monkeypatch.setattr(pytorch, "LARGEST", largest)
+    for _ in range(2):
+        engine.run(batch(0, 24, 32))
+    monkeypatch.setattr(TorchEngine, "_passed", passed)
+    monkeypatch.setattr(TorchEngine, "free", lambda self, taken=0: 0 if lying else needed)
+    cut: list[int] = []
+    assert not in_threads(*[lambda: [engine.run(batch(0, 24, 32), cut.append) for _ in range(3)]] * 3)
+    assert cut == [1] * 9

@@ -61,6 +61,9 @@ PRECISIONS: Final = ("auto", "fp32", "bf16", "fp16")
 SMALLEST_SIDE: Final = 384
 """Smallest tile side in pixels: below, the widest overlap (`frlie`: 148 on each side) would leave next to nothing."""
 
+FEEDERS: Final = 3
+"""Threads for each GPU: while one has its picture on the GPU, the others expose theirs, finish them and copy."""
+
 
 @dataclass(frozen=True)
 class Tiling:
@@ -154,6 +157,14 @@ class Engine(Protocol):
             ResourceError: the device does not have enough memory.
         """
         ...
+
+
+def feeders(engine: Engine) -> int:
+    """Number of threads that keep an engine on a GPU busy.
+
+    Others than torch get one: their passes would take memory beside each other.
+    """
+    return FEEDERS if engine.name == "torch" and engine.device.startswith("cuda") else 1
 
 
 def load(

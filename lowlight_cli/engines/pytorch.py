@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from lowlight_cli import heap
-from lowlight_cli.engines import Tiling, check_names, hardware, memory, tf32, tiling
+from lowlight_cli.engines import FEEDERS, Tiling, check_names, hardware, memory, tf32, tiling
 from lowlight_cli.engines.cuda_graph import Graphed, give_back
 from lowlight_cli.engines.tiling import Settle
 from lowlight_cli.errors import DeviceError, ResourceError
@@ -52,12 +52,14 @@ DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.fl
 class Again:
     """The most recent sizes, latest last, with the recorded pass of each that came a second time.
 
-    `never` has the sizes whose recording failed, until memory is next released. Guarded by `lock`.
+    `never` has the sizes whose recording failed, until memory is next released. Guarded by `lock`, which also lets one
+    unrecorded pass at a time onto a GPU; `large` lets one picture at a time plan with all the memory of it.
     """
 
     passes: dict[tuple[int, ...], Graphed | None] = field(default_factory=dict)
     never: set[tuple[int, ...]] = field(default_factory=set)
     lock: Lock = field(default_factory=Lock)
+    large: Lock = field(default_factory=Lock)
 
 
 @dataclass(frozen=True)
@@ -83,14 +85,16 @@ class TorchEngine:
         settle: Settle | None = None,
     ) -> NDArray[np.float32]:
         """See `engines.Engine.run`; the picture is processed whole or in tiles."""
-        if settle is None or descriptor(self.network).radius is not None:  # a local network has nothing to settle
-            return tiling.run(self, batch, on_tiles, gain)
+        large = self.device.startswith("cuda") and math.prod(batch.shape[:-1]) > LARGEST
+        with self._again.large if large else contextlib.nullcontext():
+            if settle is None or descriptor(self.network).radius is not None:  # a local network has nothing to settle
+                return tiling.run(self, batch, on_tiles, gain)
 
-        def settled(position: int, value: torch.Tensor) -> torch.Tensor:
-            return torch.from_numpy(settle(position, value.float().cpu().numpy())).to(value)
+            def settled(position: int, value: torch.Tensor) -> torch.Tensor:
+                return torch.from_numpy(settle(position, value.float().cpu().numpy())).to(value)
 
-        with statistics.settling(settled):  # within the pass; onnx and openvino have a separate graph that measures
-            return tiling.run(self, batch, on_tiles, gain)
+            with statistics.settling(settled):  # within the pass; onnx and openvino have a separate graph that measures
+                return tiling.run(self, batch, on_tiles, gain)
 
     def forward(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """One pass through the network."""
@@ -99,12 +103,17 @@ class TorchEngine:
         whole = statistics.settled() and not statistics.measured()
         recorded = statistics.recording() if whole else contextlib.nullcontext()
         with tiling.translated(self.network, self.device, f"{width}x{height}", self._clean), recorded:
+            if not self.device.startswith("cuda"):
+                return self._eager(batch)
             with self._again.lock:
-                if graphed := self._graphed(batch.shape):
-                    return graphed(batch)
-            given = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device)
-            bright: NDArray[np.float32] = self._passed(given).cpu().numpy()
-            return bright
+                if not (graphed := self._graphed(batch.shape)):
+                    return self._eager(batch)
+            return graphed(batch)
+
+    def _eager(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        given = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device)
+        bright: NDArray[np.float32] = self._passed(given).cpu().numpy()
+        return bright
 
     def seconds(self, shape: tuple[int, ...]) -> float | None:
         """How long a GPU takes for one batch already in its memory; None if no pass is recorded for this shape."""
@@ -119,8 +128,8 @@ class TorchEngine:
         return bright.permute(0, 2, 3, 1).contiguous()
 
     def _graphed(self, shape: tuple[int, ...]) -> Graphed | None:
-        """The recorded pass for this shape, on a GPU; recorded when the shape comes a second time, None before that."""
-        if not self.device.startswith("cuda") or statistics.measured():
+        """The recorded pass for this shape; recorded when the shape comes a second time, None before that."""
+        if statistics.measured():
             return None
         if shape in self._again.never or math.prod(shape[:-1]) > LARGEST:
             return None
@@ -129,7 +138,7 @@ class TorchEngine:
         graphed = passes.pop(shape, None)
         if known and graphed is None:
             with contextlib.suppress(RuntimeError):  # whatever the reason, the pass can still run unrecorded
-                graphed = Graphed(self._passed, shape, self.device)
+                graphed = Graphed(self._passed, shape, self.device, FEEDERS)
             if graphed is None:
                 self._again.never.add(shape)
                 give_back()  # the memory that the attempt took

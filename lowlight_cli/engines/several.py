@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from lowlight_cli.engines import feeders
+
 if TYPE_CHECKING:
     from lowlight_cli.engines import Engine, Settle
 
@@ -21,7 +23,7 @@ class Several:
     """Engines of one kind on several devices. The other fields are those of `engines.Engine`.
 
     Attributes:
-        count: number of engines, and of threads that keep them all busy.
+        count: number of threads that keep them all busy.
     """
 
     name: str
@@ -55,8 +57,8 @@ def together(engines: Sequence[Engine], device: str) -> Several:
         engines: at least one.
         device: their joint name, such as `cuda:0,1`.
     """
-    free: SimpleQueue[Engine] = SimpleQueue()
-    for engine in engines:
+    first, free = engines[0], SimpleQueue["Engine"]()
+    places = [*engines] * feeders(first)  # in this order, each gets a picture before one gets a second
+    for engine in places:
         free.put(engine)
-    first = engines[0]
-    return Several(first.name, first.provider, device, first.precision, first.why, first.metadata, len(engines), free)
+    return Several(first.name, first.provider, device, first.precision, first.why, first.metadata, len(places), free)
