@@ -39,7 +39,9 @@ def claimed(folder: Path, guard: str, busy: str, *, keep: bool = False) -> Itera
         if not keep:
             with contextlib.suppress(OSError):  # fails if the disk is full or the folder is not empty
                 folder.rmdir()
-        raise error if isinstance(error, OSError) else OSError(errno.ENOSYS, str(error)) from error
+        if isinstance(error, OSError):
+            raise
+        raise OSError(errno.ENOSYS, str(error)) from error
     before = os.name != "nt"  # Windows cannot remove an open file; elsewhere, remove it before another run can lock it
     try:
         yield

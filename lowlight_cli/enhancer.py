@@ -190,9 +190,10 @@ class Enhancer:
     def enhance_frame(self, picture: Picture, steady: Steady | None) -> Picture:
         """Brighten a frame of a clip: like `enhance_picture`, with whole-frame measurements smoothed over time.
 
-        These are the exposure gains and the network's own statistics. The frames of a clip must come in order, from
-        one thread. Nothing is done that could switch on and off within a shot: the gate is ignored, borders are not
-        detected, and highlights are protected only if that was asked for explicitly.
+        These are the exposure gains, the network's own statistics, and whether the frame is grey: it is made as grey
+        as the frames before it were. The frames of a clip must come in order, from one thread. Nothing is done that
+        could switch on and off within a shot: the gate is ignored, borders are not detected, and highlights are
+        protected only if that was asked for explicitly.
 
         Args:
             picture: (H, W, 3) float32 RGB, sRGB-encoded, in [0, 1].
@@ -215,8 +216,11 @@ class Enhancer:
             bright = _run(engine, picture, gain, on_tiles, steady)
         bright = np.require(bright, np.float32, ["C", "W"])
         _refuse_no_picture(bright, engine)
-        if is_grey(picture):
-            make_grey(bright)
+        grey = float(is_grey(picture))
+        if steady:  # a chroma sample that is one code off may come and go from frame to frame
+            grey = float(steady.settle("grey", np.float32(grey)))
+        if grey > 1 / 512:  # less cannot be seen
+            make_grey(bright, grey)
         after = _settled(steady, "exposure", exposing_gain(picture, bright, look.exposure))
         keep_white(picture, bright, after)
         return finish(picture, bright, look, after)

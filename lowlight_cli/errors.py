@@ -76,9 +76,11 @@ class ResourceError(LowlightError):
 def disk_full(error: BaseException | None) -> bool:
     """Whether `error`, or any error in its chain of causes, means a full disk or an exhausted quota."""
     full = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
-    while error is not None:
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:  # `raise error from error` makes a cycle
         if isinstance(error, OSError) and error.errno in full:
             return True
+        seen.append(error)
         error = error.__cause__ or error.__context__
     return False
 

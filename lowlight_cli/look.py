@@ -181,11 +181,19 @@ def is_grey(picture: Picture) -> bool:
     return True
 
 
-def make_grey(picture: Picture) -> None:
-    """Replace all three channels by the luma, in place: networks tint grey pictures with colours they learnt."""
+def make_grey(picture: Picture, share: float = 1.0) -> None:
+    """Move all three channels towards the luma, in place: networks tint grey pictures with colours they learnt.
+
+    Args:
+        picture: the network's output; it is changed.
+        share: 0 changes nothing, 1 leaves no colour.
+    """
     rows = max(1, BAND // picture.shape[1])
     for top in range(0, picture.shape[0], rows):
-        picture[top : top + rows] = (picture[top : top + rows] @ LUMA)[..., None]
+        band = picture[top : top + rows]
+        luma = np.float32(share) * (band @ LUMA)
+        band *= np.float32(1 - share)
+        band += luma[..., None]
 
 
 def keep_white(before: Picture, after: Picture, gain: float = 1.0) -> None:

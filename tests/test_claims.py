@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from lowlight_cli import claims
-from lowlight_cli.errors import OutputError
+from lowlight_cli.errors import OutputError, disk_full
 
 
 @pytest.mark.parametrize("system", ["posix", "nt"])
@@ -34,6 +35,16 @@ def test_a_folder_that_takes_no_lock(folder: Path) -> None:
     with pytest.raises(OSError, match=r"Not a directory|exists"), claims.claimed(Path("file/in"), "lock", "busy"):
         pass
     Path("there/lock").mkdir(parents=True)
-    with pytest.raises(OSError, match="lock"), claims.claimed(Path("there"), "lock", "busy"):
+    with pytest.raises(OSError, match="lock") as refused, claims.claimed(Path("there"), "lock", "busy"):
         pass
     assert Path("there/lock").exists()
+    assert refused.value.__cause__ is None  # not itself: whoever follows the causes would never end
+
+
+def test_a_cause_that_leads_back_is_no_full_disk() -> None:
+    error = OSError(errno.EISDIR, "Is a directory")
+    other = ValueError("odd")
+    error.__cause__, other.__cause__ = other, error
+    assert not disk_full(error)
+    other.__context__, other.__cause__ = OSError(errno.ENOSPC, "No space left on device"), None
+    assert disk_full(error)

@@ -60,6 +60,15 @@ def test_a_second_run_of_one_clip_is_refused(
     assert sorted(path.name for path in folder.iterdir()) == ["clip.mp4", "clip_lit.mp4"]
 
 
+def test_a_lock_that_cannot_be_opened_is_a_line(folder: Path, process: Callable[..., Ran]) -> None:
+    """In a process of its own, which can be stopped if it does not end."""
+    clip = kit.write(Path("clip.mp4"), kit.pictures(3))
+    Path(".lowlight-clip_lit.mp4.parts/lock").mkdir(parents=True)
+    ran = process("video", clip, *SAME)
+    assert (ran.code, len(ran.lines)) == (4, 1), ran.err
+    assert "clip_lit.mp4: cannot be written" in ran.err
+
+
 def test_a_part_that_is_short_is_no_clip(folder: Path) -> None:
     parts = Parts(Path("clip.mp4"))
     with parts.claimed():

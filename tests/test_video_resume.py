@@ -17,6 +17,8 @@ from conftest import Ran
 from numpy.typing import NDArray
 from test_video_addresses import played, server  # noqa: F401  # a fixture
 
+from lowlight_cli import read
+from lowlight_cli.pictures import Photo, write
 from lowlight_cli.video import mux
 from lowlight_cli.video import run as runs
 from lowlight_cli.video.parts import Parts
@@ -159,6 +161,32 @@ def test_the_gate_decides_once_a_shot_in_two_runs_too(
     for before, one, other in zip(shown, kit.shown(Path("whole.mkv")), kit.shown(Path("lit.mkv")), strict=True):
         assert np.abs(one.astype(int) - other).mean() < 1
         assert (np.mean(one) > np.mean(before) + 5) != falls
+
+
+@pytest.mark.parametrize("target", ["%s/%%d.png", "%s.mkv"])
+@pytest.mark.parametrize("damaged", [[5], [4, 5, 6]])
+def test_a_sequence_goes_on_at_a_damaged_frame(
+    folder: Path, lowlight: Lowlight, cut_short: Callable[..., Ran], target: str, damaged: list[int]
+) -> None:
+    """The one before stands in its place, as in a run that is not interrupted."""
+    Path("in").mkdir()
+    for number, picture in enumerate(brightening(8), 1):
+        write(Path("in", f"{number}.png"), Photo(picture.astype(np.float32) / 255))
+    for number in damaged:
+        Path("in", f"{number}.png").write_bytes(b"")
+    more = ("--codec", "ffv1") if target.endswith(".mkv") else ()
+    words = ("video", "in", "--precision", "fp32", *more)
+    assert lowlight(*words, "-o", target % "whole").code == 0
+    assert cut_short(4, *words, "-o", target % "cut").code == 130
+    ran = lowlight(*words, "-o", target % "cut", "--resume", "--json")
+    assert ran.code == 0, ran.err
+    event = json.loads(ran.out.splitlines()[0])
+    assert (event["frames"], event["resumed"]) == (8, 4)
+    whole, cut = (
+        kit.shown(Path(f"{each}.mkv")) if more else [read(Path(each, f"{at}.png")).pixels for at in range(1, 9)]
+        for each in ("whole", "cut")
+    )
+    assert all((one == other).all() for one, other in zip(whole, cut, strict=True))
 
 
 def test_the_input_is_not_replaced_by_what_is_done(

@@ -85,6 +85,27 @@ def test_a_grey_clip_stays_grey(enhancer: Callable[..., Enhancer], model: str) -
     assert max(np.ptp(lit, axis=2).max() for lit in results(enhancer(model), frames, "on")) < 0.1 / 255
 
 
+@BOTH
+def test_a_clip_that_is_almost_grey_does_not_flicker_in_colour(enhancer: Callable[..., Enhancer], model: str) -> None:
+    """In every second frame four pixels are a code of chroma off: the others are tinted as those are, not less."""
+    frames = [np.repeat(frame[..., 1:2], 3, 2) for frame in sensed([scene()] * 24)]
+    for frame in frames[1::2]:
+        frame[40:42, 60:62, 2] += 2 / 255
+    off, on = ([np.ptp(lit, axis=2).mean() for lit in results(enhancer(model), frames, mode)] for mode in ("off", "on"))
+    assert min(off[1::2]) > 0.5 / 255 and max(off[::2]) < 0.1 / 255
+    assert np.abs(np.diff(on[12:])).max() < np.abs(np.diff(off)).min() / 10
+
+
+@BOTH
+def test_colours_are_there_with_the_light(enhancer: Callable[..., Enhancer], model: str) -> None:
+    """A room that is grey as long as it is dark, as in a fade from black: nothing of its colours is held back."""
+    dark = [np.repeat(frame[..., 1:2], 3, 2) for frame in sensed([scene(0, 0.1)] * 6)]
+    frames = [*dark, *sensed([scene()] * 3)]
+    off, on = ([np.ptp(lit, axis=2).mean() for lit in results(enhancer(model), frames, mode)] for mode in ("off", "on"))
+    assert min(off[6:]) > 10 / 255
+    assert on[6:] == pytest.approx(off[6:], rel=0.05)
+
+
 @pytest.mark.parametrize("exposure", [0.5])
 def test_an_exposure_that_is_asked_for_does_not_flicker(enhancer: Callable[..., Enhancer], exposure: float) -> None:
     frames = list(sensed([scene()] * 20))

@@ -149,15 +149,10 @@ def prepared(enhancer: Enhancer, clip: Film) -> None:
 
 def enhanced(lighting: Lighting, clip: Film, frames: Iterator[Frame], tally: Tally) -> Iterator[Lit]:
     """Yield the frames with their results, in order."""
-    before: Lit | None = None
     for frame in frames:
         with tally.timed("run"):
-            if before is None or frame.picture is not before.frame.picture:
-                lit = lighting.frame(frame.picture, float(frame.pts * clip.base))
-            else:
-                lit = before.picture
-        before = Lit(frame, lit, lighting.state())
-        yield before
+            lit = lighting.frame(frame.picture, float(frame.pts * clip.base))
+        yield Lit(frame, lit, lighting.state())
 
 
 def results(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -101,10 +102,10 @@ class Series:
             InputError: the part has no frames, the first cannot be read, or they differ in size.
         """
         shift = self._begin + self.span.shift(self.base)
-        before: Photo | None = None
-        for number in self._numbers():
-            if after is not None and number - shift <= after:
-                continue
+        numbers = self._numbers()
+        done = [] if after is None else [number for number in numbers if number - shift <= after]
+        before = self._last(done)
+        for number in numbers[len(done) :]:
             photo = self._read(number, before)
             yield Frame(photo.pixels, number - shift, 1, number=number, photo=photo)
             before = photo
@@ -118,6 +119,13 @@ class Series:
     def _numbers(self) -> list[int]:
         begin, end = self.span.bounds(self._begin * self.base)
         return [each for each in self.files if each * self.base >= begin and (end is None or each * self.base < end)]
+
+    def _last(self, numbers: list[int]) -> Photo | None:
+        """The last of these pictures that can be read; what stands in for a damaged one that follows."""
+        for number in reversed(numbers):
+            with contextlib.suppress(InputError):
+                return self._read(number, None)
+        return None
 
     def _read(self, number: int, before: Photo | None) -> Photo:
         path = self.files[number]

@@ -1,9 +1,9 @@
 """Temporal smoothing against flicker: the global properties of a frame change only as fast as the scene does.
 
-A network that sees one frame estimates its brightness anew each time, and noise makes the estimates differ. Three
-properties are global: the exposure gain, what the network measures of the whole frame, and the level of the result.
-Each goes through a causal low-pass filter (the first two through `steady.Steady`), whose share, the weight of the new
-frame, is set once per frame from the input alone:
+A network that sees one frame estimates its brightness anew each time, and noise makes the estimates differ. Four
+properties are global: the exposure gain, what the network measures of the whole frame, whether the frame is grey, and
+the level of the result. Each goes through a causal low-pass filter (the first three through `steady.Steady`), whose
+share, the weight of the new frame, is set once per frame from the input alone:
 
 - while the distribution of light stays the same, the share is that of a time constant of `SLOW` seconds;
 - the more the distribution differs, the more the share grows, up to 1: a lamp switched on is followed at once;
