@@ -1,9 +1,10 @@
-"""Files on disk: hashes, atomic replacement, whether a folder takes files, deleting our own."""
+"""Files on disk: hashes, atomic replacement, those in packages, whether a folder takes files, deleting our own."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import os
 import re
 import secrets
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from lowlight_cli.errors import OutputError, unwritten
 
-__all__ = ["delete", "git_blob_id", "replaced", "settle", "sha256", "takes_files"]
+__all__ = ["delete", "git_blob_id", "packaged", "replaced", "settle", "sha256", "takes_files"]
 
 
 def sha256(path: str | Path) -> str:
@@ -25,11 +26,21 @@ def sha256(path: str | Path) -> str:
 def git_blob_id(path: str | Path) -> str:
     """The git blob id of the content, 40 hex digits: SHA-1 over `blob SIZE`, a zero byte, the content."""
     path = Path(path)
-    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    begun = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, begun.copy).hexdigest()
+
+
+def packaged(package: str, name: str) -> Path | None:
+    """A file of an installed package, found without importing it; None if either is missing.
+
+    Args:
+        package: the name that it is imported by.
+        name: the file's path inside the package.
+    """
+    spec = importlib.util.find_spec(package)
+    places = (spec.submodule_search_locations if spec else None) or ()
+    return next((file for place in places if (file := Path(place) / name).is_file()), None)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import lowlight_cli
 from lowlight_cli import disk, engines
 from lowlight_cli.engines import hardware
-from lowlight_cli.errors import DeviceError, LowlightError, OutputError, WeightsError
+from lowlight_cli.errors import DeviceError, LowlightError, OutputError, WeightsError, first_line
 from lowlight_cli.weights import fetch
 from lowlight_cli.weights.catalog import Checkpoint, catalog
 
@@ -107,8 +107,7 @@ def _weights() -> Iterator[Check]:
         except LowlightError as error:
             check = Check(name, str(error), error.exit_code)
         except RuntimeError as error:  # the device accepts the network but fails on the picture
-            told = str(error).partition("\n")[0]
-            check = Check(name, f"it does not work ({told}), do not use it", DeviceError.exit_code)
+            check = Check(name, f"it does not work ({first_line(error)}), do not use it", DeviceError.exit_code)
         yield check
     for engine_name in engines.NEEDED:
         yield from _engine(engine_name, checkpoint, resolved, picture, expected)

@@ -38,6 +38,7 @@ __all__ = [
     "opened",
     "refuse_unwritable",
     "saved",
+    "timed",
 ]
 
 
@@ -207,7 +208,7 @@ def opened(
         measure: measure the brightness.
     """
     work = Work(job)
-    with _kept(work), _timed(work.seconds, "read"):
+    with _kept(work), timed(work.seconds, "read"):
         if data is None:
             work.photo = read(job.source, max_pixels=max_pixels)
         else:
@@ -226,7 +227,7 @@ def brightened(work: Work, enhancer: Enhancer, *, compare: bool = False) -> Work
     """Second stage: replace the picture by its result; `compare` keeps the input. Failed work is returned as it is."""
     if work.error or not work.photo:
         return work
-    with _kept(work), _timed(work.seconds, "run"):
+    with _kept(work), timed(work.seconds, "run"):
         attempts: list[int] = []
         photo = replace(work.photo, rest=()) if compare else work.photo
         lit = enhancer.enhance_photo(photo, attempts.append)
@@ -263,7 +264,7 @@ def saved(
     job, data = work.job, b""
     with _kept(work):
         if work.photo and not work.error:
-            with _timed(work.seconds, "write"):
+            with timed(work.seconds, "write"):
                 both = beside(work.original, work.photo) if work.original else None
                 notes: list[str] = []
                 maker = "" if work.untouched else _maker(enhancer)
@@ -271,7 +272,7 @@ def saved(
                 work.notes = (*work.notes, *notes)
             work.after = light(work.photo.pixels) if measure else None
             both = work.photo = work.original = None
-            with _timed(work.seconds, "write"):
+            with timed(work.seconds, "write"):
                 if job.target != PIPE:
                     make_folder(job.target)
                     job = landed(job, lambda job: put(job, data))
@@ -311,11 +312,11 @@ def load(enhancer: Enhancer, seconds: dict[str, float]) -> None:
         DeviceError: the device is not available.
     """
     if not enhancer.loaded:
-        with _timed(seconds, "weights"):
+        with timed(seconds, "weights"):
             choice = enhancer.choose()
-        with _timed(seconds, "import"), contextlib.suppress(DeviceError):  # `load` reports it, or takes another engine
+        with timed(seconds, "import"), contextlib.suppress(DeviceError):  # `load` reports it, or takes another engine
             engines.prepare(choice.engine)
-        with _timed(seconds, "weights"):
+        with timed(seconds, "weights"):
             enhancer.load()
 
 
@@ -366,7 +367,8 @@ def refuse_unwritable(target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Add the run time of the block to that of its stage in `seconds`."""
     start = time.perf_counter()
     try:
         yield

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lowlight_cli.look import mean_luma
 
-__all__ = ["Light", "light"]
+__all__ = ["Light", "figures", "light"]
 
 BLACK: Final = 0.5 / 255
 """Level up to which a channel counts as black: a level or two above 0 still holds light."""
@@ -36,3 +36,16 @@ def light(picture: NDArray[np.float32]) -> Light:
     white = np.count_nonzero(bright[..., 0] | bright[..., 1] | bright[..., 2])
     pixels = picture.shape[0] * picture.shape[1]
     return Light(mean_luma(picture), black / pixels, white / pixels)
+
+
+def figures(before: Light | None, after: Light | None) -> dict[str, Any]:
+    """The fields `luma` and `clipped` of a manifest and of JSON output: what was measured `before` and `after`."""
+    both = {when: each for when, each in (("before", before), ("after", after)) if each}
+    if not both:
+        return {}
+    return {
+        "luma": {when: round(each.luma, 4) for when, each in both.items()},
+        "clipped": {
+            when: {"black": round(each.black, 4), "white": round(each.white, 4)} for when, each in both.items()
+        },
+    }

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -117,8 +118,6 @@ def reduced(picture: Picture, side: int) -> Picture:
     scale = side / max(height, width)
     if scale >= 1:
         return picture
-    import cv2  # takes a tenth of a second, which --compare can do without
-
     size = max(1, round(width * scale)), max(1, round(height * scale))
     small = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.float32)
     return small.reshape(*small.shape[:2], channels)  # OpenCV drops a single channel

@@ -204,7 +204,7 @@ def test_rm_all_leaves_nothing_of_ours(run: Run, here: Path, server: Hub, ours: 
     bright(here / "sets" / "big.png", size=(1000, 1000))
     decode([here / "sets" / "big.png"], decoded)
     half = [killed_while_writing(path) for path in (graph, *decoded.iterdir())]
-    fetching = weights / ".part-4f_0hw2x"
+    fetching = weights / f".part-{digest}.safetensors"
     fetching.mkdir()
     half += [killed_while_writing(fetching / "converted.safetensors"), fetching / "0.pth"]
     half[-1].write_bytes(b"half")

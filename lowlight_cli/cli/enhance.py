@@ -7,32 +7,23 @@ import glob
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lowlight_cli import DEFAULT_MODEL
 from lowlight_cli.cli import options, report
-from lowlight_cli.cli.ready import exit_code, lit_by, ran, ready
+from lowlight_cli.cli.ready import ready, saving
+from lowlight_cli.cli.totals import Totals, tell_plan
 from lowlight_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from lowlight_cli.enhancer import Enhancer
     from lowlight_cli.files import Outcome
     from lowlight_cli.targets import Job
 
-__all__ = ["DEPTHS", "STAGES", "enhance", "fields", "summary", "tell", "tell_plan"]
-
-STAGES: Final = ("import", "weights", "read", "run", "write")
-"""The stages that the time of a file consists of; only the first file has the first two."""
-
-DEPTHS: Final[dict[options.BitDepthChoice, Literal["keep", 8, 16]]] = {
-    options.BitDepthChoice.keep: "keep",
-    options.BitDepthChoice.eight: 8,
-    options.BitDepthChoice.sixteen: 16,
-}
+__all__ = ["enhance"]
 
 
 def enhance(
@@ -93,7 +84,7 @@ def enhance(
     """  # noqa: D301  # the backspace keeps typer from filling the lines
     start = time.perf_counter()
     from lowlight_cli.cli.clips import LeftOut, make_clips, refuse_for_clips
-    from lowlight_cli.files import Saving, enhance_files
+    from lowlight_cli.files import enhance_files
     from lowlight_cli.folders.search import chosen
     from lowlight_cli.pictures import FORMATS, READ_ONLY, suffix_of
     from lowlight_cli.targets import plan
@@ -109,15 +100,7 @@ def enhance(
     search = chosen(on_other=(left_out := LeftOut()))
     jobs = plan(inputs, output, formats=formats, become=become, suffix=suffix, exist=exist.value, search=search)
     left_out.tell()
-    saving = Saving(
-        format=format,
-        quality=quality,
-        depth=DEPTHS[bit_depth],
-        strip_metadata=strip_metadata,
-        strip_gps=strip_gps,
-        provenance=not no_provenance,
-        compare=compare,
-    )
+    way = saving(context.params)
     with ready(context.params) as enhancer:
         if dry_run:
             code = tell_plan(jobs, json)
@@ -128,8 +111,10 @@ def enhance(
         else:
             stdin = _pipes(jobs, json)
             enhancer.expect(len(jobs))
-            outcomes = enhance_files(enhancer, jobs, saving, stdin=stdin, max_pixels=int(max_pixels), measure=json)
-            code = _follow(outcomes, enhancer, len(jobs), json, start, imported)
+            outcomes = enhance_files(enhancer, jobs, way, stdin=stdin, max_pixels=int(max_pixels), measure=json)
+            totals = Totals(enhancer, len(jobs), json, start, imported)
+            _follow(outcomes, totals)
+            code = totals.exit_code
     if code:
         raise typer.Exit(code)
 
@@ -178,111 +163,15 @@ def _pipes(jobs: Sequence[Job], json: bool) -> bytes | None:
     return sys.stdin.buffer.read()
 
 
-def _follow(
-    outcomes: Iterator[Outcome], enhancer: Enhancer, count: int, json: bool, start: float, imported: float
-) -> int:
-    """Consume the outcomes, report each file, and return the exit code."""
-    left, skipped, errors = 0, 0, []
-    bar = report.progress(enhancer.settings.model, count) if count > 1 else contextlib.nullcontext(_ignore)
+def _follow(outcomes: Iterator[Outcome], totals: Totals) -> None:
+    """Consume the outcomes, and report each file and the totals."""
+    several = totals.count > 1
+    bar = report.progress(totals.enhancer.settings.model, totals.count) if several else contextlib.nullcontext(_ignore)
     with bar as advance:
         for outcome in outcomes:
-            seconds = {stage: outcome.seconds[stage] for stage in STAGES if stage in outcome.seconds}
-            if "import" in seconds:
-                seconds["import"] += imported
-            if json:
-                report.event("file", fields(outcome, enhancer, seconds))
-            tell(outcome, seconds, json)
-            if outcome.error:
-                errors.append(outcome.error)
-            left += outcome.left
-            skipped += outcome.skipped
+            totals.tell(outcome)
             advance(1)
-    done = count - skipped - len(errors)
-    code = exit_code({error.exit_code for error in errors}, len(errors) == count)
-    taken = time.perf_counter() - start
-    if json:
-        totals = {
-            "done": done,
-            "left_alone": left,
-            "skipped": skipped,
-            "failed": len(errors),
-            "seconds": round(taken, 3),
-            "exit_code": code,
-        }
-        report.event("summary", totals)
-    if done or count > 1:
-        report.note(summary(done, left, skipped, len(errors), enhancer, taken))
-    return code
-
-
-def tell(outcome: Outcome, seconds: Mapping[str, float], json: bool) -> None:
-    """Report one file: its path (or the picture itself) to stdout, errors and notes to stderr."""
-    if outcome.error:
-        report.error(str(outcome.error))
-    elif outcome.skipped:
-        found = "is the result of another input" if outcome.path == outcome.target else "exists"
-        report.note(f"{outcome.target} {found}: skipped")
-    elif outcome.data is not None:
-        report.raw(outcome.data)
-    elif not json:
-        report.path(outcome.target)
-    for each in outcome.notes:
-        report.note(f"{outcome.path}: {each}")
-    if outcome.size:
-        spent = ", ".join(f"{stage} {value:.2f}" for stage, value in seconds.items())
-        size = f"{outcome.size[0]}x{outcome.size[1]}" + (f" in {outcome.tiles} tiles" if outcome.tiles > 1 else "")
-        report.detail(f"{outcome.path}: {size}, {sum(seconds.values()):.2f} s: {spent}")
-
-
-def summary(done: int, left: int, skipped: int, failed: int, enhancer: Enhancer, taken: float) -> str:
-    """Return `2 lit with dgaf.best on cpu in bf16 (no GPU found, the CPU has bf16), 1 failed, 2.13 s` and the like.
-
-    `done` includes the `left` pictures that were already bright.
-    """
-    lit = [f"{done - left} lit with {lit_by(enhancer)}"] if done > left else []
-    others = ((left, "left alone (bright already)"), (skipped, "skipped"), (failed, "failed"))
-    return ", ".join([*lit, *(f"{number} {what}" for number, what in others if number), f"{taken:.2f} s"])
-
-
-def fields(outcome: Outcome, enhancer: Enhancer, seconds: Mapping[str, float]) -> dict[str, Any]:
-    """Return the fields of the JSON line of a file."""
-    fields: dict[str, Any] = {
-        "input": str(outcome.path),
-        "output": str(outcome.target),
-        "status": "failed" if outcome.error else "skipped" if outcome.skipped else "done",
-        "model": enhancer.settings.model,
-    }
-    if outcome.error:
-        fields["error"] = {"code": outcome.error.exit_code, "message": str(outcome.error)}
-    if outcome.size:
-        fields |= {
-            **ran(enhancer),
-            "width": outcome.size[0],
-            "height": outcome.size[1],
-            "tiles": outcome.tiles,
-            "seconds": {stage: round(value, 4) for stage, value in seconds.items()},
-            "notes": list(outcome.notes),
-        }
-    if outcome.before and outcome.after:
-        both = {"before": outcome.before, "after": outcome.after}
-        fields["luma"] = {when: round(light.luma, 4) for when, light in both.items()}
-        fields["clipped"] = {
-            when: {"black": round(light.black, 4), "white": round(light.white, 4)} for when, light in both.items()
-        }
-    return fields
-
-
-def tell_plan(jobs: Sequence[Job], json: bool) -> int:
-    """Print what would be done, file by file, and return the exit code of the errors known so far."""
-    for job in jobs:
-        if json:
-            status = "failed" if job.error else "skipped" if job.skip else "planned"
-            report.event("plan", {"input": str(job.source), "output": str(job.target), "status": status})
-        elif not job.error:
-            report.data(f"{job.source} -> {job.target}{' (exists: skipped)' if job.skip else ''}")
-        if job.error:
-            report.error(str(job.error))
-    return exit_code({job.error.exit_code for job in jobs if job.error}, all(job.error for job in jobs))
+    totals.tell_end()
 
 
 def _ignore(_: float) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lowlight_cli.cli import report
-from lowlight_cli.errors import LowlightError, OutputError, ResourceError, UsageError, disk_full
+from lowlight_cli.errors import LowlightError, OutputError, UsageError, unwritten
 
 if TYPE_CHECKING:
     from lowlight_cli.bench.methods import Choice, Method
@@ -311,9 +311,7 @@ def _write(target: Path, text: str) -> None:
         try:
             target.write_text(text, "utf-8")
         except OSError as error:
-            if disk_full(error):
-                raise ResourceError(f"{target}: the disk is full; make room or choose another place") from error
-            raise OutputError(f"cannot write {target}: {error.strerror or error}; choose another place") from error
+            raise unwritten(target, error) from error
     report.note(f"wrote {target}")
 
 

@@ -1,11 +1,11 @@
-"""Code that commands share besides their options: making the Enhancer, describing what ran, exit codes."""
+"""Code that commands share besides their options: Enhancer and Saving from them, describing what ran, exit codes."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from lowlight_cli.cli import options, report
 from lowlight_cli.errors import LowlightError, OutputError
@@ -13,8 +13,12 @@ from lowlight_cli.targets import exists, occupied
 
 if TYPE_CHECKING:
     from lowlight_cli.enhancer import Enhancer
+    from lowlight_cli.files import Saving
 
-__all__ = ["Ended", "exit_code", "left_alone", "lit_by", "ran", "ready"]
+__all__ = ["Ended", "exit_code", "left_alone", "lit_by", "ran", "ready", "saving"]
+
+DEPTHS: Final[dict[str, Literal["keep", 8, 16]]] = {"keep": "keep", "8": 8, "16": 16}
+"""What `--bit-depth` means."""
 
 
 class Ended(Exception):
@@ -51,6 +55,28 @@ def ready(given: Mapping[str, Any]) -> Iterator[Enhancer]:
             on_message=report.note,
             on_progress=moved,
         )
+
+
+def saving(given: Mapping[str, Any]) -> Saving:
+    """Return how results are written, by the options for files.
+
+    Args:
+        given: as for `ready`.
+
+    Raises:
+        UsageError: the format cannot hold that many bits, or is unknown.
+    """
+    from lowlight_cli.files import Saving
+
+    return Saving(
+        format=given["format"],
+        quality=given["quality"],
+        depth=DEPTHS[given["bit_depth"]],
+        strip_metadata=given["strip_metadata"],
+        strip_gps=given["strip_gps"],
+        provenance=not given["no_provenance"],
+        compare=given["compare"],
+    )
 
 
 def ran(enhancer: Enhancer) -> dict[str, str]:

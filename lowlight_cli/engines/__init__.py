@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from lowlight_cli.engines.tiling import Settle
     from lowlight_cli.weights.fetch import Resolved
-
-    Settle = Callable[[int, NDArray[np.float32]], NDArray[np.float32]]
 
 __all__ = [
     "ENGINES", "NEEDED", "PRECISIONS", "SMALLEST_SIDE", "Choice", "Engine", "Tiling", "check_names",

@@ -19,7 +19,7 @@ from lowlight_cli import heap
 from lowlight_cli.engines import FEEDERS, Tiling, check_names, hardware, memory, tf32, tiling
 from lowlight_cli.engines.cuda_graph import Graphed, give_back
 from lowlight_cli.engines.tiling import Settle
-from lowlight_cli.errors import DeviceError, ResourceError
+from lowlight_cli.errors import DeviceError, ResourceError, first_line
 from lowlight_cli.networks import build, descriptor, statistics
 from lowlight_cli.networks.fusing import fused
 from lowlight_cli.weights import files
@@ -248,7 +248,7 @@ def _usable(place: str, network: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # the base of torch's own errors, those of its allocators included
-        told = str(error).partition("\n")[0]
+        told = first_line(error)
         if any(sign in told.lower() for sign in tiling.OUT_OF_MEMORY):
             raise ResourceError(
                 f"{place} has not the memory for the weights of {network}: use another --device"

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from lowlight_cli.engines import feeders
 
 if TYPE_CHECKING:
-    from lowlight_cli.engines import Engine, Settle
+    from lowlight_cli.engines import Engine
+    from lowlight_cli.engines.tiling import Settle
 
 __all__ = ["Several", "together"]
 

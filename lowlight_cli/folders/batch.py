@@ -32,6 +32,7 @@ from lowlight_cli.errors import InputError, LowlightError, OutputError, Resource
 from lowlight_cli.files import Outcome, Saving, Work, brightened, load, opened, saved
 from lowlight_cli.folders.manifest import NAME, Entry, Manifest, Record, records
 from lowlight_cli.folders.pace import at_once
+from lowlight_cli.light import figures
 from lowlight_cli.look import EDITION
 from lowlight_cli.overlap import overlapped
 from lowlight_cli.pictures import FORMATS, MAX_PIXELS, READ_ONLY, place, suffix_of
@@ -307,8 +308,6 @@ class Stages:
     def _entry(self, task: Task) -> Entry:
         """The manifest line of a file, with what is known of it."""
         work = task.work
-        both = {"before": work.before, "after": work.after}
-        light = {when: each for when, each in both.items() if each}
         return Entry(
             folder=self._batch.home,
             input=_below(work.job.source, self._batch.folder),
@@ -321,11 +320,7 @@ class Stages:
             version=lowlight_cli.__version__,
             seconds={stage: round(value, 4) for stage, value in work.seconds.items()},
             size=work.size,
-            luma={when: round(each.luma, 4) for when, each in light.items()} or None,
-            clipped={
-                when: {"black": round(each.black, 4), "white": round(each.white, 4)} for when, each in light.items()
-            }
-            or None,
+            **figures(work.before, work.after),
         )
 
     def _is_done(self, sha256: str | None, record: Record) -> bool:

@@ -8,7 +8,6 @@ noisy. The authors' model is read from the files of the package brisque; none of
 from __future__ import annotations
 
 import functools
-import importlib.util
 import io
 import math
 import pickle
@@ -20,6 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lowlight_cli.disk import packaged
 from lowlight_cli.errors import DeviceError
 from lowlight_cli.metrics import natural
 
@@ -95,9 +95,8 @@ def features(x: Picture) -> Numbers:
 
 def published_model() -> Path | None:
     """Return the folder with the authors' model, or None if the package is not installed."""
-    spec = importlib.util.find_spec("brisque")
-    folders = (Path(place) / "models" for place in (spec.submodule_search_locations if spec else None) or ())
-    return next((folder for folder in folders if (folder / "svm.txt").is_file()), None)
+    model = packaged("brisque", "models/svm.txt")
+    return model and model.parent
 
 
 def read_model(folder: Path) -> Model:

@@ -9,7 +9,6 @@ compare only with each other.
 from __future__ import annotations
 
 import functools
-import importlib.util
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lowlight_cli.disk import packaged
 from lowlight_cli.errors import DeviceError
 from lowlight_cli.metrics import natural
 from lowlight_cli.metrics.once import once
@@ -123,10 +123,7 @@ def _every(x: Picture) -> NDArray[np.float64]:
 
 def published_model() -> Path | None:
     """Return the file with the authors' model. basicsr is not imported: it needs more packages than it declares."""
-    spec = importlib.util.find_spec("basicsr")
-    places = (spec.submodule_search_locations if spec else None) or ()
-    files = (Path(place) / "metrics" / "niqe_pris_params.npz" for place in places)
-    return next((file for file in files if file.is_file()), None)
+    return packaged("basicsr", "metrics/niqe_pris_params.npz")
 
 
 def _blocks(plane: NDArray[np.float64], rows: int, columns: int) -> NDArray[np.float64]:

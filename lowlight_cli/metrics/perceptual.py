@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lowlight_cli.errors import DeviceError
+from lowlight_cli.errors import DeviceError, first_line
 
 __all__ = ["lacking", "lpips"]
 
@@ -46,8 +46,7 @@ def lacking(offline: bool) -> str:
             return f"{BACKBONE} is not on this machine, and nothing may be fetched"
         _network()
     except (DeviceError, OSError, RuntimeError, AttributeError) as error:  # also if torchvision does not match torch
-        why = (str(error).strip().splitlines() or [type(error).__name__])[0]  # a TimeoutError is often empty
-        return f"{BACKBONE} is not available: {why}"
+        return f"{BACKBONE} is not available: {first_line(error)}"
     return ""
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,8 +41,6 @@ def flow(before: Picture, after: Picture) -> tuple[Flow, NDArray[np.bool_]]:
         The flow, (H, W, 2), in pixels to the right and down; and a mask, (H, W), false where the pixel was occluded or
         the forward and backward flows disagree.
     """
-    import cv2  # takes 0.1 s, which other metrics need not spend
-
     one, other = (np.rint(cv2.cvtColor(each, cv2.COLOR_RGB2GRAY) * 255).astype(np.uint8) for each in (before, after))
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     still = np.zeros((*one.shape, 2), np.float32)
@@ -68,8 +67,6 @@ def warped_error(before: Picture, after: Picture, back: Flow, seen: NDArray[np.b
 
 def warped(picture: NDArray[np.float32], back: Flow) -> NDArray[np.float32]:
     """Sample `picture`, (H, W) or (H, W, C), where the flow `back` points, with bilinear interpolation."""
-    import cv2
-
     rows, columns = np.mgrid[: back.shape[0], : back.shape[1]].astype(np.float32)
     place = columns + back[..., 0], rows + back[..., 1]
     return np.asarray(cv2.remap(picture, *place, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)

@@ -71,7 +71,7 @@ class LightDRGN(Network):
     def __init__(self) -> None:
         super().__init__()
         self.deg = light_degradation()
-        self.reg = DenseBranch(scale=2, groups=2, depth=5, residual=True)
+        self.reg = DenseBranch(scale=2, depth=5, residual=True)
 
     def training_outputs(self, x: Tensor) -> dict[str, Tensor]:
         """`output` I*, `degradation` I_D and `base` I_B, each shaped as `x`, (N, 3, H, W)."""
@@ -220,19 +220,18 @@ class Upsample(nn.ConvTranspose2d):
 class DenseBranch(nn.Module):
     """A generator of LW-DRGN: groups of RCABs at one lower resolution, densely fused (Sec. 3.3).
 
-    (N, 3, H, W) to the same shape; H and W are divisible by `scale`. [W] Width 48, reduction 16, and pixel shuffling
-    for lossless changes of resolution, rather than strided convolutions, which would lose detail.
+    (N, 3, H, W) to the same shape; H and W are divisible by `scale`. [W] Two groups, width 48, reduction 16, and pixel
+    shuffling for lossless changes of resolution, rather than strided convolutions, which would lose detail.
 
     Args:
         scale: the branch works at 1 / scale of the resolution.
-        groups: number of groups.
         depth: RCABs in each group.
         residual: add the input to the output (ReG) or not (DeG).
     """
 
-    def __init__(self, *, scale: int, groups: int, depth: int, residual: bool) -> None:
+    def __init__(self, *, scale: int, depth: int, residual: bool) -> None:
         super().__init__()
-        width, reduction = 48, 16
+        width, reduction, groups = 48, 16, 2
         self.scale = scale
         self.residual = residual
         self.initial = nn.Conv2d(3 * scale**2, width, 3, padding=1)
@@ -276,7 +275,7 @@ def degradation() -> MultiResolutionFusion:
 
 def light_degradation() -> DenseBranch:
     """LW-DRGN's DeG."""
-    return DenseBranch(scale=4, groups=2, depth=2, residual=False)
+    return DenseBranch(scale=4, depth=2, residual=False)
 
 
 @torch.no_grad()

@@ -239,7 +239,7 @@ def encode_deep(samples: Codes, kept: Photo) -> bytes:
         parts.append(_chunk(b"eXIf", kept.exif))
     texts = list(kept.text)
     if kept.xmp:
-        texts.append(("XML:com.adobe.xmp", kept.xmp.decode("utf-8", "replace")))
+        texts.append((_XMP.decode(), kept.xmp.decode("utf-8", "replace")))
     for keyword, body in texts:
         parts.append(_chunk(b"iTXt", keyword.encode("latin-1") + b"\0\0\0\0\0" + body.encode("utf-8")))
     deflater = zlib.compressobj(4)  # higher levels are slower and gain nothing on photographs

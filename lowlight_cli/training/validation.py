@@ -14,7 +14,8 @@ from lowlight_cli.exposure import apply_gain, auto_gain
 from lowlight_cli.metrics import gt_mean, psnr, ssim
 from lowlight_cli.networks import build
 from lowlight_cli.training.checkpoint import State
-from lowlight_cli.training.data import Bytes, Floats, Pair
+from lowlight_cli.training.data import Bytes, Pair
+from lowlight_cli.training.decoded import eight_bits
 from lowlight_cli.training.plan import Mixed
 from lowlight_cli.training.run import Run, Scores
 
@@ -49,7 +50,7 @@ def validate(run: Run, state: State, pairs: list[Pair], mixed: Mixed) -> Scores:
         output = np.rint(y[0].float().clamp(0, 1).permute(1, 2, 0).cpu().numpy() * 255) / np.float32(255)
         rows.append((psnr(output, high), psnr(gt_mean(output, high), high), ssim(output, high)))
         if len(shown) < SHEET:
-            shown.append((pair.low, _bytes(output), pair.high))
+            shown.append((pair.low, eight_bits(output), pair.high))
     history = run.output / "validation"
     for path in (run.output / "validation.jpg", history / f"{state.step:08}.jpg"):
         contact_sheet(shown, path)
@@ -76,7 +77,3 @@ def contact_sheet(rows: list[tuple[Bytes, Bytes, Bytes]], path: Path) -> None:
     sheet = np.vstack([np.pad(strip, ((0, 4), (0, widest - strip.shape[1]), (0, 0))) for strip in strips])
     with replaced(path) as part:
         Image.fromarray(sheet.astype(np.uint8)).save(part, "JPEG", quality=88)
-
-
-def _bytes(picture: Floats) -> Bytes:
-    return np.asarray(np.rint(picture * 255), np.uint8)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lowlight_cli.files import timed
 from lowlight_cli.look import mean_luma
 from lowlight_cli.metrics.steadiness import jitter
 from lowlight_cli.video.formats import Encoding
@@ -124,14 +124,9 @@ class Tally:
     before: list[float] = field(default_factory=list)
     after: list[float] = field(default_factory=list)
 
-    @contextlib.contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
+    def timed(self, stage: str) -> AbstractContextManager[None]:
         """Add the run time of the block to the stage's."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+        return timed(self.seconds, stage)
 
     def see(self, before: Picture, after: Picture) -> None:
         """Measure one more frame, if `measure`."""

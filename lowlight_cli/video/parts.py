@@ -202,7 +202,7 @@ class Parts:
 
     def _job(self) -> Any:
         try:
-            return json.loads((self.folder / "job.json").read_bytes())
+            return json.loads((self.folder / _JOB).read_bytes())
         except (OSError, ValueError):
             return None
 

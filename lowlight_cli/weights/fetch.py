@@ -35,7 +35,7 @@ __all__ = [
 
 _STEM: Final = r".+-[0-9a-f]{12}"
 _HASH: Final = r"[0-9a-f]{64}\.safetensors"
-_OURS: Final = rf"({_STEM}-)?{_HASH}(\.lock)?|{_STEM}\.lock|\.part-(\w{{8}}|{_HASH}|{_STEM})"
+_OURS: Final = rf"({_STEM}-)?{_HASH}(\.lock)?|{_STEM}\.lock|\.part-({_HASH}|{_STEM})"
 """Names of the files in our cache: see `_from_web`, `_from_authors`, `_made`."""
 
 _DECODED: Final = r"[0-9a-f]{16}\.(u8|json)"
