@@ -19,7 +19,7 @@ from lowlight_cli.errors import InputError
 from lowlight_cli.exposure import LUMA
 from lowlight_cli.unseen import filled
 
-__all__ = ["AnyArray", "opened"]
+__all__ = ["AnyArray", "eight_bits", "opened"]
 
 Picture = NDArray[np.float32]
 AnyArray = NDArray[Any]
@@ -49,6 +49,13 @@ def opened(image: AnyArray | Image.Image) -> tuple[Picture, Callable[[Picture], 
     if isinstance(image, np.ndarray):
         return _from_array(image)
     raise TypeError(f"wanted a NumPy array or a PIL image, got {type(image).__module__}.{type(image).__qualname__}")
+
+
+def eight_bits(image: object) -> bool:
+    """Whether the values of a user's array or image, as in `opened`, have 8 bits."""
+    if isinstance(image, Image.Image):
+        return not image.mode.startswith("I;16")
+    return isinstance(image, np.ndarray) and image.dtype == np.uint8
 
 
 def _from_array(image: AnyArray, alpha: AnyArray | None = None) -> tuple[Picture, Callable[[Picture], AnyArray]]:

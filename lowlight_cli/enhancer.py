@@ -2,7 +2,7 @@
 
     where   = borders.content(picture)         the borders are kept as they are and not measured
     gain    = exposure.auto_gain(picture)      one for the whole picture, if the checkpoint wants exposed input
-    bright  = engine.run(picture, gain)        exposed by the gain, whole or tile by tile
+    bright  = passes.run(engine, picture)      debanded and exposed, whole or tile by tile
     after   = look.exposing_gain(picture, bright)
     final   = look.finish(picture, bright, after)
 
@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import lowlight_cli
-from lowlight_cli import arrays, borders, engines, form
+from lowlight_cli import arrays, borders, engines, form, passes
 from lowlight_cli.engines import forks
 from lowlight_cli.engines.several import Several
-from lowlight_cli.errors import UsageError, WeightsError
+from lowlight_cli.errors import UsageError
 from lowlight_cli.exposure import auto_gain
 from lowlight_cli.look import Exposure, Look, exposing_gain, finish, is_grey, keep_white, left_alone, make_grey
 from lowlight_cli.settings import Settings
@@ -154,16 +154,18 @@ class Enhancer:
             ResourceError: there is not enough memory.
         """
         picture, back = arrays.opened(image)  # type: ignore[arg-type]  # it raises TypeError for anything else
-        return back(self._enhanced(picture, None))
+        return back(self._enhanced(picture, None, coarse=arrays.eight_bits(image)))
 
     def enhance_photo(self, photo: Photo, on_tiles: Callable[[int], None] | None = None) -> Photo:
         """Brighten a photo from `lowlight_cli.read`, keeping its metadata. See `enhance_picture`.
 
-        Each page is enhanced as a picture of its own; `on_tiles` is called for the first page only.
+        Of 8 bits, the steps in dark gradients are smoothed first, see `banding`. Each page is enhanced as a picture of
+        its own; `on_tiles` is called for the first page only.
         """
         if not hasattr(photo, "with_pixels"):  # a cheap check that avoids importing the class
             raise TypeError(f"wanted what `read` gives, got {type(photo).__module__}.{type(photo).__qualname__}")
-        lit = replace(photo, pixels=self.enhance_picture(photo.pixels, on_tiles))
+        pixels = form.checked(photo.pixels)
+        lit = replace(photo, pixels=self._enhanced(pixels, on_tiles, coarse=photo.depth == 8))
         return replace(lit, rest=tuple(self.enhance_photo(page) for page in photo.rest)) if photo.rest else lit
 
     def enhance_picture(self, picture: Picture, on_tiles: Callable[[int], None] | None = None) -> Picture:
@@ -175,9 +177,10 @@ class Enhancer:
             on_tiles: called with the number of tiles before each pass and each attempt, 1 for the whole picture; and
                 with 0 after an attempt that ran out of memory.
         """
-        return self._enhanced(form.checked(picture), on_tiles)
+        return self._enhanced(form.checked(picture), on_tiles, coarse=False)
 
-    def _enhanced(self, picture: Picture, on_tiles: Callable[[int], None] | None) -> Picture:
+    def _enhanced(self, picture: Picture, on_tiles: Callable[[int], None] | None, *, coarse: bool) -> Picture:
+        """See `enhance_picture`; `coarse` says that the source has 8 bits a channel."""
         look = self.settings.look
         if look.strength == 0:
             return picture
@@ -185,7 +188,7 @@ class Enhancer:
         inside = borders.inner(picture, where)
         if left_alone(inside, look.gate):
             return picture
-        return borders.framed(picture, where, self._brightened(inside, on_tiles, None, look))
+        return borders.framed(picture, where, self._brightened(inside, on_tiles, None, look, coarse))
 
     def enhance_frame(self, picture: Picture, steady: Steady | None) -> Picture:
         """Brighten a frame of a clip: like `enhance_picture`, with whole-frame measurements smoothed over time.
@@ -205,17 +208,19 @@ class Enhancer:
         return self._brightened(picture, None, steady, replace(look, protect_highlights=bool(look.protect_highlights)))
 
     def _brightened(
-        self, picture: Picture, on_tiles: Callable[[int], None] | None, steady: Steady | None, look: Look
+        self,
+        picture: Picture,
+        on_tiles: Callable[[int], None] | None,
+        steady: Steady | None,
+        look: Look,
+        coarse: bool = False,
     ) -> Picture:
         engine, _ = self.load()
         wanted = engine.metadata.get("input") == "exposed"
         gain = _settled(steady, "input", auto_gain(picture)) if wanted else 1.0
-        if self.settings.self_ensemble:
-            bright = _ensemble(engine, picture, gain, on_tiles, steady)
-        else:
-            bright = _run(engine, picture, gain, on_tiles, steady)
-        bright = np.require(bright, np.float32, ["C", "W"])
-        _refuse_no_picture(bright, engine)
+        bright = passes.run(
+            engine, picture, passes.prepare(gain, coarse), on_tiles, steady, ensemble=self.settings.self_ensemble
+        )
         grey = float(is_grey(picture))
         if steady:  # a chroma sample that is one code off may come and go from frame to frame
             grey = float(steady.settle("grey", np.float32(grey)))
@@ -324,43 +329,6 @@ def _remade(settings: Settings, pictures: int = 1, at_once: int = 1) -> Enhancer
     enhancer.settings = settings
     enhancer.expect(pictures, at_once)
     return enhancer
-
-
-def _refuse_no_picture(bright: Picture, engine: Engine) -> None:
-    """Raise WeightsError if the network's output is not finite: such values would be written as black."""
-    with np.errstate(all="ignore"):
-        total = bright.sum()  # a fraction of the time of checking each value
-    if not np.isfinite(total):
-        reduced = engine.precision != "fp32"
-        way = f"try the precision fp32, this is {engine.precision}" if reduced else "take others"
-        raise WeightsError(f"the weights compute no picture, but values that are not finite: {way}")
-
-
-def _run(
-    engine: Engine,
-    picture: Picture,
-    gain: float,
-    on_tiles: Callable[[int], None] | None,
-    steady: Steady | None,
-    view: str = "",
-) -> Picture:
-    settle = (lambda at, value: steady.settle(f"{view}{at}", value)) if steady else None
-    lit: Picture = engine.run(np.require(picture, np.float32, ["C", "W"])[None], on_tiles, gain, settle)[0]
-    return lit
-
-
-def _ensemble(
-    engine: Engine, picture: Picture, gain: float, on_tiles: Callable[[int], None] | None, steady: Steady | None
-) -> Picture:
-    """The mean over the eight flips and quarter turns of a picture, each result transformed back."""
-    mean = np.zeros_like(picture)
-    for turns in range(4):
-        for flip in (1, -1):
-            turned = np.rot90(picture, turns)[:, ::flip]
-            lit = _run(engine, turned, gain, on_tiles, steady, view=f"{turns}{flip:+d}/")
-            mean += np.rot90(lit[:, ::flip], -turns)
-    mean /= 8
-    return mean
 
 
 def _settled(steady: Steady | None, name: str, gain: float) -> float:

@@ -15,6 +15,7 @@ from lowlight_cli import engines
 from lowlight_cli.engines import Tiling, hardware, memory
 from lowlight_cli.enhancer import Enhancer, Settings
 from lowlight_cli.folders import pace, watch
+from lowlight_cli.pictures import Photo
 from lowlight_cli.weights import fetch
 
 
@@ -120,9 +121,9 @@ def test_a_watch_of_several_at_once(
 def three_meet(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """On three cores: each thread that brightens waits for two others at first; their names, as they come."""
     told: set[str] = set()
-    meet, brighten = threading.Barrier(3), Enhancer.enhance_picture
+    meet, brighten = threading.Barrier(3), Enhancer.enhance_photo
 
-    def seen(self: Enhancer, *args: object) -> np.ndarray:
+    def seen(self: Enhancer, *args: object) -> Photo:
         name = threading.current_thread().name
         if name not in told:
             told.add(name)
@@ -130,5 +131,5 @@ def three_meet(monkeypatch: pytest.MonkeyPatch) -> set[str]:
         return brighten(self, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(hardware, "cores", lambda: 3)
-    monkeypatch.setattr(Enhancer, "enhance_picture", seen)
+    monkeypatch.setattr(Enhancer, "enhance_photo", seen)
     return told

@@ -1,6 +1,7 @@
 """The engine cuts what does not fit, and begins again with smaller tiles when the memory gives out."""
 
 import dataclasses
+import functools
 import tracemalloc
 import weakref
 from pathlib import Path
@@ -20,6 +21,8 @@ from lowlight_cli.pictures import Photo
 from lowlight_cli.targets import Job
 from lowlight_cli.weights import files
 from lowlight_cli.weights.fetch import resolve
+
+thrice = functools.partial(apply_gain, gain=3.0)
 
 
 @pytest.fixture(scope="module")
@@ -169,22 +172,20 @@ def test_a_noisy_picture_is_as_bright_in_tiles(monkeypatch: pytest.MonkeyPatch) 
     scene = np.kron(random.uniform(0.02, 0.2, (8, 12, 3)), np.ones((60, 60, 1)))
     picture = np.clip(scene + random.normal(0, 0.02, scene.shape), 0, 1).astype(np.float32)
     engine = engines.load("lw-drgn", resolve("lw-drgn", None), device="cpu", precision="fp32")
-    whole = engine.run(picture[None], gain=3.0)
+    whole = engine.run(picture[None], prepare=thrice)
     monkeypatch.setattr(tiling, "MEASURED", 0)  # no more than a tile: two fifths of the picture
-    parts = tiled(engine, engines.Tiling(side=384)).run(picture[None], gain=3.0)
+    parts = tiled(engine, engines.Tiling(side=384)).run(picture[None], prepare=thrice)
     assert abs(float(parts.mean() - whole.mean())) * 255 < 1
     assert decibel(whole, parts) > 45
 
 
 @pytest.mark.parametrize("side", [None, 384])
-def test_a_gain_is_as_if_the_picture_came_exposed(
-    engine: engines.Engine, picture: np.ndarray, side: int | None
-) -> None:
+def test_what_is_prepared_is_as_if_it_came_so(engine: engines.Engine, picture: np.ndarray, side: int | None) -> None:
     """In tiles too, where the exposed picture is never there whole: neither are its statistics other ones."""
     ready = tiled(engine, engines.Tiling(side=side))
     picture = picture[:400, :720]
     wanted = ready.run(apply_gain(picture, 3.0)[None])
-    assert np.abs(ready.run(picture[None], gain=3.0) - wanted).max() * 255 < 0.01
+    assert np.abs(ready.run(picture[None], prepare=thrice) - wanted).max() * 255 < 0.01
 
 
 def test_what_tiles_need_beside_the_network(
@@ -195,7 +196,7 @@ def test_what_tiles_need_beside_the_network(
     large = np.tile(picture, (8, 6, 1))[None]
     told: list[int] = []
     tracemalloc.start()
-    tiled(engine, engines.Tiling(side=1024)).run(large, told.append, gain=3.0)
+    tiled(engine, engines.Tiling(side=1024)).run(large, told.append, prepare=thrice)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert told[-1] > 4

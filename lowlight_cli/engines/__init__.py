@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lowlight_cli.engines.tiling import Settle
+    from lowlight_cli.engines.tiling import Prepare, Settle
     from lowlight_cli.weights.fetch import Resolved
 
 __all__ = [
@@ -138,7 +138,7 @@ class Engine(Protocol):
         self,
         batch: NDArray[np.float32],
         on_tiles: Callable[[int], None] | None = None,
-        gain: float = 1.0,
+        prepare: Prepare | None = None,
         settle: Settle | None = None,
     ) -> NDArray[np.float32]:
         """Enhance (N, H, W, 3) sRGB-encoded RGB in [0, 1], float32, to the same shape, clamped to [0, 1].
@@ -147,8 +147,8 @@ class Engine(Protocol):
             batch: pictures.
             on_tiles: called with the number of tiles before each attempt, 1 for the whole picture; and with 0 after an
                 attempt that ran out of memory.
-            gain: the network's input is exposed by this first (`exposure.apply_gain`), tile by tile if there are
-                tiles, so that no second picture of full size is held.
+            prepare: what each picture goes through before the network, tile by tile if there are tiles, so that no
+                second picture of full size is held. It must not depend on more than a pixel's surroundings.
             settle: returns the value to use instead of a measurement of the whole picture, given its position in the
                 forward pass and its value.
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowlight_cli.engines import Tiling, cache, hardware, memory, tiling
-from lowlight_cli.engines.tiling import Settle
+from lowlight_cli.engines.tiling import Prepare, Settle
 from lowlight_cli.errors import DeviceError, WeightsError, first_line
 
 # From 1.29 on, its wheels report what they run and where to their maker, unless this is set before the import.
@@ -85,11 +85,11 @@ class OnnxEngine:
         self,
         batch: NDArray[np.float32],
         on_tiles: Callable[[int], None] | None = None,
-        gain: float = 1.0,
+        prepare: Prepare | None = None,
         settle: Settle | None = None,
     ) -> NDArray[np.float32]:
         """See `engines.Engine.run`; the picture is processed whole or in tiles."""
-        return tiling.run(self, batch, on_tiles, gain, settle)
+        return tiling.run(self, batch, on_tiles, prepare, settle)
 
     def forward(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """One pass through the network."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lowlight_cli import heap
 from lowlight_cli.engines import FEEDERS, Tiling, check_names, hardware, memory, tf32, tiling
 from lowlight_cli.engines.cuda_graph import Graphed, give_back
-from lowlight_cli.engines.tiling import Settle
+from lowlight_cli.engines.tiling import Prepare, Settle
 from lowlight_cli.errors import DeviceError, ResourceError, first_line
 from lowlight_cli.networks import build, descriptor, statistics
 from lowlight_cli.networks.fusing import fused
@@ -81,20 +81,20 @@ class TorchEngine:
         self,
         batch: NDArray[np.float32],
         on_tiles: Callable[[int], None] | None = None,
-        gain: float = 1.0,
+        prepare: Prepare | None = None,
         settle: Settle | None = None,
     ) -> NDArray[np.float32]:
         """See `engines.Engine.run`; the picture is processed whole or in tiles."""
         large = self.device.startswith("cuda") and math.prod(batch.shape[:-1]) > LARGEST
         with self._again.large if large else contextlib.nullcontext():
             if settle is None or descriptor(self.network).radius is not None:  # a local network has nothing to settle
-                return tiling.run(self, batch, on_tiles, gain)
+                return tiling.run(self, batch, on_tiles, prepare)
 
             def settled(position: int, value: torch.Tensor) -> torch.Tensor:
                 return torch.from_numpy(settle(position, value.float().cpu().numpy())).to(value)
 
             with statistics.settling(settled):  # within the pass; onnx and openvino have a separate graph that measures
-                return tiling.run(self, batch, on_tiles, gain)
+                return tiling.run(self, batch, on_tiles, prepare)
 
     def forward(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """One pass through the network."""

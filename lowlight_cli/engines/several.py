@@ -14,7 +14,7 @@ from lowlight_cli.engines import feeders
 
 if TYPE_CHECKING:
     from lowlight_cli.engines import Engine
-    from lowlight_cli.engines.tiling import Settle
+    from lowlight_cli.engines.tiling import Prepare, Settle
 
 __all__ = ["Several", "together"]
 
@@ -40,13 +40,13 @@ class Several:
         self,
         batch: NDArray[np.float32],
         on_tiles: Callable[[int], None] | None = None,
-        gain: float = 1.0,
+        prepare: Prepare | None = None,
         settle: Settle | None = None,
     ) -> NDArray[np.float32]:
         """Run the batch on an engine that is free; waits for one if necessary. See `engines.Engine.run`."""
         engine = self._free.get()
         try:
-            return engine.run(batch, on_tiles, gain, settle)
+            return engine.run(batch, on_tiles, prepare, settle)
         finally:
             self._free.put(engine)
 

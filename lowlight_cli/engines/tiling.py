@@ -19,15 +19,18 @@ from numpy.typing import NDArray
 from lowlight_cli import tiles
 from lowlight_cli.engines import Tiling, memory
 from lowlight_cli.errors import ResourceError
-from lowlight_cli.exposure import BAND, apply_gain
+from lowlight_cli.exposure import BAND
 from lowlight_cli.networks import descriptor, known
 
 __all__ = [
-    "LARGEST_TILE", "MEASURED", "OVERLAP", "SMALLEST_TILE", "Passes", "Settle", "nchw", "nhwc", "overlap", "run",
-    "translated",
+    "LARGEST_TILE", "MEASURED", "OVERLAP", "SMALLEST_TILE", "Passes", "Prepare", "Settle", "nchw", "nhwc", "overlap",
+    "run", "translated",
 ]  # fmt: skip
 
 Batch = NDArray[np.float32]
+
+Prepare = Callable[[Batch], Batch]
+"""Turns a picture, or a part of one, into what the network gets: (H, W, 3) to the same."""
 
 Settle = Callable[[int, Batch], Batch]
 """Returns the value to use instead of a measurement, given its position in the forward pass and its value."""
@@ -94,7 +97,7 @@ def run(
     engine: Passes,
     batch: Batch,
     on_tiles: Callable[[int], None] | None = None,
-    gain: float = 1.0,
+    prepare: Prepare | None = None,
     settle: Settle | None = None,
 ) -> Batch:
     """Enhance (N, H, W, 3); see `engines.Engine.run`.
@@ -116,20 +119,20 @@ def run(
 
     _, height, width, _ = batch.shape
     side, told = engine.tiling.side, on_tiles or (lambda _: None)
-    area, exposed = batch.size // 3, batch.nbytes if gain != 1 else 0
-    if area > (pixels := _fitting(engine, exposed)):
+    area, prepared = batch.size // 3, batch.nbytes if prepare else 0
+    if area > (pixels := _fitting(engine, prepared)):
         engine.release()
-        pixels = _fitting(engine, exposed)
+        pixels = _fitting(engine, prepared)
     if side == 0 and area > pixels:
         needed = memory.needed(engine.network, engine.precision, area, engine.name)
         raise ResourceError(
             f"{engine.network} needs {needed / 1e9:.1f} GB for {width}x{height} whole, "
-            f"{(engine.free(exposed) or 0) / 1e9:.1f} GB are left: leave out --tile off, or {_remedy(engine)}"
+            f"{(engine.free(prepared) or 0) / 1e9:.1f} GB are left: leave out --tile off, or {_remedy(engine)}"
         )
     if area <= pixels and max(height, width) <= (side or max(height, width)):
         told(1)
         try:
-            return forward(_exposed(batch, gain))
+            return forward(_prepared(batch, prepare) if prepare else batch)
         except ResourceError:
             if side == 0:
                 raise
@@ -143,7 +146,8 @@ def run(
         with contextlib.suppress(ResourceError):
             bright = np.empty_like(batch)
             for picture, result in zip(batch, bright, strict=True):
-                _in_tiles(engine, measure, picture, result, pixels, min(math.isqrt(pixels), longest), told, gain)
+                side = min(math.isqrt(pixels), longest)
+                _in_tiles(engine, measure, picture, result, pixels, side, told, prepare or _unchanged)
             return bright
         told(0)
         pixels //= 2
@@ -165,7 +169,7 @@ def _in_tiles(
     pixels: int,
     side: int,
     told: Callable[[int], None],
-    gain: float,
+    prepare: Prepare,
 ) -> None:
     """Fill `result` from `picture`, (H, W, 3), tile by tile, with statistics that are taken once.
 
@@ -179,19 +183,19 @@ def _in_tiles(
     told(len(cut))
     if traits.radius is not None:
         for tile in cut:
-            tile.keep(engine.forward(apply_gain(tile.cut(picture), gain)[None])[0], result)
+            tile.keep(engine.forward(prepare(tile.cut(picture))[None])[0], result)
         return
     room = min(pixels, max(side * side, MEASURED))
     if height * width <= room:
-        seen = apply_gain(picture, gain)
+        seen = prepare(picture)
     elif traits.thumbnail:
-        seen = _reduced(picture, tiles.reduced_size(height, width, room), gain)
+        seen = _reduced(picture, tiles.reduced_size(height, width, room), prepare)
     else:
-        seen = _sampled(picture, room, gain)
+        seen = _sampled(picture, room, prepare)
     measured = measure(seen[None])
     engine.release()  # the measuring pass is done
     for tile in cut:
-        tile.keep(engine.replay(measured, apply_gain(tile.cut(picture), gain)[None])[0], result)
+        tile.keep(engine.replay(measured, prepare(tile.cut(picture))[None])[0], result)
 
 
 def overlap(network: str) -> int:
@@ -200,28 +204,31 @@ def overlap(network: str) -> int:
     return OVERLAP if radius is None else radius
 
 
-def _sampled(picture: Batch, pixels: int, gain: float) -> Batch:
-    """Samples of the exposed picture, put side by side: (H, W, 3) with about `pixels` pixels at most."""
+def _sampled(picture: Batch, pixels: int, prepare: Prepare) -> Batch:
+    """Samples of the prepared picture, put side by side: (H, W, 3) with about `pixels` pixels at most."""
     height, width, _ = picture.shape
     rows = tiles.samples(height, width, pixels)
-    return np.concatenate([np.concatenate([apply_gain(picture[at], gain) for at in row], 1) for row in rows])
+    return np.concatenate([np.concatenate([prepare(picture[at]) for at in row], 1) for row in rows])
 
 
-def _reduced(picture: Batch, size: tuple[int, int], gain: float) -> Batch:
-    """Reduce the exposed picture to (height, width) `size`, in bands, so that it is never in memory as a whole."""
+def _reduced(picture: Batch, size: tuple[int, int], prepare: Prepare) -> Batch:
+    """Reduce the prepared picture to (height, width) `size`, in bands, so that it is never in memory as a whole."""
     import cv2  # takes a tenth of a second, and most pictures do not need it
 
     height, width = size
     rows = max(1, BAND // picture.shape[1])
-    bands = (apply_gain(picture[top : top + rows], gain) for top in range(0, picture.shape[0], rows))
+    bands = (prepare(picture[top : top + rows]) for top in range(0, picture.shape[0], rows))
     narrow = [cv2.resize(band, (width, len(band)), interpolation=cv2.INTER_AREA) for band in bands]
     small = cv2.resize(np.concatenate(narrow), (width, height), interpolation=cv2.INTER_AREA)
     return np.asarray(small, np.float32)
 
 
-def _exposed(batch: Batch, gain: float) -> Batch:
-    """Expose each picture; a gain of 1 returns the batch itself."""
-    return batch if gain == 1 else np.stack([apply_gain(picture, gain) for picture in batch])
+def _prepared(batch: Batch, prepare: Prepare) -> Batch:
+    return prepare(batch[0])[None] if len(batch) == 1 else np.stack([prepare(picture) for picture in batch])
+
+
+def _unchanged(picture: Batch) -> Batch:
+    return picture
 
 
 def _remedy(engine: Passes) -> str:

@@ -1,0 +1,67 @@
+"""Smooth the steps of eight bits in dark gradients before exposure turns them into bands across the sky.
+
+A dark sky spans a handful of codes, and twenty times the exposure shows the contour where one code ends and the next
+begins. Where a picture is flat but for one such step, every pixel moves to the mean of its surroundings, by half a code
+at most: the smoothed picture still rounds to the codes of the file. Noise and texture, which span more than one code,
+stay. In clips, `video.deblock` does this and more.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lowlight_cli.exposure import BAND
+
+__all__ = ["debanded"]
+
+Picture = NDArray[np.float32]
+
+REACHES: Final = (2, 4, 8, 16, 32)
+"""Distances in pixels over which a picture may be flat; the mean is taken over the widest at which it is."""
+
+DARK: Final = 64
+"""Codes from which a step of one is too small to be seen after any exposure."""
+
+HALF: Final = np.float32(0.499 / 255)
+"""The most that a value moves: less than half a code, so that it rounds to the code that it was."""
+
+
+def debanded(picture: Picture) -> Picture:
+    """Smooth steps of one code in dark flat areas; returns the picture itself if it has none.
+
+    Args:
+        picture: (H, W, 3) RGB, sRGB-encoded, [0, 1], from a source with 8 bits a channel; it is not changed.
+    """
+    height, width, _ = picture.shape
+    margin = REACHES[-1]
+    rows = max(4 * margin, BAND // width)
+    result = picture
+    for top in range(0, height, rows):
+        above = max(0, top - margin)
+        smooth = _smooth(picture[above : top + rows + margin])
+        if smooth is not None:
+            result = picture.copy() if result is picture else result
+            result[top : top + rows] = smooth[top - above :][:rows]
+    return result
+
+
+def _smooth(picture: Picture) -> Picture | None:
+    """The same for a few rows; None if nothing in them is dark and flat."""
+    codes = cv2.convertScaleAbs(picture, alpha=255)
+    if codes.min() >= DARK:
+        return None
+    low, high, reached, mean = codes, codes, 0, None
+    for reach in REACHES:
+        square = np.ones((2 * (reach - reached) + 1,) * 2, np.uint8)
+        low, high, reached = cv2.erode(low, square), cv2.dilate(high, square), reach
+        flat = (cv2.subtract(high, low) <= 1) & (high < DARK)
+        if not flat.any():
+            break
+        mean = picture.copy() if mean is None else mean
+        side = 2 * reach + 1
+        np.copyto(mean, cv2.blur(picture, (side, side), borderType=cv2.BORDER_REFLECT), where=flat)
+    return None if mean is None else np.clip(mean, picture - HALF, picture + HALF)
