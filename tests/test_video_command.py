@@ -85,3 +85,21 @@ def test_written_whole_or_not_at_all(folder: Path, lowlight: Lowlight) -> None:
     assert lowlight("video", clip, "--exist", "overwrite", *SAME).code == 0
     assert lit(clip).stat().st_ino != inode
     assert len(kit.shown(lit(clip))) == 12
+
+
+def test_a_dry_run_tells_what_would_be_written(folder: Path, lowlight: Lowlight) -> None:
+    clip = made("h264.mp4")
+    before = sorted(folder.rglob("*"))
+    for words, target in (
+        ((), "h264_lit.mp4"),
+        (("-o", "lit/%03d.png"), "lit/%03d.png"),
+        (("--preview", "3"), "h264_lit.jpg"),
+    ):
+        ran = lowlight("video", clip, *words, "--dry-run")
+        assert (ran.code, ran.out) == (0, f"h264.mp4 -> {target}\n"), ran.err
+    assert sorted(folder.rglob("*")) == before
+    Path("h264_lit.mp4").write_bytes(b"")
+    ran = lowlight("video", clip, "--dry-run")
+    assert (ran.code, "exists" in ran.err) == (4, True)
+    ran = lowlight("video", clip, "--dry-run", "--exist", "skip", "--json")
+    assert json.loads(ran.out)["status"] == "skipped"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lowlight_cli.enhancer import Enhancer
     from lowlight_cli.files import Outcome
     from lowlight_cli.targets import Job
+    from lowlight_cli.video.jobs import ClipJob
 
 __all__ = ["Totals", "tell_plan"]
 
@@ -110,7 +111,7 @@ class Totals:
         return ", ".join(parts)
 
 
-def tell_plan(jobs: Sequence[Job], json: bool) -> int:
+def tell_plan(jobs: Sequence[Job | ClipJob], json: bool) -> int:
     """Print what would be done, file by file, and return the exit code of the errors known so far."""
     for job in jobs:
         if json:

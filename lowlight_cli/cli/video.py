@@ -14,6 +14,7 @@ import typer
 from lowlight_cli import DEFAULT_MODEL
 from lowlight_cli.cli import options
 from lowlight_cli.cli.ready import ready
+from lowlight_cli.cli.totals import tell_plan
 
 __all__ = ["video"]
 
@@ -159,6 +160,9 @@ def video(
             help="Only write a sheet of N frames with their results, to check before the long run.",
         ),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", rich_help_panel=options.FILES, help="Say what would be written; do nothing.")
+    ] = False,
     strip_metadata: Annotated[bool, _unheard("metadata")] = False,
     strip_gps: Annotated[bool, _unheard("gps")] = False,
     model: options.Model = DEFAULT_MODEL,
@@ -224,6 +228,6 @@ def video(
     if isinstance(job, ClipJob) and job.begun:
         making = replace(making, resume=True)
     with ready(context.params) as enhancer:
-        code = make_clips(enhancer, [job], making, json, begun, preview)
+        code = tell_plan([job], json) if dry_run else make_clips(enhancer, [job], making, json, begun, preview)
     if code:
         raise typer.Exit(code)
