@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lowlight_cli.bench import sets
+
 Run = Callable[..., tuple[int, str, str]]
 
 OUTPUTS = ("--json", "--markdown", "--csv", "--latex", "--report", "--resume")
@@ -143,25 +145,60 @@ def test_a_picture_that_lies_on_its_side_is_no_fault(bench: Run) -> None:
     assert bench()[0] == 0
 
 
-def test_sets_before_the_one_that_fails_are_written(bench: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reference is found damaged only where its pixels are read."""
+def cut(path: str) -> None:
+    """Leave two thirds of a file: its header still tells its size."""
+    whole = Path(path).read_bytes()
+    Path(path).write_bytes(whole[: len(whole) * 2 // 3])
+
+
+@pytest.mark.usefixtures("no_work")
+def test_all_that_is_damaged_is_told_before_the_work(bench: Run) -> None:
     second()
-    whole = Path("two/high/2.png").read_bytes()
-    Path("two/high/2.png").write_bytes(whole[:600])
+    for dataset, names in (("one", "ab"), ("two", "012")):
+        for name in names:
+            save(Path(f"theirs/{dataset}/{name}.png"), 1)
+    damaged = ["one/low/a.png", "one/high/a.png", "theirs/one/a.png"]  # all of one pair
+    for path in damaged:
+        cut(path)
+    Path("two/low/0.png").write_text("text")
+    Path("two/high/1.png").write_bytes(b"")
+    code, out, err = bench("-d", "two", "--external", "theirs=theirs")
+    assert (code, out) == (3, "") and "5 pictures cannot be measured" in err and err.count("\n") == 1
+    assert all(f"{path}: damaged" in err for path in damaged)
+    assert "two/low/0.png: is text" in err and "two/high/1.png: is empty" in err
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Have a file damaged when the first pair is measured, after all were looked at."""
+
+    def once_begun(path: str) -> None:
+        whole = Path(path).read_bytes()
+
+        def reading(pair: sets.Pair) -> tuple[sets.Picture, sets.Picture | None]:
+            Path(path).write_bytes(whole[:600])
+            return sets.read_pair(pair)
+
+        monkeypatch.setattr("lowlight_cli.bench.run.read_pair", reading)
+
+    return once_begun
+
+
+def test_sets_before_the_one_that_fails_are_written(bench: Run, failing: Callable[[str], None]) -> None:
+    second()
+    failing("two/high/2.png")
     code, out, err = bench("-d", "two", "--json", "all.json", "--csv", "all.csv", "--report", "all.html")
     assert code == 3 and "two/high/2.png" in err and "input\t" in out
     (dataset,) = json.loads(Path("all.json").read_text())["sets"]
     assert dataset["name"] == "one" and dataset["pictures"] == 2
     assert "one" in Path("all.csv").read_text() and "two" not in Path("all.csv").read_text()
     assert "one: means over pictures" in Path("all.html").read_text()
-    code, _, err = bench("-d", "two", "--json", "all.json")
-    assert code == 3 and json.loads(Path("all.json").read_text())["sets"]
 
 
-def test_nothing_is_written_where_the_first_set_fails(bench: Run) -> None:
+def test_nothing_is_written_where_the_first_set_fails(bench: Run, failing: Callable[[str], None]) -> None:
     second()
     Path("all.json").write_text("of before")
-    Path("one/high/b.png").write_bytes(Path("one/high/b.png").read_bytes()[:600])
+    failing("one/high/b.png")
     assert bench("-d", "two", "--json", "all.json")[0] == 3 and Path("all.json").read_text() == "of before"
 
 

@@ -138,6 +138,24 @@ def test_pictures_without_partner_are_refused(tmp_path: Path) -> None:
         sets.find(str(tmp_path), tmp_path)
 
 
+@pytest.mark.parametrize(("low", "high"), [("Low", "High"), ("low", "Normal"), ("LOW", "normal")])
+def test_folders_of_ones_own_may_be_spelt_as_elsewhere(tmp_path: Path, low: str, high: str) -> None:
+    """As LOL v2 spells them; as dark pictures, the references would count too."""
+    save(tmp_path / low / "low1.png", picture(1, 0.1))
+    save(tmp_path / high / "normal1.png", picture(1))
+    save(tmp_path / high / "inside" / "2.png", picture(2))
+    found = sets.find(str(tmp_path), tmp_path)
+    assert [(pair.low.parent.name, pair.high and pair.high.parent.name) for pair in found.pairs] == [(low, high)]
+    assert found.paired and found.notes == (f"pictures in folders inside {low}/ and {high}/ are not taken (1)",)
+
+
+@pytest.mark.parametrize(("there", "missing"), [("low", "high"), ("Low", "high"), ("High", "low"), ("normal", "low")])
+def test_one_of_both_folders_is_refused(tmp_path: Path, there: str, missing: str) -> None:
+    save(tmp_path / there / "1.png", picture(1))
+    with pytest.raises(InputError, match=rf"/{missing}: no such folder; a data set is a folder with .*{there}/"):
+        sets.find(str(tmp_path), tmp_path)
+
+
 def test_two_names_of_one_pair_are_refused(tmp_path: Path) -> None:
     """`1` and `low1` would be one pair, of which one picture would never be measured."""
     pairs(tmp_path, range(1, 3))

@@ -6,6 +6,7 @@ import doctest
 import importlib
 import importlib.util
 import math
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -23,9 +24,13 @@ from lowlight_cli.errors import UsageError
 from lowlight_cli.exposure import to_linear, to_srgb
 from lowlight_cli.metrics import gt_mean, psnr, ssim, table
 from lowlight_cli.metrics.alone import colour_shift, luma, whitened
+from lowlight_cli.metrics.brisque import features as brisque_features
 from lowlight_cli.metrics.colour import delta_e, luma_error
 from lowlight_cli.metrics.fsim import fsim
+from lowlight_cli.metrics.niqe import features as niqe_features
+from lowlight_cli.metrics.niqe import niqe_own
 from lowlight_cli.metrics.once import sharing
+from lowlight_cli.metrics.perceptual import lpips
 from lowlight_cli.metrics.ssim import ms_ssim, ssim_matlab
 
 Picture = NDArray[np.float32]
@@ -127,18 +132,37 @@ def test_without_reference() -> None:
     assert colour_shift(bright, np.zeros_like(bright)) == 0
 
 
-def test_shapes_are_not_broadcast() -> None:
-    x, y = np.zeros((20, 20, 3), np.float32), np.zeros((20, 20, 1), np.float32)
-    for metric in (psnr, ssim):
-        with pytest.raises(ValueError, match="one shape"):
-            metric(x, y)
+OF_TWO = (psnr, gt_mean, ssim, ssim_matlab, ms_ssim, fsim, lpips, delta_e, luma_error, whitened, colour_shift)
+OF_ONE = (luma, niqe_own, niqe_features, brisque_features)
+
+
+@pytest.mark.parametrize("metric", OF_TWO, ids=lambda metric: metric.__name__)
+def test_two_pictures_have_one_shape(metric: Callable[..., float]) -> None:
+    x = np.zeros((20, 20, 3), np.float32)
+    with pytest.raises(ValueError, match="one shape"):
+        metric(x, x[:19])
+
+
+@pytest.mark.parametrize("metric", [*OF_TWO, *OF_ONE], ids=lambda metric: f"{metric.__module__}.{metric.__name__}")
+def test_what_is_no_float_picture_has_no_number(metric: Callable[..., float]) -> None:
+    """Levels of 8 bits would give another number, such as a PSNR of -20 dB, and grey a number or an odd error."""
+    x = np.zeros((20, 20, 3), np.float32)
+    for wrong in (x.astype(np.uint8), x > 0, x[..., 0], x[..., :1], x[None], x.repeat(2, 2)[..., :4]):
+        for given in [(wrong,)] if metric in OF_ONE else [(wrong, wrong), (wrong, x), (x, wrong)]:
+            with pytest.raises(ValueError, match=r"\(H, W, 3\) floats in 0 to 1 are wanted, got"):
+                metric(*given)
+
+
+def test_ssim_wants_a_window() -> None:
+    x = np.zeros((10, 20, 3), np.float32)
     with pytest.raises(ValueError, match="11 pixels"):
-        ssim(x[:10], x[:10])
+        ssim(x, x)
 
 
 @pytest.mark.parametrize(
     "module",
     [
+        "metrics.checks",
         "metrics.psnr",
         "metrics.ssim",
         "metrics.alone",

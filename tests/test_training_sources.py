@@ -216,6 +216,33 @@ def test_small_pairs_beside_photographs(tmp_path: Path) -> None:
     batches.close()
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "side", "told"),
+    [
+        ("lw-drgn", "paper", 90, "leave them out, or lower crop and crop_end with --set crop=88"),
+        ("drgn", "paper", 13, "--set crop=12"),
+        ("lw-drgn", "paper", 11, "leave them out: a crop has at least 11 pixels a side, in multiples of 4"),
+        ("frlie", "paper", 8, "leave them out: a crop has at least 11 pixels a side$"),
+        ("dgaf", "best", 8, "at least 11"),
+    ],
+)
+def test_a_common_size_that_is_no_crop(tmp_path: Path, name: str, kind: str, side: int, told: str) -> None:
+    pairs(tmp_path, stems(False, 4), side)
+    with pytest.raises(InputError, match=rf"4 pictures are smaller than the crop of 96: .*{told}"):
+        feeding.read(run_of(tmp_path, of(tmp_path), name=name, kind=kind, crop=96))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "side"), [("lw-drgn", "paper", 88), ("lw-drgn", "best", 90), ("dgaf", "best", 11)]
+)
+def test_a_common_size_below_the_crop_is_the_crop(tmp_path: Path, name: str, kind: str, side: int) -> None:
+    pairs(tmp_path, stems(False, 4), side)
+    run = run_of(tmp_path, of(tmp_path), name=name, kind=kind, crop=96)
+    batches = feeding.batches(run, feeding.read(run), 0, lambda _: 0.0)
+    assert next(batches).low.shape == (8, 3, side, side)
+    batches.close()
+
+
 # ------------------------------------------------------------------------------------------------- names and tables
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "INPUT", "LOOKUP", "REFERENCE", "Choice", "Loaded", "Method", "baselines", "choose", "external", "network",
-    "refuse_one_folder",
+    "refuse_one_folder", "unfit",
 ]  # fmt: skip
 
 Picture = NDArray[np.float32]
@@ -163,12 +163,17 @@ def external(text: str, dataset: DataSet, alone: bool = True) -> Method:
 
     def make(pair: Pair, low: Picture) -> Picture:
         made = read(files[pair.stem]).pixels
-        if made.shape != low.shape:
-            size, wanted = (f"{each.shape[1]}x{each.shape[0]}" for each in (made, low))
-            raise InputError(f"{files[pair.stem]} is {size}, its pair {wanted}: results are compared at full size")
+        if why := unfit(files[pair.stem], made.shape, low.shape):
+            raise InputError(why)
         return made
 
     def identity(pair: Pair) -> str:
         return f"file {hashlib.sha256(files[pair.stem].read_bytes()).hexdigest()}"
 
     return Method(name, "external", make, timed=False, identity=identity, files=files)
+
+
+def unfit(result: Path, made: tuple[int, ...], low: tuple[int, ...]) -> str:
+    """Return why a finished result is not of its pair, by the shapes (H, W, 3) of both; an empty string if it is."""
+    size, wanted = (f"{shape[1]}x{shape[0]}" for shape in (made, low))
+    return "" if made == low else f"{result} is {size}, its pair {wanted}: results are compared at full size"

@@ -4,7 +4,7 @@
     lol-scenes   the pairs of LOL v1 scenes held out by `lowlight train` whose low picture still has its noise
     sice         the validation scenes of SICE's exposures
     ...          the other sets of `known.SETS`, with and without references
-    PATH         any folder with low/ and high/, or with dark pictures alone
+    PATH         any folder with low/ and high/ (or normal/), or with dark pictures alone
 
 Pairs are matched by stem, whatever the suffix. Pictures in subfolders are named by their path: `Cat_1` is Cat/1.
 """
@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +26,9 @@ from lowlight_cli.metrics.ssim import SMALLEST
 from lowlight_cli.pictures import read, suffixes
 from lowlight_cli.training.sources import READERS, Source, by_pair, pair_of
 
-__all__ = ["SETS", "DataSet", "Pair", "find", "in_levels", "read_pair", "results", "rounded", "same"]
+__all__ = ["SETS", "DataSet", "Pair", "find", "in_levels", "read_pair", "results", "rounded", "same", "unfit"]
 
 Picture = NDArray[np.float32]
-
-PARTS: Final = ("low", "high")
-"""The folders of a user's own data set."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +81,7 @@ def find(name: str, root: Path, limit: int | None = None) -> DataSet:
     """Find a data set, then list and match its pairs; no picture is opened.
 
     Args:
-        name: one of `SETS`, or a folder with low/ and high/, or one with dark pictures alone.
+        name: one of `SETS`, or a folder with low/ and high/ (or normal/), or one with dark pictures alone.
         root: the folder in which to look for named sets.
         limit: take at most this many pairs.
 
@@ -106,9 +102,9 @@ def find(name: str, root: Path, limit: int | None = None) -> DataSet:
             near = difflib.get_close_matches(name, SETS, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(SETS)}, or a folder with pictures"
             raise UsageError(f"no data set {name!r}: {hint}")
-        paired = any((folder / part).exists() for part in PARTS)
-        pairs, title = (_folders(folder, PARTS) if paired else _alone(folder)), name
-        notes = _deeper(folder) if paired else ()
+        parts = _own(folder)
+        pairs, title, paired = (_folders(folder, parts) if parts else _alone(folder)), name, bool(parts)
+        notes = _deeper(folder, parts) if parts else ()
     if not pairs:
         why = "".join(f"; {note}: put them into low/ and high/" for note in notes if not known)
         raise InputError(f"{folder}: no {'pair' if paired else 'picture'} for {title}{why}")
@@ -130,12 +126,19 @@ def read_pair(pair: Pair) -> tuple[Picture, Picture | None]:
     """
     low = read(pair.low).pixels
     high = read(pair.high).pixels if pair.high else None
-    if high is not None and low.shape != high.shape:
-        sizes = " and ".join(f"{pixels.shape[1]}x{pixels.shape[0]}" for pixels in (low, high))
-        raise InputError(f"{pair.low} and {pair.high} differ in size ({sizes}): a pair shows the same pixels")
-    if min(low.shape[:2]) < SMALLEST:
-        raise InputError(f"{pair.low} is too small to be measured: SSIM wants {SMALLEST} pixels a side")
+    if why := unfit(pair, low.shape, None if high is None else high.shape):
+        raise InputError(why)
     return low, None if high is None else rounded(high)
+
+
+def unfit(pair: Pair, low: tuple[int, ...], high: tuple[int, ...] | None) -> str:
+    """Return why pictures of these shapes, (H, W, 3), cannot be measured as a pair; an empty string if they can."""
+    if high not in (None, low):
+        sizes = " and ".join(f"{shape[1]}x{shape[0]}" for shape in (low, high))
+        return f"{pair.low} and {pair.high} differ in size ({sizes}): a pair shows the same pixels"
+    if min(low[:2]) < SMALLEST:
+        return f"{pair.low} is too small to be measured: SSIM wants {SMALLEST} pixels a side"
+    return ""
 
 
 def rounded(picture: Picture) -> Picture:
@@ -201,7 +204,8 @@ def _folders(folder: Path, parts: tuple[str, str]) -> list[Pair]:
     for part in parts:
         if not (folder / part).is_dir():
             raise InputError(
-                f"{folder / part}: no such folder; a data set is a folder with {parts[0]}/ and {parts[1]}/"
+                f"{folder / part}: no such folder; a data set is a folder with {parts[0]}/ and {parts[1]}/, or with "
+                "dark pictures in folders of other names"
             )
     lows, highs = (by_pair(folder / part) for part in parts)
     if single := sorted(lows.keys() ^ highs.keys()):
@@ -211,10 +215,20 @@ def _folders(folder: Path, parts: tuple[str, str]) -> list[Pair]:
     return [Pair(stem, lows[stem], highs[stem], (lows[stem].stem,)) for stem in lows]
 
 
-def _deeper(folder: Path) -> tuple[str, ...]:
+def _own(folder: Path) -> tuple[str, str] | None:
+    """Return the names of the two folders of a user's own paired set; None for dark pictures alone.
+
+    Case does not matter, and LOL v2 calls its references Normal. If only one is there, the other has its usual name.
+    """
+    there = {path.name.lower(): path.name for path in sorted(folder.glob("*/"))}
+    low, high = there.get("low"), there.get("high") or there.get("normal")
+    return (low or "low", high or "high") if low or high else None
+
+
+def _deeper(folder: Path, parts: tuple[str, str]) -> tuple[str, ...]:
     """Return a note on the pictures in subfolders, which are left out of a user's own paired set."""
-    count = sum(path.parent != folder / part for part in PARTS for path in _pictures(folder / part))
-    return (f"pictures in folders inside low/ and high/ are not taken ({count})",) if count else ()
+    count = sum(path.parent != folder / part for part in parts for path in _pictures(folder / part))
+    return (f"pictures in folders inside {'/ and '.join(parts)}/ are not taken ({count})",) if count else ()
 
 
 def _alone(folder: Path) -> list[Pair]:

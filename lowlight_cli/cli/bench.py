@@ -184,7 +184,9 @@ def bench(
     if external:
         methods.refuse_one_folder(found)
     given = [[methods.external(text, each, len(found) == 1) for text in external or ()] for each in found]
-    found = looked_at(list(zip(found, given, strict=True)))
+    count = sum(len(each.pairs) * (1 + each.paired + len(external or ())) for each in found)
+    with report.progress("looking at the pictures", count) as advance:
+        found = looked_at(list(zip(found, given, strict=True)), advance)
     if task:
         from lowlight_cli.bench.detectors import detector
 

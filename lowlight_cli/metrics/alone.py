@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowlight_cli.exposure import BT_709, to_linear
+from lowlight_cli.metrics.checks import refuse_unfit
 from lowlight_cli.metrics.once import once
 
 __all__ = ["colour_shift", "luma", "whitened"]
@@ -26,7 +27,11 @@ def luma(x: Picture) -> float:
     Example:
         >>> round(luma(np.full((4, 4, 3), 0.25, np.float32)), 4)
         0.25
+
+    Raises:
+        ValueError: as `refuse_unfit`.
     """
+    refuse_unfit(x)
     return float((x.astype(np.float64) @ WEIGHTS).mean())
 
 
@@ -37,7 +42,11 @@ def whitened(x: Picture, dark: Picture) -> float:
         >>> dark = np.zeros((2, 2, 3), np.float32); dark[0, 0] = 1
         >>> whitened(np.ones((2, 2, 3), np.float32), dark)
         0.75
+
+    Raises:
+        ValueError: as `refuse_unfit`.
     """
+    refuse_unfit(x, dark)
     return float(((x > WHITE).any(2) & ~(dark > WHITE).any(2)).mean())
 
 
@@ -51,7 +60,11 @@ def colour_shift(x: Picture, dark: Picture) -> float:
         >>> grey, red = np.full((2, 2, 3), 0.5, np.float32), np.zeros((2, 2, 3), np.float32); red[..., 0] = 0.5
         >>> round(colour_shift(red, grey), 2)
         54.74
+
+    Raises:
+        ValueError: as `refuse_unfit`.
     """
+    refuse_unfit(x, dark)
     kept = (dark > COLOURED).any(2) & (x > 0).any(2)
     if not kept.any():
         return 0.0

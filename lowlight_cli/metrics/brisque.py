@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from lowlight_cli.disk import packaged
 from lowlight_cli.errors import DeviceError
 from lowlight_cli.metrics import natural
+from lowlight_cli.metrics.checks import refuse_unfit
 
 __all__ = ["HINT", "Model", "brisque", "features", "published_model", "read_model"]
 
@@ -64,6 +65,7 @@ def brisque(x: Picture) -> float:
 
     Raises:
         DeviceError: the package with the model is not installed.
+        ValueError: as `refuse_unfit`.
     """
     folder = published_model()
     if folder is None:
@@ -78,7 +80,11 @@ def features(x: Picture) -> Numbers:
     Example:
         >>> features(np.random.default_rng(0).random((40, 50, 3))).shape
         (36,)
+
+    Raises:
+        ValueError: as `refuse_unfit`.
     """
+    refuse_unfit(x)
     grey = np.rint((x.astype(np.float64) * 255) @ natural.GREY)
     found = list[float]()
     for plane in (grey, natural.halved(grey)):

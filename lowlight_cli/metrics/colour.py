@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from lowlight_cli.errors import DeviceError
 from lowlight_cli.metrics.alone import luma
+from lowlight_cli.metrics.checks import refuse_unfit
 from lowlight_cli.metrics.once import once
 
 __all__ = ["delta_e", "luma_error"]
@@ -24,14 +25,13 @@ def delta_e(x: Picture, y: Picture) -> float:
 
     Raises:
         DeviceError: scikit-image is not installed.
-        ValueError: the shapes differ.
+        ValueError: as `refuse_unfit`.
     """
     try:
         from skimage import color
     except ImportError as error:
         raise DeviceError("dE 2000 wants scikit-image: pip install 'lowlight-cli[metrics]'") from error
-    if x.shape != y.shape:
-        raise ValueError(f"two pictures of one shape are wanted, got {x.shape} and {y.shape}")
+    refuse_unfit(x, y)
     difference: Any = color.deltaE_ciede2000
     total = sum(float(difference(one, two).sum()) for one, two in zip(_lab(x), _lab(y), strict=True))
     return float(total / (x.shape[0] * x.shape[1]))
@@ -43,7 +43,11 @@ def luma_error(x: Picture, y: Picture) -> float:
     Example:
         >>> round(luma_error(np.full((4, 4, 3), 0.25, np.float32), np.full((4, 4, 3), 0.5, np.float32)), 4)
         0.25
+
+    Raises:
+        ValueError: as `refuse_unfit`.
     """
+    refuse_unfit(x, y)
     return abs(luma(x) - luma(y))
 
 

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lowlight_cli.metrics.checks import refuse_unfit
 from lowlight_cli.metrics.once import once
 
 __all__ = ["fsim"]
@@ -47,10 +48,9 @@ def fsim(x: Picture, y: Picture) -> float:
         1.0
 
     Raises:
-        ValueError: the shapes differ.
+        ValueError: as `refuse_unfit`.
     """
-    if x.shape != y.shape:
-        raise ValueError(f"two pictures of one shape are wanted, got {x.shape} and {y.shape}")
+    refuse_unfit(x, y)
     (phase_a, slope_a), (phase_b, slope_b) = _features(x), _features(y)
     same = _similarity(phase_a, phase_b, T1) * _similarity(slope_a, slope_b, T2)
     weight = np.maximum(phase_a, phase_b)

@@ -4,6 +4,10 @@ Mittal, Soundararajan, Bovik: Making a completely blind image quality analyzer, 
 the mean and covariance of 36 features. There are two models: the authors', which the package basicsr ships, for figures
 that compare with published ones; and our own, fitted by docs/fit_niqe.py, which is always available but whose figures
 compare only with each other.
+
+Flat blocks are left out. The authors' code counts part of their features: it takes 0.2, its first candidate, for their
+exponents, and their scales as 0 or not at all, which depends on how its blur rounds and moves the figure by up to 2. So
+it cannot be reproduced for pictures with large areas of one colour: a port of it gave 2 to 4 more where half was flat.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from numpy.typing import NDArray
 from lowlight_cli.disk import packaged
 from lowlight_cli.errors import DeviceError
 from lowlight_cli.metrics import natural
+from lowlight_cli.metrics.checks import refuse_unfit
 from lowlight_cli.metrics.once import once
 
 __all__ = ["HINT", "OWN", "Model", "distance", "features", "fit", "niqe", "niqe_own", "published_model"]
@@ -51,6 +56,7 @@ def niqe(x: Picture) -> float:
 
     Raises:
         DeviceError: basicsr, which ships the model, is not installed.
+        ValueError: as `refuse_unfit`.
     """
     path = published_model()
     if path is None:
@@ -70,6 +76,9 @@ def distance(x: Picture, model: Model) -> float:
         >>> noise = np.random.default_rng(0).random((192, 192, 3))
         >>> round(distance(noise, fit([noise])), 6), distance(noise[:100, :100], fit([noise]))
         (0.0, nan)
+
+    Raises:
+        ValueError: as `refuse_unfit`.
     """
     found = _every(x)
     if len(found) < 2:
@@ -101,7 +110,11 @@ def features(x: Picture, sharpest: float = 0.0) -> NDArray[np.float64]:
     Example:
         >>> features(np.random.default_rng(0).random((200, 300, 3))).shape
         (6, 36)
+
+    Raises:
+        ValueError: as `refuse_unfit`.
     """
+    refuse_unfit(x)
     luma = np.rint(16 + x.astype(np.float64) @ LUMA)
     rows, columns = (side // BLOCK for side in luma.shape)
     if not rows * columns:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowlight_cli.errors import DeviceError, first_line
+from lowlight_cli.metrics.checks import refuse_unfit
 
 __all__ = ["lacking", "lpips"]
 
@@ -29,9 +30,11 @@ def lpips(x: Picture, y: Picture) -> float:
 
     Raises:
         DeviceError: torchvision is not installed, or its weights are not available.
+        ValueError: as `refuse_unfit`.
     """
     import torch
 
+    refuse_unfit(x, y)
     tensors = (torch.from_numpy(np.ascontiguousarray(each, np.float32)).permute(2, 0, 1)[None] for each in (x, y))
     with torch.inference_mode():
         return float(_network()(*tensors))

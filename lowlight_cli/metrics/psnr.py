@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from lowlight_cli.metrics.checks import refuse_unfit
 from lowlight_cli.metrics.once import once
 
 __all__ = ["gt_mean", "psnr"]
@@ -21,10 +22,9 @@ def psnr(x: Picture, y: Picture) -> float:
         20.0
 
     Raises:
-        ValueError: the shapes differ.
+        ValueError: as `refuse_unfit`.
     """
-    if x.shape != y.shape:
-        raise ValueError(f"two pictures of one shape are wanted, got {x.shape} and {y.shape}")
+    refuse_unfit(x, y)
     difference = x.astype(np.float64)
     difference -= y
     difference *= difference
@@ -42,7 +42,11 @@ def gt_mean(x: Picture, y: Picture) -> NDArray[np.float32]:
         >>> import numpy as np
         >>> float(gt_mean(np.full((4, 4, 3), 0.25), np.full((4, 4, 3), 0.5)).mean())
         0.5
+
+    Raises:
+        ValueError: as `refuse_unfit`.
     """
+    refuse_unfit(x, y)
     grey = np.array([0.299, 0.587, 0.114])
     factor = float((y @ grey).mean() / max(float((x @ grey).mean()), 1e-6))
     return np.asarray(np.clip(x * factor, 0, 1), np.float32)

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lowlight_cli.metrics.checks import refuse_unfit
 from lowlight_cli.metrics.natural import GREY
 from lowlight_cli.metrics.once import once
 
@@ -40,14 +41,14 @@ def ssim(x: Picture, y: Picture) -> float:
         1.0
 
     Raises:
-        ValueError: the shapes differ, or a side is shorter than the window.
+        ValueError: as `refuse_unfit`, or a side is shorter than the window.
     """
     _check(x, y)
     return _means(x, y)[0]
 
 
 def ssim_matlab(x: Picture, y: Picture) -> float:
-    """Like `ssim`, on grey levels: ssim_index.m (Wang et al. 2004) after Matlab's rgb2gray, which rounds to 8 bits.
+    """Like `ssim`, errors included, on grey levels: ssim_index.m (Wang et al. 2004) after Matlab's rgb2gray (8 bits).
 
     Example:
         >>> import numpy as np
@@ -69,6 +70,9 @@ def ms_ssim(x: Picture, y: Picture) -> float:
         >>> picture = np.random.default_rng(0).random((176, 180, 3))
         >>> ms_ssim(picture, picture), ms_ssim(picture[:175], picture[:175])
         (1.0, nan)
+
+    Raises:
+        ValueError: as `ssim`.
     """
     _check(x, y)
     if min(x.shape[:2]) >> (len(SCALES) - 1) < SMALLEST:
@@ -82,8 +86,7 @@ def ms_ssim(x: Picture, y: Picture) -> float:
 
 
 def _check(x: Picture, y: Picture) -> None:
-    if x.shape != y.shape:
-        raise ValueError(f"two pictures of one shape are wanted, got {x.shape} and {y.shape}")
+    refuse_unfit(x, y)
     if min(x.shape[:2]) < SMALLEST:
         raise ValueError(f"SSIM's window is {SMALLEST} pixels wide, the picture {x.shape[1]}x{x.shape[0]}")
 

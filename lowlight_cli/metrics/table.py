@@ -184,7 +184,8 @@ METRICS: Final[dict[str, Metric]] = {
             "niqe",
             "NIQE",
             "Mittal et al. 2013, blocks of 96 pixels of Y of YCbCr, with the authors' model of good photographs as the "
-            "package basicsr carries it; how natural the statistics are, not whether colours are right",
+            "package basicsr carries it; how natural the statistics are, not whether colours are right; flat blocks, "
+            "which the authors' code counts in part, are left out",
             lambda x, _: niqe.niqe(x),
             2,
             False,

@@ -20,14 +20,13 @@ _PILLOW: Final = {"jpeg": "JPEG", "png": "PNG", "tiff": "TIFF", "webp": "WEBP", 
 
 @dataclass(frozen=True)
 class Header:
-    """Width and height in pixels as stored, before any rotation by EXIF, and whether there is transparency.
+    """Width and height in pixels as stored, before any rotation by EXIF.
 
     For a TIFF, those of its first page, already upright: Pillow swaps the sides by its orientation tag.
     """
 
     width: int
     height: int
-    alpha: bool
 
 
 def header(path: Path) -> Header | None:
@@ -43,6 +42,6 @@ def header(path: Path) -> Header | None:
         if path.suffix.lower() in RAW_SUFFIXES | HEIC_SUFFIXES or kind in ("raw", "heic"):
             return None
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=(_PILLOW[kind],)) as image:
-            return Header(image.width, image.height, image.has_transparency_data)
+            return Header(image.width, image.height)
     except Exception as error:  # a damaged file can cause anything
         raise InputError(f"{path}: its first bytes tell nothing of a picture") from error

@@ -14,7 +14,7 @@ from lowlight_cli.overlap import overlapped
 from lowlight_cli.training import checks, data
 from lowlight_cli.training.darken import codec_noise
 from lowlight_cli.training.ranks import ALONE, Ranks
-from lowlight_cli.training.recipe import Recipe
+from lowlight_cli.training.recipe import Recipe, multiple
 from lowlight_cli.training.run import Run
 from lowlight_cli.training.sources import HELD_OUT, named, scenes_told
 
@@ -58,8 +58,8 @@ def read(run: Run) -> Feed:
     Raises:
         UsageError: there are no pairs to train on, the recipe has no use for a source or lacks one, or the batch does
             not divide evenly among the run's processes.
-        InputError: pictures are missing, unreadable, differ in size from their partners, are smaller than a crop or, if
-            held out, too small to be measured; the message names the fault of each source.
+        InputError: pictures are missing, unreadable, differ in size from their partners, are too small for the crops
+            or, if held out, to be measured; the message names the fault of each source.
     """
     _refuse_uneven(run)
     wanted = run.recipe.unpaired
@@ -103,7 +103,7 @@ def read(run: Run) -> Feed:
             f"the paper's {run.model} learns from real nights too: give --data dark:PATH, photographs of them"
         )
     for crop in {run.recipe.crop, run.recipe.crop_end} - {0}:
-        _large_enough([pair for pool in pools for pair in pool], crop)
+        _large_enough([pair for pool in pools for pair in pool], crop, multiple(run.model, run.recipe.kind))
     leaked, odd = checks.look_at([pair for group in (*pools, unpaired, *held) for pair in group])
     looked_at = _looked_at(run, held, leaked)
     if run.validate and not looked_at:
@@ -197,15 +197,18 @@ def _drawn(feed: Feed, random: np.random.Generator) -> data.Pair:
     return pool[random.integers(len(pool))]
 
 
-def _large_enough(pairs: list[data.Pair], crop: int) -> None:
+def _large_enough(pairs: list[data.Pair], crop: int, step: int) -> None:
     """Check that all crops have one size, so that they stack: the crop's, or that of pictures all equally smaller.
 
     Photographs to be darkened are enlarged to the crop if needed, so they always fit.
     """
     sides = {crop if pair.low is None else min(crop, *pair.high.shape[:2]) for pair in pairs}
-    if len(sides) > 1:
-        small = [pair.stem for pair in pairs if pair.low is not None and min(pair.high.shape[:2]) < crop]
-        raise InputError(
-            f"{len(small)} pictures are smaller than the crop of {crop}: {named(small)}; leave them out, or "
-            f"lower crop and crop_end with --set crop={min(sides)}"
-        )
+    fitting = min(sides) // step * step
+    if sides == {fitting} and fitting >= SMALLEST:
+        return
+    small = [pair.stem for pair in pairs if pair.low is not None and min(pair.high.shape[:2]) < crop]
+    way = f", or lower crop and crop_end with --set crop={fitting}"
+    if fitting < SMALLEST:
+        steps = f", in multiples of {step}" if step > 1 else ""
+        way = f": a crop has at least {SMALLEST} pixels a side{steps}"
+    raise InputError(f"{len(small)} pictures are smaller than the crop of {crop}: {named(small)}; leave them out{way}")

@@ -14,7 +14,7 @@ from typing import Any
 from lowlight_cli.errors import UsageError
 from lowlight_cli.metrics.ssim import SMALLEST
 
-__all__ = ["KINDS", "Recipe", "load"]
+__all__ = ["KINDS", "Recipe", "load", "multiple"]
 
 FOLDER = Path(__file__).parent / "recipes"
 KINDS = ("best", "paper")
@@ -152,6 +152,11 @@ UNPADDED = {"drgn": 4, "lw-drgn": 4}
 """Networks whose paper's losses feed crops to submodules without padding: crops must be multiples of this."""
 
 
+def multiple(network: str, kind: str) -> int:
+    """Return the number that the sides of a network's crops are multiples of under a recipe."""
+    return UNPADDED.get(network, 1) if kind == "paper" else 1
+
+
 def load(
     network: str, overrides: tuple[str, ...] = (), kind: str = "best", had: Mapping[str, Any] | None = None
 ) -> Recipe:
@@ -189,10 +194,10 @@ def load(
     shares = values.get("shares", (1.0,))
     if len(shares) != stages or min(shares) <= 0 or not math.isclose(sum(shares), 1, abs_tol=1e-3):
         raise UsageError(f"recipe {network}: shares wants {stages} numbers above 0 whose sum is 1, one a stage")
-    multiple = UNPADDED.get(network, 1) if kind == "paper" else 1
+    step = multiple(network, kind)
     for key in ("crop", "crop_end"):
-        if (side := values.get(key, fields[key])) % multiple:
-            raise UsageError(f"recipe {network}: {key} = {side} should be a multiple of {multiple}")
+        if (side := values.get(key, fields[key])) % step:
+            raise UsageError(f"recipe {network}: {key} = {side} should be a multiple of {step}")
     own = values.get("unpaired", "")
     if own != wanted:
         raise UsageError(f"recipe {network}: unpaired = {own!r} should be {wanted!r}: its losses are made for that")

@@ -11,6 +11,8 @@ Jiang et al., AAAI 2022, arXiv 2103.10621, Sec. 2. Choices made here where the p
 - Crops get all eight flips and rotations, as for every network; the paper flips and scales pairs (Sec. 3.1).
 - No loss of the first stage compares pictures, and I_D = 0 everywhere lowers Eq. 7 as well as real degradations do;
   short runs end there. `--set weights.anchor=10` keeps DeG's pictures dark (`anchor`); the default is 0, as published.
+  Any anchor above 0 also replaces I_D by its mean colour where a dark picture is made of another scene's reference, in
+  both stages (`placeless` of `synthesised`), and dims LW-DRGN's DeG at the start (`begin_dark`).
 """
 
 from __future__ import annotations
