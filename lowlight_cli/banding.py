@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lowlight_cli.exposure import BAND
+from lowlight_cli.exposure import bands
 
 __all__ = ["debanded"]
 
@@ -38,14 +38,13 @@ def debanded(picture: Picture) -> Picture:
     """
     height, width, _ = picture.shape
     margin = REACHES[-1]
-    rows = max(12 * margin, BAND // width)
     result = picture
-    for top in range(0, height, rows):
-        above = max(0, top - margin)
-        smooth = _smooth(picture[above : top + rows + margin])
+    for band in bands(height, width, 12 * margin):
+        above = max(0, band.start - margin)
+        smooth = _smooth(picture[above : band.stop + margin])
         if smooth is not None:
             result = picture.copy() if result is picture else result
-            result[top : top + rows] = smooth[top - above :][:rows]
+            result[band] = smooth[band.start - above : band.stop - above]
     return result
 
 

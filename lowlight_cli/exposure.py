@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "BAND", "BT_709", "LARGEST_GAIN", "LUMA", "TARGET", "apply_gain", "auto_gain", "largest", "smallest", "smoothstep",
-    "solved", "thumbnail", "to_linear", "to_srgb",
+    "BAND", "BT_709", "LARGEST_GAIN", "LUMA", "TARGET", "apply_gain", "auto_gain", "bands", "largest", "smallest",
+    "smoothstep", "solved", "thumbnail", "to_linear", "to_srgb",
 ]  # fmt: skip
 
 Picture = NDArray[np.float32]
@@ -53,6 +53,12 @@ def to_linear(srgb: NDArray[np.floating]) -> Picture:
 def to_srgb(linear: NDArray[np.floating]) -> Picture:
     """SRGB encoding of linear light (IEC 61966-2-1); any shape, clipped to [0, 1]."""
     return _looked_up(linear, _srgb_table())
+
+
+def bands(height: int, width: int, least: int = 1) -> Iterator[slice]:
+    """Slices of rows of a picture, about `BAND` pixels each, and at least so many rows."""
+    rows = max(least, BAND // max(width, 1))
+    return (slice(top, min(top + rows, height)) for top in range(0, height, rows))
 
 
 def largest(picture: Picture) -> Picture:

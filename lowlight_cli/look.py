@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from lowlight_cli import highlights, hues
 from lowlight_cli.errors import UsageError
 from lowlight_cli.exposure import (
-    BAND,
     LARGEST_GAIN,
     LUMA,
     apply_gain,
+    bands,
     smallest,
     smoothstep,
     solved,
@@ -134,13 +134,11 @@ def finish(before: Picture, after: Picture, look: Look, gain: float) -> Picture:
     if before.shape != after.shape:
         raise ValueError(f"pictures of shape {before.shape} and {after.shape}")
     lost = _lost(before, after, look, gain)
-    rows = max(1, BAND // max(before.shape[1], 1))
-    for top in range(0, before.shape[0], rows):
-        band = slice(top, top + rows)
+    for band in bands(*before.shape[:2]):
         lit = apply_gain(after[band], gain)
         hues.keep_hues(before[band], lit)
         if lost is not None:
-            lit = highlights.keep(lost, before[band], lit, top)
+            lit = highlights.keep(lost, before[band], lit, band.start)
         after[band] = _blend(before[band], lit, look.strength)
     return after
 
@@ -166,16 +164,14 @@ def left_alone(before: Picture, gate: float | None) -> bool:
 def mean_luma(picture: Picture) -> float:
     """Mean luma, in [0, 1]."""
     height, width, _ = picture.shape
-    step = max(1, BAND // width)
-    parts = (picture[top : top + step] @ LUMA for top in range(0, height, step))  # a tenth of the time of mean((0, 1))
+    parts = (picture[band] @ LUMA for band in bands(height, width))  # a tenth of the time of mean((0, 1))
     return float(sum(part.sum(dtype=np.float64) for part in parts) / (height * width))
 
 
 def is_grey(picture: Picture) -> bool:
     """Whether all pixels are grey; colour pictures mostly fail at the first rows."""
-    rows = max(1, BAND // picture.shape[1])
-    for top in range(0, picture.shape[0], rows):
-        red, green, blue = np.moveaxis(picture[top : top + rows], 2, 0)
+    for band in bands(*picture.shape[:2]):
+        red, green, blue = np.moveaxis(picture[band], 2, 0)
         if max(np.abs(red - green).max(), np.abs(blue - green).max()) > _NEUTRAL:
             return False
     return True
@@ -188,12 +184,10 @@ def make_grey(picture: Picture, share: float = 1.0) -> None:
         picture: the network's output; it is changed.
         share: 0 changes nothing, 1 leaves no colour.
     """
-    rows = max(1, BAND // picture.shape[1])
-    for top in range(0, picture.shape[0], rows):
-        band = picture[top : top + rows]
-        luma = np.float32(share) * (band @ LUMA)
-        band *= np.float32(1 - share)
-        band += luma[..., None]
+    for band in bands(*picture.shape[:2]):
+        luma = np.float32(share) * (picture[band] @ LUMA)
+        picture[band] *= np.float32(1 - share)
+        picture[band] += luma[..., None]
 
 
 def keep_white(before: Picture, after: Picture, gain: float = 1.0) -> None:
@@ -208,18 +202,15 @@ def keep_white(before: Picture, after: Picture, gain: float = 1.0) -> None:
             to black and white; the effect therefore fades as the gain falls below 1, and is off at 0.5.
     """
     much = np.float32(np.clip(2 * gain - 1, 0, 1))
-    height, width, _ = before.shape
-    rows = max(1, BAND // width)
-    for top in range(0, height, rows):
-        band = before[top : top + rows]
-        if band.max() <= _WHITE:
+    for band in bands(*before.shape[:2]):
+        if before[band].max() <= _WHITE:
             continue
-        least = smallest(band)
+        least = smallest(before[band])
         where = np.flatnonzero(least > _WHITE)  # indices: faster than a mask, as in `highlights`
         share = (much * smoothstep(least.ravel().take(where), _WHITE, 1))[:, None]
-        lit = after[top : top + rows].reshape(-1, 3)
+        lit = after[band].reshape(-1, 3)
         shown = lit.take(where, 0)
-        lit[where] = shown + share * np.maximum(band.reshape(-1, 3).take(where, 0) - shown, 0)
+        lit[where] = shown + share * np.maximum(before[band].reshape(-1, 3).take(where, 0) - shown, 0)
 
 
 def exposing_gain(before: Picture, after: Picture, exposure: Exposure | None) -> float:

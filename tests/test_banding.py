@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from PIL import Image
 
-from lowlight_cli import Enhancer, banding, read
+from lowlight_cli import Enhancer, exposure, read
 from lowlight_cli.banding import debanded
 from lowlight_cli.exposure import apply_gain
 
@@ -72,7 +72,7 @@ def test_grey_stays_grey_and_the_input_as_it_was() -> None:
 
 def test_strips_show_no_seam(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = debanded(rounded(sky()))
-    monkeypatch.setattr(banding, "BAND", 1)
+    monkeypatch.setattr(exposure, "BAND", 1)
     assert np.abs(debanded(rounded(sky())) - whole).max() < 1e-6
 
 

@@ -13,13 +13,14 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from lowlight_cli import tiles
 from lowlight_cli.engines import Tiling, memory
 from lowlight_cli.errors import ResourceError
-from lowlight_cli.exposure import BAND
+from lowlight_cli.exposure import bands
 from lowlight_cli.networks import descriptor, known
 
 __all__ = [
@@ -213,12 +214,9 @@ def _sampled(picture: Batch, pixels: int, prepare: Prepare) -> Batch:
 
 def _reduced(picture: Batch, size: tuple[int, int], prepare: Prepare) -> Batch:
     """Reduce the prepared picture to (height, width) `size`, in bands, so that it is never in memory as a whole."""
-    import cv2  # takes a tenth of a second, and most pictures do not need it
-
     height, width = size
-    rows = max(1, BAND // picture.shape[1])
-    bands = (prepare(picture[top : top + rows]) for top in range(0, picture.shape[0], rows))
-    narrow = [cv2.resize(band, (width, len(band)), interpolation=cv2.INTER_AREA) for band in bands]
+    parts = (prepare(picture[band]) for band in bands(*picture.shape[:2]))
+    narrow = [cv2.resize(part, (width, len(part)), interpolation=cv2.INTER_AREA) for part in parts]
     small = cv2.resize(np.concatenate(narrow), (width, height), interpolation=cv2.INTER_AREA)
     return np.asarray(small, np.float32)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lowlight_cli.errors import DeviceError
+from lowlight_cli.exposure import bands
 from lowlight_cli.metrics.alone import luma
 from lowlight_cli.metrics.checks import refuse_unfit
 from lowlight_cli.metrics.once import once
@@ -15,9 +16,6 @@ from lowlight_cli.metrics.once import once
 __all__ = ["delta_e", "luma_error"]
 
 Picture = NDArray[np.float32]
-
-BAND: Final = 1 << 16
-"""Pixels processed at a time: the formula has many intermediate arrays in double precision."""
 
 
 def delta_e(x: Picture, y: Picture) -> float:
@@ -53,8 +51,7 @@ def luma_error(x: Picture, y: Picture) -> float:
 
 @once
 def _lab(picture: Picture) -> list[NDArray[np.float64]]:
-    """Convert to CIELAB, in bands of about `BAND` pixels."""
+    """Convert to CIELAB, in bands of rows."""
     from skimage.color import rgb2lab
 
-    rows = max(1, BAND // picture.shape[1])
-    return [rgb2lab(picture[top : top + rows].astype(np.float64)) for top in range(0, picture.shape[0], rows)]
+    return [rgb2lab(picture[band].astype(np.float64)) for band in bands(*picture.shape[:2])]

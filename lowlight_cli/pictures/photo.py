@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from lowlight_cli import form
 from lowlight_cli.errors import InputError
 
-__all__ = ["Codes", "Jpeg", "Photo", "Pixels", "bands"]
+__all__ = ["Codes", "Jpeg", "Photo", "Pixels"]
 
 Pixels = NDArray[np.float32]
 Codes = NDArray[np.unsignedinteger]
@@ -101,9 +100,3 @@ class Photo:
         if checked.shape != self.pixels.shape:
             raise InputError(f"pixels of shape {checked.shape} where {self.pixels.shape} was wanted")
         return replace(self, pixels=checked)
-
-
-def bands(height: int, width: int) -> Iterator[slice]:
-    """Slices of rows, about 131,000 pixels each, so that float arithmetic stays in the processor's cache."""
-    rows = max(1, 2**17 // max(width, 1))
-    return (slice(top, min(top + rows, height)) for top in range(0, height, rows))

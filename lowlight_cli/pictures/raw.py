@@ -11,10 +11,9 @@ import io
 import numpy as np
 from PIL import Image
 
-from lowlight_cli.exposure import to_srgb
+from lowlight_cli.exposure import bands, to_srgb
 from lowlight_cli.pictures import metadata
 from lowlight_cli.pictures.found import Found, check
-from lowlight_cli.pictures.photo import bands
 
 __all__ = ["decode"]
 

@@ -14,11 +14,12 @@ import numpy as np
 from PIL import GifImagePlugin
 
 from lowlight_cli.errors import DeviceError, InputError, LowlightError, ResourceError
+from lowlight_cli.exposure import bands
 from lowlight_cli.pictures import colour, metadata, xmp
 from lowlight_cli.pictures.decode import DECODERS
 from lowlight_cli.pictures.formats import BECOMES, HEIC_SUFFIXES, KINDS, RAW_SUFFIXES, sniff
 from lowlight_cli.pictures.found import Found
-from lowlight_cli.pictures.photo import Codes, Photo, Pixels, bands
+from lowlight_cli.pictures.photo import Codes, Photo, Pixels
 from lowlight_cli.pictures.quiet import quiet
 from lowlight_cli.unseen import filled
 

@@ -13,9 +13,10 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from lowlight_cli.errors import OutputError, ResourceError, UsageError
+from lowlight_cli.exposure import bands
 from lowlight_cli.pictures import avif, colour, metadata, places, png, tiff, xmp
 from lowlight_cli.pictures.formats import FORMATS, KINDS, Kind, format_of
-from lowlight_cli.pictures.photo import Codes, Jpeg, Photo, Pixels, bands
+from lowlight_cli.pictures.photo import Codes, Jpeg, Photo, Pixels
 from lowlight_cli.pictures.placing import place
 
 __all__ = ["encode", "refuse_unfit", "write"]
