@@ -16,7 +16,6 @@ from PIL import Image
 from test_darken_command import hashes, luma, manifest
 
 from lowlight_cli import disk
-from lowlight_cli.engines import tiling
 from lowlight_cli.networks import DEGRADATIONS, NETWORKS, build, module
 from lowlight_cli.training import data, learnt
 from lowlight_cli.training.darken import COLOURED, sensor
@@ -311,7 +310,7 @@ def test_a_large_photograph_in_tiles(method: str, nights: Path, monkeypatch: pyt
         x = np.concatenate([np.divide(dark_array(*x.shape[:2]), 255, dtype=np.float32), x], 2)
     whole = darken._run(x)
     monkeypatch.setattr(learnt, "SIDE", 100)
-    monkeypatch.setattr(tiling, "OVERLAP", 32)
+    monkeypatch.setattr(learnt, "overlap", lambda _: 32)
     tiled = darken._run(x)
     assert tiled.shape == whole.shape
     assert np.abs(tiled - whole).max() < (1e-5 if method == "dgaf" else 0.02)

@@ -332,3 +332,15 @@ def test_what_has_measured_gives_its_memory_to_the_tiles(picture: np.ndarray) ->
         assert np.array_equal(tiling.run(engine, picture[None], told.append)[0], picture)
         assert engine.calls == ["release", "measure", "release", *["replay"] * told[-1]]
     assert told[0] == told[1] > 1
+
+
+@pytest.mark.parametrize("network", ["dgaf", "lw-drgn", "neid"])
+def test_lights_in_the_dark_have_no_seams(network: str) -> None:
+    """Where a pixel's influence reaches farthest; the statistics are those of the whole."""
+    random = np.random.default_rng(0)
+    night = random.gamma(1.2, 0.006, (560, 760, 3)).astype(np.float32)
+    for y, x in random.integers(0, (540, 740), (40, 2)):
+        night[y : y + random.integers(2, 20), x : x + random.integers(2, 20)] = random.uniform(0.3, 1, 3)
+    engine = engines.load(network, resolve(network, None), device="cpu", precision="fp32")
+    parts = tiled(engine, engines.Tiling(side=384)).run(night[None])
+    assert np.abs(parts - engine.run(night[None])).max() * 255 < 0.5

@@ -44,7 +44,7 @@ def test_of_other_distributions() -> None:
 def test_bench_writes_what_it_measured() -> None:
     told = report.environment()
     assert told["opencv-python"] == "4.12" and told["torch"] is None
-    told = json.loads(speed.as_json(speed.Speed((6, 4), (), {}, 1.0, 1.0)))["environment"]
+    told = json.loads(speed.as_json(speed.Speed((6, 4), (), {}, 1.0, 1.0, 1.0)))["environment"]
     assert told["onnxruntime-gpu"] == "1.22" and told["openvino"] is None
 
 

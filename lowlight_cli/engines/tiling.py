@@ -24,7 +24,7 @@ from lowlight_cli.exposure import bands
 from lowlight_cli.networks import descriptor, known
 
 __all__ = [
-    "LARGEST_TILE", "MEASURED", "OVERLAP", "SMALLEST_TILE", "Passes", "Prepare", "Settle", "nchw", "nhwc", "overlap",
+    "LARGEST_TILE", "MEASURED", "SMALLEST_TILE", "Passes", "Prepare", "Settle", "nchw", "nhwc", "overlap",
     "run", "translated",
 ]  # fmt: skip
 
@@ -35,9 +35,6 @@ Prepare = Callable[[Batch], Batch]
 
 Settle = Callable[[int, Batch], Batch]
 """Returns the value to use instead of a measurement, given its position in the forward pass and its value."""
-
-OVERLAP: Final = 64
-"""Overlap in pixels for networks with statistics: farther off, a pixel's influence is under a thousandth of a level."""
 
 SMALLEST_TILE: Final = 512
 LARGEST_TILE: Final = 2048
@@ -201,8 +198,8 @@ def _in_tiles(
 
 def overlap(network: str) -> int:
     """Overlap in pixels on each side of a tile, for a network or a degradation."""
-    radius = known(network).radius
-    return OVERLAP if radius is None else radius
+    traits = known(network)
+    return traits.overlap if traits.radius is None else traits.radius
 
 
 def _sampled(picture: Batch, pixels: int, prepare: Prepare) -> Batch:

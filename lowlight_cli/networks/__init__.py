@@ -34,6 +34,8 @@ class Descriptor:
         stride: heights and widths are padded to a multiple of it inside `forward`.
         radius: largest distance in pixels at which an input pixel can change an output pixel; None if the network
             pools over the whole picture.
+        overlap: of tiles in pixels, if it does: beyond, what a pixel changes is under a thousandth of a grey level,
+            except through what is measured of the whole picture.
         parameters: number of trained values at inference, in millions, as published where `published` is true.
         gmacs: multiply-adds at 384x384, in 1e9, as published where `published` is true.
         published: whether the paper states the two budgets.
@@ -50,6 +52,7 @@ class Descriptor:
     url: str
     stride: int
     radius: int | None = None
+    overlap: int = 64
     parameters: float
     gmacs: float
     published: bool = False
@@ -111,6 +114,7 @@ NETWORKS: dict[str, Descriptor] = {
             paper="Jiang et al., 2021",
             url="https://arxiv.org/abs/2101.08039",
             stride=16,
+            overlap=128,
             parameters=3.210,
             gmacs=7.35,
             bf16=True,
