@@ -30,7 +30,17 @@ from lowlight_cli.engines import forks
 from lowlight_cli.engines.several import Several
 from lowlight_cli.errors import UsageError
 from lowlight_cli.exposure import auto_gain
-from lowlight_cli.look import Exposure, Look, exposing_gain, finish, is_grey, keep_white, left_alone, make_grey
+from lowlight_cli.look import (
+    Exposure,
+    Look,
+    exposing_gain,
+    finish,
+    is_coloured,
+    is_grey,
+    keep_white,
+    left_alone,
+    make_grey,
+)
 from lowlight_cli.settings import Settings
 from lowlight_cli.steady import Steady
 
@@ -222,7 +232,7 @@ class Enhancer:
             engine, picture, passes.prepare(gain, coarse), on_tiles, steady, ensemble=self.settings.self_ensemble
         )
         grey = float(is_grey(picture))
-        if steady:  # a chroma sample that is one code off may come and go from frame to frame
+        if steady and not is_coloured(picture):  # a chroma sample that is one code off may come and go with the frames
             grey = float(steady.settle("grey", np.float32(grey)))
         if grey > 1 / 512:  # less cannot be seen
             make_grey(bright, grey)

@@ -20,6 +20,7 @@ from lowlight_cli.exposure import (
     LUMA,
     apply_gain,
     bands,
+    largest,
     smallest,
     smoothstep,
     solved,
@@ -29,8 +30,8 @@ from lowlight_cli.exposure import (
 )
 
 __all__ = [
-    "EDITION", "EXPOSURES", "Exposure", "Look", "exposing_gain", "finish", "gain_for", "is_grey", "keep_white",
-    "left_alone", "make_grey", "mean_luma",
+    "EDITION", "EXPOSURES", "Exposure", "Look", "exposing_gain", "finish", "gain_for", "is_coloured", "is_grey",
+    "keep_white", "left_alone", "make_grey", "mean_luma",
 ]  # fmt: skip
 
 Picture = NDArray[np.float32]
@@ -74,6 +75,10 @@ _BRIGHTENED: Final = 2.0
 
 _DARKER: Final = 1 / 512
 """How far a result's mean luma may fall below its input's: half an 8-bit level."""
+
+_TINT: Final = 4 / 255
+_TINTED: Final = 0.001
+"""A difference between channels that no codec makes of grey, and the share of pixels that must have it to be colour."""
 
 _NEUTRAL: Final = 0.01 / 255
 """Largest difference between the channels of a grey pixel, just under three 16-bit steps: colour profiles round."""
@@ -175,6 +180,13 @@ def is_grey(picture: Picture) -> bool:
         if max(np.abs(red - green).max(), np.abs(blue - green).max()) > _NEUTRAL:
             return False
     return True
+
+
+def is_coloured(picture: Picture) -> bool:
+    """Whether a picture shows colour for certain: more than a stray sample, and more than codecs are off by."""
+    step = _step(picture, _FEW)
+    few = picture[::step, ::step]
+    return float((largest(few) - smallest(few) > _TINT).mean()) > _TINTED
 
 
 def make_grey(picture: Picture, share: float = 1.0) -> None:

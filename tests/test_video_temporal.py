@@ -106,6 +106,17 @@ def test_colours_are_there_with_the_light(enhancer: Callable[..., Enhancer], mod
     assert on[6:] == pytest.approx(off[6:], rel=0.05)
 
 
+@BOTH
+def test_colours_are_there_after_a_shot_without(enhancer: Callable[..., Enhancer], model: str) -> None:
+    """As bright as before, as where a camera leaves its infrared mode: that is no cut by the light."""
+    frames = list(sensed([scene()] * 14))
+    for frame in frames[:8]:
+        frame[:] = (frame @ np.array([0.2126, 0.7152, 0.0722], np.float32))[..., None]
+    off, on = ([np.ptp(lit, axis=2).mean() for lit in results(enhancer(model), frames, mode)] for mode in ("off", "on"))
+    assert min(off[8:]) > 10 / 255
+    assert on[8:] == pytest.approx(off[8:], rel=0.25)  # what `neid` measures of the whole follows later
+
+
 @pytest.mark.parametrize("exposure", [0.5])
 def test_an_exposure_that_is_asked_for_does_not_flicker(enhancer: Callable[..., Enhancer], exposure: float) -> None:
     frames = list(sensed([scene()] * 20))
