@@ -44,7 +44,7 @@ def main() -> None:
     args = parser.parse_args()
     enhancer = Enhancer(args.model, engine=args.engine)
     with film(args.clip) as clip:
-        prepared(enhancer, clip, Making())  # as for the whole clip
+        prepared(enhancer, clip)  # as for the whole clip
         frames = [frame for frame, _ in zip(clip.decoded(), range(args.frames), strict=False)]
         pictures = [frame.picture for frame in frames]
         making = Making(Span(0.0, float((frames[-1].pts + 1) * clip.base - clip.zero)), temporal=args.temporal)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import difflib
 import errno
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -37,6 +38,9 @@ PIPE: Final = Path("-")
 
 EXIST: Final = ("error", "skip", "overwrite", "number")
 """What to do if a target already exists."""
+
+_ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+"""How an address begins once it is a path, which holds no two slashes in a row; the letter of a drive is one alone."""
 
 
 Search = Callable[[Path, Collection[str], Path], Iterator[Path]]
@@ -342,6 +346,9 @@ def _why_not(source: Path) -> str:
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             return f"{source}: {error.strerror}; check its spelling"
+    if _ADDRESS.match(source.as_posix()):
+        address = source.as_posix().replace(":/", "://", 1)
+        return f"{address} is an address: `lowlight video` takes those of clips; fetch a picture first"
     return f"{source}: no such file or folder"
 
 

@@ -237,25 +237,28 @@ def test_a_manifest_that_cannot_be_written_ends_all(
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="tells which file is written")
-def test_a_full_disk_ends_all_soon(folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("command", "again"), [("batch", "--resume"), ("enhance", "--exist skip")])
+def test_a_full_disk_ends_all_soon(
+    folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch, command: str, again: str
+) -> None:
     made(*[f"in/{index:02}.png" for index in range(40)])
     real, written = os.fsync, 0
 
     def full(handle: int) -> None:
         nonlocal written
-        if Path(f"/proc/self/fd/{handle}").readlink().suffix == ".part":
+        if Path(f"/proc/self/fd/{handle}").readlink().suffix in (".part", ".tmp"):
             written += 1
             if written > 3:
                 raise OSError(errno.ENOSPC, "No space left on device")
         real(handle)
 
     monkeypatch.setattr(os, "fsync", full)
-    ran = lowlight("batch", "in")
+    ran = lowlight(command, "in")
     assert ran.code == 7
-    assert re.search(r"the disk is full: .* failed.*--resume goes on", ran.lines[-1])
+    assert re.search(rf"the disk is full: .* failed.*{again} goes on", ran.lines[-1])
     assert len(ran.lines) < 12  # and not a line for each of forty
     monkeypatch.setattr(os, "fsync", real)
-    assert lowlight("batch", "in", "--resume").code == 0
+    assert lowlight(command, "in", *again.split()).code == 0
     assert len(list(Path("in_lit").glob("*.png"))) == 40
 
 

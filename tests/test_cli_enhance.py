@@ -146,6 +146,23 @@ def test_folder_is_mirrored(folder: Path, lowlight: Lowlight) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (("clip.mp4", "-o", "p.png"), 2, "error: -o p.png names one picture: name a clip, such as p.mp4; `lowl"),
+        (("a.mp4", "b.mp4", "-o", "p.png"), 2, "error: -o p.png names one picture"),
+        (("https://a.org/b.mp4",), 3, "error: https://a.org/b.mp4 is an address: `lowlight video` takes those of"),
+        (("http://a.org/b.jpg",), 3, "error: http://a.org/b.jpg is an address: `lowlight video` takes those of clips"),
+    ],
+)
+def test_what_is_for_another_command(
+    folder: Path, lowlight: Lowlight, words: tuple[str, ...], code: int, told: str
+) -> None:
+    ran = lowlight("enhance", *words)
+    assert (ran.code, len(ran.lines)) == (code, 1)
+    assert ran.err.startswith(told)
+
+
 @pytest.mark.parametrize("command", ["enhance", "batch"])
 def test_clips_in_a_folder_are_left_out_and_told_once(folder: Path, lowlight: Lowlight, command: str) -> None:
     saved("night/a.png")

@@ -19,6 +19,8 @@ import pytest
 from conftest import Ran, dark_array, environment, program
 from PIL import Image
 
+from lowlight_cli.cli import app
+
 Process = Callable[..., Ran]
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and pseudo-terminals as POSIX has them")
@@ -262,8 +264,9 @@ app.main()
 def test_second_interrupt_ends_at_once() -> None:
     with subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE) as running:
         assert running.stdout
-        for _ in range(2):
+        for pause in (0, app.ECHO + 0.1):
             assert running.stdout.readline() == b"ready\n"
+            time.sleep(pause)
             running.send_signal(signal.SIGINT)
         assert running.wait(timeout=10) == 130
 

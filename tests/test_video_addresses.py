@@ -19,7 +19,7 @@ from conftest import Ran
 
 from lowlight_cli.errors import UsageError
 from lowlight_cli.video import addresses
-from lowlight_cli.video.addresses import Address, address, option
+from lowlight_cli.video.addresses import Address, address, local, option
 
 Lowlight = Callable[..., Ran]
 SAME = ("--strength", "0")
@@ -82,6 +82,26 @@ def test_a_file_on_a_server(folder: Path, lowlight: Lowlight, server: str) -> No
     ran = lowlight("video", f"{server}/there/night.mp4", "-o", "lit/%d.png", "--end", "0.08", *SAME)
     assert ran.code == 0, ran.err
     assert len(list(Path("lit").iterdir())) == 2
+
+
+def test_an_address_on_this_machine_is_a_file(folder: Path, lowlight: Lowlight) -> None:
+    """Its result lies beside it, and never in its place."""
+    (folder / "a b").mkdir()
+    clip = kit.write(Path("a b/night#1.mkv"), kit.pictures(3)).absolute()
+    ran = lowlight("video", f"FILE://localhost{folder}/a%20b/night%231.mkv", "-o", "a b/night#1.mkv", *SAME, "--exist",
+                   "overwrite")  # fmt: skip
+    assert (ran.code, len(ran.lines)) == (2, 1), ran.err
+    assert "is its own input" in ran.err
+    ran = lowlight("video", clip.as_uri(), *SAME)
+    assert ran.code == 0, ran.err
+    assert ran.out == f"{clip.with_stem('night#1_lit')}\n"
+
+
+def test_an_address_in_capitals(folder: Path, lowlight: Lowlight, server: str) -> None:
+    kit.write(Path("night.mp4"), kit.pictures(3))
+    ran = lowlight("video", f"{server}/night.mp4".replace("http", "HTTP"), *SAME)
+    assert ran.code == 0, ran.err
+    assert len(kit.shown(Path("night_lit.mp4"))) == 3
 
 
 def test_a_live_source(folder: Path, lowlight: Lowlight) -> None:
@@ -149,6 +169,11 @@ def test_addresses() -> None:
     assert address("C:/night.mp4", {}) is None
     assert address("-", {}) is None
     assert address("/dev/video0", {}) == Address("/dev/video0")
+    assert address("RTSP://Cam/A", {}) == Address("rtsp://Cam/A")
+    assert local("file:///a/b%20c.mp4") == local("file://localhost/a/b%20c.mp4") == "/a/b c.mp4"
+    assert local("file:///C:/a%25b.mp4") == "C:/a%b.mp4"
+    assert local("file://nas/night.mp4") == "//nas/night.mp4"
+    assert local("a%20b.mp4") == "a%20b.mp4" and local("http://a/b%20c.mp4") == "http://a/b%20c.mp4"
     camera = Address("rtsp://me:pass@cam/a/night.mkv", {"stimeout": "5"})
     assert (str(camera), camera.name, camera.stored) == ("rtsp://cam/a/night.mkv", "night.mkv", False)
     for url in ("rtsp://admin:p@ss@cam/night", "rtsp://admin:p?a@ss@cam/night", "rtsp://a:b@c:d@cam/night"):

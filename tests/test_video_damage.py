@@ -296,14 +296,24 @@ def test_killed_and_resumed(folder: Path, lowlight: Lowlight, monkeypatch: pytes
     assert "what an earlier run left is of another job or clip: begun anew" in ran.err
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_terminated(folder: Path, dgaf_weights: Path, number: int, code: int) -> None:
+@pytest.mark.parametrize(
+    ("numbers", "code"),
+    [
+        ((signal.SIGTERM,), 143),
+        ((signal.SIGHUP,), 129),
+        ((signal.SIGINT, signal.SIGINT), 130),  # `timeout` sends its signal to the process and to its group
+        ((signal.SIGHUP, signal.SIGHUP, signal.SIGTERM), 129),  # so do a shell and the terminal that closes around it
+    ],
+)
+def test_terminated(folder: Path, dgaf_weights: Path, numbers: tuple[int, ...], code: int) -> None:
     """By a request, or because the connection is gone: what is done is there to be seen."""
     clip = kit.write(Path("clip.mp4"), kit.pictures(300, 72, 128))
     run = subprocess.Popen(program(["video", clip]), env=environment(dgaf_weights), stderr=subprocess.PIPE)
     while not (folder / ".lowlight-clip_lit.mp4.parts" / "00000.data").exists():
         time.sleep(0.02)
-    run.send_signal(number)
+    for number in numbers:
+        run.send_signal(number)
+        time.sleep(0.005)
     run.communicate(timeout=60)
     assert run.returncode == code
     assert len(kit.shown(Path("clip_lit.partial.mp4"))) > 0

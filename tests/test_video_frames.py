@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import time
 from collections.abc import Callable
@@ -195,7 +197,8 @@ def test_frames_that_are_odd(folder: Path, lowlight: Lowlight) -> None:
         (("nowhere/%05d.png",), 3, "nowhere: no such folder"),
         (("in/%d.jpg",), 3, "no such frames"),
         (("empty",), 3, "no frames in folder empty"),
-        (("in", "-o", "lit.png"), 2, "-o lit.png names one picture: name frames, such as %05d.png"),
+        (("in", "-o", "lit.png"), 2, "-o lit.png names one picture: name a clip, such as lit.mp4"),
+        (("clip.mkv", "-o", "lit.png"), 2, "also writes frames (-o %05d.png) or a sheet of some (--preview 8)"),
         (("in", "-o", "lit.txt"), 2, "cannot write lit.txt: no clip has that suffix"),
         (("in", "-o", "in"), 2, "is its own input"),
         (("in", "-o", "out/%d.mp4"), 2, "frames are pictures"),
@@ -222,6 +225,35 @@ def test_what_is_wrong_is_a_line(
     ran = lowlight("video", *words, *SAME)
     assert (ran.code, len(ran.lines)) == (code, 1), ran.err
     assert told in ran.err.replace("\\", "/")
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_full_disk(folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch, interrupted: bool) -> None:
+    """The pictures are what is told of, not the mark that cannot be written either; nor does that hide Ctrl-C."""
+    frames("in", range(1, 13))
+    safe, left = os.fsync, [4]  # the first mark, and three pictures
+
+    def full(descriptor: int) -> None:
+        if left[0] < 0 or (not left[0] and not interrupted):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        safe(descriptor)
+
+    monkeypatch.setattr(stills, "EVERY", 1000.0)
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", full)
+        ran = lowlight("video", "in", *SAME)
+    if interrupted:
+        assert ran.code == 130, ran.err
+    else:
+        told = f"error: {Path('in_lit/%05d.png')}: the disk is full; make room, then --resume goes on\n"
+        assert (ran.code, ran.err) == (7, told)
+    assert numbers("in_lit") == [1, 2, 3]
+    ran = lowlight("video", "in", *SAME, "--resume")
+    assert ran.code == 0, ran.err
+    assert numbers("in_lit") == list(range(1, 13))
 
 
 def test_frames_whole_on_the_disk_are_not_done_again(

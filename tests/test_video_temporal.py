@@ -155,6 +155,18 @@ def test_a_lamp_is_followed_within_half_a_second(enhancer: Callable[..., Enhance
         assert abs(on[12 + RATE // 2] - settled) <= 0.1 * abs(settled - before) + 0.004
 
 
+@BOTH
+def test_headlights_do_not_change_the_rest(enhancer: Callable[..., Enhancer], model: str) -> None:
+    """A bright thing comes nearer, up to a fifteenth of the frame: what it does not reach stays as it was."""
+    views = [scene(2).copy() for _ in range(22)]
+    for number, view in enumerate(views[8:], 1):
+        view[60 : 60 + 2 * number, 60 + 4 * number : 60 + 8 * number] = 0.5
+    frames = list(sensed(views))
+    off, on = (lumas(shown[:50] for shown in results(enhancer(model), frames, mode)) for mode in ("off", "on"))
+    assert np.ptp(off) > 9 / 255
+    assert np.ptp(on) < 1.5 / 255
+
+
 def test_what_passes_by_does_not_dim_the_rest(enhancer: Callable[..., Enhancer]) -> None:
     """A small light blinks in a dim scene: single frames dim all around it each time, a smoothed clip hardly does."""
     views = []

@@ -18,6 +18,7 @@ import os
 import re
 import signal
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Sequence
@@ -63,6 +64,9 @@ LIBRARY: Final = (
 
 INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
+
+ECHO: Final = 1.0
+"""Seconds in which further signals are the same wish: `timeout` and a closing terminal send theirs twice."""
 
 _NO_ROOM: Final = ("failed to map segment", "Cannot allocate memory")
 """How the dynamic loader, and the system as quoted by torch, say that memory has run out."""
@@ -236,8 +240,16 @@ def _part_stderr() -> None:
 
 
 def _stop(number: int, _: FrameType | None) -> None:
-    """Unwind on the first signal, so that half-written files are removed; exit at once on the second."""
-    signal.signal(number, lambda again, _: os._exit(128 + again))
+    """Unwind on the first signal, so that half-written files are removed; exit at once on another after `ECHO`."""
+    first = time.monotonic()
+
+    def again(number: int, _: FrameType | None) -> None:
+        if time.monotonic() - first > ECHO:
+            os._exit(128 + number)
+
+    for each in ENDING:
+        if signal.getsignal(each) == _stop:
+            signal.signal(each, again)
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     if number != signal.SIGTERM:

@@ -13,7 +13,7 @@ from lowlight_cli import DEFAULT_MODEL
 from lowlight_cli.cli import options, report
 from lowlight_cli.cli.ready import Ended, ready, saving
 from lowlight_cli.cli.totals import Totals, tell_plan
-from lowlight_cli.errors import ResourceError, UsageError
+from lowlight_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["batch"]
 
 SEARCH: Final = "Search"
-
-FULL: Final = 3
-"""Give up after this many results in a row that failed because the disk is full."""
 
 
 def batch(
@@ -166,7 +163,7 @@ def batch(
                     outcomes = enhance_on_cluster(enhancer, found, way, ray, max_pixels=limit)
                 else:
                     outcomes = enhance_folder(enhancer, found, way, max_pixels=limit)
-                totals.append(Totals(enhancer, len(found.jobs), json, start, skips=False))
+                totals.append(Totals(enhancer, len(found.jobs), json, start, again="--resume", skips=False))
                 _follow(outcomes, totals[-1])
                 code = totals[-1].exit_code
     if code:
@@ -190,13 +187,11 @@ def _follow(outcomes: Generator[Outcome, None, None], totals: Totals) -> None:
         with report.progress(totals.enhancer.settings.model, totals.count) as advance, contextlib.closing(outcomes):
             for outcome in outcomes:
                 totals.tell(outcome)
-                if totals.full == FULL:
-                    raise ResourceError(f"the disk is full: {totals}; make room, then the same with --resume goes on")
                 advance(1)
                 if time.perf_counter() - last > report.EVERY:
                     report.note(str(totals))
                     last = time.perf_counter()
     except (KeyboardInterrupt, SystemExit):
-        report.note(f"{totals}; the same command with --resume goes on")
+        report.note(f"{totals}; the same command with {totals.again} goes on")
         raise
     totals.tell_end()

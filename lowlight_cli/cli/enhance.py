@@ -94,6 +94,10 @@ def enhance(
     if clips := _clips(inputs):
         refuse_for_clips(context)
         need_av()
+        from lowlight_cli.video.jobs import refuse_picture
+
+        if output and not output.endswith("/"):
+            refuse_picture(Path(output))
     imported = time.perf_counter() - start
     suffix = None if format == "keep" or clips else suffix_of(format)
     formats, become = (CONTAINERS, {}) if clips else (FORMATS, READ_ONLY)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lowlight_cli.cli import report
 from lowlight_cli.cli.ready import exit_code, lit_by, ran
-from lowlight_cli.errors import disk_full
+from lowlight_cli.errors import ResourceError, disk_full
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from lowlight_cli.video.jobs import ClipJob
 
 __all__ = ["Totals", "tell_plan"]
+
+FULL: Final = 3
+"""Give up after this many results in a row that failed because the disk is full."""
 
 STAGES: Final = ("import", "weights", "read", "run", "write")
 """The stages that the time of a file consists of; only the first file has the first two."""
@@ -34,6 +37,7 @@ class Totals:
         json: print a JSON line for each file, and one with the counts.
         begun: when the run began, by `time.perf_counter`.
         imported: seconds that the command's own imports took; they count for the first file.
+        again: the option with which the same command goes on where it stopped.
         skips: report skipped files too; the counts of a single file are then reported only if it is done.
         done: number of results, including those `left` unchanged because they were bright already.
         codes: exit codes of the errors.
@@ -46,6 +50,7 @@ class Totals:
     json: bool
     begun: float
     imported: float = 0.0
+    again: str = "--exist skip"
     skips: bool = True
     done: int = 0
     left: int = 0
@@ -56,7 +61,11 @@ class Totals:
     start: float = field(default_factory=time.perf_counter)
 
     def tell(self, outcome: Outcome) -> None:
-        """Count and report one file: its path (or the picture itself) to stdout, errors and notes to stderr."""
+        """Count and report one file: its path (or the picture itself) to stdout, errors and notes to stderr.
+
+        Raises:
+            ResourceError: the disk is full, so that no other file will fare better.
+        """
         self._add(outcome)
         seconds = {stage: outcome.seconds[stage] for stage in STAGES if stage in outcome.seconds}
         if "import" in seconds:
@@ -65,6 +74,8 @@ class Totals:
             report.event("file", _fields(outcome, self.enhancer, seconds))
         if self.skips or not outcome.skipped:
             _tell(outcome, seconds, self.json)
+        if self.full == FULL:
+            raise ResourceError(f"the disk is full: {self}; make room, then the same with {self.again} goes on")
 
     def tell_end(self) -> None:
         """Report the counts.

@@ -11,14 +11,15 @@ from urllib.parse import unquote, urlsplit
 
 from lowlight_cli.errors import UsageError
 
-__all__ = ["PATIENCE", "Address", "address", "option"]
+__all__ = ["PATIENCE", "Address", "address", "local", "option"]
 
 PATIENCE: Final = (15.0, 30.0)
 """Timeouts in seconds for opening an address and for reading more of it: a dead camera must not block a run forever."""
 
 _CAMERA: Final = re.compile(r"/dev/video\d+")
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-_STORED: Final = ("http", "https", "file", "ftp", "sftp")
+_FILE: Final = re.compile(r"file://(?:localhost(?=/))?(?:/(?=[A-Za-z]:/))?", re.IGNORECASE)
+_STORED: Final = ("http", "https", "ftp", "sftp")
 """URL schemes that may serve a whole file; any other plays live, once."""
 
 
@@ -27,7 +28,7 @@ class Address:
     """A clip source other than a file.
 
     Attributes:
-        url: in the form that FFmpeg takes.
+        url: in the form that FFmpeg takes, its scheme in lower case.
         options: FFmpeg options that the user gave.
     """
 
@@ -51,13 +52,21 @@ class Address:
     @property
     def stored(self) -> bool:
         """Whether it may be a whole file, which can be read twice."""
-        return urlsplit(self.url).scheme.lower() in _STORED
+        return urlsplit(self.url).scheme in _STORED
 
     @property
     def settings(self) -> dict[str, str]:
         """All options for FFmpeg. RTSP runs over TCP, which loses no packets, unless the user says otherwise."""
-        usual = {"rtsp_transport": "tcp"} if self.url.lower().startswith("rtsp") else {}
+        usual = {"rtsp_transport": "tcp"} if self.url.startswith("rtsp") else {}
         return {**usual, **self.options}
+
+
+def local(text: str) -> str:
+    """Return the path in a `file://` address, percent-decoded; any other text as it is."""
+    if not (scheme := _FILE.match(text)):
+        return text
+    path = unquote(text[scheme.end() :])
+    return path if path.startswith("/") or path[1:2] == ":" else f"//{path}"  # which begins with a server
 
 
 def address(text: str, options: Mapping[str, str]) -> Address | None:
@@ -66,7 +75,9 @@ def address(text: str, options: Mapping[str, str]) -> Address | None:
     Raises:
         UsageError: options were given for a file.
     """
-    if _SCHEME.match(text) or _CAMERA.fullmatch(text):
+    if scheme := _SCHEME.match(text):
+        return Address(scheme[0].lower() + text[scheme.end() :], options)  # FFmpeg knows them in lower case alone
+    if _CAMERA.fullmatch(text):
         return Address(text, options)
     if options:
         raise UsageError(f"--input-option is for addresses and cameras, and {text} is none")

@@ -123,7 +123,11 @@ class Deblock:
         return self._sum / max(1, self._frames)
 
     def state(self) -> dict[str, Any]:
-        """What a run that resumes after this frame needs to judge whether the clip has blocks."""
+        """What a run that resumes after this frame needs to judge whether the clip has blocks.
+
+        The frame before, towards which the next one moves, is left out: it is far larger than all else, and its share
+        halves with each frame.
+        """
         return {"blocks": [self._steps.state(), self._seen, self._share]}
 
     def restore(self, state: Mapping[str, Any]) -> None:

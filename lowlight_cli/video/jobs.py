@@ -9,11 +9,11 @@ from pathlib import Path
 from lowlight_cli.errors import InputError, OutputError, UsageError
 from lowlight_cli.pictures.formats import FORMATS, READ_ONLY, suffixes
 from lowlight_cli.targets import PIPE, Job, exists, is_dir, landing, lit_folder, plan, same
-from lowlight_cli.video.addresses import Address, address
+from lowlight_cli.video.addresses import Address, address, local
 from lowlight_cli.video.formats import CONTAINERS
 from lowlight_cli.video.numbered import Pattern, in_folder, pattern
 
-__all__ = ["ClipJob", "clip_job"]
+__all__ = ["ClipJob", "clip_job", "refuse_picture"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,8 @@ def clip_job(
     target = pattern(output) if output else None
     if target:
         return _into_pictures(source, target, exist, resume)
+    if output:
+        refuse_picture(output)
     if isinstance(source, Path):
         job = plan([source], output, formats=CONTAINERS, exist=exist)[0]
         if PIPE not in (job.source, job.target) and job.target.suffix.lower() not in CONTAINERS and not job.error:
@@ -75,17 +77,29 @@ def clip_job(
         if named.suffix.lower() not in CONTAINERS:
             raise UsageError(f"{source} gives no name for the result: name a file with -o, such as -o night.mp4")
         output = Path(f"{named.stem}_lit{named.suffix}")
-    if output.suffix.lower() in FORMATS:
-        raise UsageError(f"-o {output} names one picture: name frames, such as {output.with_name('%05d.png')}")
     if output != PIPE and output.suffix.lower() not in CONTAINERS:
         raise UsageError(f"cannot write {output}: no clip has that suffix; there are {', '.join(CONTAINERS)}")
     return ClipJob(source, output) if output == PIPE else ClipJob(source, *landing(output, exist, set()))
 
 
+def refuse_picture(output: Path) -> None:
+    """Refuse the name of a single picture as the result of a clip.
+
+    Raises:
+        UsageError: `output` has the suffix of a picture, and is no folder.
+    """
+    if output.suffix.lower() in FORMATS and not is_dir(output):
+        raise UsageError(
+            f"-o {output} names one picture: name a clip, such as {output.with_suffix('.mp4')}; "
+            f"`lowlight video` also writes frames (-o {output.with_name('%05d.png')}) or a sheet of some (--preview 8)"
+        )
+
+
 def _source(clip: str, options: Mapping[str, str]) -> Path | Pattern | Address:
-    if found := address(clip, options):
+    named = local(clip)
+    if found := address(named, options):
         return found
-    path = Path(clip)
+    path = Path(named)
     return in_folder(path, suffixes()) if is_dir(path) else pattern(path) or path
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from lowlight_cli.enhancer import Enhancer
-from lowlight_cli.errors import OutputError, UsageError
+from lowlight_cli.errors import LowlightError, OutputError, ResourceError, UsageError, disk_full, unwritten
 from lowlight_cli.pictures import Photo, encode, format_of, place
 from lowlight_cli.targets import is_dir
 from lowlight_cli.video.colour import depth, upright
@@ -89,11 +89,13 @@ def enhance_to_pictures(
                         place(path, encode(photo, format=format_of(target.suffix)))
                     done += 1
                     mark.see(done, lit)
-        except BaseException:
+        except BaseException as error:
             if done or known:
                 mark.write()
             else:
                 mark.drop()  # there is nothing to resume
+            if isinstance(error, ResourceError) and disk_full(error) and target.mark.exists():
+                raise unwritten(target, error, full="make room, then --resume goes on") from error
             raise
         mark.drop()
         return made(
@@ -170,7 +172,7 @@ class _Mark:
     def write(self) -> None:
         """Write the mark to the disk."""
         if self.before and self.wanted:
-            with contextlib.suppress(OSError, OutputError):  # it must not stop the work, or hide why that failed
+            with contextlib.suppress(OSError, LowlightError):  # it must not stop the work, or hide why that failed
                 place(self.target.mark, json.dumps(self.before, default=np.ndarray.tolist).encode())
             self.written = time.monotonic()
 

@@ -6,7 +6,9 @@ the level of the result. Each goes through a causal low-pass filter (the first t
 share, the weight of the new frame, is set once per frame from the input alone:
 
 - while the distribution of light stays the same, the share is that of a time constant of `SLOW` seconds;
-- the more the distribution differs, the more the share grows, up to 1: a lamp switched on is followed at once;
+- the more the distribution differs, the more the share grows, up to 1: a lamp switched on is followed at once. Two of
+  ten quantiles must differ: what lights less than about a tenth of the frame moves one, and is followed slowly, since
+  it may be the headlights of a car that passes, with which the rest must not darken;
 - at a cut the past is forgotten.
 
 The level of the result: how much brighter each frame is than the last, measured along the optical flow of a small copy,
@@ -146,15 +148,14 @@ class Smoothing:
     def _share(self, picture: Picture, seconds: float) -> tuple[float, bool]:
         """The weight of this frame's measurements, and whether the frame comes after a cut."""
         logs = _logs(picture)
-        mean = math.log(float(np.exp(logs).mean()))
-        light = np.append(np.quantile(logs, _QUANTILES), mean).astype(np.float32)
+        light = np.quantile(logs, _QUANTILES).astype(np.float32)
         seen = self._seen
         if seen is None or _is_cut(seen.cells, logs):
             self._seen = _Seen(logs, light, seconds)
             return 1.0, seen is not None
         slow = 1 - math.exp(-max(seconds - seen.seconds, 1e-3) / SLOW[self.mode])
         slow = max(slow, 1 / (seen.frames + 1))  # a plain mean at first, or the first frame's noise would persist
-        distance = float(np.abs(light - seen.light).max())
+        distance = float(np.sort(np.abs(light - seen.light))[-2])  # one alone may be a bright thing that passes
         change = min(1.0, max(0.0, (distance - STILL) / (OTHER - STILL)))
         share = slow + (1 - slow) * change * change
         settled = seen.light + np.float32(share) * (light - seen.light)
