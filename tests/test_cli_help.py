@@ -10,6 +10,7 @@ import pytest
 import typer
 from conftest import Ran, dark_array
 from PIL import Image
+from test_cli_process import on_terminal, posix
 
 from lowlight_cli.cli.app import COMMANDS, app
 
@@ -49,6 +50,13 @@ def test_no_name_is_cut(call: Run, monkeypatch: pytest.MonkeyPatch, words: list[
     told = {word.strip(",") for word in out.replace("\x1b[1m", "").replace("\x1b[0m", "").split()}
     assert code == 0 and names(words) <= told
     assert not any(odd in out for odd in ("<bool", "<list[", "<=x<=", "<path", "…", "{", "default: ("))
+
+
+@posix
+@pytest.mark.parametrize(("env", "bold"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
+def test_bold(folder: Path, env: dict[str, str], bold: bool) -> None:
+    code, seen = on_terminal(folder, ["enhance", "--help"], **env)
+    assert (code, "\x1b" in seen) == (0, bold)
 
 
 def test_what_options_take(call: Run) -> None:

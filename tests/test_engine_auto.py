@@ -30,7 +30,7 @@ def weights(seeded: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.M
     return Resolved(seeded("dgaf"), disk.sha256(seeded("dgaf")), None)
 
 
-def assert_refused(weights: Resolved, engine: str, error: type[LowlightError], told: str) -> None:
+def assert_refused(weights: Resolved, engine: str, error: type[Exception], told: str) -> None:
     """Named, the engine fails; taken by itself, it leaves the work to torch, which tells why."""
     pytest.importorskip({"onnx": "onnxruntime"}.get(engine, engine))
     with pytest.raises(error, match=told):
@@ -59,6 +59,18 @@ def test_a_graph_that_differs_from_torch(weights: Resolved, engine: str, monkeyp
     monkeypatch.setattr(export, "compared", lambda *_: export.Difference(9, 9, 9))
     monkeypatch.setattr(export, "_model", lambda *_: smallest())
     assert_refused(weights, engine, LowlightError, "off by 9.00 grey levels on average")
+
+
+@pytest.mark.parametrize("engine", RUNTIMES)
+def test_an_exporter_with_an_error_of_its_own(weights: Resolved, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a disk that nobody can write to."""
+    from lowlight_cli.engines import export
+
+    def homeless(*_: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']\n\nSee the manual")
+
+    monkeypatch.setattr(export, "_model", homeless)
+    assert_refused(weights, engine, FileNotFoundError, "No usable temporary directory found")
 
 
 @pytest.mark.parametrize("engine", RUNTIMES)

@@ -17,7 +17,6 @@ import pytest
 from conftest import Ran, environment
 from engine_kit import RUNTIMES, SIZES, pictures
 
-import lowlight_cli
 from lowlight_cli import disk, engines
 from lowlight_cli.engines import Tiling, cache, hardware, memory
 from lowlight_cli.errors import DeviceError, ResourceError, WeightsError
@@ -142,24 +141,6 @@ def test_what_a_graph_says_of_itself(resolved: Callable[[str], Resolved]) -> Non
     assert not any(each.external_data for each in model.graph.initializer)  # one file
 
 
-@pytest.mark.parametrize(
-    "source", ["networks/dgaf.py", "networks/layers.py", "networks/fusing.py", "engines/export.py", "engines/padded.py"]
-)
-def test_other_code_is_another_graph(source: str, tmp_path: Path) -> None:
-    """A graph that an earlier version kept is not taken for what this one would make."""
-    package = Path(lowlight_cli.__file__).parent
-    shutil.copytree(package, tmp_path / "lowlight_cli", ignore=shutil.ignore_patterns("checkpoints", "__pycache__"))
-    ask = "from lowlight_cli.engines import cache; print(cache._stem('dgaf', '0' * 64, 'fp32'))"
-
-    def stem() -> str:
-        return subprocess.check_output([sys.executable, "-c", ask], text=True, cwd=tmp_path)
-
-    before = stem()
-    with (tmp_path / "lowlight_cli" / source).open("a") as file:
-        file.write("# another version\n")
-    assert stem() != before
-
-
 def test_what_differs_is_refused(resolved: Callable[[str], Resolved]) -> None:
     """The comparison sees a network that computes something else, and the bounds tell what is too much."""
     from lowlight_cli.engines import export
@@ -198,16 +179,6 @@ def test_a_damaged_graph_is_none(resolved: Callable[[str], Resolved], tmp_path: 
     assert cache.find("dgaf", weights.sha256) is None
     again = cache.keep(path.read_bytes(), "dgaf", weights.sha256)
     assert [each.name for each in copy.parent.iterdir()] == [again.name] == [path.name]
-
-
-def test_other_weights_are_another_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOWLIGHT_CACHE", str(tmp_path))
-    cache.keep(b"one", "dgaf", "1" * 64)
-    cache.keep(b"two", "dgaf", "2" * 64)
-    cache.keep(b"half", "dgaf", "1" * 64, "fp16")
-    held = [cache.find("dgaf", "1" * 64), cache.find("dgaf", "2" * 64), cache.find("dgaf", "1" * 64, "fp16")]
-    assert [path.read_bytes() for path in held if path] == [b"one", b"two", b"half"]
-    assert cache.find("frlie", "1" * 64) is None and cache.find("dgaf", "1" * 64, "int8") is None
 
 
 @pytest.mark.parametrize("engine", RUNTIMES)

@@ -235,17 +235,59 @@ def test_memory_of_this_machine() -> None:
     assert free is None or 2**20 < free < 2**50
 
 
-def test_containers(tmp_path: Path) -> None:
-    def container(limit: str, used: str, statistics: str) -> int | None:
-        files = [tmp_path / name for name in ("max", "current", "stat")]
-        for file, text in zip(files, (limit, used, statistics), strict=True):
-            file.write_text(text)
-        return memory._container((str(files[0]), str(files[1]), str(files[2])))
+@pytest.fixture
+def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tree of cgroups, and a listing of this process's; none of this machine's."""
+    if sys.platform != "linux":
+        pytest.skip("Linux alone has cgroups")
+    monkeypatch.setattr(memory, "LISTING", tmp_path / "listing")
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path)
+    return tmp_path
 
-    assert container("1000\n", "900\n", "anon 100\ninactive_file 300\n") == 400
-    assert container("max\n", "900\n", "") is None
-    assert container("1000", "2000", "anon 1\n") == 0
-    assert memory._container(("/nowhere", "/nowhere", "/nowhere")) is None
+
+def group(folder: Path, limit: str, used: str, statistics: str, version: int = 2) -> None:
+    """The files of a cgroup."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = ("memory.max", "memory.current") if version == 2 else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+    for name, text in zip((*names, "memory.stat"), (limit, used, statistics), strict=True):
+        (folder / name).write_text(text)
+
+
+def test_containers(groups: Path) -> None:
+    (groups / "listing").write_text("0::/\n")
+    assert memory.available() > 2**20
+    group(groups, "max\n", "900\n", "")
+    assert memory.available() > 2**20
+    group(groups, "1000\n", "900\n", "anon 100\ninactive_file 300\n")
+    assert memory.available() == 400
+    group(groups, "1000", "2000", "anon 1\n")
+    assert memory.available() == 0
+
+
+@pytest.mark.parametrize(("outer", "inner", "free"), [("max", "1000", 100), ("900", "max", 200), ("2000", "950", 50)])
+def test_a_limit_on_a_cgroup_inside_another(groups: Path, outer: str, inner: str, free: int) -> None:
+    """As of systemd's MemoryMax=, of Slurm, or of a container that sees the machine's cgroups."""
+    (groups / "listing").write_text("1:name=systemd:/elsewhere\n0::/slice/a:ö.service\n")
+    group(groups / "slice", outer, "700", "")
+    group(groups / "slice" / "a:ö.service", inner, "900", "")
+    group(groups / "elsewhere", "1", "1", "")
+    assert memory.available() == free
+
+
+def test_cgroups_of_version_1(groups: Path) -> None:
+    """The statistics of a group leave out the groups inside it, except for the totals."""
+    (groups / "listing").write_text("4:cpu,memory:/slurm/job\n3:cpuset:/slurm\n0::/\n")
+    group(groups / "memory", str(2**63 - 4096), "900", "inactive_file 0\n", version=1)
+    group(groups / "memory" / "slurm", "1000", "900", "inactive_file 0\ntotal_inactive_file 300\n", version=1)
+    group(groups / "memory" / "slurm" / "job", "1000", "500", "inactive_file 20\n", version=1)
+    assert memory.available() == 400
+
+
+def test_a_container_that_is_told_the_path_outside_it(groups: Path) -> None:
+    """Only the root of what it sees is there."""
+    (groups / "listing").write_text("4:memory:/docker/0123\n0::/../../docker\n")
+    group(groups / "memory", "1000", "900", "", version=1)
+    assert memory.available() == 100
 
 
 MEASURE = """

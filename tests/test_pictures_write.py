@@ -208,6 +208,21 @@ def test_a_folder_without_permission(tmp_path: Path, monkeypatch, number):
         write(tmp_path / "out.png", PHOTO)
 
 
+def test_a_file_that_another_program_has_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows does not let it be replaced; the folder is not to blame."""
+    target = tmp_path / "out.png"
+    target.write_bytes(b"old")
+    told = "The process cannot access the file because it is being used by another process"
+
+    def refused(part: Path, name: Path) -> None:
+        raise PermissionError(errno.EACCES, told, str(part), 32, str(name))
+
+    monkeypatch.setattr(os, "replace", refused)
+    with pytest.raises(OutputError, match=f"out.png: cannot be written, {told}; close it in other programs"):
+        place(target, b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.png"] and target.read_bytes() == b"old"
+
+
 def test_names_that_differ_by_case_or_suffix_alone_and_a_path_longer_than_most(folder: Path, lowlight):
     deep = Path("in", *(f"{'夜景' * 20}{level}" for level in range(12)))  # 1,500 bytes
     deep.mkdir(parents=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,3 +104,13 @@ def test_a_dry_run_tells_what_would_be_written(folder: Path, lowlight: Lowlight)
     assert (ran.code, "exists" in ran.err) == (4, True)
     ran = lowlight("video", clip, "--dry-run", "--exist", "skip", "--json")
     assert json.loads(ran.out)["status"] == "skipped"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no file there has a colon in its name")
+def test_a_colon_makes_no_address_of_a_name(folder: Path, lowlight: Lowlight) -> None:
+    """FFmpeg would take what stands before it for a protocol."""
+    made("h264.mp4").rename("12:30:05.mp4")
+    for words, target in (((), "12:30:05_lit.mp4"), (("-o", "x:y.mp4"), "x:y.mp4")):
+        ran = lowlight("video", "12:30:05.mp4", *words, *SAME)
+        assert ran.code == 0, ran.err
+        assert len(kit.shown(folder / target)) == 12

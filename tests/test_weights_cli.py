@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from conftest import bright
+from conftest import Ran, bright
 from hub_server import Answer, Hub, serve
 from safetensors.torch import save_file
 
@@ -365,3 +365,15 @@ def test_looking_needs_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locales as POSIX has them")
+@pytest.mark.parametrize("words", [(), ("--toml",), ("--json",)])
+def test_info_in_an_ascii_locale(tmp_path: Path, process: Callable[..., Ran], words: tuple[str]) -> None:
+    path = tmp_path / "mine.safetensors"
+    about = {"network": "dgaf", "input": "exposed", "tag": "night", "data": "Nächte 夜"}
+    files.save(path, networks.build("dgaf").state_dict(), about)
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    ran = process("weights", "info", path, *words, env=plain)
+    assert (ran.code, ran.err) == (0, "")
+    assert (r"N\u00e4chte \u591c" if "--json" in words else "Nächte 夜") in ran.out

@@ -278,9 +278,14 @@ def test_where_the_cache_is(here: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="every user has a home there")
-def test_a_user_without_a_home_keeps_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("old", [False, True])
+def test_a_user_without_a_home_keeps_nothing(here: Path, monkeypatch: pytest.MonkeyPatch, old: bool) -> None:
+    """As platformdirs tells it, and as its older versions do, by a path that begins in the current folder."""
+
     def homeless(*_: object, **__: object) -> Path:
-        raise RuntimeError("could not determine the home directory")  # as platformdirs does
+        if old:
+            return Path("~/.cache/lowlight")
+        raise RuntimeError("could not determine the home directory")
 
     monkeypatch.delenv("LOWLIGHT_CACHE")
     monkeypatch.setattr("platformdirs.user_cache_path", homeless)

@@ -119,3 +119,12 @@ def test_what_a_kill_has_left_goes_with_the_next_try(server: Server) -> None:
     assert [path.name for path in cache.iterdir() if path.suffix != ".lock"] == [others.name]  # it may be at work
     fetch.clear()
     assert not cache.exists()
+
+
+def test_a_disk_without_locks(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise NotImplementedError("FileSystem does not appear to support flock")  # as filelock 3.16 does
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refused)
+    with pytest.raises(WeightsError, match=r"cannot write to .*: FileSystem does not .*; LOWLIGHT_CACHE names another"):
+        fetch.resolve("dgaf", server.url + DIGEST)

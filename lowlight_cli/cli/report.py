@@ -180,8 +180,12 @@ def data(line: str) -> None:
     line = shown(line) if on_terminal else line
     if _live is not None and on_terminal:
         _live.print(line, soft_wrap=True)
-    else:
-        raw(os.fsencode(line) + os.linesep.encode())
+        return
+    try:
+        encoded = os.fsencode(line)
+    except UnicodeEncodeError:  # not a file name, and the locale knows ASCII alone
+        encoded = line.encode("utf-8", "surrogateescape")
+    raw(encoded + os.linesep.encode())
 
 
 def path(where: Path) -> None:
@@ -195,8 +199,9 @@ def event(kind: str, fields: Mapping[str, Any]) -> None:
 
 
 def bold(text: str) -> str:
-    """Return text in bold if stdout is a terminal and NO_COLOR is not set."""
-    return f"\x1b[1m{text}\x1b[0m" if drawn(sys.stdout) and not os.environ.get("NO_COLOR") else text
+    """Return text in bold if stdout shows colours."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return text if plain or not drawn(sys.stdout) else f"\x1b[1m{text}\x1b[0m"
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, piped: Collection[str] = ()) -> None:
@@ -269,17 +274,11 @@ def progress(label: str, total: float | None, *, unit: str = "") -> Iterator[Cal
     if not _draws_bars():
         yield lambda _: None
         return
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        MofNCompleteColumn,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
+    import rich.progress as bars
 
-    counts = (DownloadColumn(), TransferSpeedColumn()) if unit == "B" else (MofNCompleteColumn(),)
-    with _bar(TextColumn("{task.description}", markup=False), BarColumn(), *counts, TimeRemainingColumn()) as bar:
+    counts = (bars.DownloadColumn(), bars.TransferSpeedColumn()) if unit == "B" else (bars.MofNCompleteColumn(),)
+    words = bars.TextColumn("{task.description}", markup=False)
+    with _bar(words, bars.BarColumn(), *counts, bars.TimeRemainingColumn()) as bar:
         task = bar.add_task(shown(label), total=total)
         yield lambda amount: bar.advance(task, amount)
 

@@ -14,7 +14,7 @@ from numbers import Integral
 from types import ModuleType
 from typing import TYPE_CHECKING, Final, Protocol
 
-from lowlight_cli.errors import LowlightError, UsageError
+from lowlight_cli.errors import UsageError, first_line
 from lowlight_cli.networks import descriptor
 
 if TYPE_CHECKING:
@@ -206,10 +206,10 @@ def load(
 
     try:
         loaded = made(engine)
-    except LowlightError as error:
+    except Exception as error:  # exporters and runtimes have errors of their own
         if not engine.why:  # named by the user, or torch itself
             raise
-        loaded = made(Choice("torch", str(error)))
+        loaded = made(Choice("torch", first_line(error)))
     if len(loaded) == 1:
         return loaded[0]
     if len({each.precision for each in loaded}) > 1:  # with `auto`, if only some of the GPUs have bf16

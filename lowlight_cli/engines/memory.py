@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 __all__ = ["affordable", "available", "left", "needed", "resident"]
@@ -32,15 +33,16 @@ RESERVE: Final = 256 * 2**20
 COMMON: Final = 768 * 2**20
 """Bytes of a typical process: the interpreter with torch, weights and a 24-megapixel photograph."""
 
-CGROUPS: Final = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
-    (
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-        "/sys/fs/cgroup/memory/memory.stat",
-    ),
-)
-"""Files with the limit, use and statistics of a container's memory, for cgroup versions 2 and 1."""
+CGROUPS: Final = Path("/sys/fs/cgroup")
+
+LISTING: Final = Path("/proc/self/cgroup")
+"""This process's cgroups, one a line: a number, controllers, path; version 2's has no controllers (`man 7 cgroups`)."""
+
+LIMITS: Final = {
+    "": ("", "memory.max", "memory.current"),
+    "memory": ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+}
+"""By controller, for versions 2 and 1: the folder in `CGROUPS`, and a cgroup's files with its limit and its use."""
 
 
 def affordable(network: str, precision: str, free: int | None, engine: str = "torch") -> int:
@@ -85,7 +87,7 @@ def resident() -> int:
 
 def available() -> int | None:
     """Bytes of main memory free for this process; None if the system does not say."""
-    free = [room for room in (_system(), *map(_container, CGROUPS)) if room is not None]
+    free = [room for room in (_system(), *_groups()) if room is not None]
     return min(free, default=None)
 
 
@@ -115,11 +117,27 @@ def _windows() -> int | None:
     return int(words[2]) if told else None
 
 
-def _container(files: tuple[str, str, str]) -> int | None:
-    """Bytes left below a container's limit, counting reclaimable file cache as free; None without a limit."""
+def _groups() -> Iterator[int | None]:
+    """Yield the bytes left below the limits of this process's cgroup and of those around it; None without a limit."""
     try:
-        limit, used, statistics = (Path(file).read_text() for file in files)
-        cached = dict(line.split() for line in statistics.splitlines()).get("inactive_file", "0")
-        return max(0, int(limit) - int(used) + int(cached))
+        lines = os.fsdecode(LISTING.read_bytes()).splitlines()
+    except OSError:  # not Linux
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        for kind in LIMITS.keys() & set(controllers.split(",")):
+            top, *files = LIMITS[kind]
+            inner = PurePosixPath(path)
+            for group in (inner, *inner.parents):
+                yield _container(CGROUPS.joinpath(top, *group.parts[1:]), *files)
+
+
+def _container(group: Path, limit: str, used: str) -> int | None:
+    """Bytes left below a cgroup's limit, counting reclaimable file cache as free; None without a limit."""
+    try:
+        statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        # version 2 counts the cgroups inside this one anyway, version 1 only in its totals
+        cached = statistics.get("total_inactive_file", statistics.get("inactive_file", "0"))
+        return max(0, int((group / limit).read_text()) - int((group / used).read_text()) + int(cached))
     except (OSError, ValueError):  # no container, or "max"
         return None

@@ -74,8 +74,11 @@ def place(
         if disk_full(error):
             raise unwritten(target, error) from error
         number = error.errno if isinstance(error, OSError) else None
+        told = getattr(error, "strerror", None) or str(error)
         if number == errno.ENOENT and not os.path.isdir(target.parent):  # noqa: PTH112  # Path's may raise
             reason, way = f"there is no folder {target.parent}", "make it first"
+        elif getattr(error, "filename2", None) and number in (errno.EACCES, errno.EPERM):  # from renaming
+            reason, way = told, "close it in other programs, or choose another name"  # Windows replaces no open file
         elif number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT):  # ENOENT is what /proc answers
             reason, way = "the folder cannot be written to", "check its permissions or choose another"
         elif number == errno.EFBIG:
@@ -84,7 +87,7 @@ def place(
         elif number in (errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST):
             reason, way = "a folder has that name", "choose another name"
         else:
-            reason, way = getattr(error, "strerror", None) or str(error), "choose another name or folder"
+            reason, way = told, "choose another name or folder"
         raise OutputError(f"{target}: cannot be written, {reason}; {way}") from error
 
 

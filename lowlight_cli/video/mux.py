@@ -123,7 +123,7 @@ def _write(clip: Original | None, parts: Parts, plan: Plan, part: Path) -> list[
     """Mux all streams; if the container refuses the result, retry with fewer of them, at last with the video alone."""
     for tries in (SURPLUS, SURPLUS[-1:], (ALL,)):
         try:
-            out, video, copies, notes = begun(clip, plan, str(part), tries)
+            out, video, copies, notes = begun(clip, plan, str(part.absolute()), tries)
             with out:
                 left = _interleave(out, _new(parts, plan, video), _copied(clip, copies))
         except _REFUSALS:

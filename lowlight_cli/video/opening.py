@@ -25,7 +25,7 @@ def read(source: Path | Address | Any, name: str) -> InputContainer:
     if isinstance(source, Address):
         return _reached(source)
     try:
-        return av.open(str(source) if isinstance(source, Path) else source, "r", metadata_errors="replace")
+        return av.open(str(source.absolute()) if isinstance(source, Path) else source, "r", metadata_errors="replace")
     except FileNotFoundError as error:
         raise InputError(f"{name}: no such file") from error
     except (av.error.FFmpegError, OSError, ValueError) as error:

@@ -186,9 +186,10 @@ def cache_folder() -> Path:
     from platformdirs import user_cache_path
 
     try:
-        return user_cache_path("lowlight", appauthor=False) / "weights"
-    except RuntimeError:  # a user without a home, as in a container: nothing is found or kept
-        return Path(os.devnull, "lowlight", "weights")
+        found = user_cache_path("lowlight", appauthor=False)
+    except RuntimeError:
+        found = Path("~")  # for a user without a home, as in a container; older versions return such a path
+    return (found if found.is_absolute() else Path(os.devnull, "lowlight")) / "weights"
 
 
 def decoded_folder() -> Path:
@@ -370,6 +371,8 @@ def _alone(target: Path, way: _Way) -> Iterator[None]:
     except Timeout:
         way.say("another lowlight is fetching the same file: waiting for it")
         lock.acquire()
+    except NotImplementedError as error:  # a file system without locks
+        raise OSError(str(error)) from error
     try:
         yield
     finally:
