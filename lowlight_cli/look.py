@@ -114,8 +114,8 @@ class Look:
 
 
 def _check(name: str, value: Any, low: float, high: float, words: str = "") -> None:
-    """Raise UsageError for a value that is no number, such as the string `off`, or that is out of range."""
-    number = isinstance(value, Real)
+    """Raise UsageError for a value that is no number, such as the string `off` or False, or that is out of range."""
+    number = isinstance(value, Real) and not isinstance(value, bool)
     if not number or not low <= value <= high:
         slip = "out of range" if number else "not a number"
         raise UsageError(f"{name} {value if number else repr(value)} is {slip}; choose {low:g} to {high:g}{words}")

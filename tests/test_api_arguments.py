@@ -26,6 +26,8 @@ from lowlight_cli.errors import InputError, UsageError, WeightsError
         ({"engine": ["torch"]}, "unknown engine"),
         ({"precision": ["fp32"]}, "unknown precision"),
         ({"strength": np.array(0.5)}, "is not a number"),
+        ({"gate": False}, "gate False is not a number; choose 0 to 1, or None"),
+        ({"strength": True}, "strength True is not a number"),
         ({"protect_highlights": "off"}, "protect_highlights 'off' is neither True nor False"),
         ({"self_ensemble": "no"}, "self_ensemble 'no' is neither"),
         ({"offline": None}, "offline None is neither"),
@@ -48,8 +50,9 @@ def test_what_is_no_photo(tmp_path: Path, photo: Path) -> None:
             write(tmp_path / "a.png", other)  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="wanted what `read` gives, got"):
             Enhancer().enhance_photo(other)  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="quality '90'"):
-        write(tmp_path / "a.jpg", read(photo), quality="90")  # type: ignore[arg-type]
+    for quality in ("90", True):
+        with pytest.raises(UsageError, match=f"quality {quality!r}"):
+            write(tmp_path / "a.jpg", read(photo), quality=quality)  # type: ignore[arg-type]
     assert not list(tmp_path.glob("a.*"))
 
 

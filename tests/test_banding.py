@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Ran
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from PIL import Image
 
-from lowlight_cli import Enhancer, exposure, read
+from lowlight_cli import Enhancer, exposure, read, sheets, write
 from lowlight_cli.banding import debanded
 from lowlight_cli.exposure import apply_gain
+from lowlight_cli.pictures import Photo
+from lowlight_cli.weights.catalog import named
 
 Picture = NDArray[np.float32]
 
@@ -98,6 +102,31 @@ def test_only_eight_bits_are_smoothed(enhancer: Enhancer, tmp_path: Path) -> Non
     for lit in (enhancer.enhance_photo(photo).pixels, enhancer.enhance(codes) / np.float32(255)):
         assert steepest(lit[16:-16, 16:-16]) < 0.5 * steepest(alone[16:-16, 16:-16])
     assert np.array_equal(np.asarray(enhancer.enhance(Image.fromarray(codes))), enhancer.enhance(codes))
+
+
+@pytest.mark.parametrize(("depth", "side"), [(8, 400), (8, 160), (16, 400)])
+def test_a_comparison_shows_what_enhance_makes(
+    enhancer: Enhancer,
+    folder: Path,
+    lowlight: Callable[..., Ran],
+    monkeypatch: pytest.MonkeyPatch,
+    depth: int,
+    side: int,
+) -> None:
+    """Also where the picture is reduced first, which leaves contours as they are."""
+    monkeypatch.setattr(sheets, "shipped", lambda: ([named("dgaf")], []))
+    write("sky.png", Photo(rounded(sky()), depth=depth))  # type: ignore[arg-type]
+    words = ("--side", side, "--device", "cpu", "--precision", "fp32", "-o", "sheet.png")
+    assert lowlight("compare", "sky.png", *words).code == 0
+    height, width = 3 * side // 4, side
+    gap = max(10, round((height * width) ** 0.5 / 28)) // 3
+    shown = read("sheet.png").pixels[-gap - height : -gap, gap : gap + width]
+    lit = enhancer.enhance_photo(read("sky.png")).pixels
+    if side == 400:
+        assert np.abs(shown - lit).max() * 255 < 1
+    else:
+        banded = enhancer.enhance_picture(sheets.reduced(rounded(sky()), side))
+        assert steepest(shown[8:-8, 8:-8]) < 0.7 * steepest(banded[8:-8, 8:-8])
 
 
 def test_tiles_are_the_whole(enhancer: Enhancer) -> None:

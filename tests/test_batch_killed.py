@@ -17,8 +17,8 @@ import pytest
 from conftest import Ran, dark_array, environment, program
 from PIL import Image
 
-from lowlight_cli.folders.batch import part
 from lowlight_cli.folders.manifest import NAME
+from lowlight_cli.pictures.placing import part
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
 

@@ -12,8 +12,8 @@ from conftest import Ran, dark_array
 from PIL import Image
 from test_batch import lines, made, sha256, tree
 
-from lowlight_cli.folders import batch as batches
 from lowlight_cli.folders.manifest import NAME
+from lowlight_cli.pictures.placing import part
 
 Lowlight = Callable[..., Ran]
 
@@ -68,7 +68,7 @@ def test_a_dry_run_tells_what_resume_would_do(folder: Path, lowlight: Lowlight, 
     assert lowlight("batch", "in").code == 0
     Path("in_lit/a.png").unlink()
     Path("in_lit/b.png").write_bytes(Path("in_lit/b.png").read_bytes()[:-1])  # not whole
-    Path("in_lit/c.png").rename(batches.part(Path("in_lit/c.png")))  # it was killed between the line and the name
+    Path("in_lit/c.png").rename(part(Path("in_lit/c.png")))  # it was killed between the line and the name
     before = tree("in_lit")
     every = [f"in/{name}.png -> in_lit/{name}.png" for name in "abcd"]
     skipped = " (exists: skipped)"

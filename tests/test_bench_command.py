@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from lowlight_cli import networks
-from lowlight_cli.bench import known
+from lowlight_cli.bench import known, methods
 from lowlight_cli.enhancer import Enhancer
 from lowlight_cli.weights import catalog, files
 
@@ -294,7 +294,7 @@ def test_the_same_json_twice(run: Run) -> None:
 
 
 def test_what_was_measured_is_not_measured_again(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """--resume: the same figures out of the file, until a picture, the weights or the metrics are others."""
+    """--resume: the same figures out of the file, until a picture, the weights, the look or the metrics are others."""
     asked: list[tuple[int, ...]] = []
     enhance = Enhancer.enhance_picture
 
@@ -325,6 +325,9 @@ def test_what_was_measured_is_not_measured_again(run: Run, tmp_path: Path, monke
     assert run(*words, "six.json", "--report", "all.html")[0] == 0 and len(asked) == 17
     five, six = (re.sub('"measured": [^\n]*', "", Path(name).read_text()) for name in ("five.json", "six.json"))
     assert five == six and Path("all.html").read_text("utf-8").count('"dgaf.tiny": "/9j/') == 3
+
+    monkeypatch.setattr(methods, "EDITION", 0)
+    assert run(*words, "seven.json")[0] == 0 and len(asked) == 21
 
 
 def test_a_file_that_is_no_journal_is_left_alone(run: Run) -> None:

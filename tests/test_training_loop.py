@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import signal
 import sys
 import time
 import warnings
@@ -156,6 +157,46 @@ def test_a_resumed_run_is_the_uninterrupted_one(run: Run) -> None:
     for key, value in there[0].items():
         assert torch.equal(value, here[0][key]), key
     assert lines(whole)[-1]["loss"] == lines(broken)[-1]["loss"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "every", "stop", "where"),
+    [
+        ("neid", "best", 4, 4, ("_update", "validate")),
+        ("neid", "best", 4, 8, ("_update", "validate")),
+        ("frlie", "paper", 8, 4, ("_update",)),  # the end of a stage
+    ],
+)
+def test_an_interrupt_takes_no_validation(
+    run: Run, monkeypatch: pytest.MonkeyPatch, name: str, kind: str, every: int, stop: int, where: tuple[str, ...]
+) -> None:
+    """Neither in the step before it, nor while it is made up for."""
+    recipe = replace(load(name, (), kind), crop=32, batch=2, warmup=2)
+    whole = replace(run, model=name, recipe=recipe, every=every, output=run.output / f"{name}-{stop}")
+    broken = replace(whole, output=run.output / f"{name}-{stop}-broken")
+
+    def interrupting(right: Callable[..., Any]) -> Callable[..., Any]:
+        def act(*given: Any) -> Any:
+            made = right(*given)
+            if any(isinstance(each, State) and each.step == stop for each in given):
+                signal.raise_signal(signal.SIGINT)
+            return made
+
+        return act
+
+    train(whole, lambda _: None)
+    for inside in where:
+        with monkeypatch.context() as once, pytest.raises(KeyboardInterrupt):
+            once.setattr(loop, inside, interrupting(getattr(loop, inside)))
+            train(replace(broken, resume=broken.state.exists()), lambda _: None)
+    train(replace(broken, resume=True), lambda _: None)
+    there, here = lines(whole), lines(broken)
+    for key in ("step", "rate", "share", "stage", "scores"):
+        assert [line[key] for line in there] == [line[key] for line in here], key
+    assert [line["loss"] for line in here] == [None if line["step"] == stop else line["loss"] for line in there]
+    shown = [{each.name: each.read_bytes() for each in (r.output / "validation").iterdir()} for r in (whole, broken)]
+    assert shown[0] == shown[1]
+    assert whole.checkpoint.read_bytes() == broken.checkpoint.read_bytes()
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="has no /proc")

@@ -265,12 +265,12 @@ def test_frames_whole_on_the_disk_are_not_done_again(
     assert lowlight(*words, "-o", "whole").code == 0
     put, left = stills.place, [7]
 
-    def stop(target: Path, data: bytes) -> None:
+    def stop(target: Path, data: bytes, beside: Path) -> None:
         if target.suffix == ".png":
             if not left[0]:
                 raise KeyboardInterrupt
             left[0] -= 1
-        put(target, data)
+        put(target, data, beside=beside)
 
     with monkeypatch.context() as cut:
         cut.setattr(stills, "place", stop)
@@ -377,7 +377,7 @@ def test_skipping_goes_on(folder: Path, lowlight: Lowlight, cut_short: Callable[
     assert (ran.code, "exists: skipped" in ran.err) == (0, True), ran.err
 
 
-def _interrupted(*_: object) -> None:
+def _interrupted(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 

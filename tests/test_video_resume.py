@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
@@ -232,3 +235,34 @@ def test_the_sound_of_what_is_done_ends_with_its_picture(
     assert lowlight("video", "in.mp4", "--start", start, *SAME, "--resume").code == 0
     with av.open("in_lit.mp4") as whole:
         assert min(float(each.duration * each.time_base) for each in whole.streams) > 1.9
+
+
+SHOT = """
+import itertools, os, signal, sys
+from lowlight_cli.cli.app import main
+from lowlight_cli.video import stills
+
+real, calls, fatal = os.fsync, itertools.count(1), int(sys.argv.pop())
+
+def fsync(handle):
+    if next(calls) == fatal:
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(handle)
+
+os.fsync, stills.EVERY = fsync, 0
+main()
+"""
+"""`lowlight`, killed while it writes its file number `fatal`: the mark of a row of pictures and these, in turn."""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL as POSIX has it")
+@pytest.mark.parametrize("fatal", [1, 2, 3, 4])
+def test_a_kill_leaves_nothing_beside_pictures(folder: Path, lowlight: Lowlight, fatal: int) -> None:
+    Path("in").mkdir()
+    for number, picture in enumerate(kit.pictures(4), 1):
+        write(Path("in", f"{number}.png"), Photo(picture.astype(np.float32) / 255))
+    words = ("video", "in", *SAME)
+    assert subprocess.run([sys.executable, "-c", SHOT, *words, str(fatal)], check=False).returncode == -signal.SIGKILL
+    assert any(path.name.startswith(".lowlight") for path in Path("in_lit").iterdir())
+    assert lowlight(*words, "--resume").code == 0
+    assert sorted(path.name for path in Path("in_lit").iterdir()) == ["1.png", "2.png", "3.png", "4.png"]

@@ -1,7 +1,7 @@
 """A journal of measurements that lets an interrupted run continue: one line of JSON for each method and picture.
 
-A line is reused only if everything it depends on is unchanged: weights, engine, device and precision, or the result
-file; the program's version; the pixels of picture and reference; and the definition of each metric.
+A line is reused only if everything it depends on is unchanged: weights, engine, device, precision and edition of the
+look, or the result file; the program's version; the pixels of picture and reference; and the definition of each metric.
 """
 
 from __future__ import annotations

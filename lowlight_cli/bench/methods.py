@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lowlight_cli.bench.baselines import BASELINES
 from lowlight_cli.bench.sets import DataSet, Pair, results
 from lowlight_cli.errors import InputError, UsageError
+from lowlight_cli.look import EDITION
 from lowlight_cli.networks import descriptor
 from lowlight_cli.pictures import read
 from lowlight_cli.weights.catalog import Checkpoint, catalog, named
@@ -109,7 +110,7 @@ def network(choice: Choice, enhancer: Enhancer) -> Method:
     checkpoint = resolved.checkpoint
     loaded = Loaded(choice.network, checkpoint, resolved.sha256, engine.name, engine.device, engine.precision)
     name = checkpoint.name if checkpoint else f"{choice.network} ({choice.weights})"
-    ran = " ".join((choice.network, resolved.sha256, engine.name, engine.device, engine.precision))
+    ran = " ".join((choice.network, resolved.sha256, engine.name, engine.device, engine.precision, f"look {EDITION}"))
     return Method(name, "network", lambda _, low: enhancer.enhance_picture(low), loaded=loaded, identity=lambda _: ran)
 
 

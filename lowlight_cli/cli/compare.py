@@ -46,6 +46,7 @@ def compare(
 
     The input comes first; each result has its model's name and seconds. Prints the path of the sheet.
     """
+    from lowlight_cli.banding import debanded
     from lowlight_cli.files import make_folder, refuse_unwritable
     from lowlight_cli.pictures import FORMATS, Photo, encode, place, read
     from lowlight_cli.sheets import each_model, labelled, on_paper, opacity, reduced, shipped
@@ -75,7 +76,8 @@ def compare(
     whole = read(photo)
     for note in (*whole.notes, *(["only its first page is shown"] if whole.rest else [])):
         report.note(f"{photo}: {note}")
-    picture, covers = reduced(whole.pixels, side), opacity(whole)
+    pixels = debanded(whole.pixels) if whole.depth == 8 else whole.pixels  # reduced, bands stay
+    picture, covers = reduced(pixels, side), opacity(whole)
     covers = None if covers is None else reduced(covers, side)
     height, width, _ = picture.shape
     shown = [(f"{photo.name}, {width}x{height}", on_paper(picture, covers))]

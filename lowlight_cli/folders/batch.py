@@ -14,7 +14,6 @@ import contextlib
 import functools
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -36,6 +35,7 @@ from lowlight_cli.light import figures
 from lowlight_cli.look import EDITION
 from lowlight_cli.overlap import overlapped
 from lowlight_cli.pictures import FORMATS, MAX_PIXELS, READ_ONLY, place, suffix_of
+from lowlight_cli.pictures.placing import part
 from lowlight_cli.targets import PIPE, Job, Search, exists, is_dir, lit_folder, occupied, plan, same
 
 __all__ = [
@@ -354,12 +354,6 @@ def has_size(path: Path, record: Record) -> bool:
         return path.stat().st_size == record.output_bytes
     except OSError:
         return False
-
-
-def part(target: Path) -> Path:
-    """The temporary name of a result, always the same, so that a resumed batch finds or replaces it."""
-    short = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]
-    return target.with_name(f".lowlight-{short}.part")
 
 
 def _content(path: Path) -> bytes | None:

@@ -28,9 +28,10 @@ import lowlight_cli
 from lowlight_cli.enhancer import Enhancer
 from lowlight_cli.errors import DeviceError, LowlightError, OutputError, ResourceError, UsageError
 from lowlight_cli.files import Outcome, Saving, Work, load
-from lowlight_cli.folders.batch import Batch, Stages, Task, part, settings_hash
+from lowlight_cli.folders.batch import Batch, Stages, Task, settings_hash
 from lowlight_cli.folders.manifest import Entry, Manifest
 from lowlight_cli.pictures import MAX_PIXELS
+from lowlight_cli.pictures.placing import part
 from lowlight_cli.signals import ENDING
 from lowlight_cli.targets import Job
 

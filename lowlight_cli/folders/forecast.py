@@ -9,7 +9,8 @@ from lowlight_cli import engines
 from lowlight_cli.enhancer import Enhancer
 from lowlight_cli.errors import InputError, WeightsError
 from lowlight_cli.files import Saving
-from lowlight_cli.folders.batch import Batch, has_size, part, settings_hash
+from lowlight_cli.folders.batch import Batch, has_size, settings_hash
+from lowlight_cli.pictures.placing import part
 from lowlight_cli.targets import Job
 from lowlight_cli.weights import fetch
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -14,7 +15,7 @@ from typing import Final
 
 from lowlight_cli.errors import OutputError, disk_full, unwritten
 
-__all__ = ["place"]
+__all__ = ["part", "place"]
 
 _PART: Final = re.compile(r"\.lowlight-[0-9a-f]{12}\.tmp")
 _DEAD: Final = 24 * 3600
@@ -47,7 +48,7 @@ def place(
         ResourceError: the disk is full.
     """
     # a short random name: one derived from the target's could be too long for the file system
-    part = beside or target.parent / f".lowlight-{secrets.token_hex(6)}.tmp"
+    first = beside or target.parent / f".lowlight-{secrets.token_hex(6)}.tmp"
     if not anew and os.path.exists(target) and not os.path.isfile(target):  # noqa: PTH110, PTH113  # Path's may raise
         # renaming would replace a device or a pipe with a file
         reason = "a folder has that name" if target.is_dir() else "it is not a file"
@@ -56,15 +57,15 @@ def place(
         try:
             if beside:
                 beside.unlink(missing_ok=True)  # not overwritten: it may be a hard link to a result
-            with part.open("xb") as file:
+            with first.open("xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             if ready:
                 ready()
-            _give_name(part, target, anew=anew)
+            _give_name(first, target, anew=anew)
         except BaseException:  # Ctrl-C too: leave nothing half-written
-            part.unlink(missing_ok=True)
+            first.unlink(missing_ok=True)
             raise
         if not beside:
             _sweep(target.parent)
@@ -91,6 +92,12 @@ def place(
         raise OutputError(f"{target}: cannot be written, {reason}; {way}") from error
 
 
+def part(target: Path) -> Path:
+    """A temporary name for `place` that is always the same, so that a resumed run finds or replaces the file."""
+    short = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]
+    return target.with_name(f".lowlight-{short}.part")
+
+
 def _sweep(folder: Path) -> None:
     """Remove old temporary files, left in a folder by killed runs; once per process and folder.
 
@@ -108,11 +115,11 @@ def _sweep(folder: Path) -> None:
                         os.unlink(entry.path)  # noqa: PTH108
 
 
-def _give_name(part: Path, target: Path, *, anew: bool = False) -> None:
+def _give_name(first: Path, target: Path, *, anew: bool = False) -> None:
     """Give a complete file its final name atomically.
 
     Args:
-        part: the file.
+        first: the file.
         target: its final name.
         anew: raise FileExistsError if the target exists, instead of replacing it.
 
@@ -122,11 +129,11 @@ def _give_name(part: Path, target: Path, *, anew: bool = False) -> None:
     """
     if anew:
         try:
-            os.link(part, target)  # unlike renaming, it never replaces
+            os.link(first, target)  # unlike renaming, it never replaces
         except OSError as error:  # the name is taken, or the file system has no links
             if os.path.lexists(target):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
         else:
-            part.unlink()
+            first.unlink()
             return
-    part.replace(target)
+    first.replace(target)

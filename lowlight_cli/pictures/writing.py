@@ -64,7 +64,7 @@ def encode(
     """
     if not isinstance(photo, Photo):
         raise TypeError(f"wanted what `read` gives, got {type(photo).__module__}.{type(photo).__qualname__}")
-    if quality is not None and quality not in range(1, 101):  # a range holds whole numbers only
+    if quality is not None and (isinstance(quality, bool) or quality not in range(1, 101)):  # whole numbers only
         raise UsageError(f"quality {quality!r} is out of range; choose 1 to 100")
     if depth not in ("keep", 8, 16):
         raise UsageError(f"depth {depth!r} is out of range; choose keep, 8 or 16")

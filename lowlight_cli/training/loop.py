@@ -22,16 +22,16 @@ import torch
 from torch import Tensor
 
 from lowlight_cli.engines.tiling import OUT_OF_MEMORY
-from lowlight_cli.errors import DeviceError, LowlightError, ResourceError, WeightsError, first_line
+from lowlight_cli.errors import DeviceError, LowlightError, ResourceError, first_line
 from lowlight_cli.networks import build
-from lowlight_cli.training import feeding, recipes
+from lowlight_cli.training import feeding, recipes, result
 from lowlight_cli.training.board import board, writer
 from lowlight_cli.training.checkpoint import State, unbroken
 from lowlight_cli.training.data import Batch
 from lowlight_cli.training.plan import Losses, Mixed
 from lowlight_cli.training.ranks import Ranks, joined, place, together
 from lowlight_cli.training.resume import taken_over
-from lowlight_cli.training.run import Progress, Run, Scores, begin, clear, log_to, writing
+from lowlight_cli.training.run import Progress, Run, Scores, begin, clear, log_to, logged, writing
 from lowlight_cli.training.timing import Watch
 from lowlight_cli.training.validation import validate
 from lowlight_cli.weights import files
@@ -110,13 +110,23 @@ def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Cal
     def share(of_step: int) -> float:
         return min(1.0, max(of_step / run.steps, worked / 60 / run.minutes))
 
-    if share(state.step) >= 1:
+    def due() -> bool:
+        after = share(state.step)
+        return after >= 1 or run.recipe.stage_at(after) > state.stage or state.step % run.every == 0
+
+    def looked_at() -> Scores | None:
+        complete = state.stage == len(state.plan.stages) - 1  # earlier the network is not usable
+        return validate(run, state, feed.validation, mixed) if complete and feed.validation and ranks.first else None
+
+    run = replace(run, steps=max(run.steps, state.step))
+    missed = ranks.first and state.step > 0 and due() and not logged(run.output / "log.jsonl", state.step)
+    if share(state.step) >= 1 and not missed:
         warn(
             f"the run in {run.output} has taken {state.step} steps already: none is added; longer --steps or --minutes "
             "go on"
         )
-        if ranks.first and not _written(run, state.step):
-            _write(replace(run, steps=max(run.steps, state.step)), state)
+        if ranks.first and not result.written(run, state.step):
+            result.write(run, state)
         return run.checkpoint
 
     def save() -> None:
@@ -132,6 +142,11 @@ def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Cal
         _told(run, state.step, ranks, report) as tell,
         ranks.held(),
     ):
+        if missed:  # interrupted between this step and its line; the losses are lost
+            rate = run.recipe.rate_at(state.step - 1, share(state.step - 1)) * state.lowered
+            pace, stage = state.seconds / state.step, state.plan.stages[state.stage].name
+            left = min((run.steps - state.step) * pace, run.minutes * 60 - state.seconds)
+            tell(Progress(state.step, math.nan, rate, 1 / pace, share(state.step), left, 0.0, looked_at(), stage))
         since = time.perf_counter()
         watch, judged = Watch(run.device), float(state.step + SETTLED)
         try:
@@ -150,9 +165,7 @@ def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Cal
                 worked = ranks.clock(time.perf_counter() - started)
                 if ranks.count > 1:
                     watch.lap("exchange")
-                after = share(state.step)
-                ends = after >= 1 or run.recipe.stage_at(after) > state.stage
-                looked = ends or state.step % run.every == 0
+                looked = due()
                 if not looked and state.step % TOLD:
                     continue
 
@@ -167,10 +180,8 @@ def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Cal
                 if len(losses) < len(rows) and (streak >= PATIENCE or not state.sound()):
                     note = _go_back(run, state, good)
                     streak = 0
-                complete = state.stage == len(state.plan.stages) - 1  # earlier the network is not usable
-                shown = looked and complete and feed.validation and ranks.first
                 try:
-                    scores = validate(run, state, feed.validation, mixed) if shown else None
+                    scores = looked_at() if looked else None
                 except Exception:  # whole pictures are larger than crops and may exceed the device
                     save()
                     raise
@@ -184,7 +195,7 @@ def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Cal
                     sum(losses) / len(losses) if losses else math.nan,
                     rate,
                     len(rows) / (now - since),
-                    after,
+                    share(state.step),
                     min((run.steps - state.step) * (now - since) / len(rows), run.minutes * 60 - now + started),
                     waited / (now - since),
                     scores,
@@ -203,25 +214,8 @@ def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Cal
                 save()
             raise
     if ranks.first:
-        _write(run, state)
+        result.write(run, state)
     return run.checkpoint
-
-
-def _write(run: Run, state: State) -> None:
-    """Write the checkpoint, and the darkening networks of a paper's recipe."""
-    about = _metadata(run, state.step)
-    files.save(run.checkpoint, state.average, about)
-    for name, module in state.plan.degradations.items():
-        path = run.output / f"{name}.{run.tag}.safetensors"
-        files.save(path, module.state_dict(), about | {"network": name, "input": "as-is"})
-
-
-def _written(run: Run, step: int) -> bool:
-    """Return whether the checkpoint of this step is there: the run may have been killed before it was written."""
-    try:
-        return files.check(run.checkpoint, run.model).metadata.get("steps") == str(step)
-    except WeightsError:
-        return False
 
 
 @contextlib.contextmanager
@@ -370,25 +364,3 @@ def _mixed(run: Run) -> Mixed:
     """Return a context factory for networks: bfloat16 autocast if the run uses it."""
     device = run.device.partition(":")[0]
     return lambda: torch.autocast(device, torch.bfloat16, enabled=run.bf16)
-
-
-def _metadata(run: Run, step: int) -> dict[str, str]:
-    """Return a checkpoint's metadata: all numbers of the run but no paths, since it may be published."""
-    recipe = run.model if run.recipe.kind == "best" else f"{run.model} {run.recipe.kind}"
-    allowed = "what the training data allow"
-    about = {
-        "network": run.model,
-        "tag": run.tag,
-        "input": run.recipe.input,
-        "recipe": recipe,
-        "data": run.data(),
-        "licence": f"not stated: {allowed}",
-        "steps": str(step),
-        "numbers": run.numbers(),
-        "config": run.config(),
-    }
-    if start := run.origin:
-        terms = start.licence if start.licence.endswith(allowed) else f"{start.licence}, and {allowed}"
-        about |= {"recipe": f"{recipe}, from {start.name}", "licence": terms}
-        about |= {"init": f"{start.name} (sha256 {start.sha256})"}
-    return about

@@ -21,7 +21,7 @@ from lowlight_cli.training.origin import Origin
 from lowlight_cli.training.recipe import Recipe
 from lowlight_cli.training.sources import Source
 
-__all__ = ["Progress", "Run", "Scores", "begin", "clear", "log_to", "writing"]
+__all__ = ["Progress", "Run", "Scores", "begin", "clear", "log_to", "logged", "writing"]
 
 PASSING: Final = ("output", "cache", "init", "resume", "overwrite", "threads", "tensorboard")
 """Fields of `Run` that do not affect its result: paths and data loading; `origin` identifies the contents of `init`."""
@@ -223,7 +223,7 @@ def log_to(path: Path, step: int) -> Iterator[Callable[[str], None]]:
         for part in path.parent.glob(f".{path.name}.*.part"):  # left by a kill at this point
             part.unlink()
         told = path.read_bytes() if path.is_file() else b""
-        kept = b"".join(line for line in told.splitlines(keepends=True) if _known(line, step)) if step >= 0 else b""
+        kept = b"".join(line for line in told.splitlines(keepends=True) if _step(line) <= step) if step >= 0 else b""
         if kept != told:
             with replaced(path) as part:
                 part.write_bytes(kept)
@@ -237,9 +237,15 @@ def log_to(path: Path, step: int) -> Iterator[Callable[[str], None]]:
         yield write
 
 
-def _known(line: bytes, step: int) -> bool:
-    """Return whether a line is complete and not after `step`: a kill leaves partial lines, or lines after the state."""
+def logged(path: Path, step: int) -> bool:
+    """Return whether the log has a line of this step."""
+    with writing(path):
+        return path.is_file() and any(_step(line) == step for line in path.read_bytes().splitlines())
+
+
+def _step(line: bytes) -> float:
+    """Return the step of a line; infinity if it is incomplete, as a kill leaves it."""
     try:
-        return int(json.loads(line)["step"]) <= step
+        return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
-        return False
+        return math.inf

@@ -14,6 +14,7 @@ import numpy as np
 from lowlight_cli.enhancer import Enhancer
 from lowlight_cli.errors import LowlightError, OutputError, ResourceError, UsageError, disk_full, unwritten
 from lowlight_cli.pictures import Photo, encode, format_of, place
+from lowlight_cli.pictures.placing import part
 from lowlight_cli.targets import is_dir
 from lowlight_cli.video.colour import depth, upright
 from lowlight_cli.video.lighting import Lighting
@@ -86,7 +87,7 @@ def enhance_to_pictures(
                         width, height, deep = photo.width, photo.height, photo.depth == 16
                         number = lit.frame.number
                         path = target.path(done + 1 if number is None else number)
-                        place(path, encode(photo, format=format_of(target.suffix)))
+                        place(path, encode(photo, format=format_of(target.suffix)), beside=part(path))
                     done += 1
                     mark.see(done, lit)
         except BaseException as error:
@@ -173,7 +174,8 @@ class _Mark:
         """Write the mark to the disk."""
         if self.before and self.wanted:
             with contextlib.suppress(OSError, LowlightError):  # it must not stop the work, or hide why that failed
-                place(self.target.mark, json.dumps(self.before, default=np.ndarray.tolist).encode())
+                told = json.dumps(self.before, default=np.ndarray.tolist).encode()
+                place(self.target.mark, told, beside=part(self.target.mark))
             self.written = time.monotonic()
 
     def found(self) -> dict[str, Any]:
@@ -186,4 +188,5 @@ class _Mark:
 
     def drop(self) -> None:
         """Delete the mark: all is done, or begins anew."""
-        self.target.mark.unlink(missing_ok=True)
+        for path in (self.target.mark, part(self.target.mark)):  # a kill may have left the second
+            path.unlink(missing_ok=True)
