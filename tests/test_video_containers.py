@@ -61,8 +61,30 @@ def test_codecs_that_state_a_rate(
     ran = lowlight("video", clip, "-o", target, *words, *SAME)
     assert ran.code == 0, ran.err
     assert alike(clip, Path(target))
-    bound = {".mkv": 1 / 1000, ".avi": 1 / 600}.get(Path(target).suffix, 1 / 90_000)
+    bound = {".mkv": 1 / 1000, ".avi": 0}.get(Path(target).suffix, 1 / 90_000)
     assert max(abs(a - b) for a, b in zip(ticks(clip), ticks(Path(target)), strict=True)) <= bound
+
+
+@pytest.mark.parametrize(
+    ("source", "base", "at", "even", "bound"),
+    [
+        ("clip.mp4", kit.BASE, range(0, 12 * kit.STEP, kit.STEP), True, 0),
+        ("clip.mkv", Fraction(1, 1000), [number * 40 + number % 3 - 1 for number in range(1, 13)], True, 0.003),
+        ("clip.mp4", Fraction(1, 600), [0, 20, 40, 60, 85, 110, 135, 160], False, 0),
+    ],
+)
+def test_avi_counts_frames(
+    folder: Path, lowlight: Lowlight, source: str, base: Fraction, at: list[int], even: bool, bound: float
+) -> None:
+    """A tick of its clock is a frame: if they come evenly, it states their rate, and has no empty ones between them."""
+    clip = kit.write(Path(source), kit.pictures(len(at)), codec="mpeg4", base=base, ticks=at)
+    ran = lowlight("video", clip, "-o", "out.avi", *SAME)
+    assert ran.code == 0, ran.err
+    with av.open("out.avi") as made:
+        assert (made.streams.video[0].average_rate == 25) == even
+        packets = [packet for packet in made.demux() if packet.size]
+        assert (made.streams.video[0].frames <= len(packets) + 1) == even  # one more if it begins late
+    assert max(abs(a - b) for a, b in zip(ticks(clip), ticks(Path("out.avi")), strict=True)) <= bound
 
 
 @pytest.mark.parametrize("codec", ["h264", "mpeg4"])
@@ -223,6 +245,27 @@ def test_transparency_beside_the_picture(folder: Path, lowlight: Lowlight, targe
         assert "alpha_mode" not in {key.lower() for key in after.streams.video[0].metadata}
     plain = kit.write(Path("plain.webm"), **more)
     assert "transparency" not in lowlight("video", plain, *SAME).err
+
+
+@pytest.mark.parametrize(
+    ("codec", "pixels", "kept"),
+    [
+        ("ffv1", "ya8", "gray"),
+        ("ffv1", "yuva420p", "yuv420p"),
+        ("ffv1", "bgra", "bgra"),
+        ("png", "ya16be", "gray16be"),
+    ],
+)
+def test_transparency_in_the_picture(folder: Path, lowlight: Lowlight, codec: str, pixels: str, kept: str) -> None:
+    """It is left out, and what it lay beside stays as it was."""
+    clip = kit.write(Path("clip.avi"), codec=codec, pixels=pixels, base=Fraction(1, 25), ticks=range(12))
+    ran = lowlight("video", clip, "--codec", codec, *SAME)
+    assert ran.code == 0, ran.err
+    assert "transparency is left out" in ran.err
+    made = Path("clip_lit.avi")
+    assert kit.known(made).said["pixels"] == kept
+    pairs = zip(kit.shown(clip), kit.shown(made), strict=True)
+    assert all(np.abs(one.astype(int) - other).mean() < 1 for one, other in pairs)
 
 
 def test_an_interlaced_clip_is_told_of(folder: Path, lowlight: Lowlight) -> None:

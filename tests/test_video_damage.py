@@ -101,6 +101,22 @@ def test_cut_short(folder: Path, lowlight: Lowlight) -> None:
 
 
 @pytest.mark.parametrize(
+    "more", [{}, {"sound": "ac3"}, {"sound": "ac3", "subtitles": True}], ids=lambda more: " ".join(more)
+)
+def test_matroska_cut_short(folder: Path, lowlight: Lowlight, more: dict[str, Any]) -> None:
+    """It states lengths, not numbers of frames; a clip whose sound is longer than its picture is not cut short."""
+    whole = matroska(60, **more)
+    Path("short.mkv").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    ran = lowlight("video", "short.mkv", *SAME)
+    assert ran.code == 0, ran.err
+    count = len(kit.shown(Path("short_lit.mkv")))
+    assert f"cut short: the header promises 2.40 s, the picture ends at {count / 25:.2f} s" in ran.err
+    assert "cut short" not in lowlight("video", whole, *SAME).err
+    if "sound" in more:
+        assert "cut short" not in lowlight("video", matroska(60, "long.mkv", sound_after=3.0, **more), *SAME).err
+
+
+@pytest.mark.parametrize(
     ("content", "told"),
     [
         (b"", "is not a clip that can be read"),

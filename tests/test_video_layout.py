@@ -100,6 +100,38 @@ def test_data_without_a_name(folder: Path, lowlight: Lowlight, target: str) -> N
     assert [kind for kind, _ in streams(target)] == ["video"]
 
 
+@pytest.mark.parametrize("target", ["out.mkv", "out.webm", "out.ts", "out.mp4", "out.mpg", "out.wmv"])
+def test_attachments(folder: Path, lowlight: Lowlight, target: str) -> None:
+    """A font for subtitles, say: Matroska alone holds it, elsewhere it is said."""
+    film = kit.write(Path("plain.mkv"), base=Fraction(1, 25), ticks=range(12))
+    with av.open(str(film)) as plain, av.open("clip.mkv", "w") as out:
+        copy = out.add_stream_from_template(plain.streams.video[0])
+        out.add_attachment("night.ttf", "application/x-truetype-font", b"letters")
+        for packet in plain.demux():
+            if packet.size:
+                packet.stream = copy
+                out.mux(packet)
+    ran = lowlight("video", "clip.mkv", "-o", target, *SAME)
+    assert ran.code == 0, ran.err
+    kept = target == "out.mkv"
+    assert ("cannot hold stream 1 (attachment, night.ttf): left out" in ran.err) != kept
+    assert [kind for kind, _ in streams(target)] == ["video", "attachment"][: 1 + kept]
+
+
+@pytest.mark.parametrize("target", ["out.mkv", "out.webm", "out.mov", "out.3gp", "out.wmv", "out.ts", "out.mpg",
+                                    "out.avi", "out.flv", "out.y4m"])  # fmt: skip
+def test_chapters(folder: Path, lowlight: Lowlight, target: str) -> None:
+    """They are there, or it is said that they are not."""
+    half = {"id": 1, "start": 0, "end": 240, "time_base": Fraction(1, 1000), "metadata": {"title": "One"}}
+    clip = kit.write(Path("clip.mp4"), chapters=[half, half | {"id": 2, "start": 240, "end": 480}])
+    ran = lowlight("video", clip, "-o", target, *SAME)
+    assert ran.code == 0, ran.err
+    with av.open(target) as made:
+        assert len(made.chapters()) == (0 if "cannot hold chapters: left out" in ran.err else 2)
+    plain = lowlight("video", kit.write(Path("plain.mp4")), "-o", target, "--exist", "overwrite", *SAME)
+    assert "chapters" not in plain.err
+
+
 def test_text_that_would_be_read_as_pictures(folder: Path, lowlight: Lowlight) -> None:
     """MPEG-PS knows subtitles of DVDs alone, and FFmpeg writes all others as if they were."""
     ticks = [number * 40 for number in range(12)]

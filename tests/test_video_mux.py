@@ -160,3 +160,56 @@ def test_a_picture_is_written_whatever_is_beside_it(folder: Path, lowlight: Lowl
     assert kit.known(Path("out.avi")).kinds == ("video",)
     assert len(kit.shown(Path("out.avi"))) == 12
     assert sorted(each.name for each in folder.iterdir()) == ["clip.mkv", "out.avi", "plain.mp4"]
+
+
+def test_how_long_the_last_frame_stays(folder: Path, lowlight: Lowlight) -> None:
+    """As the header says: for FFmpeg, a frame in MP4 lasts until the next is decoded, which may be an earlier one."""
+    ticks = [number * 40 for number in range(52) if not number % 3 or not number % 7]
+    clip = kit.write(Path("clip.mkv"), kit.pictures(len(ticks)), base=Fraction(1, 1000), ticks=ticks)
+    for source, target in ((clip, "lit.mp4"), ("lit.mp4", "back.mkv")):
+        ran = lowlight("video", source, "-o", target, *SAME)
+        assert ran.code == 0, ran.err
+        assert kit.known(Path(target)).ticks == tuple(Fraction(tick, 1000) for tick in ticks)
+    assert kit.known(Path("back.mkv")).duration == kit.known(clip).duration == (ticks[-1] + 40) * 1000
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "wanted"),
+    [
+        (0, 8, [(5, 8)]),
+        (2, 14, [(3, 8), (10, 12)]),
+        (6.4, 13, [(0, 3.6), (5.6, 6.6)]),
+        (11, 16, [(1, 5)]),
+        (14, 16, [(0, 2)]),
+        (10, 12, []),
+    ],
+)
+def test_subtitles_of_a_part(
+    folder: Path, lowlight: Lowlight, start: float, end: float, wanted: list[tuple[float, float]]
+) -> None:
+    """One that is showing when the part begins is there from its beginning, and none is there after its end."""
+    plain = kit.write(
+        Path("plain.mkv"), kit.pictures(17 * 25), base=Fraction(1, 25), ticks=range(17 * 25), subtitles=True
+    )
+    with av.open(str(plain)) as source, av.open("clip.mkv", "w") as out:
+        copies = {stream.index: out.add_stream_from_template(stream) for stream in source.streams}
+        lines = iter([(5, 5), (12, 5)])  # seconds
+        for packet in source.demux():
+            if packet.size:
+                if packet.stream.type == "subtitle":
+                    begin, length = next(lines)
+                    packet.pts = packet.dts = begin * 1000
+                    packet.duration = length * 1000
+                packet.stream = copies[packet.stream.index]
+                out.mux(packet)
+    words = ("--start", str(start), "--end", str(end))
+    ran = lowlight("video", "clip.mkv", "-o", "part.mkv", *words, *SAME)
+    assert ran.code == 0, ran.err
+    with av.open("part.mkv") as made:
+        shown = [
+            (each.pts, each.pts + each.duration)
+            for each in made.demux(subtitles=0)
+            if each.size and each.pts is not None
+        ]
+        assert shown == [(one * 1000, other * 1000) for one, other in wanted]
+        assert made.duration == (end - start) * 1_000_000

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO, cast
 
+import av
 import numpy as np
 import pytest
 import video_kit as kit
@@ -54,8 +55,6 @@ def test_between_two_pipes(folder: Path, dgaf_weights: Path) -> None:
 
 def ten(name: str) -> Path:
     """The same in ten bits."""
-    import av
-
     with av.open(name, "w", options={"strict": "-1"}) as out:
         video: Any = out.add_stream("rawvideo", rate=25)
         video.width, video.height, video.pix_fmt = 64, 36, "yuv422p10le"
@@ -144,6 +143,63 @@ def test_a_preview_of_a_clip_whose_sound_is_longer(folder: Path, lowlight: Lowli
         assert ran.code == 0, ran.err
     with Image.open("plain.mkv.png") as one, Image.open("long.mkv.png") as other:
         assert np.array_equal(np.asarray(one), np.asarray(other))
+
+
+def sheet(lowlight: Lowlight, clip: Path, count: int, *words: str) -> Any:
+    """The sheet of a clip, as pixels."""
+    ran = lowlight("video", clip, "--preview", str(count), "-o", "sheet.png", "--exist", "overwrite", *SAME, *words)
+    assert ran.code == 0, ran.err
+    with Image.open("sheet.png") as made:
+        return np.asarray(made)
+
+
+def test_a_preview_of_a_clip_of_unknown_length(folder: Path, lowlight: Lowlight) -> None:
+    """As of the same clip in a container that states it: a recording that crashed or was piped, a raw stream."""
+    ticks = list(range(0, 1000, 40))
+    known = kit.write(Path("known.mkv"), kit.pictures(25), base=Fraction(1, 1000), ticks=ticks)
+    wanted = sheet(lowlight, known, 4)
+    with av.open(str(known)) as clip, av.open("raw.h264", "w") as raw, Path("piped.mkv").open("wb") as file:
+        pipe = SimpleNamespace(write=file.write)  # it cannot go back to state the length
+        with av.open(pipe, "w", format="matroska") as piped:
+            copies = [out.add_stream_from_template(clip.streams.video[0]) for out in (raw, piped)]
+            for packet in clip.demux():
+                pts, dts = packet.pts, packet.dts
+                for copy, out in zip(copies, (raw, piped), strict=True):
+                    if packet.size:
+                        packet.stream, packet.pts, packet.dts = copy, pts, dts
+                        packet.time_base = Fraction(1, 1000)
+                        out.mux(packet)
+    for name in ("piped.mkv", "raw.h264"):
+        with av.open(name) as clip:
+            assert not clip.duration
+        assert np.array_equal(sheet(lowlight, Path(name), 4), wanted)
+        assert np.array_equal(sheet(lowlight, Path(name), 3, "--end", "0.5"), sheet(lowlight, known, 3, "--end", "0.5"))
+
+
+@pytest.mark.parametrize("name", ["clip.flv", "clip.avi", "clip.wmv", "clip.mov", "clip.ts", "clip.mpg"])
+def test_a_preview_in_any_container(folder: Path, lowlight: Lowlight, name: str) -> None:
+    """Whether or not it finds a moment, and although its sound is longer: the last of three is from five sixths on."""
+    codec = "mpeg2video" if name == "clip.mpg" else "libx264"
+    base = Fraction(1, 1000) if name in ("clip.flv", "clip.wmv") else Fraction(1, 25)
+    ticks = [round(number / 25 / base) for number in range(50)]
+    more: dict[str, Any] = {"sound": "aac" if name in ("clip.flv", "clip.mov") else "mp2", "sound_after": 2.0}
+    clip = kit.write(Path(name), kit.pictures(50), codec=codec, base=base, ticks=ticks, **more)
+    last = sheet(lowlight, clip, 3)[-52:, :80].astype(int)
+    windows = np.lib.stride_tricks.sliding_window_view(last, (36, 64, 3))
+    near = [np.abs(windows - frame).mean((-1, -2, -3)).min() for frame in kit.shown(clip)]
+    assert abs(int(np.argmin(near)) - 42) <= 1
+
+
+def test_a_preview_of_a_clip_whose_last_packet_is_damaged(folder: Path, lowlight: Lowlight) -> None:
+    """The frame before it is shown again."""
+    clip = kit.write(Path("clip.avi"), kit.pictures(12), codec="mpeg4", base=Fraction(1, 25), ticks=range(12))
+    data = bytearray(clip.read_bytes())
+    with av.open(str(clip)) as source:
+        *_, packet = (bytes(each) for each in source.demux() if each.size)
+    at = data.rindex(packet)
+    data[at : at + len(packet)] = bytes(len(packet))
+    clip.write_bytes(data)
+    assert sheet(lowlight, clip, 40).shape[0] > 20 * 36
 
 
 def test_preview_writes_pictures_alone(folder: Path, lowlight: Lowlight) -> None:

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import pytest
 import video_kit as kit
 from conftest import Ran
 from test_video_addresses import server  # noqa: F401  # a fixture
 
+from lowlight_cli.video import opening
 from lowlight_cli.video.streams import Span, opened
 
 Lowlight = Callable[..., Ran]
@@ -59,6 +61,20 @@ def test_from_any_frame_on(folder: Path, name: str) -> None:
         wanted = [frame.pts for frame in frames if frame.pts * base >= rest.zero + Fraction(at, 25) - Fraction(1, 100)]
         assert first <= wanted[0] and [frame.pts + shift for frame in found] == wanted
         assert not rest.notes
+
+
+def test_keyframes_far_apart(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is between them is decoded rather than held in memory."""
+    monkeypatch.setattr(opening, "_HELD", 50)
+    clip, moment = made("clip.ts", gop=100), Fraction(5)
+    with av.open(str(clip)) as container:
+        packets = list(container.demux(video=0))
+    coming = iter(packets)
+    found = opening.from_keyframe(coming, moment)
+    first = next(found)
+    assert len(packets) - len(list(coming)) == 50 and first is packets[0]
+    with opened(clip, "clip.ts", Span(start=5)) as rest:
+        assert len(list(rest.decoded())) == 25
 
 
 @pytest.mark.parametrize("name", ["clip.wmv", "clip.avi"])

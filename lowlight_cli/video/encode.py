@@ -58,6 +58,7 @@ class Plan:
         lead: seconds that the clip's clock shows at its beginning, subtracted from every timestamp if another kind of
             container would take them for a gap; else 0.
         notes: what could not be kept, one line each.
+        even: the container is AVI, and all frames are shown at multiples of 1 / `rate`; known when all are encoded.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Plan:
     container: str
     lead: Fraction = Fraction(0)
     notes: tuple[str, ...] = ()
+    even: bool = False
 
     @property
     def shaped(self) -> bool:
@@ -93,6 +95,11 @@ class Plan:
     def constant(self) -> bool:
         """Whether the container supports only a constant frame rate."""
         return self.container == Y4M
+
+    @property
+    def tick(self) -> Fraction:
+        """Seconds per tick of the video in the container."""
+        return 1 / self.rate if self.constant or self.even else self.base
 
     def configure(self, to: Any) -> None:
         """Apply the plan to an encoder, or to the stream that owns one."""
@@ -352,7 +359,7 @@ def _pixel_format(encoder: str, source: str, width: int, height: int) -> tuple[s
         notes.append(f"{width}x{height} has an odd side, which needs colour at full size: written as {whole}")
     if depth(chosen) < depth(source):
         notes.append(f"{encoder} takes {depth(chosen)} bits a sample, the clip has {depth(source)}")
-    return chosen.replace("yuva", "yuv"), notes
+    return chosen.replace("yuva", "yuv").replace("ya8", "gray").replace("ya16", "gray16"), notes
 
 
 def _global_header(container: str) -> bool:

@@ -10,13 +10,17 @@ from typing import Final
 from lowlight_cli.errors import DeviceError, UsageError
 
 __all__ = [
-    "CODECS", "CONTAINERS", "NAMED", "ORDERED", "Y4M", "Codec", "Encoding", "codec_for", "is_clip", "kin", "need_av",
+    "CODECS", "CONTAINERS", "JOINED", "NAMED", "ORDERED", "Y4M", "Codec", "Encoding", "codec_for", "is_clip", "kin",
+    "need_av",
 ]  # fmt: skip
 
 Y4M: Final = "yuv4mpegpipe"
 
 ORDERED: Final = ("avi", "asf")
 """Containers that record no order of frames but that of decoding."""
+
+JOINED: Final = ("mpegts", "mpeg")
+"""Containers of recordings that may be joined end to end, each with its own clock: a seek finds any of the moments."""
 
 CONTAINERS: Final = {
     ".mp4": "mp4",

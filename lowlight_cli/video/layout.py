@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["ALL", "SURPLUS", "Original", "begun"]
 
 _MOV: Final = ("mp4", "mov", "3gp")
+_CHAPTERED: Final = (*_MOV, "matroska", "webm", "asf")
+"""Containers that hold chapters; FFmpeg silently drops them elsewhere."""
+
 _OWN: Final = {"major_brand", "minor_version", "compatible_brands", "encoder", "software"}
 """Tags that describe how a file was written; the muxer sets its own."""
 
@@ -178,7 +181,10 @@ def _laid_out(
         notes.append(f"mp4 holds a cover or unusual tags, not both: left out {', '.join(lost)}")
     tags = {key: value for key, value in clip.container.metadata.items() if key not in _OWN}
     out.metadata.update(_moved(tags, clip, plan))
-    out.set_chapters(list(_chapters(clip)))
+    chapters = list(_chapters(clip))
+    if chapters and plan.container not in _CHAPTERED:
+        notes.append(f"{plan.container} cannot hold chapters: left out")
+    out.set_chapters(chapters)
     return video or _video(out, plan), copies, notes
 
 
@@ -213,6 +219,8 @@ def _check(clip: Original, stream: Stream, container: str, beside: list[str]) ->
         raise ValueError("would be a film of one frame, or dropped")
     if stream.type in ("data", "unknown") and ("timecode" in stream.metadata or not clip.alike(container)):
         raise ValueError("would be a stream that nobody can read")
+    if stream.type == "attachment" and container != "matroska":
+        raise ValueError("would be data without a name, or dropped")
     if container == "mpegts" and stream.type in NAMED and name not in NAMED[stream.type]:
         raise ValueError("would be data without a name")
     if container == "mpeg" and stream.type == "subtitle" and name != "dvd_subtitle":
@@ -263,7 +271,7 @@ def _video(out: OutputContainer, plan: Plan) -> Any:
     plan.configure(video)
     video.codec_context.options = dict(plan.options)
     video.codec_context.time_base = plan.clock  # the MPEG-4 header states it
-    video.time_base = 1 / plan.rate if plan.constant else plan.base
+    video.time_base = plan.tick
     if plan.container in _MOV and video.codec_context.codec.canonical_name == "hevc":
         video.codec_context.codec_tag = "hvc1"  # the tag that QuickTime and Safari play
     if plan.shaped:

@@ -19,8 +19,9 @@ from av.stream import Disposition
 from lowlight_cli.disk import settle
 from lowlight_cli.errors import OutputError
 from lowlight_cli.video.aspect import say_aspect
+from lowlight_cli.video.formats import JOINED
 from lowlight_cli.video.layout import ALL, SURPLUS, Original, begun
-from lowlight_cli.video.opening import read, zero
+from lowlight_cli.video.opening import onward, read, zero
 from lowlight_cli.video.parts import Parts, explained
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ __all__ = ["assemble", "decoding_ticks", "rehearse"]
 
 _REFUSALS: Final = (av.error.ArgumentError, av.error.InvalidDataError, av.error.PatchWelcomeError)
 """Errors by which a container refuses packets that it cannot hold; any other error is the disk's."""
+
+_EARLIER: Final = 10
+"""Seconds before a part from which its packets are read: a subtitle may be showing already."""
 
 
 def assemble(
@@ -121,6 +125,8 @@ def _refused(target: Path, error: av.error.FFmpegError) -> OutputError:
 
 def _write(clip: Original | None, parts: Parts, plan: Plan, part: Path) -> list[str]:
     """Mux all streams; if the container refuses the result, retry with fewer of them, at last with the video alone."""
+    if plan.container == "avi":  # it states a tick as the length of a frame
+        plan = replace(plan, even=_even([pts for done in parts.done for pts, *_ in done.frames], plan))
     for tries in (SURPLUS, SURPLUS[-1:], (ALL,)):
         try:
             out, video, copies, notes = begun(clip, plan, str(part.absolute()), tries)
@@ -135,6 +141,16 @@ def _write(clip: Original | None, parts: Parts, plan: Plan, part: Path) -> list[
             notes.append(f"{plan.container} refuses {left} packets beside the picture, which may be damaged: left out")
         return notes
     raise AssertionError("the last try raises or returns")
+
+
+def _even(ticks: list[int], plan: Plan) -> bool:
+    """Whether each frame, at `ticks` of the plan's base, is shown within a tenth of a frame of when a clock that counts
+    frames says so.
+    """
+    counts = [float((tick - ticks[0]) * plan.base * plan.rate) for tick in ticks]
+    whole = [round(count) for count in counts]
+    near = all(abs(one - other) < 0.1 for one, other in zip(counts, whole, strict=True))
+    return near and len(set(whole)) == len(whole)
 
 
 def _new(parts: Parts, plan: Plan, video: Any) -> Iterator[Any]:
@@ -186,11 +202,13 @@ def _copied(clip: Original | None, copies: dict[int, Stream]) -> Iterator[Any]:
     if container.duration and "matroska" in container.format.name:
         stop = zero(container) + Fraction(container.duration, av.time_base)
     with contextlib.suppress(av.error.FFmpegError, IndexError):  # a truncated file ends there; a note says so already
-        for packet in _packets(clip, begin):
+        for packet in onward(_packets(clip, begin), clip.index):
             stream, base = packet.stream, packet.time_base
             if packet.size == 0 or stream.index not in copies:
                 continue
             when = None if stream.disposition & Disposition.attached_pic else _shown(packet)  # a cover has no time
+            if when is not None and stream.type == "subtitle" and packet.duration:
+                when = _cut(packet, when, begin if clip.span.start else when, end)
             if when is not None and ((clip.span.start and when < begin) or (end is not None and when >= end)):
                 continue
             if stop and when is not None and packet.duration and when < stop:
@@ -202,12 +220,22 @@ def _copied(clip: Original | None, copies: dict[int, Stream]) -> Iterator[Any]:
             yield packet
 
 
+def _cut(packet: Any, when: Fraction, begin: Fraction, end: Fraction | None) -> Fraction:
+    """Cut what a subtitle shows outside of the part, and return when it begins then."""
+    until = when + packet.duration * packet.time_base
+    if begin < until and (end is None or when < end):
+        when, until = max(when, begin), until if end is None else min(until, end)
+        packet.pts = packet.dts = round(when / packet.time_base)
+        packet.duration = round((until - when) / packet.time_base)
+    return when
+
+
 def _packets(clip: Original, begin: Fraction) -> Iterator[Any]:
     """Packets of all streams from shortly before `begin` on; from the beginning if seeking fails."""
-    if clip.span.start <= 1:
+    if clip.span.start <= _EARLIER or clip.container.format.name in JOINED:
         return clip.container.demux()
     with contextlib.suppress(av.error.FFmpegError):
-        clip.container.seek(int((begin - 1) * av.time_base))  # MPEG-TS lands a little late
+        clip.container.seek(int((begin - _EARLIER) * av.time_base))
         packets = clip.container.demux()
         first = next(packets, None)
         when = _shown(first) if first else None

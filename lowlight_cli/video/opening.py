@@ -1,13 +1,18 @@
-"""Open a clip's container for reading: a file, a file object, an address or a camera."""
+"""Open a clip's container for reading (a file, a file object, an address or a camera), choose its video, and put its
+packets on one clock.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import av
 import av.error
+import av.stream
 
 from lowlight_cli.errors import InputError
 from lowlight_cli.video import addresses
@@ -15,8 +20,19 @@ from lowlight_cli.video.addresses import Address
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.stream import VideoStream
 
-__all__ = ["read", "zero"]
+__all__ = ["film_of", "from_keyframe", "onward", "read", "stated_end", "zero"]
+
+_COVER: Final = av.stream.Disposition.attached_pic
+
+_LEAP: Final = Fraction(2**32, 90_000)
+"""Half the period of MPEG's clock, in seconds. FFmpeg takes a smaller time for that of the next period, so that a clock
+that was set back leaps ahead by more than this."""
+
+_HELD: Final = 1000
+"""Packets between two keyframes that are kept in memory, at most."""
 
 
 def read(source: Path | Address | Any, name: str) -> InputContainer:
@@ -57,6 +73,104 @@ def _reached(source: Address) -> InputContainer:
 def zero(container: InputContainer) -> Fraction:
     """Start time of a clip, in seconds of its own clock."""
     return Fraction(container.start_time or 0, av.time_base)
+
+
+def stated_end(container: InputContainer, stream: VideoStream) -> float | None:
+    """When a video ends by the header, in seconds of the clip's clock; None if unknown.
+
+    Of Matroska alone, since others state the number of frames, or nothing. Its header states the end of the longest
+    stream, and muxers add that of each as a tag.
+    """
+    if "matroska" not in container.format.name or not container.duration:
+        return None
+    tag = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    if not tag:
+        return container.duration / av.time_base if len(container.streams) == 1 else None
+    hours, minutes, seconds = map(float, tag.groups())
+    return min(hours * 3600 + minutes * 60 + seconds, container.duration / av.time_base)
+
+
+def film_of(container: InputContainer, name: str) -> VideoStream:
+    """Choose the video stream, the first that is not a cover, and discard the packets of all others.
+
+    Raises:
+        InputError: there is none, or it cannot be decoded here.
+    """
+    films = [stream for stream in container.streams.video if not stream.disposition & _COVER]
+    if not films:
+        kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+        raise InputError(f"{name}: has no video, only {kinds}")
+    stream = films[0]
+    if stream.codec_context is None or not stream.width:
+        raise InputError(f"{name}: nothing here decodes its video, or it is damaged")
+    stream.thread_type = "AUTO"
+    for other in container.streams:
+        if other.index != stream.index:
+            other.discard = av.stream.Discard.all
+    return stream
+
+
+def onward(packets: Iterable[Packet[Any]], index: int) -> Iterator[Packet[Any]]:
+    """Yield packets on one clock that only goes on, also where recordings with a clock each are joined end to end.
+
+    A recording begins where the clock of the video goes back by more than a second; its packets are put behind those
+    before, all by the same time, so that sound and picture stay together.
+
+    Args:
+        packets: in the order of the file; they are changed in place.
+        index: of the video stream.
+    """
+    shift = before = step = Fraction(0)  # seconds: of this recording and of the one before, and from frame to frame
+    last: Fraction | None = None
+    ended: Fraction | None = None  # the recording before; for one packet
+    early: list[Packet[Any]] = []
+    for packet in packets:
+        now = None if packet.dts is None or packet.time_base is None else packet.dts * packet.time_base
+        gap = Fraction(0) if now is None or last is None else now - last
+        joined = not -1 <= gap <= _LEAP
+        if packet.stream_index != index:
+            if joined or early:
+                early.append(packet)  # the video's next packet tells whether a recording begins
+            else:
+                yield _moved(packet, before if gap > 1 else shift)  # FFmpeg gives the last packet of a stream late
+            continue
+        if joined:
+            before, shift, ended = shift, shift + step - gap, last
+        else:
+            if ended is not None and now is not None and abs(now - ended) <= 1:
+                shift = before  # the clock of one packet was damaged
+            elif gap:
+                step = gap
+            ended = None
+        last = last if now is None else now
+        yield from (_moved(each, shift) for each in early)
+        early.clear()
+        yield _moved(packet, shift)
+    yield from (_moved(each, shift) for each in early)
+
+
+def _moved(packet: Packet[Any], seconds: Fraction) -> Packet[Any]:
+    """The packet, `seconds` later."""
+    if seconds and packet.time_base:
+        ticks = round(seconds / packet.time_base)
+        packet.pts = None if packet.pts is None else packet.pts + ticks
+        packet.dts = None if packet.dts is None else packet.dts + ticks
+    return packet
+
+
+def from_keyframe(packets: Iterable[Packet[Any]], moment: Fraction) -> Iterator[Packet[Any]]:
+    """Yield a stream's packets from the last keyframe that is shown by `moment`, in seconds of the clip's clock."""
+    packets = iter(packets)
+    held: list[Packet[Any]] = []
+    for packet in packets:
+        shown, decoded = (None if tick is None else tick * packet.time_base for tick in (packet.pts, packet.dts))
+        if packet.is_keyframe and shown is not None and shown <= moment:
+            held.clear()
+        held.append(packet)
+        if len(held) == _HELD or (decoded is not None and decoded > moment):
+            break
+    yield from held
+    yield from packets
 
 
 def _reason(error: Exception) -> str:

@@ -22,7 +22,7 @@ from lowlight_cli.video.formats import Y4M, Encoding
 from lowlight_cli.video.lighting import Lighting
 from lowlight_cli.video.making import Course, Made, Making, Tally, made
 from lowlight_cli.video.run import compared, prepared, results
-from lowlight_cli.video.series import Film, Series, Source, film
+from lowlight_cli.video.series import Source, film
 from lowlight_cli.video.streams import Span
 
 __all__ = ["enhance_to_pipe", "preview"]
@@ -103,10 +103,16 @@ def preview(enhancer: Enhancer, source: Source, count: int, making: Making) -> N
         InputError: not a clip, or no frame.
     """
     alone = replace(making, temporal="off")
-    shown = []
+    shown: list[tuple[str, NDArray[np.float32]]] = []
     for moment in _moments(source, count, making):
-        with _from(source, moment, making) as clip:
-            frame = next(clip.decoded())
+        with film(source, Span(moment, making.span.stop), making.rate) as clip:
+            try:
+                frame = next(clip.decoded())
+            except InputError:
+                if not shown:
+                    raise
+                shown += shown[-2:]  # a packet at the end may be damaged
+                continue
             seconds = moment + float(frame.pts * clip.base - clip.zero)
             lit = Lighting(enhancer, alone).frame(frame.picture, seconds)
             for what, each in (("", frame.picture), (", lit", lit)):
@@ -115,44 +121,13 @@ def preview(enhancer: Enhancer, source: Source, count: int, making: Making) -> N
     return labelled(shown, 2 if count < 4 else 4)
 
 
-def _from(source: Source, moment: float, making: Making) -> Film:
-    """Open the clip from a moment to the end of the part."""
-    return film(source, Span(moment, making.span.stop), making.rate)
-
-
 def _moments(source: Source, count: int, making: Making) -> list[float]:
-    """Moments spread evenly over the part, none after the beginning of its last frame."""
+    """Moments spread evenly over the part, none after the beginning of its last frame; of what plays live, all now."""
     start = making.span.start
     with film(source, making.span, making.rate) as clip:
-        length, step, row = clip.seconds or 0.0, float(1 / clip.rate), isinstance(clip, Series)
-    if not length:
-        return [start] * count
-    last = length - step if row else _last(source, making, length, step)
+        if clip.live:
+            return [start] * count
+        last, step = max(0.0, clip.last() - start), float(1 / clip.rate)
     # end a little before the last frame, because moments are rounded
     reach = max(0.0, last - step / 4)
     return [start + min((last + step) * (number + 0.5) / count, reach) for number in range(count)]
-
-
-def _last(source: Source, making: Making, length: float, step: float) -> float:
-    """When the last frame begins, in seconds of the part, found by bisection: the header may state the sound's length.
-
-    Args:
-        source: the clip.
-        making: settings with the part.
-        length: in seconds, according to the header.
-        step: duration of a frame, in seconds.
-    """
-    start = making.span.start
-    # some frame begins at or after `there`, none at or after `gone`
-    there, gone = 0.0, length
-    probe = max(0.0, length - 1.5 * step)  # if the header is right, only the last frame comes later
-    while gone - there > 2 * step:
-        try:
-            with _from(source, start + probe, making) as clip:
-                next(clip.decoded())
-            there = probe
-        except InputError:
-            gone = probe
-        probe = (there + gone) / 2
-    with _from(source, start + there, making) as clip:
-        return there + max(float(frame.pts * clip.base - clip.zero) for frame in clip.decoded())

@@ -92,6 +92,11 @@ class Series:
         """Number of frames in the part."""
         return len(self._numbers())
 
+    def last(self) -> float:
+        """When the part's last frame begins, in seconds from the beginning."""
+        numbers = self._numbers()
+        return float((numbers[-1] - self._begin) * self.base) if numbers else self.span.start
+
     def decoded(self, after: int | None = None) -> Iterator[Frame]:
         """Yield the frames of the part, in order.
 

@@ -6,6 +6,7 @@ packets' timestamps tell which frames are missing.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import heapq
 import itertools
@@ -20,28 +21,24 @@ import av
 import av.error
 import av.format
 import av.sidedata.sidedata
-import av.stream
 from numpy.typing import NDArray
 
 from lowlight_cli.errors import InputError, UsageError
 from lowlight_cli.video import addresses
 from lowlight_cli.video.addresses import Address
 from lowlight_cli.video.colour import Colours, Converter
-from lowlight_cli.video.formats import ORDERED, kin
-from lowlight_cli.video.opening import read, zero
+from lowlight_cli.video.formats import JOINED, ORDERED, kin
+from lowlight_cli.video.opening import film_of, from_keyframe, onward, read, stated_end, zero
 
 if TYPE_CHECKING:
     import numpy as np
     from av.container import InputContainer
     from av.packet import Packet
     from av.video.frame import VideoFrame
-    from av.video.stream import VideoStream
 
     from lowlight_cli.pictures import Photo
 
 __all__ = ["Clip", "Frame", "Span", "opened"]
-
-_COVER: Final = av.stream.Disposition.attached_pic
 
 _UNTIMED: Final[Any] = av.format.Flags.no_timestamps.value
 """Set for raw streams without a container: times are counted from the beginning, and are unknown after a seek."""
@@ -126,7 +123,7 @@ class Clip:
     ) -> None:
         self.container, self.name, self.span, self.live, self._again = container, name, span, live, again
         self.container_name = container.format.name
-        self.stream = _video(container, name)
+        self.stream = film_of(container, name)
         self.notes: list[str] = []
         self.base: Fraction = self.stream.time_base or Fraction(1, 90_000)
         self.rate: Fraction = self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
@@ -142,7 +139,8 @@ class Clip:
         # the packets state decoding times only, and FFmpeg's guess of a frame's time is that of a neighbour
         untold = self.container_name in ORDERED and self.codec in ("h264", "hevc")
         self._guessed, self._in_order = untold and context.has_b_frames, untold and not context.has_b_frames
-        self._read = self._frames()
+        self._timed = not (self._guessed or container.format.flags & _UNTIMED)
+        self._read = self._frames(self._packets())
         self._first = self._first_frame()
         if live:
             self.zero = self._first[1] * self.base
@@ -202,11 +200,11 @@ class Clip:
         shift = self.span.shift(self.base) + (self._first[1] if self.live else 0)
         wanted = begin if after is None else (after + shift) * self.base
         frames: Iterator[_Found] = itertools.chain([self._first], self._read)
-        timed = not (self._guessed or self.container.format.flags & _UNTIMED)
-        if self._again and timed and wanted > self.zero + 1:
+        if self._again and self._timed and wanted > self.zero + 1:
             frames = self._sought(wanted, self._again)
-        shown, last, before, picture = 0, after, None, None
+        shown, last, duration, before, picture = 0, after, 0, None, None
         sizes = {(self.width, self.height)}
+        stated = (self.stream.start_time or 0) + (self.stream.duration or 0) if kin(self.container_name, "mp4") else 0
         for frame, pts, duration, repeated in frames:
             if end is not None and pts * self.base >= end:
                 break
@@ -219,6 +217,8 @@ class Clip:
                 self.notes.append(
                     f"the size changes to {size[0]}x{size[1]} at {where:.2f} s: scaled to {self.width}x{self.height}"
                 )
+            if pts < stated:  # for FFmpeg, a frame in MP4 lasts until the next is decoded
+                duration = min(duration, stated - pts)
             last = pts - shift
             shown, self.repeated = shown + 1, self.repeated + repeated
             if picture is None or frame is not before:
@@ -228,9 +228,40 @@ class Clip:
             raise InputError(f"{self.name}: no frame from {self.span.start:g} s on; the clip is shorter")
         if self.repeated:
             self.notes.append(f"{self.repeated} damaged frames could not be read: the frame before is shown again")
+        if self.span != Span() or after is not None or last is None:
+            return
+        found, promised = float((last + duration) * self.base), stated_end(self.container, self.stream)
         # AVI headers sometimes count one frame too many
-        if self.span == Span() and after is None and self.frames > shown + 1:
+        if self.frames > shown + 1:
             self.notes.append(f"cut short: the header promises {self.frames} frames, {shown} could be read")
+        elif promised is not None and found < promised - 0.5:
+            self.notes.append(f"cut short: the header promises {promised:.2f} s, the picture ends at {found:.2f} s")
+
+    def last(self) -> float:
+        """When the part's last frame begins, in seconds from the clip's beginning; read from packets, not decoded.
+
+        The clip cannot be read any more after that, and must not be live or a file object.
+        """
+        assert self._again
+        (begin, end), times = self.span.bounds(self.zero), list[Fraction]()
+        if self.seconds and self._timed:
+            with contextlib.suppress(av.error.FFmpegError):  # no index
+                near = begin + _exact(self.seconds) - 1 / self.rate
+                times = self._times(self._near(near, self._again), end)
+        if not times:
+            self._reopen(self._again)
+            times = self._times(self._packets(), end)
+        return float(max(times, default=begin) - self.zero)
+
+    def _times(self, packets: Iterator[Packet[Any]], end: Fraction | None) -> list[Fraction]:
+        """When the packets' frames are shown, in seconds of the clip's clock, as far as that is before `end`."""
+        ticks = [
+            packet.dts if packet.pts is None else packet.pts
+            for packet in packets if packet.size and not packet.is_discard
+        ]  # fmt: skip
+        step = 1 / self.rate / self.base
+        times = [(number * step if tick is None else tick) * self.base for number, tick in enumerate(ticks)]
+        return [each for each in times if end is None or each < end]
 
     def _first_frame(self) -> _Found:
         for found in self._read:
@@ -245,32 +276,42 @@ class Clip:
     def _sought(self, wanted: Fraction, again: Callable[[], InputContainer]) -> Iterator[_Found]:
         """As `_frames`, from a keyframe at or before `wanted` on; from the beginning if none is found.
 
-        A seek may miss without an error: MPEG-TS and MPEG-PS go to a nearby packet, whose keyframe may come after
-        `wanted`, and a server that cannot seek back goes nowhere. So the first decoded frame decides.
+        A seek may miss without an error: a server that cannot seek back goes nowhere, and a picture may be whole only
+        some frames behind its keyframe. So the first decoded frame decides.
         """
         told, back = len(self.notes), 0
         while wanted - back > self.zero:
             try:
-                self.container.seek(int((wanted - back) / self.base), stream=self.stream)
+                frames = self._frames(self._near(wanted - back, again))
             except av.error.FFmpegError:
                 break  # no index
-            frames = self._frames()
             first = next((found for found in frames if not found[3]), None)
             if first and first[0].pts is not None and first[1] * self.base <= wanted:
                 return itertools.chain([first], frames)
             back = 2 * back or 1
         del self.notes[told:]  # those of failed tries
-        before, self.container = self.container, again()
-        self.stream = _video(self.container, self.name)
-        before.close()
-        return self._frames()
+        self._reopen(again)
+        return self._frames(self._packets())
 
-    def _frames(self) -> Iterator[_Found]:
+    def _near(self, moment: Fraction, again: Callable[[], InputContainer]) -> Iterator[Packet[Any]]:
+        """The video's packets from a keyframe on that is shown by `moment`; if a seek misses, from elsewhere."""
+        if self.container_name in JOINED:
+            self._reopen(again)
+            return from_keyframe(self._packets(), moment)
+        self.container.seek(int(moment / self.base), stream=self.stream)
+        return self._packets()
+
+    def _reopen(self, again: Callable[[], InputContainer]) -> None:
+        before, self.container = self.container, again()
+        self.stream = film_of(self.container, self.name)
+        before.close()
+
+    def _frames(self, packets: Iterator[Packet[Any]]) -> Iterator[_Found]:
         """Yield frames with tick, duration and whether they repeat the one before; ticks rise."""
         missing: list[int] = []  # ticks of packets whose frames are yet to come
         damaged, until, last, before = False, 0, None, None
         step = max(1, round(1 / self.rate / self.base))
-        for packet in self._packets():
+        for packet in packets:
             if self._in_order:
                 packet.pts = packet.dts
             if packet.is_discard:
@@ -311,7 +352,7 @@ class Clip:
     def _packets(self) -> Iterator[Packet[Any]]:
         """Yield the video's packets, the last of them empty; if the file becomes unreadable, they end there."""
         try:
-            yield from self.container.demux(self.stream)
+            yield from onward(self.container.demux(self.stream), self.stream.index)
         except av.error.FFmpegError as error:
             if self.live and isinstance(error, av.error.ExitError):
                 self.notes.append(f"nothing has come for {addresses.PATIENCE[1]:g} s: it ends there")
@@ -347,26 +388,6 @@ def opened(source: Path | Address | Any, name: str, span: Span | None = None) ->
 
 def _exact(seconds: float) -> Fraction:
     return Fraction(seconds).limit_denominator(1_000_000)
-
-
-def _video(container: InputContainer, name: str) -> VideoStream:
-    """Choose the video stream, the first that is not a cover, and discard the packets of all others.
-
-    Raises:
-        InputError: there is none, or it cannot be decoded here.
-    """
-    films = [stream for stream in container.streams.video if not stream.disposition & _COVER]
-    if not films:
-        kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-        raise InputError(f"{name}: has no video, only {kinds}")
-    stream = films[0]
-    if stream.codec_context is None or not stream.width:
-        raise InputError(f"{name}: nothing here decodes its video, or it is damaged")
-    stream.thread_type = "AUTO"
-    for other in container.streams:
-        if other.index != stream.index:
-            other.discard = av.stream.Discard.all
-    return stream
 
 
 def _display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:
