@@ -37,7 +37,7 @@ __all__ = [
 Picture = NDArray[np.float32]
 Exposure = float | Literal["auto"]
 
-EDITION: Final = 4
+EDITION: Final = 5
 """Number of the look's arithmetic: work that is resumed does again what an earlier edition made."""
 
 EXPOSURES: Final = (0.2, 0.8)

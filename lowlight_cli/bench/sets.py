@@ -221,7 +221,9 @@ def _own(folder: Path) -> tuple[str, str] | None:
     Case does not matter, and LOL v2 calls its references Normal. If only one is there, the other has its usual name.
     """
     there = {path.name.lower(): path.name for path in sorted(folder.glob("*/"))}
-    low, high = there.get("low"), there.get("high") or there.get("normal")
+    low, high = there.get("low"), there.get("high")
+    if low and not high:
+        high = there.get("normal")
     return (low or "low", high or "high") if low or high else None
 
 
