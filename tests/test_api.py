@@ -357,6 +357,7 @@ def test_how_pictures_are_cut(dgaf_weights: Path) -> None:
         ({"model": None}, r"unknown model 'None'"),
         ({"tile": "auto"}, r"tile 'auto' is not a number; choose a number of pixels, 0 for off, or None"),
         ({"memory": "4GB"}, r"memory '4GB' is not a number; choose a number of bytes, or None"),
+        ({"tile": False}, r"tile False is not a number; choose a number of pixels, 0 for off, or None"),
     ],
 )
 def test_what_only_the_command_understands(options: dict[str, Any], told: str) -> None:

@@ -78,7 +78,7 @@ def test_sources_of_a_picture(photo: Path) -> None:
 # --------------------------------------------------------------------------------------------------- what is to come
 
 
-@pytest.mark.parametrize("slip", [(0.5, 1), ("x", 2), (-1, 1), (10, 0), (10, -3), (10, 2.5)])
+@pytest.mark.parametrize("slip", [(0.5, 1), ("x", 2), (-1, 1), (10, 0), (10, -3), (10, 2.5), (10, True)])
 def test_expecting_what_cannot_be(slip: Any) -> None:
     with pytest.raises(UsageError, match="choose a whole number"):
         Enhancer().expect(*slip)

@@ -87,7 +87,8 @@ class Tiling:
     def __post_init__(self) -> None:
         given: dict[str, object] = {"tile": self.side, "memory": self.memory}
         for name, value in given.items():
-            if value is not None and not isinstance(value, Integral):  # such as the command line's `auto` and `4GB`
+            whole = isinstance(value, Integral) and not isinstance(value, bool)
+            if value is not None and not whole:  # such as False, or the command line's `auto` and `4GB`
                 unit = "pixels, 0 for off" if name == "tile" else "bytes"
                 raise UsageError(f"{name} {value!r} is not a number; choose a number of {unit}, or None")
         if self.side and self.side < SMALLEST_SIDE:
