@@ -268,7 +268,7 @@ class Enhancer:
         """
         given: tuple[tuple[str, object, int], ...] = (("pictures", pictures, 0), ("at_once", at_once, 1))
         for name, value, least in given:
-            if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+            if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
                 raise UsageError(f"{name} {value!r} is out of range; choose a whole number of at least {least}")
         self._shared.pictures, self._shared.at_once = pictures, at_once
 
