@@ -20,6 +20,7 @@ from conftest import Ran
 from lowlight_cli.errors import UsageError
 from lowlight_cli.video import addresses
 from lowlight_cli.video.addresses import Address, address, local, option
+from lowlight_cli.video.opening import sequential
 
 Lowlight = Callable[..., Ran]
 SAME = ("--strength", "0")
@@ -211,3 +212,22 @@ def test_an_interruption_ends_a_live_source(folder: Path, dgaf_weights: Path) ->
     made = enhance_clip(Enhancer(strength=0, weights=dgaf_weights), Address(url), Path("out.mkv"), on_frame=enough)
     assert made.frames == len(kit.shown(Path("out.mkv"))) == 5
     assert [path.name for path in folder.glob("*out*")] == ["out.mkv"]
+
+
+def test_only_files_are_read_through_to_a_moment(folder: Path, server: str) -> None:
+    """Recordings of MPEG-TS may be joined, and a seek finds any of them; over a network, it would fetch all of it."""
+    ticks = [number * 3600 for number in range(6)]
+    kit.write(Path("cam.ts"), kit.pictures(6), base=Fraction(1, 90_000), ticks=ticks)
+    kit.write(Path("night.mp4"), kit.pictures(3))
+    for source, through in (("cam.ts", True), ("night.mp4", False), (f"{server}/cam.ts", False)):
+        with av.open(source) as container:
+            assert sequential(container) == through, source
+
+
+def test_a_part_of_an_address(folder: Path, lowlight: Lowlight, server: str) -> None:
+    ticks = [number * 3600 for number in range(75)]
+    clip = kit.write(Path("cam.ts"), kit.pictures(75), base=Fraction(1, 90_000), ticks=ticks)
+    for source, target in ((clip, "file.mkv"), (f"{server}/cam.ts", "address.mkv")):
+        ran = lowlight("video", source, *SAME, "--start", "2", "-o", target, "--codec", "ffv1")
+        assert ran.code == 0, ran.err
+    assert np.array_equal(*(np.array(kit.shown(Path(each))) for each in ("file.mkv", "address.mkv")))

@@ -19,9 +19,8 @@ from av.stream import Disposition
 from lowlight_cli.disk import settle
 from lowlight_cli.errors import OutputError
 from lowlight_cli.video.aspect import say_aspect
-from lowlight_cli.video.formats import JOINED
 from lowlight_cli.video.layout import ALL, SURPLUS, Original, begun
-from lowlight_cli.video.opening import onward, read, zero
+from lowlight_cli.video.opening import onward, read, sequential, zero
 from lowlight_cli.video.parts import Parts, explained
 
 if TYPE_CHECKING:
@@ -232,7 +231,7 @@ def _cut(packet: Any, when: Fraction, begin: Fraction, end: Fraction | None) -> 
 
 def _packets(clip: Original, begin: Fraction) -> Iterator[Any]:
     """Packets of all streams from shortly before `begin` on; from the beginning if seeking fails."""
-    if clip.span.start <= _EARLIER or clip.container.format.name in JOINED:
+    if clip.span.start <= _EARLIER or sequential(clip.container):
         return clip.container.demux()
     with contextlib.suppress(av.error.FFmpegError):
         clip.container.seek(int((begin - _EARLIER) * av.time_base))

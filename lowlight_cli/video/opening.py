@@ -17,13 +17,14 @@ import av.stream
 from lowlight_cli.errors import InputError
 from lowlight_cli.video import addresses
 from lowlight_cli.video.addresses import Address
+from lowlight_cli.video.formats import JOINED
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.packet import Packet
     from av.video.stream import VideoStream
 
-__all__ = ["film_of", "from_keyframe", "onward", "read", "stated_end", "zero"]
+__all__ = ["film_of", "from_keyframe", "onward", "read", "sequential", "stated_end", "zero"]
 
 _COVER: Final = av.stream.Disposition.attached_pic
 
@@ -68,6 +69,13 @@ def _reached(source: Address) -> InputContainer:
         raise InputError(f"{source}: is not a clip that can be read; does it need a player or a login?") from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise InputError(f"{source}: cannot be opened ({_reason(error)}); check the address") from error
+
+
+def sequential(container: InputContainer) -> bool:
+    """Whether a moment is best reached by reading all that is before, as a seek may land in another of the recordings
+    that were joined; not over a network, where that would fetch all of it.
+    """
+    return container.format.name in JOINED and "://" not in str(container.name)
 
 
 def zero(container: InputContainer) -> Fraction:

@@ -27,8 +27,8 @@ from lowlight_cli.errors import InputError, UsageError
 from lowlight_cli.video import addresses
 from lowlight_cli.video.addresses import Address
 from lowlight_cli.video.colour import Colours, Converter
-from lowlight_cli.video.formats import JOINED, ORDERED, kin
-from lowlight_cli.video.opening import film_of, from_keyframe, onward, read, stated_end, zero
+from lowlight_cli.video.formats import ORDERED, kin
+from lowlight_cli.video.opening import film_of, from_keyframe, onward, read, sequential, stated_end, zero
 
 if TYPE_CHECKING:
     import numpy as np
@@ -217,7 +217,7 @@ class Clip:
                 self.notes.append(
                     f"the size changes to {size[0]}x{size[1]} at {where:.2f} s: scaled to {self.width}x{self.height}"
                 )
-            if pts < stated:  # for FFmpeg, a frame in MP4 lasts until the next is decoded
+            if stated and pts < stated:  # for FFmpeg, a frame in MP4 lasts until the next is decoded
                 duration = min(duration, stated - pts)
             last = pts - shift
             shown, self.repeated = shown + 1, self.repeated + repeated
@@ -295,7 +295,7 @@ class Clip:
 
     def _near(self, moment: Fraction, again: Callable[[], InputContainer]) -> Iterator[Packet[Any]]:
         """The video's packets from a keyframe on that is shown by `moment`; if a seek misses, from elsewhere."""
-        if self.container_name in JOINED:
+        if sequential(self.container):
             self._reopen(again)
             return from_keyframe(self._packets(), moment)
         self.container.seek(int(moment / self.base), stream=self.stream)
