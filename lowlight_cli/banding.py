@@ -9,7 +9,7 @@ is the picture. In clips, `video.deblock` does this and more.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import cv2
 import numpy as np
@@ -24,17 +24,15 @@ Picture = NDArray[np.float32]
 REACHES: Final = (2, 6, 18)
 """Distances in pixels over which a picture may be flat; the mean is taken over the widest at which it is."""
 
-DARK: Final = 64
-"""Codes from which a step of one is too small to be seen after any exposure."""
-
 HALF: Final = np.float32(0.499 / 255)
 """The most that a value moves: less than half a code, so that it rounds to the code that it was."""
 
 RARE: Final = np.float32(0.75 / 255)
 """Distance from the mean at which a value is rare in its surroundings and stays: across a contour it is half a code."""
 
-_FINE: Final = 16
-"""Steps of a code by which flatness is judged: those of a wide-gamut profile are up to 1.2 codes of sRGB."""
+_FINE: Final = 4
+"""Steps of a code by which flatness is judged: those of a wide-gamut profile are up to 1.2 codes of sRGB. They reach
+255 at code 64, from which a step of one is too small to be seen after any exposure."""
 
 
 def debanded(picture: Picture) -> Picture:
@@ -57,23 +55,24 @@ def debanded(picture: Picture) -> Picture:
 
 def _smooth(picture: Picture) -> Picture | None:
     """The same for a few rows; None if nothing in them is dark and flat. OpenCV masks in a tenth of NumPy's time."""
-    codes: NDArray[Any] = np.asarray(picture * np.float32(255 * _FINE) + np.float32(0.5), np.uint16)
-    if codes.min() >= DARK * _FINE:
+    codes = cv2.convertScaleAbs(picture, alpha=255 * _FINE)
+    if codes.min() == 255:
         return None
-    low, high, reached, mean = codes, codes, 0, None
+    low, high, reached, where, mean = codes, codes, 0, np.zeros(0, np.intp), picture
     for reach in REACHES:
         square = np.ones((2 * (reach - reached) + 1,) * 2, np.uint8)
         low, high, reached = cv2.erode(low, square), cv2.dilate(high, square), reach
-        flat = (cv2.subtract(high, low) <= _FINE * 3 // 2) & (high < DARK * _FINE) & (low >= _FINE // 2)
+        flat = (cv2.subtract(high, low) <= _FINE * 3 // 2) & (high < 255) & (low >= _FINE // 2)
         if not flat.any():
             break
-        mean = picture.copy() if mean is None else mean
+        if not where.size:
+            where, mean = np.flatnonzero(flat), picture.copy()  # what is flat farther around is so nearby
         side = 2 * reach + 1
         cv2.copyTo(cv2.blur(picture, (side, side), borderType=cv2.BORDER_REFLECT), flat.view(np.uint8), mean)
-    if mean is None:
+    if not where.size:
         return None
-    for band in bands(*picture.shape[:2]):
-        move = mean[band] - picture[band]
-        move *= np.clip((RARE - np.abs(move)) / (RARE - HALF), 0, 1)
-        mean[band] = picture[band] + np.clip(move, -HALF, HALF)
+    here = picture.ravel().take(where)
+    move = mean.ravel().take(where) - here
+    move *= np.clip((RARE - np.abs(move)) / (RARE - HALF), 0, 1)
+    mean.reshape(-1)[where] = here + np.clip(move, -HALF, HALF)
     return mean
