@@ -58,17 +58,16 @@ def _smooth(picture: Picture) -> Picture | None:
     codes = cv2.convertScaleAbs(picture, alpha=255 * _FINE)
     if codes.min() == 255:
         return None
-    low, high, reached, where, mean = codes, codes, 0, np.zeros(0, np.intp), picture
+    low, high, reached, mean = codes, codes, 0, picture.copy()
     for reach in REACHES:
         square = np.ones((2 * (reach - reached) + 1,) * 2, np.uint8)
         low, high, reached = cv2.erode(low, square), cv2.dilate(high, square), reach
         flat = (cv2.subtract(high, low) <= _FINE * 3 // 2) & (high < 255) & (low >= _FINE // 2)
         if not flat.any():
             break
-        if not where.size:
-            where, mean = np.flatnonzero(flat), picture.copy()  # what is flat farther around is so nearby
         side = 2 * reach + 1
         cv2.copyTo(cv2.blur(picture, (side, side), borderType=cv2.BORDER_REFLECT), flat.view(np.uint8), mean)
+    where = np.flatnonzero(mean != picture)
     if not where.size:
         return None
     here = picture.ravel().take(where)

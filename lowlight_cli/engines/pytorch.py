@@ -86,15 +86,13 @@ class TorchEngine:
     ) -> NDArray[np.float32]:
         """See `engines.Engine.run`; the picture is processed whole or in tiles."""
         large = self.device.startswith("cuda") and math.prod(batch.shape[:-1]) > LARGEST
-        with self._again.large if large else contextlib.nullcontext():
-            if settle is None or descriptor(self.network).radius is not None:  # a local network has nothing to settle
-                return tiling.run(self, batch, on_tiles, prepare)
-
-            def settled(position: int, value: torch.Tensor) -> torch.Tensor:
-                return torch.from_numpy(settle(position, value.float().cpu().numpy())).to(value)
-
-            with statistics.settling(settled):  # within the pass; onnx and openvino have a separate graph that measures
-                return tiling.run(self, batch, on_tiles, prepare)
+        local = descriptor(self.network).radius is not None  # and has nothing to settle
+        with (
+            self._again.large if large else contextlib.nullcontext(),
+            # within the pass; onnx and openvino have a separate graph that measures
+            contextlib.nullcontext() if settle is None or local else statistics.settling(_settled(settle)),
+        ):
+            return tiling.run(self, batch, on_tiles, prepare)
 
     def forward(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """One pass through the network."""
@@ -202,6 +200,11 @@ class TorchEngine:
             return
         with torch.autocast(kind, enabled=False), tf32.off() if kind == "cuda" else contextlib.nullcontext():
             yield
+
+
+def _settled(settle: Settle) -> statistics.Settle:
+    """The same for tensors, on whatever device."""
+    return lambda at, value: torch.from_numpy(settle(at, value.float().cpu().numpy())).to(value)
 
 
 def load(network: str, resolved: Resolved, *, device: str, precision: str, tiling: Tiling, why: str) -> TorchEngine:

@@ -24,8 +24,8 @@ from lowlight_cli.exposure import bands
 from lowlight_cli.networks import descriptor, known
 
 __all__ = [
-    "LARGEST_TILE", "MEASURED", "SMALLEST_TILE", "Passes", "Prepare", "Settle", "nchw", "nhwc", "overlap",
-    "run", "translated",
+    "LARGEST_TILE", "MEASURED", "SMALLEST_TILE", "Passes", "Prepare", "Settle", "nchw", "nhwc", "overlap", "run",
+    "translated",
 ]  # fmt: skip
 
 Batch = NDArray[np.float32]
@@ -117,15 +117,15 @@ def run(
 
     _, height, width, _ = batch.shape
     side, told = engine.tiling.side, on_tiles or (lambda _: None)
-    area, prepared = batch.size // 3, batch.nbytes if prepare else 0
-    if area > (pixels := _fitting(engine, prepared)):
+    area, copied = batch.size // 3, batch.nbytes if prepare else 0
+    if area > (pixels := _fitting(engine, copied)):
         engine.release()
-        pixels = _fitting(engine, prepared)
+        pixels = _fitting(engine, copied)
     if side == 0 and area > pixels:
         needed = memory.needed(engine.network, engine.precision, area, engine.name)
         raise ResourceError(
             f"{engine.network} needs {needed / 1e9:.1f} GB for {width}x{height} whole, "
-            f"{(engine.free(prepared) or 0) / 1e9:.1f} GB are left: leave out --tile off, or {_remedy(engine)}"
+            f"{(engine.free(copied) or 0) / 1e9:.1f} GB are left: leave out --tile off, or {_remedy(engine)}"
         )
     if area <= pixels and max(height, width) <= (side or max(height, width)):
         told(1)
@@ -144,8 +144,8 @@ def run(
         with contextlib.suppress(ResourceError):
             bright = np.empty_like(batch)
             for picture, result in zip(batch, bright, strict=True):
-                side = min(math.isqrt(pixels), longest)
-                _in_tiles(engine, measure, picture, result, pixels, side, told, prepare or _unchanged)
+                most = min(math.isqrt(pixels), longest)
+                _in_tiles(engine, measure, picture, result, pixels, most, told, prepare or _unchanged)
             return bright
         told(0)
         pixels //= 2

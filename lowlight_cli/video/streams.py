@@ -259,8 +259,7 @@ class Clip:
             packet.dts if packet.pts is None else packet.pts
             for packet in packets if packet.size and not packet.is_discard
         ]  # fmt: skip
-        step = 1 / self.rate / self.base
-        times = [(number * step if tick is None else tick) * self.base for number, tick in enumerate(ticks)]
+        times = [number / self.rate if tick is None else tick * self.base for number, tick in enumerate(ticks)]
         return [each for each in times if end is None or each < end]
 
     def _first_frame(self) -> _Found:
@@ -276,8 +275,9 @@ class Clip:
     def _sought(self, wanted: Fraction, again: Callable[[], InputContainer]) -> Iterator[_Found]:
         """As `_frames`, from a keyframe at or before `wanted` on; from the beginning if none is found.
 
-        A seek may miss without an error: a server that cannot seek back goes nowhere, and a picture may be whole only
-        some frames behind its keyframe. So the first decoded frame decides.
+        A seek may miss without an error: it may end behind `wanted` in an address of MPEG-TS, a server that cannot seek
+        back goes nowhere, and a picture may be whole only some frames behind its keyframe. So the first decoded frame
+        decides.
         """
         told, back = len(self.notes), 0
         while wanted - back > self.zero:
