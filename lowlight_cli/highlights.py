@@ -137,8 +137,9 @@ def turned_white(before: Picture, after: Picture) -> float:
         >>> turned_white(lamp, np.ones((2, 2, 3), np.float32))
         0.75
     """
-    turned = _white(after) & ~_white(before)
-    return float(np.count_nonzero(turned) / turned.size)
+    white = _white(after)
+    before_too = np.count_nonzero(_white(before) & white) if white.any() else 0
+    return float((np.count_nonzero(white) - before_too) / white.size)
 
 
 def _white(picture: Picture) -> NDArray[np.bool_]:

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lowlight_cli.exposure import largest, smallest, smoothstep, to_linear, to_srgb
+from lowlight_cli.exposure import extremes, largest, smallest, smoothstep, to_linear, to_srgb
 
 __all__ = ["keep_hues"]
 
@@ -48,7 +48,7 @@ def keep_hues(before: Picture, after: Picture) -> None:
         >>> pink.astype(float).round(2).tolist()
         [[[1.0, 0.3, 0.35]]]
     """
-    brightest, dimmest = largest(before), smallest(before)
+    brightest, dimmest = extremes(before)
     # Indices rather than a mask: faster, as in `highlights`.
     where = np.flatnonzero((brightest > BRIGHT[0]) & (dimmest < _RATIO * brightest))
     if not where.size:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Final, Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -154,8 +155,7 @@ def _lost(before: Picture, after: Picture, look: Look, gain: float) -> highlight
         return highlights.find(before, after, gain)
     if look.protect_highlights is None:
         step = _step(before)
-        few = before[::step, ::step], apply_gain(after[::step, ::step], gain)
-        if highlights.turned_white(*few) >= _MUCH:
+        if highlights.turned_white(_every(before, step), apply_gain(_every(after, step), gain)) >= _MUCH:
             lost = highlights.find(before, after, gain)
             return lost if lost and lost.gain >= _BRIGHTENED else None
     return None
@@ -168,9 +168,7 @@ def left_alone(before: Picture, gate: float | None) -> bool:
 
 def mean_luma(picture: Picture) -> float:
     """Mean luma, in [0, 1]."""
-    height, width, _ = picture.shape
-    parts = (picture[band] @ LUMA for band in bands(height, width))  # a tenth of the time of mean((0, 1))
-    return float(sum(part.sum(dtype=np.float64) for part in parts) / (height * width))
+    return float(np.dot(cv2.mean(picture)[:3], LUMA))  # in double precision, and in a tenth of the time of NumPy's mean
 
 
 def is_grey(picture: Picture) -> bool:
@@ -236,7 +234,7 @@ def exposing_gain(before: Picture, after: Picture, exposure: Exposure | None) ->
         exposure: as in `Look`.
     """
     step = _step(before, _FEW)
-    few = before[::step, ::step], after[::step, ::step]
+    few = _every(before, step), _every(after, step)
     if exposure is None or exposure == "auto":
         came, level = mean_luma(few[0]), _with_hues(*few, 1.0)
         wanted = level if exposure is None else _auto_level(before, level)
@@ -272,6 +270,11 @@ def _auto_level(before: Picture, level: float) -> float:
 def _step(picture: Picture, pixels: int = _SAMPLE) -> int:
     """The step between rows and columns at which about so many pixels are left."""
     return max(1, int(np.ceil(np.sqrt(picture.shape[0] * picture.shape[1] / pixels))))
+
+
+def _every(picture: Picture, step: int) -> Picture:
+    """The pixels of every so many rows and columns, contiguous, which makes the work on them quicker."""
+    return np.ascontiguousarray(picture[::step, ::step])
 
 
 def _key(picture: Picture) -> float:

@@ -173,22 +173,26 @@ class TorchEngine:
         On a CPU, stops keeping memory if the part of it that may be planned with allows only tiles that are too small.
         """
         if torch.device(self.device).type != "cuda":
-            heap.trim()  # memory kept from the previous picture is not in use
-            left = memory.left(self.tiling.memory, taken, self.tiling.at_once)
-            if left is None or not heap.kept():
-                return left
-            share = int(left * heap.SHARE)
-            least = max(tiling.SMALLEST_TILE, OVERLAPS * tiling.overlap(self.network))
-            if memory.affordable(self.network, self.precision, share) >= least**2:
-                return share
-            heap.drop()
+            least = max(tiling.SMALLEST_TILE, OVERLAPS * tiling.overlap(self.network)) ** 2
+            left = self._plannable(taken)
+            for give_back_more in (heap.trim, heap.drop):
+                if not heap.kept() or memory.affordable(self.network, self.precision, left) >= least:
+                    break
+                give_back_more()
+                left = self._plannable(taken)
             return left
         used = torch.cuda.memory_allocated(self.device)
         free: int = torch.cuda.mem_get_info(self.device)[0] + torch.cuda.memory_reserved(self.device) - used
         return free if self.tiling.memory is None else min(free, max(0, self.tiling.memory - used))
 
+    def _plannable(self, taken: int) -> int | None:
+        """Bytes of main memory that passes may use: what is left, or a share of it while memory is kept."""
+        left = memory.left(self.tiling.memory, taken, self.tiling.at_once)
+        return int(left * heap.SHARE) if left is not None and heap.kept() else left
+
     def release(self) -> None:
-        """Do nothing: `free` has released memory kept on a CPU, and counts memory cached on a GPU as free."""
+        """Return what a CPU's passes left behind to the system; what a GPU caches counts as free already."""
+        heap.trim()
 
     @contextlib.contextmanager
     def _arithmetic(self) -> Iterator[None]:

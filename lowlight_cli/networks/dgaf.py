@@ -80,8 +80,9 @@ def averaged(x: Tensor, height: int, width: int) -> Tensor:
     with full_precision(x):
         high, wide = _covered(height, rows, x), _covered(width, columns, x)
         low = high @ x.permute(0, 2, 3, 1).reshape(count, rows, -1) / high.sum(1, keepdim=True)
-        small: Tensor = wide @ low.reshape(count, height, columns, channels) / wide.sum(1, keepdim=True)
-        return small.permute(0, 3, 1, 2)
+        # As (C * height, W) @ (W, width): with the three channels last, runtimes take three times as long.
+        small: Tensor = low.reshape(count, height, columns, channels).permute(0, 3, 1, 2) @ wide.T / wide.sum(1)
+        return small
 
 
 def _covered(cells: int, pixels: int, like: Tensor) -> Tensor:
