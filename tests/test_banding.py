@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from PIL import Image
 
-from lowlight_cli import Enhancer, exposure, read, sheets, write
+from lowlight_cli import Enhancer, banding, read, sheets, write
 from lowlight_cli.banding import debanded
 from lowlight_cli.exposure import apply_gain
 from lowlight_cli.pictures import Photo
@@ -92,9 +92,9 @@ def test_grey_stays_grey_and_the_input_as_it_was() -> None:
     assert np.array_equal(smooth[..., 0], smooth[..., 1]) and np.array_equal(smooth[..., 0], smooth[..., 2])
 
 
-def test_strips_show_no_seam(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiles_show_no_seam(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = debanded(rounded(sky()))
-    monkeypatch.setattr(exposure, "BAND", 1)
+    monkeypatch.setattr(banding, "SIDE", 50)
     assert np.abs(debanded(rounded(sky())) - whole).max() < 1e-6
 
 
