@@ -33,6 +33,11 @@ __all__ = ["TorchEngine", "choose_device", "choose_precision", "cpu_bf16", "devi
 UNKEPT: Final = ("jcrnet",)
 """Networks that fragment kept memory so much that 24 megapixels took 4.7 GiB of a budget of 4 GB."""
 
+MUCH: Final = 2**30
+MUCH_EACH: Final = 2**27
+"""Resident bytes, and for each picture at once, above which kept memory is given back before a pass: sizes that vary
+fragment it, and two threads took 2.3 GiB for small pictures. Giving it back costs a fifth of a pass of 600x400."""
+
 OVERLAPS: Final = 5
 """Smallest tile side, in overlaps, for which keeping memory pays off: at 5, about a third of a tile is its own part.
 `neid` takes 158 s for 100 megapixels in tiles of 0.7 megapixels with memory kept, and 205 s in tiles of 2 without."""
@@ -173,6 +178,8 @@ class TorchEngine:
         On a CPU, stops keeping memory if the part of it that may be planned with allows only tiles that are too small.
         """
         if torch.device(self.device).type != "cuda":
+            if memory.resident() > MUCH + MUCH_EACH * self.tiling.at_once:
+                heap.trim()
             least = max(tiling.SMALLEST_TILE, OVERLAPS * tiling.overlap(self.network)) ** 2
             left = self._plannable(taken)
             for give_back_more in (heap.trim, heap.drop):

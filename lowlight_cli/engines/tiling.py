@@ -87,7 +87,7 @@ class Passes(Protocol):
         ...
 
     def release(self) -> None:
-        """Release memory held from earlier passes; this costs time, so it is called only if memory is short."""
+        """Release memory held from earlier passes; it costs time, so only if memory is short, and before tiles."""
         ...
 
 
