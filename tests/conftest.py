@@ -28,6 +28,9 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a suite in the backgrou
 if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # under nohup, likewise
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+SMALL = ["--set", "crop=16", "--set", "crop_end=0", "--set", "batch=2", "--set", "batch_end=0"]
+"""Options of `lowlight train` for small batches of small crops."""
+
 
 @dataclass(frozen=True)
 class Ran:
@@ -98,7 +101,8 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         state = build("dgaf").state_dict()
-    files.save(path, state, {"network": "dgaf", "input": "exposed", "tag": "night"})
+    about = {"network": "dgaf", "input": "exposed", "tag": "night", "licence": "MIT", "data": "LOL", "recipe": "test"}
+    files.save(path, state, about)
     return path.read_bytes()
 
 
@@ -197,6 +201,19 @@ def lowlight(
         code = app.run([str(arg) for arg in args])
         told = capsys.readouterr()
         return Ran(code, told.out, told.err)
+
+    return command
+
+
+@pytest.fixture
+def train(lowlight: Callable[..., Ran], folder: Path) -> Callable[..., Ran]:
+    """Run `lowlight train` in the folder, with all that makes it short; the run's folder is `run`."""
+
+    def command(*words: object, model: str = "dgaf", output: str = "run") -> Ran:
+        short = ("--device", "cpu", "--threads", "1", *SMALL)
+        ran = lowlight("train", "-m", model, "-o", output, *short, *map(str, words))
+        assert "bug in lowlight" not in ran.err and "Traceback" not in ran.err, ran.err
+        return ran
 
     return command
 

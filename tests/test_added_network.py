@@ -11,6 +11,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from conftest import SMALL
 from counting import count
 from numpy.typing import NDArray
 from PIL import Image
@@ -47,8 +48,7 @@ def test_it_is_trained_and_enhances(
     added: str, pairs: Path, folder: Path, dark: NDArray[np.uint8], call: Callable[..., tuple[int, str, str]]
 ) -> None:
     data = f"pairs:{pairs / 'low'},{pairs / 'high'}"
-    small = ["--set", "crop=16", "--set", "batch=2", "--set", "crop_end=0", "--set", "batch_end=0"]
-    code, out, err = call("train", "-m", added, "--data", data, "--steps", "2", "--threads", "1", "-q", *small)
+    code, out, err = call("train", "-m", added, "--data", data, "--steps", "2", "--threads", "1", "-q", *SMALL)
     assert code == 0, err
     Image.fromarray(dark).save("dark.png")
     code, _, err = call("enhance", "dark.png", "-m", added, "-w", out.strip())

@@ -31,7 +31,7 @@ def test_a_file_is_written_and_nothing_else(tmp_path: Path):
 
 
 def test_a_format_that_there_is_not_is_told_before_any_file():
-    with pytest.raises(UsageError, match="format 'xyz' is not known; choose one of keep, jpeg"):
+    with pytest.raises(UsageError, match="format 'xyz' is not known; choose one of jpeg, png"):
         Saving(format="xyz")
     assert Saving(format="JPG").kind(Path("out.png")) == "JPG"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import shutil
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Ran
+from conftest import SMALL, Ran
 from hub_server import Answer, serve
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -23,20 +24,9 @@ Train = Callable[..., Ran]
 
 
 @pytest.fixture
-def train(lowlight: Callable[..., Ran], pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
-    """The command with all that makes it short; the run's folder is `run`."""
-    monkeypatch.chdir(tmp_path)
-    small = ["--set", "crop=16", "--set", "crop_end=0", "--set", "batch=2", "--set", "batch_end=0", "--threads", "1"]
-
-    def call(*words: object, model: str = "dgaf") -> Ran:
-        ran = lowlight(
-            "train", "-m", model, "--data", f"pairs:{pairs}/low,{pairs}/high", "-o", "run", "--device", "cpu",
-            "--precision", "fp32", *small, *map(str, words),
-        )  # fmt: skip
-        assert "bug in lowlight" not in ran.err and "Traceback" not in ran.err, ran.err
-        return ran
-
-    return call
+def train(train: Train, pairs: Path) -> Train:
+    """The command with its data, in float32."""
+    return functools.partial(train, "--data", f"pairs:{pairs}/low,{pairs}/high", "--precision", "fp32")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -169,9 +159,7 @@ def ended(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from lowlight_cli.cli.app import run
 
     folder = tmp_path_factory.mktemp("ended")
-    words = ["-o", folder, "--steps", 1, "--device", "cpu", "--validate", 0]
-    for number in ("crop=16", "crop_end=0", "batch=2", "batch_end=0"):
-        words += ["--set", number]
+    words = ["-o", folder, "--steps", 1, "--device", "cpu", "--validate", 0, *SMALL]
     assert run(["train", "-m", "neid", "--data", f"pairs:{pairs}/low,{pairs}/high", *map(str, words)]) == 0
     return folder / "state.safetensors"
 
@@ -292,7 +280,7 @@ def test_without_a_compiler_it_says_so(
     process: Callable[..., Ran], lowlight: Callable[..., Ran], pairs: Path, tmp_path: Path
 ) -> None:
     words = ["-m", "dgaf", "--data", f"pairs:{pairs}/low,{pairs}/high", "-o", tmp_path / "run", "--device", "cpu"]
-    small = ["--set", "crop=16", "--set", "crop_end=0", "--set", "batch=2", "--set", "batch_end=0", "--validate", "0"]
+    small = [*SMALL, "--validate", "0"]
     env = {"CXX": "/nonexistent", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "inductor")}
     ran = process("train", *words, *small, "--steps", "1", "--compile", env=env)
     assert ran.code == 6 and "--compile needs a C++ compiler: leave it out (" in ran.lines[-1]

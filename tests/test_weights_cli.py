@@ -30,15 +30,6 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("ours") / "a.safetensors"
-    about = {"network": "dgaf", "input": "exposed", "tag": "night", "licence": "MIT", "data": "LOL", "recipe": "test"}
-    files.save(path, networks.build("dgaf").state_dict(), about)
-    return path.read_bytes()
-
-
-@pytest.fixture(scope="module")
 def server() -> Iterator[Hub]:
     with serve() as running:
         yield running

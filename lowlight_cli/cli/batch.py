@@ -16,9 +16,8 @@ from lowlight_cli.cli.totals import Totals, tell_plan
 from lowlight_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from lowlight_cli.files import Outcome
     from lowlight_cli.targets import Search
 
 __all__ = ["batch"]
@@ -87,10 +86,10 @@ def batch(
     gate: options.Gate = None,
     self_ensemble: options.SelfEnsemble = False,
     compare: options.Compare = False,
-    exist: options.Exist = options.ExistChoice.error,
+    exist: options.Exist = "error",
     format: options.Format = "keep",
     quality: options.Quality = None,
-    bit_depth: options.BitDepth = options.BitDepthChoice.keep,
+    bit_depth: options.BitDepth = "keep",
     strip_metadata: options.StripMetadata = False,
     strip_gps: options.StripGps = False,
     no_provenance: options.Provenance = False,
@@ -99,7 +98,7 @@ def batch(
         bool, typer.Option("--dry-run", rich_help_panel=options.FILES, help="Say what would be written; do nothing.")
     ] = False,
     device: options.Device = "auto",
-    precision: options.Precision = options.PrecisionChoice.auto,
+    precision: options.Precision = "auto",
     engine: options.Engine = "auto",
     tile: options.Tile = None,
     memory: options.Memory = None,
@@ -129,7 +128,7 @@ def batch(
     from lowlight_cli.folders.watch import arrivals, there
     from lowlight_cli.pictures import suffixes
 
-    if watch and (dry_run or exist is options.ExistChoice.number):
+    if watch and (dry_run or exist == "number"):
         raise UsageError(f"--watch and --{'dry-run' if dry_run else 'exist number'} exclude each other")
     if watch and ray:
         raise UsageError("--watch works on this machine alone: leave out --ray, or run --ray --resume again later")
@@ -152,7 +151,7 @@ def batch(
         for each in rounds:
             if watch:
                 start = time.perf_counter()  # waiting does not count as work
-            found = planned(folder, root, each, format=format, exist=exist.value, resume=resume or watch, apart=watch)
+            found = planned(folder, root, each, format=format, exist=exist, resume=resume or watch, apart=watch)
             left_out.tell()
             if dry_run:
                 code = tell_plan(foreseen(found, enhancer, way, report.note), json)
@@ -163,8 +162,8 @@ def batch(
                     outcomes = enhance_on_cluster(enhancer, found, way, ray, max_pixels=limit)
                 else:
                     outcomes = enhance_folder(enhancer, found, way, max_pixels=limit)
-                totals.append(Totals(enhancer, len(found.jobs), json, start, again="--resume", skips=False))
-                _follow(outcomes, totals[-1])
+                totals.append(Totals(enhancer, len(found.jobs), json, start, batch=True))
+                totals[-1].follow(outcomes)
                 code = totals[-1].exit_code
     if code:
         raise typer.Exit(code)
@@ -178,20 +177,3 @@ def _until_interrupted(rounds: Iterator[Search], totals: Sequence[Totals]) -> It
         lit, failed = sum(each.done - each.left for each in totals), sum(each.failed for each in totals)
         report.note(f"ended: {lit} lit{f', {failed} failed' if failed else ''}")
         raise Ended from None
-
-
-def _follow(outcomes: Generator[Outcome, None, None], totals: Totals) -> None:
-    """Consume the outcomes, and report each file and the totals."""
-    last = time.perf_counter()
-    try:
-        with report.progress(totals.enhancer.settings.model, totals.count) as advance, contextlib.closing(outcomes):
-            for outcome in outcomes:
-                totals.tell(outcome)
-                advance(1)
-                if time.perf_counter() - last > report.EVERY:
-                    report.note(str(totals))
-                    last = time.perf_counter()
-    except (KeyboardInterrupt, SystemExit):
-        report.note(f"{totals}; the same command with {totals.again} goes on")
-        raise
-    totals.tell_end()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import typer
 
@@ -22,13 +21,6 @@ OWN: Final[dict[str, tuple[str, ...]]] = {"speed": ("size", "runs"), "clip": ("f
 SHARED: Final = {"speed": ("json",), "clip": (), "task": ("dataset", "root", "limit", "external", "json")}
 """Further options that each mode accepts besides `ALWAYS`."""
 ALWAYS: Final = ("model", "weights", "offline", "device", "precision", "engine", "quiet", "verbose", "debug")
-
-
-class Task(StrEnum):
-    """What a detector looks for in pictures."""
-
-    faces = "faces"
-    people = "people"
 
 
 def bench(
@@ -95,7 +87,7 @@ def bench(
         ),
     ] = None,
     task: Annotated[
-        Task | None,
+        Literal["faces", "people"] | None,
         typer.Option(
             "--task", rich_help_panel=RESULTS, show_default=False,
             help="Count what a detector finds before and after, instead of metrics; checked if the set has labels.",
@@ -149,7 +141,7 @@ def bench(
         int, typer.Option(min=1, metavar="N", rich_help_panel=SPEED, help="Pictures to time per table row.")
     ] = 5,
     device: options.Device = "auto",
-    precision: options.Precision = options.PrecisionChoice.auto,
+    precision: options.Precision = "auto",
     engine: options.Engine = "auto",
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -172,7 +164,7 @@ def bench(
         measuring.refuse_unwritable(target)
     measuring.refuse_overwriting(targets, weights or ())
     check(metric or ())  # report a typing mistake before the work
-    running = measuring.Running(device, precision.value, engine, offline)
+    running = measuring.Running(device, precision, engine, offline)
     if speed:
         measuring.speed(methods.choose(model or (), weights or ()), size, runs, running, json)
         return
@@ -190,13 +182,13 @@ def bench(
     if task:
         from lowlight_cli.bench.detectors import detector
 
-        detector(task.value)  # report a missing package before the work
+        detector(task)  # report a missing package before the work
     networks = [measuring.loaded(choice, running) for choice in methods.choose(model or (), weights or ())]
     if not any(method.loaded for method in networks):
         report.note("there are no shipped weights to measure: the baselines only; -m and -w name others")
     rows = [[*theirs, *networks, *methods.baselines()] for theirs in given]
     if task:
-        measuring.task(task.value, found, rows, json)
+        measuring.task(task, found, rows, json)
         return
     if verify:
         verification.refuse_nothing(networks, found)

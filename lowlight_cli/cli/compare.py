@@ -34,9 +34,9 @@ def compare(
             min=16, metavar="N", help="First reduce the picture to N pixels on its longer side; large ones take long."
         ),
     ] = 1024,
-    exist: options.Exist = options.ExistChoice.error,
+    exist: options.Exist = "error",
     device: options.Device = "auto",
-    precision: options.Precision = options.PrecisionChoice.auto,
+    precision: options.Precision = "auto",
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -63,7 +63,7 @@ def compare(
     target = output or photo.with_name(f"{photo.stem}_compare.jpg")
     own = photo.suffix.lower()
     become = {} if own in FORMATS else {own: ".jpg"}  # HEIC and RAW cannot be written
-    job = plan([photo], target, formats=FORMATS, become=become, exist=exist.value)[0]
+    job = plan([photo], target, formats=FORMATS, become=become, exist=exist)[0]
     if job.error:
         raise job.error
     if job.skip:
@@ -82,7 +82,7 @@ def compare(
     height, width, _ = picture.shape
     shown = [(f"{photo.name}, {width}x{height}", on_paper(picture, covers))]
     with report.progress("compare", len(checkpoints)) as advance:
-        for each in each_model(picture, checkpoints, device=device, precision=precision.value):
+        for each in each_model(picture, checkpoints, device=device, precision=precision):
             shown.append((f"{each.name}, {each.seconds:.2f} s", on_paper(each.picture, covers)))
             report.detail(shown[-1][0])
             if json:

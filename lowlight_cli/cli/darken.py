@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,14 +15,6 @@ from lowlight_cli.cli.ready import exit_code
 from lowlight_cli.errors import UsageError
 
 __all__ = ["darken"]
-
-
-class MethodChoice(StrEnum):
-    """The methods in `synthesis.METHODS`."""
-
-    physical = "physical"
-    drgn = "drgn"
-    dgaf = "dgaf"
 
 
 def _range(text: str) -> tuple[float, float]:
@@ -46,12 +37,12 @@ def darken(
         Path, typer.Option("-o", "--output", metavar="OUT", help="Output folder for low/, high/ and manifest.jsonl.")
     ],
     method: Annotated[
-        MethodChoice,
+        Literal["physical", "drgn", "dgaf"],  # synthesis.METHODS
         typer.Option(
             help="physical: simulate two exposures of the scene, with lamps, sensor noise, black level and JPEG. drgn: "
             "imitate the dark photographs in --like with DRGN's learnt degradation. dgaf: use DGAF's darkening network."
         ),
-    ] = MethodChoice.physical,
+    ] = "physical",
     like: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="drgn: folder of real dark photographs to imitate.")
     ] = None,
@@ -86,7 +77,7 @@ def darken(
     exist: Annotated[
         ReplaceChoice,
         typer.Option(help="What to do if OUT has results; skip makes only what is missing or was made differently."),
-    ] = ReplaceChoice.error,
+    ] = "error",
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -99,11 +90,11 @@ def darken(
     from lowlight_cli.training.synthesis import MANIFEST, Wish, synthesise
 
     between = _range(strength) if strength else None
-    wish = Wish(method.value, seed, between, pairs, per_picture, side, format, weights, like)
+    wish = Wish(method, seed, between, pairs, per_picture, side, format, weights, like)
     made, skipped, errors = 0, 0, []
     with contextlib.ExitStack() as stack:
-        with report.transfer(f"weights for {method.value}") as moved:
-            every = synthesise(folder, output, wish, exist=exist.value, on_message=report.note, on_progress=moved)
+        with report.transfer(f"weights for {method}") as moved:
+            every = synthesise(folder, output, wish, exist=exist, on_message=report.note, on_progress=moved)
             stack.enter_context(contextlib.closing(every))  # closing it tidies the manifest, also when interrupted
             first = next(every)  # fetches weights here, so that their bar is gone before the next one is drawn
         advance = stack.enter_context(report.progress("darken", None))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import glob
 import sys
 import time
@@ -12,15 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lowlight_cli import DEFAULT_MODEL
-from lowlight_cli.cli import options, report
+from lowlight_cli.cli import options
 from lowlight_cli.cli.ready import ready, saving
 from lowlight_cli.cli.totals import Totals, tell_plan
 from lowlight_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from lowlight_cli.files import Outcome
     from lowlight_cli.targets import Job
 
 __all__ = ["enhance"]
@@ -51,10 +49,10 @@ def enhance(
     gate: options.Gate = None,
     self_ensemble: options.SelfEnsemble = False,
     compare: options.Compare = False,
-    exist: options.Exist = options.ExistChoice.error,
+    exist: options.Exist = "error",
     format: options.Format = "keep",
     quality: options.Quality = None,
-    bit_depth: options.BitDepth = options.BitDepthChoice.keep,
+    bit_depth: options.BitDepth = "keep",
     strip_metadata: options.StripMetadata = False,
     strip_gps: options.StripGps = False,
     no_provenance: options.Provenance = False,
@@ -63,7 +61,7 @@ def enhance(
         bool, typer.Option("--dry-run", rich_help_panel=options.FILES, help="Say what would be written; do nothing.")
     ] = False,
     device: options.Device = "auto",
-    precision: options.Precision = options.PrecisionChoice.auto,
+    precision: options.Precision = "auto",
     engine: options.Engine = "auto",
     tile: options.Tile = None,
     memory: options.Memory = None,
@@ -102,7 +100,7 @@ def enhance(
     suffix = None if format == "keep" or clips else suffix_of(format)
     formats, become = (CONTAINERS, {}) if clips else (FORMATS, READ_ONLY)
     search = chosen(on_other=(left_out := LeftOut()))
-    jobs = plan(inputs, output, formats=formats, become=become, suffix=suffix, exist=exist.value, search=search)
+    jobs = plan(inputs, output, formats=formats, become=become, suffix=suffix, exist=exist, search=search)
     left_out.tell()
     way = saving(context.params)
     with ready(context.params) as enhancer:
@@ -117,7 +115,7 @@ def enhance(
             enhancer.expect(len(jobs))
             outcomes = enhance_files(enhancer, jobs, way, stdin=stdin, max_pixels=int(max_pixels), measure=json)
             totals = Totals(enhancer, len(jobs), json, start, imported)
-            _follow(outcomes, totals)
+            totals.follow(outcomes)
             code = totals.exit_code
     if code:
         raise typer.Exit(code)
@@ -165,18 +163,3 @@ def _pipes(jobs: Sequence[Job], json: bool) -> bytes | None:
     if sys.stdin.isatty():
         raise UsageError("- reads a picture from stdin, which is the terminal: pipe one in, or name a file")
     return sys.stdin.buffer.read()
-
-
-def _follow(outcomes: Iterator[Outcome], totals: Totals) -> None:
-    """Consume the outcomes, and report each file and the totals."""
-    several = totals.count > 1
-    bar = report.progress(totals.enhancer.settings.model, totals.count) if several else contextlib.nullcontext(_ignore)
-    with bar as advance:
-        for outcome in outcomes:
-            totals.tell(outcome)
-            advance(1)
-    totals.tell_end()
-
-
-def _ignore(_: float) -> None:
-    """Stands in for the progress bar when there is only one file."""

@@ -42,7 +42,7 @@ def export(
             metavar="FOLDER", show_default=False, help="Dark pictures to calibrate --int8 and to compare with torch."
         ),
     ] = None,
-    exist: Annotated[ReplaceChoice, typer.Option(help="What to do if the file already exists.")] = ReplaceChoice.error,
+    exist: Annotated[ReplaceChoice, typer.Option(help="What to do if the file already exists.")] = "error",
     offline: options.Offline = False,
     json: options.Json = False,
     quiet: options.Quiet = False,

@@ -9,8 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from enum import StrEnum
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import typer
 
@@ -19,10 +18,9 @@ from lowlight_cli.engines import SMALLEST_SIDE
 from lowlight_cli.networks import NETWORKS
 
 __all__ = [
-    "BitDepth", "BitDepthChoice", "Compare", "Debug", "Device", "Engine", "Exist", "ExistChoice", "Exposure", "Format",
-    "Gate", "Json", "MaxPixels", "Memory", "Model", "Offline", "Precision", "PrecisionChoice", "ProtectHighlights",
-    "Provenance", "Quality", "Quiet", "ReplaceChoice", "SelfEnsemble", "Strength", "StripGps", "StripMetadata", "Tile",
-    "Verbose", "Weights",
+    "BitDepth", "Compare", "Debug", "Device", "Engine", "Exist", "Exposure", "Format", "Gate", "Json", "MaxPixels",
+    "Memory", "Model", "Offline", "Precision", "ProtectHighlights", "Provenance", "Quality", "Quiet", "ReplaceChoice",
+    "SelfEnsemble", "Strength", "StripGps", "StripMetadata", "Tile", "Verbose", "Weights",
 ]  # fmt: skip
 
 # The panels of --help, which group related options.
@@ -140,34 +138,11 @@ Compare = Annotated[
 
 # ----------------------------------------------------------------------------------------------------------- files
 
-
-class ExistChoice(StrEnum):
-    """What to do if a target exists; the values are those of `targets.EXIST`."""
-
-    error = "error"
-    skip = "skip"
-    overwrite = "overwrite"
-    number = "number"
-
-
-class ReplaceChoice(StrEnum):
-    """What to do if the output of a command exists, for outputs that cannot be numbered."""
-
-    error = "error"
-    skip = "skip"
-    overwrite = "overwrite"
-
-
-class BitDepthChoice(StrEnum):
-    """Bits per sample of the target."""
-
-    keep = "keep"
-    eight = "8"
-    sixteen = "16"
-
+ReplaceChoice = Literal["error", "skip", "overwrite"]
+"""What to do if the output of a command exists, for outputs that cannot be numbered; `Exist` for the others."""
 
 Exist = Annotated[
-    ExistChoice,
+    Literal["error", "skip", "overwrite", "number"],  # targets.EXIST
     _option(
         "--exist",
         envvar="LOWLIGHT_EXIST",
@@ -190,7 +165,7 @@ Quality = Annotated[
     ),
 ]  # fmt: skip
 BitDepth = Annotated[
-    BitDepthChoice,
+    Literal["keep", "8", "16"],
     _option("--bit-depth", envvar="LOWLIGHT_BIT_DEPTH", rich_help_panel=FILES, help="Bits per sample."),
 ]
 StripMetadata = Annotated[
@@ -226,16 +201,6 @@ MaxPixels = Annotated[
 
 # --------------------------------------------------------------------------------------------------------- machine
 
-
-class PrecisionChoice(StrEnum):
-    """The number formats that a network computes in: `engines.PRECISIONS`."""
-
-    auto = "auto"
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
-
-
 Device = Annotated[
     str,
     _option(
@@ -244,7 +209,7 @@ Device = Annotated[
     ),
 ]  # fmt: skip
 Precision = Annotated[
-    PrecisionChoice,
+    Literal["auto", "fp32", "bf16", "fp16"],  # engines.PRECISIONS
     _option(
         "--precision", envvar="LOWLIGHT_PRECISION", rich_help_panel=MACHINE,
         help="What to compute in; auto is the fastest that is safe.",

@@ -42,7 +42,7 @@ def ready(given: Mapping[str, Any]) -> Iterator[Enhancer]:
             given["model"],
             given["weights"],
             device=given["device"],
-            precision=options.PrecisionChoice(given["precision"]).value,
+            precision=given["precision"],
             engine=given["engine"],
             strength=given["strength"],
             exposure=given["exposure"],
@@ -112,9 +112,9 @@ def left_alone(output: Path, exist: options.ReplaceChoice, kind: str, json: bool
     Raises:
         OutputError: the file exists, and `exist` is `error`.
     """
-    if exist is options.ReplaceChoice.overwrite or not occupied(output):
+    if exist == "overwrite" or not occupied(output):
         return False
-    if exist is options.ReplaceChoice.error:
+    if exist == "error":
         found = "exists" if exists(output) else "is a link to nothing"
         raise OutputError(f"{output} {found}: choose --exist skip or overwrite")
     report.note(f"{output} exists: skipped")

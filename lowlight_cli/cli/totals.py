@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -11,7 +12,7 @@ from lowlight_cli.cli.ready import exit_code, lit_by, ran
 from lowlight_cli.errors import ResourceError, disk_full
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
 
     from lowlight_cli.enhancer import Enhancer
     from lowlight_cli.files import Outcome
@@ -37,8 +38,8 @@ class Totals:
         json: print a JSON line for each file, and one with the counts.
         begun: when the run began, by `time.perf_counter`.
         imported: seconds that the command's own imports took; they count for the first file.
-        again: the option with which the same command goes on where it stopped.
-        skips: report skipped files too; the counts of a single file are then reported only if it is done.
+        batch: they are of `lowlight batch`: skipped files are only counted, the counts are reported every
+            `report.EVERY` seconds, and --resume goes on where it stopped.
         done: number of results, including those `left` unchanged because they were bright already.
         codes: exit codes of the errors.
         full: number of consecutive disk-full errors.
@@ -50,8 +51,7 @@ class Totals:
     json: bool
     begun: float
     imported: float = 0.0
-    again: str = "--exist skip"
-    skips: bool = True
+    batch: bool = False
     done: int = 0
     left: int = 0
     skipped: int = 0
@@ -59,6 +59,28 @@ class Totals:
     codes: set[int] = field(default_factory=set)
     full: int = 0
     start: float = field(default_factory=time.perf_counter)
+
+    def follow(self, outcomes: Generator[Outcome, None, None]) -> None:
+        """Consume the outcomes; report each file, the progress in a bar if there are several, and the counts.
+
+        Raises:
+            ResourceError: the disk is full, so that no other file will fare better.
+        """
+        model, last = self.enhancer.settings.model, time.perf_counter()
+        bar = report.progress(model, self.count) if self.count > 1 else contextlib.nullcontext(lambda _: None)
+        try:
+            with bar as advance, contextlib.closing(outcomes):
+                for outcome in outcomes:
+                    self.tell(outcome)
+                    advance(1)
+                    if self.batch and time.perf_counter() - last > report.EVERY:
+                        report.note(str(self))
+                        last = time.perf_counter()
+        except (KeyboardInterrupt, SystemExit):
+            if self.batch:
+                report.note(f"{self}; the same command with --resume goes on")
+            raise
+        self.tell_end()
 
     def tell(self, outcome: Outcome) -> None:
         """Count and report one file: its path (or the picture itself) to stdout, errors and notes to stderr.
@@ -72,10 +94,11 @@ class Totals:
             seconds["import"] += self.imported
         if self.json:
             report.event("file", _fields(outcome, self.enhancer, seconds))
-        if self.skips or not outcome.skipped:
+        if not (self.batch and outcome.skipped):
             _tell(outcome, seconds, self.json)
         if self.full == FULL:
-            raise ResourceError(f"the disk is full: {self}; make room, then the same with {self.again} goes on")
+            again = "--resume" if self.batch else "--exist skip"
+            raise ResourceError(f"the disk is full: {self}; make room, then the same with {again} goes on")
 
     def tell_end(self) -> None:
         """Report the counts.
@@ -87,7 +110,7 @@ class Totals:
         if self.json:
             counts = {"done": self.done, "left_alone": self.left, "skipped": self.skipped, "failed": self.failed}
             report.event("summary", {**counts, "seconds": round(taken, 3), "exit_code": self.exit_code})
-        if self.done or self.count > 1 or not self.skips:
+        if self.done or self.count > 1 or self.batch:
             lit = [f"{self.done - self.left} lit with {lit_by(self.enhancer)}"] if self.done > self.left else []
             others = (
                 (self.left, "left alone (bright already)"), (self.skipped, "skipped"), (self.failed, "failed")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,13 +15,6 @@ from lowlight_cli.cli.options import Debug, Json, Quiet, Verbose
 from lowlight_cli.errors import UsageError
 
 __all__ = ["train"]
-
-
-class RunChoice(StrEnum):
-    """What to do if the output folder already holds a run."""
-
-    error = "error"
-    overwrite = "overwrite"
 
 
 def train(
@@ -62,8 +54,8 @@ def train(
         bool, typer.Option("--resume", help="Continue the run in --output with its data, recipe and seed.")
     ] = False,
     exist: Annotated[
-        RunChoice, typer.Option(help="What to do if --output already holds a run; see --resume.")
-    ] = RunChoice.error,
+        Literal["error", "overwrite"], typer.Option(help="What to do if --output already holds a run; see --resume.")
+    ] = "error",
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N; auto uses a GPU if there is one.")] = "auto",
     precision: Annotated[str | None, typer.Option(show_default="bf16", help="Number format: bf16 or fp32.")] = None,
     seed: Annotated[
@@ -104,7 +96,7 @@ def train(
 
     if precision not in (None, "bf16", "fp32"):
         raise UsageError(f"--precision {precision!r}: bf16 or fp32")
-    if resume and exist is RunChoice.overwrite:
+    if resume and exist == "overwrite":
         raise UsageError("--resume and --exist overwrite exclude each other: one continues the run, one deletes it")
     check_tag(tag)
     descriptor(model)
@@ -131,7 +123,7 @@ def train(
         device=choose_device(device),
         bf16=had.get("bf16", True) if precision is None else precision == "bf16",
         resume=resume,
-        overwrite=exist is RunChoice.overwrite,
+        overwrite=exist == "overwrite",
         threads=threads,
         every=had.get("every", 500) if every is None else every,
         validate=had.get("validate", 8) if validate is None else validate,

@@ -174,9 +174,9 @@ def video(
     gate: options.Gate = None,
     self_ensemble: options.SelfEnsemble = False,
     compare: options.Compare = False,
-    exist: options.Exist = options.ExistChoice.error,
+    exist: options.Exist = "error",
     device: options.Device = "auto",
-    precision: options.Precision = options.PrecisionChoice.auto,
+    precision: options.Precision = "auto",
     engine: options.Engine = "auto",
     tile: options.Tile = None,
     memory: options.Memory = None,
@@ -219,12 +219,12 @@ def video(
         encoding=Encoding(codec, crf, preset, bitrate, hardware),
         compare=compare,
         resume=resume,
-        overwrite=exist == options.ExistChoice.overwrite,
+        overwrite=exist == "overwrite",
         measure=json,
         rate=fps,
     )
     told = dict(map(option, input_option or ()))
-    job = clip_job(clip, output, exist=exist.value, resume=resume, sheet=bool(preview), options=told)
+    job = clip_job(clip, output, exist=exist, resume=resume, sheet=bool(preview), options=told)
     if isinstance(job, ClipJob) and job.begun:
         making = replace(making, resume=True)
     with ready(context.params) as enhancer:

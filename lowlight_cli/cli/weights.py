@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
@@ -31,13 +30,6 @@ Names = Annotated[
     list[str] | None,
     typer.Argument(metavar="[NAME]...", help="MODEL.TAG, or MODEL for its default.", show_default=False),
 ]
-
-
-class InputChoice(StrEnum):
-    """The input that a network expects."""
-
-    exposed = "exposed"
-    as_is = "as-is"
 
 
 @app.callback(invoke_without_command=True)
@@ -252,7 +244,7 @@ def convert(
         str | None, typer.Option(help="Tag of the weights, as in MODEL.TAG.", show_default=_kept("converted"))
     ] = None,
     input_: Annotated[
-        InputChoice | None,
+        Literal["exposed", "as-is"] | None,
         typer.Option(
             "--input", help="Input that the network expects; exposed is after one gain.", show_default=_kept("as-is")
         ),
@@ -261,7 +253,7 @@ def convert(
         str | None, typer.Option(help="The licence of the weights.", show_default=_kept("unknown"))
     ] = None,
     data: Annotated[str | None, typer.Option(help="What they were trained on.", show_default=_kept("unknown"))] = None,
-    exist: Annotated[ReplaceChoice, typer.Option(help="What to do if OUTPUT already exists.")] = ReplaceChoice.error,
+    exist: Annotated[ReplaceChoice, typer.Option(help="What to do if OUTPUT already exists.")] = "error",
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -278,7 +270,7 @@ def convert(
         return
     if tag is not None:
         catalog.check_tag(tag)
-    typed = {"tag": tag, "input": input_ and input_.value, "licence": licence, "data": data}
+    typed = {"tag": tag, "input": input_, "licence": licence, "data": data}
     about = {key: text for key, text in typed.items() if text is not None}
     files.convert(sources, model, output, about, {"tag": "converted", "licence": "unknown", "data": "unknown"})
     if json:

@@ -8,9 +8,8 @@ from typing import Final
 
 from lowlight_cli.engines import hardware, memory
 from lowlight_cli.enhancer import Settings
-from lowlight_cli.errors import InputError
 from lowlight_cli.networks import descriptor
-from lowlight_cli.pictures import header
+from lowlight_cli.pictures import pixel_count
 
 __all__ = ["at_once"]
 
@@ -49,8 +48,5 @@ def at_once(settings: Settings, pictures: Sequence[Path]) -> int:
 
 def _pixels(path: Path) -> int:
     """Pixels of a picture by its header; `CAMERA` if its format hides them, 0 if it is damaged."""
-    try:
-        found = header(path)
-    except InputError:  # reported when its turn comes
-        return 0
-    return found.width * found.height if found else CAMERA
+    found = pixel_count(path)  # damage is reported when its turn comes
+    return CAMERA if found is None else found

@@ -5,7 +5,7 @@ sRGB-encoded, in [0, 1].
 """
 
 from lowlight_cli.pictures.formats import FORMATS, READ_ONLY, format_of, suffix_of, suffixes
-from lowlight_cli.pictures.headers import Header, header
+from lowlight_cli.pictures.headers import pixel_count
 from lowlight_cli.pictures.photo import Jpeg, Photo
 from lowlight_cli.pictures.placing import place
 from lowlight_cli.pictures.reading import MAX_PIXELS, read
@@ -15,12 +15,11 @@ __all__ = [
     "FORMATS",
     "MAX_PIXELS",
     "READ_ONLY",
-    "Header",
     "Jpeg",
     "Photo",
     "encode",
     "format_of",
-    "header",
+    "pixel_count",
     "place",
     "read",
     "refuse_unfit",

@@ -108,10 +108,8 @@ def suffixes() -> frozenset[str]:
     return frozenset({*FORMATS, *READ_ONLY})
 
 
-def format_of(name: str, *, keep: bool = True) -> str:
+def format_of(name: str) -> str:
     """The name in `KINDS` for what a user may type: `jpg`, `JPEG`, `.tif`.
-
-    `keep`: whether the caller also accepts the word `keep`, so that the error lists it.
 
     Raises:
         UsageError: no format of that name can be written.
@@ -119,14 +117,13 @@ def format_of(name: str, *, keep: bool = True) -> str:
     typed = name.lower().lstrip(".")
     found = typed if typed in KINDS else FORMATS.get(f".{typed}")
     if found is None:
-        known = ", ".join((*["keep"] * keep, *KINDS))
-        raise UsageError(f"format {name!r} is not known; choose one of {known}")
+        raise UsageError(f"format {name!r} is not known; choose one of {', '.join(KINDS)}")
     return found
 
 
-def suffix_of(name: str, *, keep: bool = True) -> str:
-    """The suffix that new files of a format get: `jpeg` or `jpg` to `.jpg`. `keep` as for `format_of`."""
-    return KINDS[format_of(name, keep=keep)].suffixes[0]
+def suffix_of(name: str) -> str:
+    """The suffix that new files of a format get: `jpeg` or `jpg` to `.jpg`. Raises as `format_of`."""
+    return KINDS[format_of(name)].suffixes[0]
 
 
 def sniff(data: bytes) -> str | None:

@@ -84,7 +84,7 @@ class Wish:
             raise UsageError("a seed is at least 0, pictures a photograph and pixels a side are at least 1")
         if self.method == "physical" and (self.weights or self.like):
             raise UsageError("--method physical has neither --weights nor --like: they are for drgn and dgaf")
-        suffix_of(self.format, keep=False)
+        suffix_of(self.format)
 
 
 @dataclass(frozen=True)

@@ -209,22 +209,12 @@ class Parts:
     def _path(self, number: int, kind: str) -> Path:
         return self.folder / f"{number:05d}.{kind}"
 
-    def _explained(self) -> _Explained:
-        return _Explained(self)
-
-
-class _Explained:
-    """Turns the system's errors into ours; a class rather than a generator, because `packets` yields inside it."""
-
-    def __init__(self, parts: Parts) -> None:
-        self.parts = parts
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
-        if isinstance(error, OSError):
-            raise explained(self.parts.target, error, begun=bool(self.parts.done)) from error
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise explained(self.target, error, begun=bool(self.done)) from error
 
 
 def explained(target: Path, error: OSError, *, begun: bool = True) -> OutputError | ResourceError:
