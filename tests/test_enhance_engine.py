@@ -307,6 +307,7 @@ with torch.inference_mode(), torch.autocast('cpu', torch.bfloat16, enabled=half)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs the memory of a process as Linux tells it")
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("half", [False, True])

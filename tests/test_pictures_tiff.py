@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 from pictures_kit import noise, opened, saved, seen, smooth, tiff
+from PIL import ImageCms
 
 from lowlight_cli.errors import InputError
 from lowlight_cli.pictures import encode, read
@@ -113,3 +114,30 @@ def test_the_resolution_of_a_tiff_goes_to_other_kinds(unit, dots, dtype):
 @pytest.mark.parametrize("options", [{}, {"resolution": (1, 1)}, {"resolution": (3, 2), "resolutionunit": "none"}])
 def test_a_tiff_without_a_resolution_has_none(options):
     assert read(tiff(noise(6, 5, 3, np.uint8), photometric="rgb", **options)).dpi is None
+
+
+def taller(data: bytes) -> bytes:
+    """A little-endian TIFF whose height is said to be twice what its strips or tiles hold."""
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        tag = file.pages.first.tags[257]
+    return data[: tag.valueoffset] + struct.pack("<H", 2 * tag.value) + data[tag.valueoffset + 2 :]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("compression", [None, 8])
+@pytest.mark.parametrize("options", [{}, {"rowsperstrip": 16}, {"tile": (16, 16)}])
+def test_fewer_strips_than_rows_are_no_picture(options, compression, dtype):
+    whole = tiff(smooth().astype(dtype), photometric="rgb", byteorder="<", compression=compression, **options)
+    assert read(whole).pixels.shape == (48, 64, 3)
+    with pytest.raises(InputError, match="ends early"):
+        read(taller(whole))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+def test_a_profile_that_is_cut_is_said():
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    made = saved(smooth(), "TIFF", compression="tiff_adobe_deflate", icc_profile=profile)
+    assert read(made).icc == profile and read(made).notes == ()
+    cut = read(made[:-100])
+    assert cut.icc is None and cut.notes == ("its colour profile is cut: read as sRGB, not kept",)
+    assert np.array_equal(cut.pixels, scaled(smooth()))

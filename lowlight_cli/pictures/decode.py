@@ -153,6 +153,9 @@ def _page(data: bytes, max_pixels: int) -> Found:
     if about.left_out:
         found.notes += ("it holds channels that are neither colour nor transparency; they are not kept",)
     found.icc = found.icc if found.icc == b"" else metadata.value(data, metadata.ICC)
+    if metadata.is_cut(data, metadata.ICC):
+        found.icc = b""
+        found.notes += ("its colour profile is cut: read as sRGB, not kept",)
     found.exif, found.xmp = metadata.from_tiff(data), metadata.value(data, metadata.XMP)
     found.turn, found.compression, found.dpi = turn, about.compression, about.dpi
     resources = metadata.value(data, metadata.PHOTOSHOP) or b""

@@ -77,6 +77,7 @@ class _Directory:
     at: int
     entries: tuple[_Entry, ...]
     next_at: int  # where the offset of the next directory is stored
+    outside: frozenset[int]  # tags whose value lies outside the block, or has no size that is known
 
     def find(self, tag: int) -> _Entry | None:
         return next((entry for entry in self.entries if entry.tag == tag), None)
@@ -110,16 +111,18 @@ class _Block:
         count = self.number("Q" if self.big else "H", at)
         if at < 8 or at + head + count * step > len(self.data):
             raise ValueError("a directory lies outside the block")
-        entries = []
+        entries, outside = [], set()
         for entry_at in range(at + head, at + head + count * step, step):
-            kind = self.number("H", entry_at + 2)
+            tag, kind = self.number("H", entry_at), self.number("H", entry_at + 2)
             number = self.number(word, entry_at + 4)
             size = _SIZES.get(kind, 0) * number
             value_at = entry_at + step - inline
             start = value_at if size <= inline else self.number(word, value_at)
             if size and start + size <= len(self.data):
-                entries.append(_Entry(entry_at, self.number("H", entry_at), kind, number, start, size))
-        return _Directory(at, tuple(entries), at + head + count * step)
+                entries.append(_Entry(entry_at, tag, kind, number, start, size))
+            else:
+                outside.add(tag)
+        return _Directory(at, tuple(entries), at + head + count * step, frozenset(outside))
 
     def integer(self, entry: _Entry | None) -> int | None:
         """The first number of an entry of unsigned integers; None for other entries."""
@@ -129,10 +132,8 @@ class _Block:
     def below(self, directory: _Directory, tag: int) -> _Directory | None:
         """The directory that a tag points to; None if there is none or it is damaged."""
         offset = self.integer(directory.find(tag))
-        if offset is None:
-            return None
         try:
-            return self.directory(offset)
+            return None if offset is None else self.directory(offset)
         except ValueError:
             return None
 
@@ -177,7 +178,12 @@ def value(data: bytes, tag: int) -> bytes | None:
     """The bytes of a tag in the first directory of a TIFF, or None. Raises ValueError if `data` is not a TIFF."""
     block = _Block(data)
     entry = block.first().find(tag)
-    return None if entry is None else data[entry.start : entry.end]
+    return data[entry.start : entry.end] if entry else None
+
+
+def is_cut(data: bytes, tag: int) -> bool:
+    """Whether the first directory of a TIFF has a tag whose value lies outside the file. Raises as `value`."""
+    return tag in _Block(data).first().outside
 
 
 def first(data: bytes) -> int:
@@ -317,8 +323,7 @@ def with_value(exif: bytes, tag: int, raw: bytes, fill: bytes) -> bytes:
         ValueError: the block is damaged.
     """
     block = _Block(bytearray(exif))
-    entry = block.first().find(tag)
-    if entry is not None:
+    if entry := block.first().find(tag):
         assert isinstance(block.data, bytearray)
         block.data[entry.start : entry.end] = raw.ljust(entry.size, fill)[: entry.size]
     return bytes(block.data)
@@ -327,8 +332,7 @@ def with_value(exif: bytes, tag: int, raw: bytes, fill: bytes) -> bytes:
 def without_maker_note(exif: bytes) -> bytes:
     """EXIF rebuilt without the maker note, which only the camera's maker can read."""
     block = _Block(bytearray(exif))
-    below = block.below(block.first(), EXIF_IFD)
-    if below is not None:
+    if below := block.below(block.first(), EXIF_IFD):
         block.remove(below, _MAKER_NOTE)
     return exif[:2] + struct.pack(block.order + "HI", 42, 8) + _pack(block, block.first(), 8)
 

@@ -10,6 +10,7 @@ TIFF 6.0 (Adobe 1992) sections 2, 3, 8, 14 (predictor); Adobe Photoshop TIFF tec
 from __future__ import annotations
 
 import io
+import math
 import struct
 import zlib
 from collections.abc import Iterable
@@ -68,6 +69,8 @@ def layout(data: bytes) -> Layout:
     """Read the layout of the first page. Raises ValueError if samples are missing, and tifffile's own errors."""
     with _open(data) as file:
         page = file.pages.first
+        if len(page.dataoffsets) < math.prod(page.chunked):
+            raise ValueError("it ends early")
         for start, size in zip(page.dataoffsets, page.databytecounts, strict=True):
             if size == 0 or start + size > len(data):
                 raise ValueError("it ends early")
