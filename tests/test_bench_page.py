@@ -82,6 +82,13 @@ def test_names_cannot_break_out(text: str) -> None:
     assert text.count("</script>") == 2 and "<b>" not in text
 
 
+def test_a_set_named_like_a_place_of_the_template(text: str, made: tuple[run.Result, page.Gallery]) -> None:
+    result, gallery = made
+    named = replace(result, dataset=replace(result.dataset, title="%DATA%"))
+    told = page.as_html([named], [gallery])
+    assert "<h2>%DATA%</h2>" in told and told.count("data:image/jpeg") == text.count("data:image/jpeg")
+
+
 def test_the_data_are_those_of_the_result(text: str, made: tuple[run.Result, page.Gallery]) -> None:
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
     assert found

@@ -11,6 +11,7 @@ import html
 import io
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -90,10 +91,8 @@ def as_html(results: Sequence[Result], galleries: Sequence[Gallery]) -> str:
         ),
         "DATA": _data(results, galleries),
     }
-    text = TEMPLATE.read_text("utf-8")
-    for name, part in parts.items():
-        text = text.replace(f"%{name}%", part)
-    return text
+    # All at once: a set that is called %DATA% is no place for the data.
+    return re.sub("%([A-Z]+)%", lambda found: parts[found[1]], TEMPLATE.read_text("utf-8"))
 
 
 def _measured(result: Result) -> str:
