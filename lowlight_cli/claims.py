@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from lowlight_cli.disk import refuse_link
 from lowlight_cli.errors import OutputError
 
 __all__ = ["claimed"]
@@ -24,12 +25,13 @@ def claimed(folder: Path, guard: str, busy: str, *, keep: bool = False) -> Itera
         keep: leave the folder even if it ends up empty.
 
     Raises:
-        OutputError: another run holds the lock.
+        OutputError: another run holds the lock, or it is a link.
         OSError: the folder cannot be written to or locked.
     """
     from filelock import FileLock, Timeout
 
     folder.mkdir(parents=True, exist_ok=True)
+    refuse_link(folder / guard)  # some versions of filelock would empty what it leads to
     lock = FileLock(folder / guard, timeout=0)
     try:
         lock.acquire()

@@ -1,4 +1,4 @@
-"""Files on disk: hashes, atomic replacement, those in packages, whether a folder takes files, deleting our own."""
+"""Files on disk: hashes, atomic replacement, those in packages, whether a folder takes files, our own among others."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from lowlight_cli.errors import OutputError, unwritten
 
-__all__ = ["delete", "git_blob_id", "packaged", "replaced", "settle", "sha256", "takes_files"]
+__all__ = [
+    "appended", "delete", "git_blob_id", "keep_mode", "packaged", "refuse_link", "replaced", "settle", "sha256",
+    "takes_files",
+]  # fmt: skip
 
 
 def sha256(path: str | Path) -> str:
@@ -64,6 +68,27 @@ def replaced(target: Path) -> Iterator[Path]:
         raise unwritten(target, error) from error
 
 
+def refuse_link(path: Path) -> None:
+    """Raise OutputError if a file or folder of our own is a link: in a folder from others it may lead to any file."""
+    if path.is_symlink():
+        raise OutputError(f"{path}: is a link, which lowlight never makes; delete it, or choose another place with -o")
+
+
+def appended(path: Path) -> BinaryIO:
+    """Open a file of our own for reading and appending, created if there is none; never through a link.
+
+    Raises:
+        OutputError: it is a link.
+        OSError: it cannot be opened.
+    """
+
+    def unfollowed(name: str, flags: int) -> int:  # a link may have been made since
+        return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+    refuse_link(path)
+    return open(path, "ab+", opener=unfollowed)
+
+
 def delete(folder: Path, names: str) -> int:
     """Delete our own files in a folder, half-written ones too, and the folder itself if nothing else is in it.
 
@@ -103,7 +128,7 @@ def takes_files(folder: Path) -> bool:
 
 
 def settle(part: Path, target: Path) -> Path:
-    """Flush the finished file `part` to disk, rename it to `target`, and return `target`.
+    """Flush the finished file `part` to disk, rename it to `target`, and return `target`; permissions stay as they are.
 
     Raises:
         OutputError: `target` is not a file but a device, a pipe or a folder.
@@ -113,4 +138,12 @@ def settle(part: Path, target: Path) -> Path:
         raise OutputError(f"{target}: cannot be written, it is not a file; choose another name")
     with part.open("rb+") as file:  # Windows syncs only files that are open for writing
         os.fsync(file.fileno())
+    keep_mode(part, target)
     return part.replace(target)
+
+
+def keep_mode(part: Path, target: Path) -> None:
+    """Give `part` the permissions of the file that it is to replace, if there is one: it may be private."""
+    if os.name == "posix":  # elsewhere there is only one, and what is read-only can be neither renamed nor deleted
+        with contextlib.suppress(OSError):  # there is none, or the file system has no permissions
+            part.chmod(target.stat().st_mode & 0o777)

@@ -12,7 +12,7 @@ from conftest import Ran, dark_array
 from PIL import Image
 from test_batch import lines, made, sha256, tree
 
-from lowlight_cli.folders.manifest import NAME
+from lowlight_cli.folders.manifest import LOCK, NAME
 from lowlight_cli.pictures.placing import part
 
 Lowlight = Callable[..., Ran]
@@ -152,3 +152,46 @@ def test_a_second_run_says_what_to_choose(folder: Path, lowlight: Lowlight) -> N
     assert lowlight("batch", "in", "--exist", "skip").code == 0
     assert lowlight("batch", "in", "--exist", "number").out == "in_lit/a_2.png\n"
     assert lowlight("batch", "in", "--exist", "overwrite").out == "in_lit/a.png\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="has no links, or only for some users")
+@pytest.mark.parametrize("words", [(), ("--resume",), ("--exist", "overwrite")])
+@pytest.mark.parametrize("name", [NAME, LOCK])
+def test_no_file_is_changed_through_a_link(folder: Path, lowlight: Lowlight, name: str, words: tuple[str, ...]) -> None:
+    """A folder that came from others may hold any."""
+    made("in/a.png")
+    Path("in_lit").mkdir()
+    Path("settings").write_text("mine\nand mine")
+    Path("in_lit", name).symlink_to("../settings")
+    ran = lowlight("batch", "in", *words)
+    assert (ran.code, len(ran.lines)) == (4, 1), ran.err
+    assert f"in_lit/{name}: is a link" in ran.err and "delete it" in ran.err
+    assert (Path("settings").read_text(), tree("in_lit")) == ("mine\nand mine", set())
+    assert Path("in_lit", name).is_symlink()
+    Path("in_lit", name).unlink()
+    Path("in_lit", name).symlink_to("../nowhere")
+    assert lowlight("batch", "in", *words).code == 4 and not Path("nowhere").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no named pipes")
+def test_a_manifest_that_is_no_file_is_a_line(folder: Path, process: Callable[..., Ran]) -> None:
+    """In a process of its own, which can be stopped if it does not end."""
+    made("in/a.png")
+    Path("in_lit").mkdir()
+    os.mkfifo(Path("in_lit", NAME))
+    ran = process("batch", "in")
+    assert (ran.code, len(ran.lines)) == (4, 1), ran.err
+    assert f"in_lit/{NAME}: cannot be written" in ran.err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions as POSIX has them")
+def test_what_is_made_again_is_as_private_as_before(folder: Path, lowlight: Lowlight) -> None:
+    made("in/a.png", "in/b.png")
+    assert lowlight("batch", "in").code == 0
+    result = Path("in_lit/a.png")
+    result.chmod(0o600)
+    for words in (("--exist", "overwrite"), ("--resume", "--strength", "0.5")):
+        before = result.stat().st_ino
+        assert lowlight("batch", "in", *words).code == 0
+        assert result.stat().st_ino != before
+        assert [path.stat().st_mode & 0o777 for path in (result, Path("in_lit/b.png"))] == [0o600, 0o644]

@@ -53,8 +53,8 @@ def test_one_thing_said_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "error: first second\n"
 
 
-EVIL = "a\x1b[2J\x1b]0;title\x07\r\x9b31m\x7f夜\udc9b.png"
-TAMED = r"a\x1b[2J\x1b]0;title\x07\x0d\x9b31m\x7f夜\x9b.png"
+EVIL = "a\x1b[2J\x1b]0;title\x07\r\x9b31m\x7f夜\u202egnp\u2066\udc9b.png"
+TAMED = r"a\x1b[2J\x1b]0;title\x07\x0d\x9b31m\x7f夜\u202egnp\u2066\x9b.png"
 
 
 @pytest.mark.parametrize("say", [report.error, report.warning, report.note])
@@ -77,9 +77,9 @@ def test_paths_are_tamed_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch, on
     monkeypatch.setattr(stdout, "isatty", lambda: on_terminal)
     monkeypatch.setattr(report, "sys", SimpleNamespace(stdout=stdout, stderr=sys.stderr))
     report.path(Path(EVIL))
-    report.data("a\tb\nc")
-    told = TAMED.encode() if on_terminal else os.fsencode(EVIL)
-    assert stdout.buffer.getvalue() == told + b"\na\tb\nc\n"
+    report.data("a\tb\n/etc/forged.png")
+    told = (TAMED.encode(), b"a\tb\\x0a/etc") if on_terminal else (os.fsencode(EVIL), b"a\tb\n/etc")
+    assert stdout.buffer.getvalue() == told[0] + b"\n" + told[1] + b"/forged.png\n"
 
 
 @pytest.mark.parametrize("drawn", ["1", ""])

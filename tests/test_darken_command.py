@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,21 @@ def test_pairs_that_training_takes(photographs: Path, lowlight: Command) -> None
         assert luma(Path("out", line["high"])) == pytest.approx(line["parameters"]["reference"], abs=0.08)
     pairs = data.read_source(parse("pairs:out/low,out/high"), Path("cache"))
     assert [pair.stem for pair in pairs] == ["one", "trip_three", "two"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="has no links, or only for some users")
+@pytest.mark.parametrize("exist", ["error", "skip", "overwrite"])
+def test_no_file_is_changed_through_a_link(photographs: Path, lowlight: Command, exist: str) -> None:
+    """A folder that came from others may hold any."""
+    Path("out").mkdir()
+    mine = Path("mine").absolute()
+    for content in ("mine", '{"low": "low/a.png"}'):
+        mine.write_text(content)
+        Path("out/manifest.jsonl").unlink(missing_ok=True)
+        Path("out/manifest.jsonl").symlink_to(mine)
+        ran = lowlight("darken", photographs, "-o", "out", "--exist", exist)
+        assert (ran.code, len(ran.lines), mine.read_text()) == (4, 1, content), ran.err
+        assert exist == "error" or "out/manifest.jsonl: is a link" in ran.err
 
 
 def test_keep_is_no_format_here(photographs: Path, lowlight: Command) -> None:

@@ -36,17 +36,36 @@ def test_a_format_that_there_is_not_is_told_before_any_file():
     assert Saving(format="JPG").kind(Path("out.png")) == "JPG"
 
 
-def test_an_old_file_is_replaced_and_the_umask_obeyed(tmp_path: Path):
+def test_an_old_file_is_replaced(tmp_path: Path):
     target = tmp_path / "out.png"
     target.write_bytes(b"old")
+    write(target, PHOTO)
+    assert np.array_equal(seen(target.read_bytes()), ARRAY)
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions as POSIX has them")
+def test_an_old_file_keeps_its_permissions_and_a_new_one_obeys_the_umask(tmp_path: Path):
+    """Those that say who may read it, and no more."""
+
+    def replace(target: Path) -> None:
+        with disk.replaced(target) as part:
+            part.write_bytes(b"new")
+
     before = os.umask(0o027)
     try:
-        write(target, PHOTO)
+        for number, make in enumerate((lambda target: write(target, PHOTO), replace)):
+            new, old = tmp_path / f"new{number}.png", tmp_path / f"old{number}.png"
+            for mode, kept in ((0o600, 0o600), (0o664, 0o664), (0o444, 0o444), (0o4755, 0o755)):
+                old.write_bytes(b"old")
+                old.chmod(mode)
+                make(old)
+                assert old.read_bytes() != b"old" and stat.S_IMODE(old.stat().st_mode) == kept
+                old.unlink()
+            make(new)
+            assert stat.S_IMODE(new.stat().st_mode) == 0o640
     finally:
         os.umask(before)
-    assert np.array_equal(seen(target.read_bytes()), ARRAY)
-    if os.name == "posix":
-        assert stat.S_IMODE(target.stat().st_mode) == 0o640
 
 
 @pytest.mark.parametrize("kind", ["png", "webp"])

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from lowlight_cli.errors import InputError, LowlightError, ResourceError, UsageError
+from lowlight_cli.errors import InputError, LowlightError, OutputError, ResourceError, UsageError
 from lowlight_cli.signals import ENDING
 from lowlight_cli.training import checkpoint, data, feeding, loop, ranks, validation
 from lowlight_cli.training.checkpoint import unbroken
@@ -380,6 +380,31 @@ def test_earlier_contact_sheets_are_kept_and_thinned_out(
     train(run_of(pictures, tmp_path, "dgaf", "best", validate=1, steps=12), quiet)
     kept = [int(path.stem) for path in sorted((tmp_path / "validation").iterdir())]
     assert kept == [2, 6, 10, 12]
+
+
+def test_what_else_lies_beside_the_contact_sheets_stays(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(validation, "KEPT", 1)
+    mine = [f"holiday{number}.jpg" for number in range(4)]
+    (tmp_path / "validation").mkdir()
+    for name in mine:
+        (tmp_path / "validation" / name).touch()
+    train(run_of(pictures, tmp_path, "dgaf", "best", validate=1, steps=2), quiet)
+    assert {*mine, "00000002.jpg"} == {path.name for path in (tmp_path / "validation").iterdir()}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="has no links, or only for some users")
+@pytest.mark.parametrize("name", ["log.jsonl", "run.json", "validation", "tensorboard"])
+def test_a_folder_with_links_in_it_is_refused(pictures: Path, tmp_path: Path, name: str) -> None:
+    """It may come from others: they would be written through, to any file."""
+    (tmp_path / "run").mkdir()
+    mine = tmp_path / "mine"
+    mine.mkdir() if "." not in name else mine.write_text("mine")
+    (tmp_path / "run" / name).symlink_to("../mine")
+    with pytest.raises(OutputError, match=rf"run/{name}: is a link"):
+        train(run_of(pictures, tmp_path / "run", "dgaf", "best", steps=2), quiet)
+    assert mine.read_text() == "mine" if mine.is_file() else not list(mine.iterdir())
 
 
 def test_a_recipe_that_is_not_there() -> None:

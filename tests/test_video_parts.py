@@ -146,3 +146,58 @@ def test_what_is_done_goes_when_the_clip_is_whole(
     Path("clip_lit.partial.mp4").write_bytes(b"mine")
     assert lowlight("video", clip, *SAME).code == 0
     assert Path("clip_lit.partial.mp4").read_bytes() == b"mine"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="has no links, or only for some users")
+@pytest.mark.parametrize("words", [(), ("--resume",)])
+def test_parts_are_not_kept_through_a_link(folder: Path, lowlight: Lowlight, words: tuple[str, ...]) -> None:
+    """It may come with the clip, and lead to any folder."""
+    clip = kit.write(Path("clip.mp4"), kit.pictures(3))
+    Path("thesis").mkdir()
+    for name in ("thesis.txt", "00000.data"):
+        Path("thesis", name).write_text("mine")
+    Path(".lowlight-clip_lit.mp4.parts").symlink_to("thesis")
+    ran = lowlight("video", clip, *SAME, *words)
+    assert (ran.code, len(ran.lines)) == (4, 1), ran.err
+    assert ".lowlight-clip_lit.mp4.parts: is a link" in ran.err and "delete it" in ran.err
+    assert sorted(path.name for path in Path("thesis").iterdir()) == ["00000.data", "thesis.txt"]
+    assert not Path("clip_lit.mp4").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="has no links, or only for some users")
+def test_nothing_is_written_through_a_link_among_the_parts(folder: Path) -> None:
+    parts = Parts(Path("clip.mp4"))
+    parts.folder.mkdir()
+    names = ("job.json", "job.tmp", "00000.data", "00000.json", "00000.tmp", "00000.state", "shown", "clip.mp4")
+    for name in names:
+        Path(f"mine-{name}").write_text("mine")
+        (parts.folder / name).symlink_to(f"../mine-{name}")
+    (parts.folder / "shown").unlink()
+    (parts.folder / "shown").symlink_to("../nowhere")
+    with parts.claimed():
+        filled(Path("clip.mp4"), 1).show()
+    assert all(Path(f"mine-{name}").read_text() == "mine" for name in names)
+    assert not Path("nowhere").exists()
+
+
+def test_what_is_not_of_a_clip_in_its_folder_stays(folder: Path, lowlight: Lowlight) -> None:
+    """And the clip is made all the same."""
+    clip = kit.write(Path("clip.mp4"), kit.pictures(3))
+    parts = Parts(Path("clip_lit.mp4")).folder
+    (parts / "album").mkdir(parents=True)
+    mine = ["album", "clip", "notes.txt", "photo.data", "2024.json"]
+    for name in [*mine[1:], "00007.data", "00007.tmp", "clip.mp4", "shown"]:
+        (parts / name).write_text("mine")
+    ran = lowlight("video", clip, *SAME)
+    assert (ran.code, ran.out) == (0, "clip_lit.mp4\n"), ran.err
+    assert kit.known(Path("clip_lit.mp4")).ticks == kit.known(clip).ticks
+    assert sorted(path.name for path in parts.iterdir() if path.name != "lock") == sorted(mine)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions as POSIX has them")
+def test_a_clip_that_is_replaced_is_as_private_as_before(folder: Path, lowlight: Lowlight) -> None:
+    clip, lit = kit.write(Path("clip.mp4"), kit.pictures(3)), Path("clip_lit.mp4")
+    lit.write_bytes(b"old")
+    lit.chmod(0o600)
+    assert lowlight("video", clip, *SAME, "--exist", "overwrite").code == 0
+    assert (lit.stat().st_mode & 0o777, kit.known(lit).ticks) == (0o600, kit.known(clip).ticks)

@@ -48,8 +48,8 @@ class Level(IntEnum):
     DEBUG = 3
 
 
-_CONTROL: Final = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f]|[\udc80-\udcff]+")
-"""Control characters except tab and newline; undecodable bytes of file names, which a terminal may read as C1."""
+_CONTROL: Final = re.compile(r"[\0-\x08\n-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]|[\udc80-\udcff]+")
+"""Control characters except tab, with line breaks and bidirectional ones; undecodable bytes, which may be C1 ones."""
 
 GAP: Final = 2
 """Characters between two columns of a table."""
@@ -72,7 +72,7 @@ def set_level(new: Level) -> None:
 
 
 def shown(text: str) -> str:
-    """Make foreign text safe for a terminal: a file name could otherwise clear the screen or forge a line."""
+    """Make a line of foreign text safe for a terminal: a file name could otherwise clear the screen or forge a line."""
     return _CONTROL.sub(_escaped, text)
 
 
@@ -80,7 +80,7 @@ def _escaped(found: re.Match[str]) -> str:
     """Escape control bytes, but keep text that is printable as UTF-8, which terminals may show in any locale."""
     if found[0].encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape").isprintable():
         return found[0]
-    return "".join(each if each >= "\udca0" else f"\\x{ord(each) & 0xFF:02x}" for each in found[0])
+    return "".join(c if c >= "\udca0" else f"\\u{ord(c) % 0xDC00:04x}" for c in found[0]).replace(r"\u00", r"\x")
 
 
 # ---------------------------------------------------------------------------------------------------------- stderr

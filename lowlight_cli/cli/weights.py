@@ -75,7 +75,8 @@ def info(
     if toml:
         if not (file := _file(name)):
             raise UsageError(f"--toml describes a .safetensors file, not {name!r}")
-        report.data(catalog.block(file))
+        for line in catalog.block(file).split("\n"):
+            report.data(line)
         return
     if file := _file(name):
         read = header.inspect(file)
@@ -298,7 +299,8 @@ def push(
 
     checkpoints = publish.publishable(names or ())
     if dry_run:
-        report.data(publish.card(repo, checkpoints))
+        for line in publish.card(repo, checkpoints).split("\n"):
+            report.data(line)
         return
     pushed = publish.push(repo, checkpoints, private=private, message=message, on_message=report.note)
     report.note(f"published as {pushed.url} at {pushed.revision}")

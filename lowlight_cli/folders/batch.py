@@ -25,7 +25,7 @@ from typing import Final
 from PIL import Image
 
 import lowlight_cli
-from lowlight_cli.disk import sha256
+from lowlight_cli.disk import keep_mode, sha256
 from lowlight_cli.enhancer import Enhancer
 from lowlight_cli.errors import InputError, LowlightError, OutputError, ResourceError, UsageError
 from lowlight_cli.files import Outcome, Saving, Work, brightened, load, opened, saved
@@ -304,6 +304,7 @@ class Stages:
             place(job.target, data, anew=job.anew, beside=first, ready=record)
         else:
             place(first, data, beside=first, ready=record)
+            keep_mode(first, job.target)
 
     def _entry(self, task: Task) -> Entry:
         """The manifest line of a file, with what is known of it."""

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Final, NamedTuple, Self
 
 from lowlight_cli import claims
+from lowlight_cli.disk import appended, refuse_link
 from lowlight_cli.errors import OutputError, ResourceError, unwritten
 
 __all__ = ["NAME", "Entry", "Manifest", "Record", "claimed", "records"]
@@ -87,13 +88,13 @@ class Manifest:
         """Open `root/lowlight-manifest.jsonl`, created if there is none; an incomplete last line is cut off.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: it cannot be written, or is a link.
             ResourceError: the disk is full.
         """
         self.path = root / NAME
         self._lock = threading.Lock()
         try:
-            self._file: BinaryIO = self.path.open("ab+")
+            self._file: BinaryIO = appended(self.path)
             _cut_torn(self._file)
         except OSError as error:
             raise self._failed(error) from error
@@ -131,10 +132,11 @@ def records(root: Path) -> dict[tuple[str, str], Record]:
     """What was made last for each input and output, by `root`'s manifest; invalid lines are ignored.
 
     Raises:
-        OutputError: the manifest exists but cannot be read.
+        OutputError: the manifest exists but cannot be read, or is a link.
     """
     found: dict[tuple[str, str], Record] = {}
     path = root / NAME
+    refuse_link(path)
     try:
         with path.open("rb") as file:
             for line in file:

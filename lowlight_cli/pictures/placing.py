@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from lowlight_cli.disk import keep_mode
 from lowlight_cli.errors import OutputError, disk_full, unwritten
 
 __all__ = ["part", "place"]
@@ -33,7 +34,7 @@ def place(
     beside: Path | None = None,
     ready: Callable[[], None] | None = None,
 ) -> None:
-    """Write a temporary file beside the target, flush it to disk, then rename it atomically.
+    """Write a temporary file beside the target, flush it to disk, then rename it atomically; permissions stay.
 
     Args:
         target: the file.
@@ -58,6 +59,7 @@ def place(
             if beside:
                 beside.unlink(missing_ok=True)  # not overwritten: it may be a hard link to a result
             with first.open("xb") as file:
+                keep_mode(first, target)
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

@@ -15,13 +15,16 @@ from typing import Any, Final
 import torch
 
 from lowlight_cli import __version__
-from lowlight_cli.disk import replaced, takes_files
+from lowlight_cli.disk import refuse_link, replaced, takes_files
 from lowlight_cli.errors import OutputError, unwritten
 from lowlight_cli.training.origin import Origin
 from lowlight_cli.training.recipe import Recipe
 from lowlight_cli.training.sources import Source
 
-__all__ = ["Progress", "Run", "Scores", "begin", "clear", "log_to", "logged", "writing"]
+__all__ = ["SHEETS", "Progress", "Run", "Scores", "begin", "clear", "log_to", "logged", "writing"]
+
+SHEETS: Final = f"{'[0-9]' * 8}.jpg"
+"""A glob for the contact sheets in `validation/`."""
 
 PASSING: Final = ("output", "cache", "init", "resume", "overwrite", "threads", "tensorboard")
 """Fields of `Run` that do not affect its result: paths and data loading; `origin` identifies the contents of `init`."""
@@ -189,8 +192,10 @@ def begin(run: Run) -> None:
     """Check that the run's folder can be created or written to, and holds no other run that would be lost.
 
     Raises:
-        OutputError: it cannot be written, or has a run that is to be neither resumed nor overwritten.
+        OutputError: it cannot be written, holds a link, or has a run that is to be neither resumed nor overwritten.
     """
+    for name in ("log.jsonl", "run.json", "validation", "tensorboard"):
+        refuse_link(run.output / name)
     with writing(run.output):
         there = next((path for path in (run.state, run.checkpoint) if path.exists()), None)
     if there and not run.resume and not run.overwrite:
@@ -204,7 +209,7 @@ def begin(run: Run) -> None:
 
 def clear(run: Run) -> None:
     """Remove the files of a previous run; those with other names (other tags, the user's pictures) stay."""
-    sheets = (run.output / "validation").glob(f"{'[0-9]' * 8}.jpg")
+    sheets = (run.output / "validation").glob(SHEETS)
     events = (run.output / "tensorboard").glob("events.out.tfevents.*")
     for path in (run.state, run.output / "log.jsonl", run.output / "validation.jpg", *sheets, *events):
         with writing(path):

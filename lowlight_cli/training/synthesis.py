@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lowlight_cli.disk import replaced
+from lowlight_cli.disk import appended, replaced
 from lowlight_cli.errors import InputError, LowlightError, OutputError, UsageError
 from lowlight_cli.pictures import FORMATS, Photo, read, suffix_of, write
 from lowlight_cli.targets import occupied
@@ -154,19 +154,21 @@ def synthesise(
     try:
         for name in ("low", "high") if wish.pairs else ("low",):
             (output / name).mkdir(parents=True, exist_ok=True)
-        file = manifest.open("a" if before else "w", encoding="utf-8")
+        file = appended(manifest)
+        if not before:
+            file.truncate(0)
     except OSError as error:
         raise OutputError(f"{output}: cannot be written to ({error.strerror}); choose another folder") from error
     going_on, made_now = bool(before), dict[str, Mapping[str, Any]]()
     try:
         with file:  # append as lines come, so that a kill loses none; of two for a picture the later counts
-            file.write("\n" if going_on else "")  # the last line may have been truncated
+            file.write(b"\n" if going_on else b"")  # the last line may have been truncated
             for stem, path in photographs.items():
                 name = path.relative_to(folder).as_posix()
                 lines = [_planned(stem, name, number, wish) | about for number in range(wish.per_picture)]
                 made = _darken(path, lines, output, wish, darken, before, replace=exist == "overwrite")
                 for line in made.lines:
-                    file.write(json.dumps(line) + "\n")
+                    file.write(json.dumps(line).encode() + b"\n")
                     made_now[line["low"]] = line
                 file.flush()
                 yield made

@@ -17,7 +17,7 @@ from lowlight_cli.training.checkpoint import State
 from lowlight_cli.training.data import Bytes, Pair
 from lowlight_cli.training.decoded import eight_bits
 from lowlight_cli.training.plan import Mixed
-from lowlight_cli.training.run import Run, Scores
+from lowlight_cli.training.run import SHEETS, Run, Scores
 
 __all__ = ["contact_sheet", "validate"]
 
@@ -54,7 +54,7 @@ def validate(run: Run, state: State, pairs: list[Pair], mixed: Mixed) -> Scores:
     history = run.output / "validation"
     for path in (run.output / "validation.jpg", history / f"{state.step:08}.jpg"):
         contact_sheet(shown, path)
-    if len(sheets := sorted(history.glob("*.jpg"))) > KEPT:
+    if len(sheets := sorted(history.glob(SHEETS))) > KEPT:
         for sheet in sheets[1:-1:2]:
             sheet.unlink()
     means = np.mean(rows, 0)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 
 from lowlight_cli import claims
-from lowlight_cli.disk import settle
+from lowlight_cli.disk import refuse_link, settle
 from lowlight_cli.errors import OutputError, ResourceError, unwritten
 from lowlight_cli.video.encode import Packed
 
@@ -33,6 +34,9 @@ LENGTH: Final = 240
 """Frames per part: the most that a crash loses, and the distance of forced keyframes."""
 
 _LOCK, _JOB, _SHOWN = "lock", "job.json", "shown"
+
+_OURS: Final = re.compile(r"[0-9]{5,}\.(data|json|state|tmp)|job\.(json|tmp)|shown|clip\..+")
+"""Names of the files in the folder that are deleted; what else is there is somebody's."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +78,13 @@ class Parts:
         """Lock the folder against other runs; at the end, an empty folder is removed.
 
         Raises:
-            OutputError: another run is writing this clip, or the folder cannot be written.
+            OutputError: another run is writing this clip, or the folder cannot be written or is a link.
             ResourceError: the disk is full.
         """
         busy = f"another run writes {self.target}: wait for it, or name another file with -o"
         with contextlib.ExitStack() as stack:
             with self._explained():
+                refuse_link(self.folder)
                 stack.enter_context(claims.claimed(self.folder, _LOCK, busy))
             stack.callback(self._let_go)
             yield
@@ -89,7 +94,7 @@ class Parts:
         return bool(self._job() == _plain(job))
 
     def begin(self, job: Mapping[str, Any], *, resume: bool) -> str:
-        """Load the parts on the disk if `resume` and they are of this job, and delete everything else.
+        """Load the parts on the disk if `resume` and they are of this job, and delete all others.
 
         Returns:
             Why parts that should be resumed were not loaded; empty if they were, or there are none.
@@ -103,7 +108,7 @@ class Parts:
                 why = "is of another job or clip"
             kept = [self._path(part.number, kind) for part in self.done for kind in ("data", "json")]
             kept += [self._path(part.number, "state") for part in self.done[-1:]]
-            self._clear({_LOCK, _JOB, _SHOWN, *(path.name for path in kept)})
+            self._clear({_JOB, _SHOWN, *(path.name for path in kept)})
             if not self.done:
                 _write(self.folder / _JOB, json.dumps(job).encode())
             return why
@@ -155,13 +160,13 @@ class Parts:
     def show(self) -> None:
         """Record that a partial clip lies beside the target."""
         with contextlib.suppress(OSError):
-            (self.folder / _SHOWN).touch()
+            (self.folder / _SHOWN).touch(exist_ok=False)  # a link is not followed then
 
     def drop(self) -> None:
         """Delete the parts: they are not needed any more."""
         self._let_go()
         with contextlib.suppress(OSError):
-            self._clear({_LOCK})
+            self._clear(())
 
     def _let_go(self) -> None:
         """Abandon the open part, which will never be complete."""
@@ -171,9 +176,9 @@ class Parts:
                 data.close()
 
     def _clear(self, kept: Collection[str]) -> None:
-        """Delete every file whose name is not in `kept`."""
+        """Delete every file of ours whose name is not in `kept`, but the lock."""
         for path in self.folder.iterdir():
-            if path.name not in kept:
+            if path.name not in kept and _OURS.fullmatch(path.name):
                 path.unlink()
 
     def _take(self) -> None:
