@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +18,7 @@ import av
 import video_kit as kit
 from av.stream import Disposition
 from av.video.frame import PictureType
+from PIL import ExifTags, Image, ImageOps
 
 from lowlight_cli.video import run
 
@@ -273,3 +275,29 @@ def test_an_interlaced_clip_is_told_of(folder: Path, lowlight: Lowlight) -> None
     clip = kit.write(Path("clip.mp4"), kit.pictures(12, 64, 64), options={"x264-params": "tff=1"})
     assert told in lowlight("video", clip, *SAME).err
     assert told not in lowlight("video", kit.write(Path("plain.mp4")), *SAME).err
+
+
+@pytest.mark.parametrize(("turned", "size"), [(1, (64, 36)), (6, (36, 64))])
+@pytest.mark.parametrize("target", ["out.mp4", "out.mkv"])
+def test_exif_in_motion_jpeg(
+    folder: Path, lowlight: Lowlight, turned: int, size: tuple[int, int], target: str
+) -> None:  # fmt: skip
+    """Read as FFmpeg understands it: the result stands as a player shows the clip."""
+    exif, data = Image.Exif(), io.BytesIO()
+    exif[ExifTags.Base.Orientation] = turned
+    Image.fromarray(next(kit.pictures(1))).save(data, "JPEG", exif=exif)
+    with av.open("clip.avi", "w") as out:
+        video: Any = out.add_stream("mjpeg", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 36, "yuvj420p"
+        for number in range(3):
+            packet = av.Packet(data.getvalue())
+            packet.stream, packet.time_base, packet.is_keyframe = video, Fraction(1, 25), True
+            packet.pts = packet.dts = number
+            out.mux(packet)
+    ran = lowlight("video", "clip.avi", "-o", target, *SAME)
+    assert ran.code == 0, ran.err
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(data)).convert("RGB")).astype(int)
+    with av.open(target) as made:
+        shown = [np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90) for frame in made.decode(video=0)]
+    assert [each.shape[1::-1] for each in shown] == [size] * 3
+    assert all(np.abs(each - upright).mean() < 6 for each in shown)

@@ -204,11 +204,13 @@ def video(
 
     need_av()
     from lowlight_cli.cli.clips import make_clips, refuse_for_clips
-    from lowlight_cli.video.addresses import option
+    from lowlight_cli.errors import UsageError
+    from lowlight_cli.video.addresses import Address, option
     from lowlight_cli.video.jobs import ClipJob, clip_job
     from lowlight_cli.video.making import Making
     from lowlight_cli.video.streams import Span
     from lowlight_cli.video.temporal import Smoothing
+    from lowlight_cli.weights.fetch import offline_reason
 
     refuse_for_clips(context)
     Smoothing(temporal)
@@ -225,6 +227,9 @@ def video(
     )
     told = dict(map(option, input_option or ()))
     job = clip_job(clip, output, exist=exist, resume=resume, sheet=bool(preview), options=told)
+    if offline and isinstance(job.source, Address) and not job.source.format:  # a camera is no network
+        reason = offline_reason(offline)
+        raise UsageError(f"{job.source} is an address, and {reason} forbids the network: save the clip as a file first")
     if isinstance(job, ClipJob) and job.begun:
         making = replace(making, resume=True)
     with ready(context.params) as enhancer:

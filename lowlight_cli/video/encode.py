@@ -156,7 +156,8 @@ def planned(clip: Film, container: str, encoding: Encoding, *, wide: bool = Fals
         name, codec = codec_for(clip.codec, container, encoder)
     _check_container(container, encoder)
     options, bitrate, quantiser = _told(codec, encoding, container)
-    turn = 0 if container in TURNS and not wide else clip.rotation  # sheets show upright pictures
+    stated = container in TURNS and (clip.matrix or not clip.rotation)
+    turn = 0 if stated and not wide else clip.rotation  # sheets show upright pictures
     width, height, aspect = clip.width, clip.height, clip.aspect
     if turn % 180:
         width, height, aspect = height, width, 1 / aspect if aspect else None

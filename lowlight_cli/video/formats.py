@@ -10,8 +10,8 @@ from typing import Final
 from lowlight_cli.errors import DeviceError, UsageError
 
 __all__ = [
-    "CODECS", "CONTAINERS", "JOINED", "NAMED", "ORDERED", "Y4M", "Codec", "Encoding", "codec_for", "is_clip", "kin",
-    "need_av",
+    "CODECS", "CONTAINERS", "JOINED", "NAMED", "ORDERED", "PLAIN", "Y4M", "Codec", "Encoding", "codec_for", "is_clip",
+    "kin", "need_av",
 ]  # fmt: skip
 
 Y4M: Final = "yuv4mpegpipe"
@@ -40,6 +40,23 @@ CONTAINERS: Final = {
     ".y4m": Y4M,
 }
 """Suffix to FFmpeg's name of the container."""
+
+_PICTURES: Final = (
+    "bmp", "dpx", "exr", "gif", "hdr", "j2k", "jpeg", "jpegls", "jpegxl", "pam", "pbm", "pgm", "pgmyuv", "png", "ppm",
+    "qoi", "sgi", "sunrast", "tiff", "webp",
+)  # fmt: skip
+
+PLAIN: Final = (
+    "mov", "matroska", "avi", "mpegts", "mpeg", "flv", "live_flv", "kux", "asf", Y4M,
+    "ogg", "nut", "ivf", "mxf", "gxf", "dv", "rm", "ivr", "swf", "nsv", "nuv", "wtv", "ty", "pva", "vivo",
+    "gif", "apng", "jpegxl_anim", "cine", "mlv", "r3d", "ser",
+    "dhav", "hxvs", "ifv", "iv8", "lmlm4", "luodat", "lvf", "lxf", "mpjpeg", "mxg", "smjpeg",
+    "h261", "h263", "h264", "hevc", "vvc", "evc", "apv", "av1", "obu", "m4v", "mpegvideo", "mjpeg", "mjpeg_2000",
+    "vc1", "vc1test", "dirac", "dnxhd", "cavsvideo", "avs2", "avs3", "ipu",
+    *(f"{kind}_pipe" for kind in _PICTURES),
+)  # fmt: skip
+"""What FFmpeg may read from a file or a pipe: it holds all its pictures itself. Others, such as playlists, may name
+other files and addresses, or are texts that FFmpeg would draw; a clip from a stranger must not show what is private."""
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,19 @@ import av.stream
 from lowlight_cli.errors import InputError
 from lowlight_cli.video import addresses
 from lowlight_cli.video.addresses import Address
-from lowlight_cli.video.formats import JOINED
+from lowlight_cli.video.formats import JOINED, PLAIN
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.packet import Packet
     from av.video.stream import VideoStream
 
-__all__ = ["film_of", "from_keyframe", "onward", "read", "sequential", "stated_end", "zero"]
+__all__ = ["MAX_PIXELS", "film_of", "from_keyframe", "onward", "read", "sequential", "stated_end", "zero"]
+
+MAX_PIXELS: Final = 100_000_000
+"""Larger frames are refused: a small file could otherwise take all memory. Those of 12K have 80 million."""
+
+_ALONE: Final = {"format_whitelist": ",".join(PLAIN), "protocol_whitelist": "file"}
 
 _COVER: Final = av.stream.Disposition.attached_pic
 
@@ -42,9 +47,18 @@ def read(source: Path | Address | Any, name: str) -> InputContainer:
     if isinstance(source, Address):
         return _reached(source)
     try:
-        return av.open(str(source.absolute()) if isinstance(source, Path) else source, "r", metadata_errors="replace")
+        return av.open(
+            str(source.absolute()) if isinstance(source, Path) else source,
+            "r",
+            container_options=_ALONE,
+            metadata_errors="replace",
+        )  # fmt: skip
     except FileNotFoundError as error:
         raise InputError(f"{name}: no such file") from error
+    except av.error.ArgumentError as error:  # it is none of `PLAIN`
+        raise InputError(
+            f"{name}: is not a clip that can be read; in place of a playlist, name its clips or its address"
+        ) from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise InputError(f"{name}: is not a clip that can be read ({_reason(error)})") from error
 
@@ -102,7 +116,7 @@ def film_of(container: InputContainer, name: str) -> VideoStream:
     """Choose the video stream, the first that is not a cover, and discard the packets of all others.
 
     Raises:
-        InputError: there is none, or it cannot be decoded here.
+        InputError: there is none, it cannot be decoded here, or its frames have more than `MAX_PIXELS`.
     """
     films = [stream for stream in container.streams.video if not stream.disposition & _COVER]
     if not films:
@@ -111,6 +125,12 @@ def film_of(container: InputContainer, name: str) -> VideoStream:
     stream = films[0]
     if stream.codec_context is None or not stream.width:
         raise InputError(f"{name}: nothing here decodes its video, or it is damaged")
+    if (pixels := stream.width * stream.height) > MAX_PIXELS:
+        raise InputError(
+            f"{name}: frames of {stream.width} x {stream.height} ({pixels / 1e6:,.0f} megapixels, at most "
+            f"{MAX_PIXELS / 1e6:g} are read); scale them down first, for example with ffmpeg -vf scale"
+        )
+    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # frames may grow later
     stream.thread_type = "AUTO"
     for other in container.streams:
         if other.index != stream.index:

@@ -100,7 +100,7 @@ class Clip:
         container_name: FFmpeg's name of the container.
         width, height: of the frames as stored.
         rotation: degrees by which a player rotates them, counter-clockwise.
-        matrix: FFmpeg's display matrix, nine numbers, or None.
+        matrix: FFmpeg's display matrix, nine numbers; None if there is none, or it cannot be read.
         colours: the stream's colour metadata.
         aspect: pixel aspect ratio, width over height, or None.
         fields: field order as FFmpeg numbers it; 1 is progressive, 0 unspecified.
@@ -391,6 +391,8 @@ def _exact(seconds: float) -> Fraction:
 
 
 def _display_matrix(frame: VideoFrame) -> tuple[int, ...] | None:
-    data: Mapping[Any, Any] = frame.side_data
-    found = data.get(av.sidedata.sidedata.Type.DISPLAYMATRIX)
-    return struct.unpack("=9i", bytes(found)) if found else None
+    with contextlib.suppress(ValueError):  # PyAV has no name for some that may lie there, such as EXIF in Motion JPEG
+        data: Mapping[Any, Any] = frame.side_data
+        found = data.get(av.sidedata.sidedata.Type.DISPLAYMATRIX)
+        return struct.unpack("=9i", bytes(found)) if found else None
+    return None
