@@ -267,8 +267,17 @@ def saved(
             with timed(work.seconds, "write"):
                 both = beside(work.original, work.photo) if work.original else None
                 notes: list[str] = []
-                maker = "" if work.untouched else _maker(enhancer)
-                data = _encoded(both or work.photo, saving.kind(job.target), saving, maker, notes.append)
+                told = saving.provenance and not saving.strip_metadata and not work.untouched
+                data = encode(
+                    both or work.photo,
+                    format=saving.kind(job.target),
+                    quality=saving.quality,
+                    depth=saving.depth,
+                    strip_metadata=saving.strip_metadata,
+                    strip_gps=saving.strip_gps,
+                    provenance=_maker(enhancer) if told else None,
+                    on_note=notes.append,
+                )
                 work.notes = (*work.notes, *notes)
             work.after = light(work.photo.pixels) if measure else None
             both = work.photo = work.original = None
@@ -318,20 +327,6 @@ def load(enhancer: Enhancer, seconds: dict[str, float]) -> None:
             engines.prepare(choice.engine)
         with timed(seconds, "weights"):
             enhancer.load()
-
-
-def _encoded(photo: Photo, kind: str, saving: Saving, maker: str, on_note: Callable[[str], None]) -> bytes:
-    """Encode a result as the bytes of a file; `maker` is its provenance line, empty for none."""
-    return encode(
-        photo,
-        format=kind,
-        quality=saving.quality,
-        depth=saving.depth,
-        strip_metadata=saving.strip_metadata,
-        strip_gps=saving.strip_gps,
-        provenance=maker if maker and saving.provenance and not saving.strip_metadata else None,
-        on_note=on_note,
-    )
 
 
 def make_folder(target: Path) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from lowlight_cli.exposure import apply_gain, largest, smallest, smoothstep, to_linear, to_srgb
 
-__all__ = ["Highlights", "find", "keep", "turned_white"]
+__all__ = ["Highlights", "find", "guided", "keep", "turned_white"]
 
 Picture = NDArray[np.float32]
 Plane = NDArray[np.float32]
@@ -99,7 +99,7 @@ def find(before: Picture, after: Picture, gain: float = 1.0) -> Highlights | Non
     # A wider square would measure the slope of a reflection by its top, and make it darker than its foot.
     peak = np.asarray(cv2.dilate(cv2.blur(dark, (3, 3)), np.ones((3, 3), np.uint8)), np.float32)
     guide = _stops(dark)
-    lines = np.dstack([*_lines(guide, share, radius, EDGE), *_lines(guide, _stops(peak), radius, REGION)])
+    lines = np.dstack([*guided(guide, share, radius, EDGE), *guided(guide, _stops(peak), radius, REGION)])
     return Highlights(lines, height, times, float(share.mean()))
 
 
@@ -160,7 +160,7 @@ def _times(dark: Plane, bright: Plane) -> float:
     return max(1.0, float(np.median(bright[told] / dark[told]))) if told.any() else 1.0
 
 
-def _lines(guide: Plane, plane: Plane, radius: int, edge: float) -> tuple[Plane, Plane]:
+def guided(guide: Plane, plane: Plane, radius: int, edge: float) -> tuple[Plane, Plane]:
     """The guided filter's (slope, offset) at each pixel: around it, `plane` is about slope * guide + offset."""
 
     def mean(values: Plane) -> Plane:

@@ -99,7 +99,7 @@ def test_verify(run: Run, tmp_path: Path) -> None:
     block = table.read_text()
     for error, wanted in ((0.03, 0), (0.07, 1)):
         figures = (
-            f'{{ protocol = "test", dataset = "eval15", psnr = {measured["psnr"] + error}, ssim = {measured["ssim"]} }}'
+            f'{{ protocol = "test", dataset = "lol", psnr = {measured["psnr"] + error}, ssim = {measured["ssim"]} }}'
         )
         table.write_text(block.replace("metrics = []", f"metrics = [{figures}]"))
         catalog.read.cache_clear()

@@ -93,15 +93,6 @@ def test_jcrnet_compares_both_pictures() -> None:
 # ------------------------------------------------------------------------------------------------------------ neid
 
 
-def test_huber_of_neid() -> None:
-    output, high = torch.tensor([0.05, -0.5]), torch.zeros(2)
-    assert neid.huber(output, high, 0.1).item() == pytest.approx((0.00125 + 0.1 * 0.5 - 0.005) / 2)
-
-
-def test_detail_of_neid() -> None:
-    assert neid.detail(torch.tensor([0.1, 0.3]), torch.zeros(2)).item() == pytest.approx(0.05)
-
-
 def test_colour_of_neid() -> None:
     """Hues (1/3, 2/3) and (2/3, 1/3): their cosine is 4/5. Saturations (1, 1/2) and (1, 1): 3 / sqrt(10)."""
     output = torch.cat([colour(120), colour(240)], 3)
@@ -115,9 +106,10 @@ def test_colour_of_neid() -> None:
 def test_neid_is_eq_7() -> None:
     network, plan = planned("neid")
     outputs = network.training_outputs(BATCH.low)
+    off = (outputs["output"] - BATCH.high).abs()
     by_hand = (
-        neid.huber(outputs["output"], BATCH.high, 0.1)
-        + 0.1 * neid.detail(outputs["detail"], BATCH.low)
+        torch.where(off <= 0.1, off**2 / 2, 0.1 * off - 0.005).mean()  # Eq. 2
+        + 0.1 * ((outputs["detail"] - BATCH.low) ** 2).mean()
         + 0.1 * neid.colour(outputs["output"], BATCH.high)
     )
     assert plan.stages[0].losses(BATCH)[0].item() == pytest.approx(by_hand.item(), rel=1e-5)
@@ -137,13 +129,6 @@ def test_neid_starts_as_published() -> None:
 @pytest.mark.parametrize(("one", "other", "angle"), [(0, 0, 0), (0, 180, 180), (0, 60, 60), (350, 10, 20)])
 def test_hue_of_frlie(one: float, other: float, angle: float) -> None:
     assert frlie.hue(colour(one), colour(other)).item() == pytest.approx(angle / 180, abs=1e-5)
-
-
-def test_norms_of_frlie() -> None:
-    x, zero = torch.tensor([0.1, -0.3]), torch.zeros(2)
-    assert frlie.reconstruction(x, zero).item() == pytest.approx(0.05)
-    assert frlie.decoding(x, zero).item() == pytest.approx(0.05)
-    assert frlie.feature_matching(x, zero).item() == pytest.approx(0.2)
 
 
 def test_the_second_stage_of_frlie_is_eq_7_with_the_normal_light_target() -> None:
@@ -278,7 +263,6 @@ def test_the_first_stage_of_drgn_is_eq_7_and_the_anchor_where_it_is_wanted() -> 
 
 def test_losses_of_dgaf() -> None:
     x, y = torch.full((1, 3, 4, 4), 0.7), torch.full((1, 3, 4, 4), 0.5)
-    assert dgaf.distance(x, y).item() == pytest.approx(0.2)
     omega = torch.full((1, 1, 8, 8), 0.25)
     assert dgaf.weighted(x, y, omega).item() == pytest.approx(0.15)
 
@@ -287,7 +271,7 @@ def test_the_darkening_of_dgaf_is_its_three_losses() -> None:
     _, plan = planned("dgaf")
     dark = plan.helpers["darkening"](BATCH.high)
     by_hand = (
-        dgaf.distance(dark, BATCH.low)
+        (dark - BATCH.low).abs().mean()
         + (1 - ssim(dark, BATCH.low))
         + 0.02 * taken_for_real(plan.helpers["judge"](dark))
     )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from lowlight_cli.bench.sets import in_levels
 from lowlight_cli.exposure import solved, to_linear, to_srgb
+from lowlight_cli.highlights import guided
 
 __all__ = [
     "BASELINES", "auto_levels", "clahe", "encoded_gain_to_mean", "equalised", "gain_to_mean", "gamma", "gamma_to_mean",
@@ -85,8 +86,11 @@ def lime(picture: Picture) -> Picture:
     Illumination is the largest channel, smoothed by a guided filter with itself as guide (LIME solves an optimisation
     problem instead), and at least 0.03. Nothing is denoised.
     """
-    illumination = _guided(picture.max(axis=2), radius=30, epsilon=1e-4)
-    return np.clip(picture / np.maximum(illumination, 0.03)[..., None] ** np.float32(0.8), 0, 1)
+    brightest = picture.max(axis=2)
+    slope, offset = guided(brightest, brightest, radius=30, edge=0.01)
+    illumination = slope * brightest + offset
+    lit = picture / np.maximum(illumination, 0.03)[..., None] ** np.float32(0.8)
+    return np.asarray(np.clip(lit, 0, 1), np.float32)
 
 
 BASELINES: Final[dict[str, Callable[[Picture], Picture]]] = {
@@ -111,19 +115,6 @@ def _to_mean(curve: Curve, picture: Picture) -> Picture:
     levels = np.arange(256, dtype=np.float32) / np.float32(255)
     share = np.bincount(in_levels(picture).ravel(), minlength=256) / picture.size
     return curve(picture, solved(lambda amount: np.float64(curve(levels, amount) @ share), MEAN, 1.0, LARGEST, 40))
-
-
-def _guided(plane: Picture, radius: int, epsilon: float) -> Picture:
-    """Apply a guided filter (He et al., PAMI 2013) to (H, W) with itself as guide: smooths flat parts, keeps edges."""
-
-    def mean(values: Picture) -> Picture:
-        size = (2 * radius + 1, 2 * radius + 1)
-        return np.asarray(cv2.boxFilter(values, -1, size, borderType=cv2.BORDER_REFLECT), np.float32)
-
-    average = mean(plane)
-    variance = mean(plane * plane) - average**2
-    slope = variance / (variance + np.float32(epsilon))
-    return mean(slope) * plane + mean((1 - slope) * average)
 
 
 def _floats(picture: object) -> Picture:

@@ -14,7 +14,6 @@ class Known:
 
     Attributes:
         title: its name in tables.
-        aliases: its other names, in lower case.
         places: folders below the root in which to look for it.
         parts: what such a folder must contain; for pairs, first the folder of dark pictures, then that of references.
         missing: the hint to print if it is not found.
@@ -26,7 +25,6 @@ class Known:
     """
 
     title: str
-    aliases: tuple[str, ...]
     places: tuple[str, ...]
     parts: tuple[str, ...]
     missing: str
@@ -67,13 +65,12 @@ def _alone(title: str, name: str, cited: str, where: str, count: int = 0) -> Kno
     told = (
         f"get {title} ({cited}), from {where}, and put its pictures into a folder {name}; folders inside are searched"
     )
-    return Known(title, (), tuple(dict.fromkeys(places)), (), told, count, paired=False)
+    return Known(title, tuple(dict.fromkeys(places)), (), told, count, paired=False)
 
 
 SETS: Final[dict[str, Known]] = {
     "lol": Known(
         "LOL v1 eval15",
-        ("eval15", "lol eval15", "lol v1 eval15"),
         ("lol/eval15", "LOL/eval15", "LOLdataset/eval15", "lol_dataset/eval15", "eval15"),
         ("low", "high"),
         f"get {LOL} and unpack it so that eval15/low and eval15/high hold its 15 test pairs, 600x400",
@@ -84,7 +81,6 @@ SETS: Final[dict[str, Known]] = {
     ),
     "lol-scenes": Known(
         "LOL v1, held-out scenes",
-        ("lol scenes", "lol held-out scenes", "lol v1 held-out scenes"),
         ("lol", "LOL", "LOLdataset", "lol_dataset", "."),
         ("our485/low", "our485/high", "scenes.csv"),
         f"get {LOL}, unpack it so that our485/low and our485/high hold its training pairs, and put a scenes.csv beside "
@@ -94,7 +90,6 @@ SETS: Final[dict[str, Known]] = {
     ),
     "lol-v2-real": Known(
         "LOL v2, real test pairs",
-        ("lol v2 real", "lolv2-real"),
         ("LOL-v2/Real_captured/Test", "LOLv2/Real_captured/Test", "lol-v2/Real_captured/Test", "Real_captured/Test"),
         ("Low", "Normal"),
         f"get {LOL_V2} and unpack it so that LOL-v2/Real_captured/Test/Low and /Normal hold its 100 test pairs, "
@@ -105,7 +100,6 @@ SETS: Final[dict[str, Known]] = {
     ),
     "lol-v2-syn": Known(
         "LOL v2, synthetic test pairs",
-        ("lol v2 synthetic", "lol v2 syn", "lolv2-syn"),
         ("LOL-v2/Synthetic/Test", "LOLv2/Synthetic/Test", "lol-v2/Synthetic/Test", "Synthetic/Test"),
         ("Low", "Normal"),
         f"get {LOL_V2} and unpack it so that LOL-v2/Synthetic/Test/Low and /Normal hold its 100 test pairs",
@@ -113,7 +107,6 @@ SETS: Final[dict[str, Known]] = {
     ),
     "sice": Known(
         "SICE, validation scenes",
-        ("sice val", "sice validation"),
         ("sice", "SICE", "."),
         ("low", "high", "pairs.csv"),
         "get SICE (Cai et al., TIP 2018, https://github.com/csjcai/SICE) and lay out low/, high/ and a pairs.csv with "
@@ -121,7 +114,6 @@ SETS: Final[dict[str, Known]] = {
     ),
     "fivek": Known(
         "MIT-Adobe FiveK, test pairs",
-        ("mit-adobe fivek", "mit fivek"),
         ("fivek/test", "FiveK/test", "fivek", "FiveK"),
         ("low", "high"),
         "get MIT-Adobe FiveK (Bychkovsky et al., CVPR 2011, https://data.csail.mit.edu/graphics/fivek/) and put the "

@@ -9,7 +9,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +18,7 @@ import lowlight_cli
 from lowlight_cli.bench.intervals import Interval, paired
 from lowlight_cli.bench.run import Result, Row
 from lowlight_cli.bench.sets import SETS
+from lowlight_cli.bench.verify import TOLERANCE
 from lowlight_cli.engines import hardware
 from lowlight_cli.metrics.table import METRICS
 from lowlight_cli.weights import catalog
@@ -36,7 +37,6 @@ __all__ = [
     "means",
     "measured",
     "notes",
-    "published",
     "stated",
 ]
 
@@ -45,9 +45,6 @@ SCHEMA: Final = "lowlight-bench-2"
 
 PROTOCOL: Final = "lowlight bench: full resolution, 8 bits"
 """How the figures in weights.toml were measured."""
-
-FIGURES: Final = ("psnr", "psnr_gt_mean", "ssim", "luma", "niqe", "niqe_own")
-"""Metrics that weights.toml may state."""
 
 MARK: Final = "as published"
 """Label of each figure that a paper publishes: shown in a table of their own, never beside measured rows."""
@@ -78,15 +75,6 @@ def measured(result: Result) -> Table:
     )
 
 
-def published(networks: Collection[str] = ()) -> list[catalog.Published]:
-    """Return the published figures of `networks`, or of all networks, whether or not there are weights for them.
-
-    Raises:
-        WeightsError: weights.toml is missing or does not fit its schema.
-    """
-    return [figure for figure in catalog.stated() if not networks or figure.network in networks]
-
-
 def stated(result: Result) -> Table | None:
     """Return the papers' figures for the measured networks, or for all if none was measured; None for sets but LOL."""
     if result.dataset.name not in ("lol", "lol-scenes"):
@@ -94,7 +82,8 @@ def stated(result: Result) -> Table | None:
     networks = {row.method.loaded.network for row in result.rows if row.method.loaded}
     rows = tuple(
         (figure.network, MARK, figure.dataset, figure.split, _number(figure.psnr, 3), _number(figure.ssim, 4))
-        for figure in published(networks)
+        for figure in catalog.stated()
+        if not networks or figure.network in networks
     )
     return Table(("network", "origin", "data", "split", "PSNR", "SSIM"), rows) if rows else None
 
@@ -166,7 +155,7 @@ def as_json(results: Sequence[Result]) -> str:
         "schema": SCHEMA,
         "environment": environment(),
         "sets": [_set(result) for result in results],
-        "published": [{"mark": MARK, **figure.model_dump()} for figure in published()],
+        "published": [{"mark": MARK, **figure.model_dump()} for figure in catalog.stated()],
     }
     return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -187,8 +176,8 @@ def _set(result: Result) -> dict[str, Any]:
 
 
 def as_toml(dataset: str, means: Mapping[str, float | None]) -> str:
-    """Return an item for `metrics` in weights.toml, which `--verify` reads, from the `FIGURES` among `means`."""
-    levels = [f"{key} = {mean:.{METRICS[key].digits}f}" for key in FIGURES if (mean := means.get(key)) is not None]
+    """Return an item for `metrics` in weights.toml, which `--verify` reads, from those among `means` that it states."""
+    levels = [f"{key} = {mean:.{METRICS[key].digits}f}" for key in TOLERANCE if (mean := means.get(key)) is not None]
     return f'{{ protocol = "{PROTOCOL}", dataset = "{dataset}", {", ".join(levels)} }}'
 
 

@@ -26,7 +26,7 @@ from lowlight_cli.metrics.ssim import SMALLEST
 from lowlight_cli.pictures import read, suffixes
 from lowlight_cli.training.sources import READERS, Source, by_pair, pair_of
 
-__all__ = ["SETS", "DataSet", "Pair", "find", "in_levels", "read_pair", "results", "rounded", "same", "unfit"]
+__all__ = ["SETS", "DataSet", "Pair", "find", "in_levels", "read_pair", "results", "rounded", "unfit"]
 
 Picture = NDArray[np.float32]
 
@@ -112,12 +112,6 @@ def find(name: str, root: Path, limit: int | None = None) -> DataSet:
     return DataSet(name, title, kept, len(kept) < len(pairs), notes, paired)
 
 
-def same(text: str, dataset: str) -> bool:
-    """Return whether `text`, a data set label in weights.toml, means the set `dataset`."""
-    plain = " ".join(text.lower().replace(",", " ").split())
-    return plain == dataset or (dataset in SETS and plain in SETS[dataset].aliases)
-
-
 def read_pair(pair: Pair) -> tuple[Picture, Picture | None]:
     """Read the low picture at its file's bit depth and the reference rounded to 8 bits (or None), (H, W, 3) each.
 
@@ -194,8 +188,10 @@ def _place(name: str, known: Known, root: Path) -> Path:
 def _listed(name: str, known: Known, folder: Path) -> list[Pair]:
     if not known.paired:
         return _alone(folder)
-    if name in ("lol-scenes", "sice"):
-        return {"lol-scenes": _scenes, "sice": _sice}[name](folder)
+    if name == "lol-scenes":
+        return [pair for pair in _held_out("lol", folder) if pair.low.suffix != ".avif"]
+    if name == "sice":
+        return _held_out("sice", folder)
     return _folders(folder, (known.parts[0], known.parts[1]))
 
 
@@ -264,14 +260,6 @@ def _told_apart(folder: Path, files: Iterable[tuple[Path, Path | None]]) -> list
         Pair(stem, low, high, ("/".join(_parts(low, folder)), stem, *([low.stem] if shared[low.stem] == 1 else [])))
         for stem, (low, high) in found.items()
     ]
-
-
-def _scenes(folder: Path) -> list[Pair]:
-    return [pair for pair in _held_out("lol", folder) if pair.low.suffix != ".avif"]
-
-
-def _sice(folder: Path) -> list[Pair]:
-    return _held_out("sice", folder)
 
 
 def _held_out(kind: str, folder: Path) -> list[Pair]:

@@ -8,7 +8,7 @@ from typing import Final
 
 from lowlight_cli.bench.methods import Method
 from lowlight_cli.bench.run import Result
-from lowlight_cli.bench.sets import DataSet, same
+from lowlight_cli.bench.sets import DataSet
 from lowlight_cli.errors import UsageError
 from lowlight_cli.weights.catalog import Metric
 
@@ -17,7 +17,8 @@ __all__ = ["TOLERANCE", "Claim", "claims", "refuse_nothing", "stated"]
 TOLERANCE: Final = {
     "psnr": 0.05, "psnr_gt_mean": 0.05, "ssim": 0.002, "luma": 0.002, "niqe": 0.05, "niqe_own": 0.05,
 }  # fmt: skip
-"""Largest difference allowed: half precision and other processors stay far below it."""
+"""Metrics that weights.toml may state, and the largest difference allowed: half precision and other processors stay far
+below it."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Claim:
 def stated(method: Method, dataset: DataSet) -> list[Metric]:
     """Return what weights.toml states for a method on a data set; empty if the method is not a listed checkpoint."""
     checkpoint = method.loaded.checkpoint if method.loaded else None
-    return [metric for metric in checkpoint.metrics if same(metric.dataset, dataset.name)] if checkpoint else []
+    return [metric for metric in checkpoint.metrics if metric.dataset == dataset.name] if checkpoint else []
 
 
 def refuse_nothing(methods: Iterable[Method], datasets: Iterable[DataSet]) -> None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from lowlight_cli.networks.layers import Network
     from lowlight_cli.weights.fetch import Resolved
 
-__all__ = ["OPSET", "PICTURES", "SIZES", "Difference", "Exported", "compared", "exported", "installed", "kept"]
+__all__ = ["OPSET", "PICTURES", "SIZES", "Difference", "Exported", "compared", "exported", "kept"]
 
 Picture = NDArray[np.float32]
 
@@ -163,9 +163,13 @@ def _model(network: str, module: Network) -> ModelProto:
     """Export the network as a float32 model, and let ONNX check it."""
     from lowlight_cli.networks.fusing import fused
 
-    with installed():
+    try:
         import onnx
         import onnxscript  # noqa: F401  # the exporter needs it; imported here so that its absence is reported
+    except ImportError as error:
+        raise DeviceError(
+            f"{error.name or error} is not installed, which exporting needs: pip install 'lowlight-cli[cpu]'"
+        ) from error
     traits = descriptor(network)
     model = onnx.helper.make_model(
         padded(_traced(fused(copy.deepcopy(module)), traits), traits, thumbnail=module.wants_thumbnail),
@@ -193,12 +197,10 @@ def about(network: str, resolved: Resolved, metadata: Mapping[str, str], model: 
         "stride": str(descriptor(network).stride),
         "licence": licence,
         "precision": "fp32",
-        "statistics": " ".join(sorted({name for node in model.graph.node for name in node.output if _named(name)})),
+        "statistics": " ".join(
+            sorted({name for node in model.graph.node for name in node.output if name.startswith("statistic_")})
+        ),
     }
-
-
-def _named(name: str) -> bool:
-    return name.startswith("statistic_")
 
 
 # ------------------------------------------------------------------------------------------------------------ inside
@@ -275,18 +277,3 @@ def _quiet() -> Iterator[None]:
         log.setLevel(level)
         if before is None:
             os.environ.pop(name, None)
-
-
-@contextlib.contextmanager
-def installed() -> Iterator[None]:
-    """Turn the ImportError of an optional package into an error that says how to install it.
-
-    Raises:
-        DeviceError: a package is missing.
-    """
-    try:
-        yield
-    except ImportError as error:
-        raise DeviceError(
-            f"{error.name or error} is not installed, which exporting needs: pip install 'lowlight-cli[cpu]'"
-        ) from error

@@ -12,13 +12,12 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lowlight_cli.engines import Tiling, cache, hardware, memory, tiling
-from lowlight_cli.engines.tiling import Prepare, Settle
 from lowlight_cli.errors import DeviceError, WeightsError, first_line
 
 # From 1.29 on, its wheels report what they run and where to their maker, unless this is set before the import.
@@ -67,29 +66,13 @@ FATAL: Final = 4
 
 
 @dataclass(frozen=True)
-class OnnxEngine:
+class OnnxEngine(tiling.Passes):
     """A graph in ONNX Runtime. The public fields are those of `engines.Engine`."""
 
-    network: str
-    device: str
-    precision: str
-    why: str
-    metadata: Mapping[str, str]
+    name: ClassVar[str] = "onnx"
     provider: str
     path: Path = field(repr=False)
     whole: onnxruntime.InferenceSession = field(repr=False)
-    tiling: Tiling = field(default_factory=Tiling)
-    name: str = "onnx"
-
-    def run(
-        self,
-        batch: NDArray[np.float32],
-        on_tiles: Callable[[int], None] | None = None,
-        prepare: Prepare | None = None,
-        settle: Settle | None = None,
-    ) -> NDArray[np.float32]:
-        """See `engines.Engine.run`; the picture is processed whole or in tiles."""
-        return tiling.run(self, batch, on_tiles, prepare, settle)
 
     def forward(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """One pass through the network."""
@@ -155,17 +138,9 @@ def load(network: str, resolved: Resolved, *, device: str, precision: str, tilin
         path = export.kept(network, resolved, chosen)
     whole = session(path, place, chosen, tiling)
     metadata = whole.get_modelmeta().custom_metadata_map
-    return OnnxEngine(
-        network,
-        place if kind == "cpu" or ":" in place else f"{place}:0",
-        chosen,
-        why,
-        metadata,
-        whole.get_providers()[0],
-        path,
-        whole,
-        tiling,
-    )
+    place = place if kind == "cpu" or ":" in place else f"{place}:0"
+    provider = whole.get_providers()[0]
+    return OnnxEngine(network, place, chosen, why, metadata, tiling, provider, path, whole)
 
 
 def devices() -> list[str]:

@@ -17,14 +17,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Lock
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lowlight_cli import heap
 from lowlight_cli.engines import Tiling, cache, hardware, memory, tiling
-from lowlight_cli.engines.tiling import Prepare, Settle
 from lowlight_cli.errors import DeviceError, WeightsError, first_line
 from lowlight_cli.networks import descriptor
 from lowlight_cli.weights import header
@@ -68,28 +67,12 @@ Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 
 
 @dataclass(frozen=True)
-class OpenVinoEngine:
+class OpenVinoEngine(tiling.Passes):
     """A graph in OpenVINO. The public fields are those of `engines.Engine`."""
 
-    network: str
-    device: str
-    precision: str
-    why: str
-    metadata: Mapping[str, str]
+    name: ClassVar[str] = "openvino"
+    provider: ClassVar[str] = "CPU"
     path: Path = field(repr=False)
-    tiling: Tiling = field(default_factory=Tiling)
-    name: str = "openvino"
-    provider: str = "CPU"
-
-    def run(
-        self,
-        batch: NDArray[np.float32],
-        on_tiles: Callable[[int], None] | None = None,
-        prepare: Prepare | None = None,
-        settle: Settle | None = None,
-    ) -> NDArray[np.float32]:
-        """See `engines.Engine.run`; the picture is processed whole or in tiles."""
-        return tiling.run(self, batch, on_tiles, prepare, settle)
 
     def forward(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """One pass through the network."""
@@ -175,7 +158,7 @@ def load(network: str, resolved: Resolved, *, device: str, precision: str, tilin
     if precision == "auto" and chosen == "bf16":
         reasons.append("the CPU has bf16")
     metadata = header.inspect(resolved.path).metadata
-    engine = OpenVinoEngine(network, "cpu", chosen, ", ".join(reasons), metadata, path, tiling)
+    engine = OpenVinoEngine(network, "cpu", chosen, ", ".join(reasons), metadata, tiling, path)
     engine.get_ready()
     return engine
 

@@ -6,10 +6,10 @@ import contextlib
 import functools
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 import torch
@@ -68,18 +68,12 @@ class Again:
 
 
 @dataclass(frozen=True)
-class TorchEngine:
+class TorchEngine(tiling.Passes):
     """A network on a torch device. The public fields are those of `engines.Engine`."""
 
-    network: str
-    device: str
-    precision: str
-    why: str
-    metadata: Mapping[str, str]
+    name: ClassVar[str] = "torch"
+    provider: ClassVar[str] = "eager"
     module: Network = field(repr=False)
-    tiling: Tiling = field(default_factory=Tiling)
-    name: str = "torch"
-    provider: str = "eager"
     _again: Again = field(default_factory=Again, repr=False)
 
     def run(
@@ -248,7 +242,7 @@ def _loaded(
         module = module.to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if precision == "auto" and place == "cpu" and chosen == "bf16":
         reasons = [*reasons, "the CPU has bf16"]
-    return TorchEngine(network, place, chosen, ", ".join(reasons), metadata, module, wish)
+    return TorchEngine(network, place, chosen, ", ".join(reasons), metadata, wish, module)
 
 
 @contextlib.contextmanager
@@ -262,12 +256,11 @@ def _usable(place: str, network: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # the base of torch's own errors, those of its allocators included
-        told = first_line(error)
-        if any(sign in told.lower() for sign in tiling.OUT_OF_MEMORY):
+        if tiling.out_of_memory(error):
             raise ResourceError(
                 f"{place} has not the memory for the weights of {network}: use another --device"
             ) from error
-        raise DeviceError(f"{place} does not work ({told}): use another --device") from error
+        raise DeviceError(f"{place} does not work ({first_line(error)}): use another --device") from error
 
 
 _given: list[int] = []

@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import math
 import traceback
-from collections.abc import Callable, Iterator
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final
 
 import cv2
 import numpy as np
@@ -24,8 +25,8 @@ from lowlight_cli.exposure import bands
 from lowlight_cli.networks import descriptor, known
 
 __all__ = [
-    "LARGEST_TILE", "MEASURED", "SMALLEST_TILE", "Passes", "Prepare", "Settle", "nchw", "nhwc", "overlap", "run",
-    "translated",
+    "LARGEST_TILE", "MEASURED", "SMALLEST_TILE", "Passes", "Prepare", "Settle", "nchw", "nhwc", "out_of_memory",
+    "overlap", "run", "translated",
 ]  # fmt: skip
 
 Batch = NDArray[np.float32]
@@ -53,42 +54,51 @@ is from torch's GPU kernels that index with 32 bits only; smaller tiles help the
 engine" is left out, because an unsupported GPU gives it too."""
 
 
-class Passes(Protocol):
-    """The passes that an engine implements. Pictures and results are (N, H, W, 3) float32 in [0, 1].
+@dataclass(frozen=True)
+class Passes:
+    """What all engines share: the public fields of `engines.Engine`, and `run`, from the passes that each implements.
 
-    Each pass raises `ResourceError` if the device does not have enough memory.
+    Pictures and results are (N, H, W, 3) float32 in [0, 1]. Each pass raises `ResourceError` if the device does not
+    have enough memory.
     """
 
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def network(self) -> str: ...  # noqa: D102
-    @property
-    def precision(self) -> str: ...  # noqa: D102
-    @property
-    def device(self) -> str: ...  # noqa: D102
-    @property
-    def tiling(self) -> Tiling: ...  # noqa: D102
+    name: ClassVar[str]
+    network: str
+    device: str
+    precision: str
+    why: str
+    metadata: Mapping[str, str]
+    tiling: Tiling = field(repr=False)
+
+    def run(
+        self,
+        batch: Batch,
+        on_tiles: Callable[[int], None] | None = None,
+        prepare: Prepare | None = None,
+        settle: Settle | None = None,
+    ) -> Batch:
+        """See `engines.Engine.run`; the picture is processed whole or in tiles."""
+        return run(self, batch, on_tiles, prepare, settle)
 
     def forward(self, batch: Batch) -> Batch:
         """Enhance whole pictures."""
-        ...
+        raise NotImplementedError
 
     def measure(self, batch: Batch) -> Any:
         """The network's measurements of one whole picture, for `replay`."""
-        ...
+        raise NotImplementedError
 
     def replay(self, measured: Any, batch: Batch) -> Batch:
         """Enhance one tile with the measurements of the whole picture."""
-        ...
+        raise NotImplementedError
 
     def free(self, taken: int = 0) -> int | None:
         """Bytes that the device has left for passes, after `taken` bytes of main memory are used; None if unknown."""
-        ...
+        raise NotImplementedError
 
     def release(self) -> None:
         """Release memory held from earlier passes; it costs time, so only if memory is short, and before tiles."""
-        ...
+        raise NotImplementedError
 
 
 def run(
@@ -231,6 +241,11 @@ def _remedy(engine: Passes) -> str:
     return f"{first}, use a smaller model, or another --device"
 
 
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error of Python or of a runtime means that memory ran out."""
+    return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in OUT_OF_MEMORY)
+
+
 @contextlib.contextmanager
 def translated(network: str, device: str, size: str, clean: Callable[[], None] | None = None) -> Iterator[None]:
     """Turn every way of running out of memory into one error, and free intermediate results.
@@ -244,7 +259,7 @@ def translated(network: str, device: str, size: str, clean: Callable[[], None] |
     try:
         yield
     except Exception as error:  # ONNX Runtime's errors have no narrower base; torch and OpenVINO raise RuntimeError
-        if not isinstance(error, MemoryError) and not any(sign in str(error).lower() for sign in OUT_OF_MEMORY):
+        if not out_of_memory(error):
             raise
         traceback.clear_frames(error.__traceback__)  # the frames hold the pass's intermediate results
         if clean:

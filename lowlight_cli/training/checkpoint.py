@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from lowlight_cli.disk import replaced
 from lowlight_cli.errors import InputError
 from lowlight_cli.networks.layers import Network
-from lowlight_cli.signals import ENDING
+from lowlight_cli.signals import recorded
 from lowlight_cli.training.plan import Plan
 from lowlight_cli.training.recipe import Recipe
 
@@ -175,14 +175,8 @@ def unbroken() -> Iterator[None]:
         yield
         return
     came: list[int] = []
-    before = {number: signal.getsignal(number) for number in ENDING}
-    for number in before:
-        signal.signal(number, lambda number, _: came.append(number))
-    try:
+    with recorded(came):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     if came:
         signal.raise_signal(came[0])
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lowlight_cli.engines.tiling import OUT_OF_MEMORY
+from lowlight_cli.engines.tiling import out_of_memory
 from lowlight_cli.errors import DeviceError, LowlightError, ResourceError, first_line
 from lowlight_cli.networks import build
 from lowlight_cli.training import feeding, recipes, result
@@ -80,7 +80,7 @@ def _enough_memory(run: Run, device: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:  # torch raises RuntimeErrors, recognisable by their text
-        if not isinstance(error, MemoryError) and not any(sign in str(error).lower() for sign in OUT_OF_MEMORY):
+        if not out_of_memory(error):
             raise
         recipe = run.recipe
         batch, crop = max(recipe.batch, recipe.batch_end), max(recipe.crop, recipe.crop_end)

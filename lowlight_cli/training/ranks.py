@@ -21,7 +21,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from lowlight_cli.errors import DeviceError, LowlightError
-from lowlight_cli.signals import ENDING
+from lowlight_cli.signals import recorded
 
 __all__ = ["ALONE", "Ranks", "first", "joined", "place", "together"]
 
@@ -73,13 +73,8 @@ class Ranks:
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Only record signals, so that `clock` can tell the other processes, which would wait for one that is gone."""
-        numbers = [each for each in ENDING if self.count > 1 and signal.getsignal(each) != signal.SIG_IGN]
-        before = {number: signal.signal(number, lambda number, _: self.asked.append(number)) for number in numbers}
-        try:
+        with recorded(self.asked) if self.count > 1 else contextlib.nullcontext():
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     @contextlib.contextmanager
     def in_turn(self) -> Iterator[None]:

@@ -26,7 +26,7 @@ from lowlight_cli.training.recipe import Recipe
 from lowlight_cli.weights import files
 from lowlight_cli.weights.fetch import resolve
 
-__all__ = ["PatchJudge", "Perceptual", "distance", "likeness", "plan", "weighted"]
+__all__ = ["PatchJudge", "Perceptual", "likeness", "plan", "weighted"]
 
 
 class PatchJudge(nn.Sequential):
@@ -76,11 +76,6 @@ def likeness(logits: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(spread, (height, width), mode="bilinear")
 
 
-def distance(x: Tensor, y: Tensor) -> Tensor:
-    """L_Recons. and L_percept: mean absolute difference of pictures or of features of any shape."""
-    return F.l1_loss(x, y)
-
-
 def weighted(x: Tensor, y: Tensor, omega: Tensor) -> Tensor:
     """L_w,content and L_w,percept: mean of (1 - omega) |x - y|; x, y (N, C, h, w), omega (N, 1, H, W), any size."""
     return ((1 - averaged(omega, *x.shape[-2:])) * (x - y).abs()).mean()
@@ -105,12 +100,12 @@ def plan(network: DGAF, recipe: Recipe, mixed: Mixed) -> Plan:
             fooled = taken_for_real(judge(dark).float())  # L_Adv of G
             real, made_up = judge(batch.unpaired).float(), judge(dark.detach()).float()
         loss = (
-            weights["content"] * distance(dark, batch.low)
+            weights["content"] * F.l1_loss(dark, batch.low)
             + weights["ssim"] * (1 - ssim(dark, batch.low))
             + weights["adversarial"] * fooled
         )
         if weights["perceptual"]:
-            loss = loss + weights["perceptual"] * distance(*features(dark, batch.low))
+            loss = loss + weights["perceptual"] * F.l1_loss(*features(dark, batch.low))
         return loss, taken_for_real(real) + seen_through(made_up)  # L_Adv of D
 
     def enlighten(batch: Batch) -> tuple[Tensor]:

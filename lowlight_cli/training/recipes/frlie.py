@@ -18,22 +18,7 @@ from lowlight_cli.training.losses import hue_and_saturation, ssim
 from lowlight_cli.training.plan import Mixed, Plan, Stage
 from lowlight_cli.training.recipe import Recipe
 
-__all__ = ["decoding", "feature_matching", "hue", "plan", "reconstruction"]
-
-
-def reconstruction(decoded: Tensor, high: Tensor) -> Tensor:
-    """Eq. 1: mean squared difference between D(E(I_h)) and I_h; any shape."""
-    return F.mse_loss(decoded, high)
-
-
-def feature_matching(restored: Tensor, target: Tensor) -> Tensor:
-    """Eq. 3: mean absolute difference between F_r and F_h, the features of the normal-light picture; any shape."""
-    return F.l1_loss(restored, target)
-
-
-def decoding(output: Tensor, high: Tensor) -> Tensor:
-    """Eq. 4: mean squared difference between D(F_r) and I_h; any shape."""
-    return F.mse_loss(output, high)
+__all__ = ["hue", "plan"]
 
 
 def hue(output: Tensor, high: Tensor) -> Tensor:
@@ -53,7 +38,7 @@ def plan(network: FRLIE, recipe: Recipe, mixed: Mixed) -> Plan:
     def reconstruct(batch: Batch) -> tuple[Tensor]:
         with mixed():
             decoded = network.reconstruct(batch.high)
-        return (weights["reconstruction"] * reconstruction(decoded.float(), batch.high),)
+        return (weights["reconstruction"] * F.mse_loss(decoded.float(), batch.high),)  # Eq. 1
 
     def restore(batch: Batch) -> tuple[Tensor]:
         with mixed():
@@ -62,8 +47,8 @@ def plan(network: FRLIE, recipe: Recipe, mixed: Mixed) -> Plan:
             outputs = network.training_outputs(batch.low)
         output = outputs["output"].float()
         loss = (  # Eq. 7
-            weights["decode"] * decoding(output, batch.high)
-            + weights["feature"] * feature_matching(outputs["features"].float(), target.float())
+            weights["decode"] * F.mse_loss(output, batch.high)  # Eq. 4
+            + weights["feature"] * F.l1_loss(outputs["features"].float(), target.float())  # Eq. 3
             + weights["ssim"] * (1 - ssim(output, batch.high))  # Eq. 5
             + weights["hue"] * hue(output, batch.high)
         )

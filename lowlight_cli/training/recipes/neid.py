@@ -15,17 +15,7 @@ from lowlight_cli.training.losses import hue_and_saturation
 from lowlight_cli.training.plan import Mixed, Plan, Stage
 from lowlight_cli.training.recipe import Recipe
 
-__all__ = ["colour", "detail", "huber", "plan"]
-
-
-def huber(output: Tensor, high: Tensor, delta: float) -> Tensor:
-    """Eq. 2, the mean over all values: a^2 / 2 up to |a| = delta, delta |a| - delta^2 / 2 above; any shape."""
-    return F.huber_loss(output, high, delta=delta)
-
-
-def detail(reconstructed: Tensor, low: Tensor) -> Tensor:
-    """Eq. 3: mean squared difference between the detail branch's picture and the dark one; any shape."""
-    return F.mse_loss(reconstructed, low)
+__all__ = ["colour", "plan"]
 
 
 def colour(output: Tensor, high: Tensor) -> Tensor:
@@ -49,8 +39,8 @@ def plan(network: NEID, recipe: Recipe, mixed: Mixed) -> Plan:
             outputs = network.training_outputs(batch.low)
         output = outputs["output"].float()
         loss = (  # Eq. 7
-            huber(output, batch.high, weights["delta"])
-            + weights["detail"] * detail(outputs["detail"].float(), batch.low)
+            F.huber_loss(output, batch.high, delta=weights["delta"])  # Eq. 2
+            + weights["detail"] * F.mse_loss(outputs["detail"].float(), batch.low)  # Eq. 3
             + weights["colour"] * colour(output, batch.high)
         )
         return (loss,)
