@@ -96,6 +96,21 @@ def test_exif_survives_from_kind_to_kind(kind, order):
         assert b"\xff\xd8\xff" not in made[10:] or kind == "avif"  # no thumbnail's bytes
 
 
+def test_no_byte_of_an_uncompressed_thumbnail_stays():
+    """Nor where what is kept lies behind it, or within the strips that it claims."""
+    exif = bytearray(camera_exif())
+    rows = [(0x0111, 4, 2, 460), (0x0117, 3, 2, 30 | 600 << 16)]
+    exif[400:454] = struct.pack("<H", 2) + b"".join(struct.pack("<HHII", *row) for row in rows) + bytes(28)
+    struct.pack_into("<II", exif, 460, 470, len(exif))
+    exif[470:500] = b"Thumbnail of thirty bytes     "
+    tidied = metadata.tidy_exif(bytes(exif) + b"Second strip" * 50, 48, 64)
+    assert b"Thumbnail" not in tidied and b"strip" not in tidied
+    assert tidied[500 : 500 + len(MAKER)] == MAKER
+    struct.pack_into("<II", exif, 460, 0, 200)  # strips that make no sense
+    tidied = metadata.tidy_exif(bytes(exif), 48, 64)
+    assert tidied[300:312] == b"Camera Co 1\0" and tidied[500 : 500 + len(MAKER)] == MAKER
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_maker_notes_stay_where_they_are(order):
     exif = camera_exif(6, order)

@@ -7,7 +7,7 @@ import struct
 import subprocess
 import warnings
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from PIL import Image, IptcImagePlugin, PngImagePlugin
 from test_pictures_metadata import XMP, camera_exif
 from test_pictures_readers import exiftool, needs_exiftool
 
-from lowlight_cli.pictures import Photo, encode, iptc, metadata, read
+from lowlight_cli.pictures import Photo, encode, iptc, metadata, read, xmp
 
 PLACES = {
     "XMP-photoshop:City": "Atown", "XMP-photoshop:State": "Astate", "XMP-photoshop:Country": "Aland",
@@ -105,6 +105,10 @@ def test_no_place_is_left_as_exiftool_sees_it(tmp_path: Path, lowlight: Callable
         'drone-dji:Latitude="Atown"',
         'drone-dji:GpsLongtitude="Atown"',
         'photomech:CountryCode="Atown"',
+        "><geo:lat xmlns:geo='http://www.w3.org/2003/01/geo/wgs84_pos#'>Atown</geo:lat",
+        "xmlns:geo='http://www.w3.org/2003/01/geo/wgs84_pos#' geo:lat='1' geo:long='Atown'",
+        "><dc:coverage>Atown</dc:coverage",
+        "><photoshop:City xml:lang='>'>Atown</photoshop:City><photoshop:State xml:lang='/>'/",
         'xmlns:gps="urn:somewhere" gps:Rating="4" photoshop:City="Atown"',
     ],
 )
@@ -135,8 +139,9 @@ def test_places_leave_xmp_in_every_form(words: str) -> None:
         XMP.decode().replace("\ufeff", "").encode("utf-16"),
         XMP.decode().replace("\ufeff", "").encode("utf-16-be"),
         XMP.replace(b"</rdf:RDF>", b""),
-        XMP.replace(b"<exif:GPSLongitude>", b'<exif:GPSLongitude xml:lang="/>">'),
+        XMP.replace(b"</rdf:RDF>", b'<rdf:li City="48.2 N"/></rdf:RDF>'),
         XMP.replace(b"</rdf:RDF>", b"<!-- GPS 48.2 N --></rdf:RDF>"),
+        XMP.replace(b"</rdf:RDF>", b"<?gps 48.2 N?></rdf:RDF>"),
         b"48.2 N",
     ],
 )
@@ -147,6 +152,24 @@ def test_xmp_that_cannot_be_read_goes_and_that_is_said(packet: bytes) -> None:
     left = opened(data).info["xmp"]
     assert b"lowlight:Provenance" in left and b"GPS" not in left and b"G\0P\0S" not in left and b"48" not in left
     ET.fromstring(left)
+
+
+@pytest.mark.parametrize("head", [b"", b'<?xml version="1.0"?>', b"<?adobe-xap-filters esc='CRLF'?>"])
+def test_text_around_xmp_goes_and_its_own_instructions_stay(head: bytes) -> None:
+    xml = head + XMP.removeprefix('<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'.encode())
+    data, notes = placeless(replace(read(saved(smooth(), "JPEG")), xmp=b"48.2 N " + xml + b" 16.4 E"))
+    left = opened(data).info["xmp"]
+    assert notes == []
+    assert left.startswith(head + b"<x:xmpmeta") and left.endswith(b'<?xpacket end="w"?>') and b"Rating" in left
+
+
+@pytest.mark.parametrize(
+    ("name", "tells"),
+    [("geo:lat", True), ("Coverage", True), ("geo:lat_long", True), ("dc:format", False), ("a:Lateral", False),
+     ("a:LongExposure", False), ("a:CoverageType", False)],
+)  # fmt: skip
+def test_names_of_places(name: str, tells: bool) -> None:
+    assert xmp.tells_place(name) == tells
 
 
 def test_iptc_of_a_jpeg_loses_its_places_and_nothing_else() -> None:
@@ -268,6 +291,78 @@ def test_a_directory_of_places_that_is_another_one(order: str) -> None:
     data, notes = placeless(read(saved(smooth(), "JPEG", exif=b"Exif\0\0" + bytes(exif))))
     assert notes == ["its EXIF cannot be read, may tell the place, and is not kept"]
     assert not opened(data).getexif()
+
+
+MAKE = (0x010F, 2, 4, b"Me!\0")
+EXIF = (0x8769, 4, 1, 100)
+
+
+def exif_of(
+    top: list[tuple], exif: Sequence[tuple] = (), second: Sequence[tuple] = (), places: tuple[int, ...] = (200,)
+) -> bytes:
+    """A block with directories at 8, at 100 (Exif), at 400 (the second) and `places`; offsets 200 and 300 at 80."""
+    data = bytearray(b"II*\0\x08\0\0\0" + bytes(500))
+    struct.pack_into("<II", data, 80, 200, 300)
+    here = [(at, [(1, 2, 2, b"N\0"), (2, 7, 11, at + 50)], 0) for at in places]
+    for at, entries, then in [(8, top, 400 * bool(second)), (100, exif, 0), (400, second, 0), *here]:
+        rows = [
+            struct.pack("<HHI", *row[:3])
+            + (row[3] if isinstance(row[3], bytes) else struct.pack("<i", row[3])).ljust(4, b"\0")
+            for row in entries
+        ]
+        raw = struct.pack("<H", len(rows)) + b"".join(rows) + struct.pack("<I", then)
+        data[at : at + len(raw)] = raw
+    for at in places:
+        data[at + 50 : at + 61] = b"48.2N 16.4E"
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    "exif",
+    [
+        exif_of([MAKE, (0x8825, 4, 1, 200)]),
+        exif_of([MAKE, (0x8825, 9, 1, 200)]),
+        exif_of([MAKE, (0x8825, 13, 1, 200)]),
+        exif_of([MAKE, (0x8825, 8, 1, 200)]),
+        exif_of([MAKE, (0x8825, 1, 4, 200)]),
+        exif_of([MAKE, (0x8825, 4, 1, 200), (0x8825, 4, 1, 300)], places=(200, 300)),
+        exif_of([MAKE, (0x8825, 4, 2, 80)], places=(200, 300)),
+        exif_of([MAKE, EXIF], [(0x9000, 7, 4, b"0232"), (0x8825, 4, 1, 200)]),
+        exif_of([MAKE, EXIF, (0x8825, 4, 1, 300)], [(0x8825, 9, 1, 200)], places=(200, 300)),
+        exif_of([MAKE], second=[(0x0103, 3, 1, 6), (0x8825, 4, 1, 200)]),
+        exif_of([MAKE, EXIF], [(0x9000, 7, 4, b"0232")], [(0x8825, 9, 1, 200), (0x8825, 4, 1, 300)], (200, 300)),
+    ],
+    ids=[
+        "plain",
+        "SLONG",
+        "IFD",
+        "SSHORT",
+        "BYTE",
+        "twice",
+        "two offsets",
+        "in Exif",
+        "in both",
+        "second",
+        "second twice",
+    ],
+)
+@pytest.mark.parametrize("kind", ["jpeg", "png", "tiff"])
+def test_no_place_is_left_in_exif_wherever_its_pointer_is(exif: bytes, kind: str) -> None:
+    source = saved(smooth(), "JPEG", exif=b"Exif\0\0" + exif)
+    assert b"48.2N" in source
+    data, notes = placeless(read(source), format=kind)
+    left = opened(data).getexif()
+    assert notes == []
+    assert b"48.2N" not in data and b"16.4E" not in data
+    assert left[0x010F] == "Me!" and 0x8825 not in left and 0x8825 not in left.get_ifd(0x8769)
+    assert left.get_ifd(0x8769).get(0x9000) == (b"0232" if b"0232" in exif else None)
+
+
+def test_places_of_exif_stay_where_nobody_asks() -> None:
+    """Also those to which the second directory, which goes, points as the first does."""
+    exif = exif_of([MAKE, (0x8825, 4, 1, 200)], second=[(0x8825, 4, 1, 200)])
+    left = opened(encode(read(saved(smooth(), "JPEG", exif=b"Exif\0\0" + exif)))).getexif()
+    assert left.get_ifd(0x8825)[2] == b"48.2N 16.4E"
 
 
 @settings(max_examples=150, deadline=None)

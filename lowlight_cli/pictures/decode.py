@@ -32,6 +32,9 @@ __all__ = ["DECODERS"]
 _EXTENDED_XMP: Final = b"http://ns.adobe.com/xmp/extension/\0"
 """XMP part 3 (Adobe), 1.1.3.1: XMP too long for one segment, mostly depth maps and additional pictures."""
 
+_SHARED: Final = 2**26
+"""Bytes of metadata of all pages of a TIFF that is shorter itself: its pages may share a profile."""
+
 
 def _refuse_animation(frames: int) -> None:
     if frames > 1:
@@ -121,10 +124,13 @@ def _tiff(data: bytes, max_pixels: int) -> Found:
     offsets, cut = metadata.pages(data)
     if not cut and len(offsets) < 2 and metadata.first(data) in offsets:
         return _page(data, max_pixels)
-    found, left = [], max_pixels
+    found, left, room = [], max_pixels, max(len(data), _SHARED)
     for number, at in enumerate(offsets or [metadata.first(data)], 1):
         page = _page(metadata.alone(data, at), left)  # the limit is for all pages together
         left -= page.colours.shape[0] * page.colours.shape[1]
+        room -= sum(len(part or b"") for part in (page.icc, page.exif, page.xmp))
+        if room < 0:
+            raise InputError("the metadata that its pages share are too long; split it first")
         if number > 1:
             page.notes = tuple(f"page {number}: {note}" for note in page.notes)
         found.append(page)
@@ -156,7 +162,11 @@ def _page(data: bytes, max_pixels: int) -> Found:
     if metadata.is_cut(data, metadata.ICC):
         found.icc = b""
         found.notes += ("its colour profile is cut: read as sRGB, not kept",)
-    found.exif, found.xmp = metadata.from_tiff(data), metadata.value(data, metadata.XMP)
+    found.xmp = metadata.value(data, metadata.XMP)
+    try:
+        found.exif = metadata.from_tiff(data)
+    except ValueError:
+        found.notes += ("its EXIF is damaged and not kept",)
     found.turn, found.compression, found.dpi = turn, about.compression, about.dpi
     resources = metadata.value(data, metadata.PHOTOSHOP) or b""
     if b"8BIM\x04\x04" in resources and metadata.value(data, metadata.IPTC) is None:

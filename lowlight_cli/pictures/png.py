@@ -19,7 +19,7 @@ __all__ = ["SIGNATURE", "Header", "decode_deep", "encode_deep", "profile", "scan
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _LARGEST_TEXT: Final = 2**26
-"""Metadata that inflates beyond 64 MiB is a decompression bomb."""
+"""Metadata that inflates beyond 64 MiB, all of a file together, is a decompression bomb."""
 
 _XMP: Final = b"XML:com.adobe.xmp"
 _XMP_IN_JPEG: Final = b"http://ns.adobe.com/xap/1.0/\0"
@@ -53,6 +53,7 @@ class Header:
         dpi: dots per inch.
         text: keywords and texts, without raw profiles, which become `exif` and `xmp`.
         left_out: the types of raw profiles that are not kept.
+        room: bytes to which further metadata may inflate.
         bare: the file reduced to the chunks that a pixel decoder needs, so that it has nothing to warn about.
     """
 
@@ -72,6 +73,7 @@ class Header:
     dpi: tuple[float, float] | None = None
     text: list[tuple[str, str]] = field(default_factory=list)
     left_out: tuple[str, ...] = ()
+    room: int = _LARGEST_TEXT
     bare: bytes = b""
 
 
@@ -110,7 +112,7 @@ def _note(header: Header, kind: bytes, payload: bytes) -> None:
     """Store the useful content of one chunk in `header`; a malformed chunk is ignored."""
     try:
         if kind == b"iCCP":
-            header.icc = _inflate(payload.split(b"\0", 1)[1][1:])
+            header.icc = _inflate(header, payload.split(b"\0", 1)[1][1:])
         elif kind == b"cICP":
             header.cicp = (payload[0], payload[1])
         elif kind == b"sRGB":
@@ -132,14 +134,14 @@ def _note(header: Header, kind: bytes, payload: bytes) -> None:
         elif kind == b"iTXt":
             keyword, rest = payload.split(b"\0", 1)
             packed, _, body = rest[:1], rest[1:2], rest[2:].split(b"\0", 2)[2]
-            body = _inflate(body) if packed == b"\1" else body
+            body = _inflate(header, body) if packed == b"\1" else body
             if keyword == _XMP:
                 header.xmp = body
             else:
                 header.text.append((keyword.decode("latin-1"), body.decode("utf-8")))
         elif kind in (b"tEXt", b"zTXt"):
             keyword, body = payload.split(b"\0", 1)
-            body = _inflate(body[1:]) if kind == b"zTXt" else body
+            body = _inflate(header, body[1:]) if kind == b"zTXt" else body
             if keyword == _XMP:  # from writers without iTXt
                 header.xmp = header.xmp or body
                 return
@@ -161,7 +163,7 @@ def _unwrap(header: Header) -> None:
             continue
         kind = keyword.removeprefix(_RAW).strip().lower()
         try:
-            raw = bytes.fromhex("".join(body.split()[2:]))
+            raw = bytes.fromhex("".join(body.split(maxsplit=2)[2:]))
         except ValueError:
             raw = b""
         if kind in ("exif", "app1") and raw.startswith((b"Exif\0\0", b"II*\0", b"MM\0*")):
@@ -194,9 +196,10 @@ def profile(header: Header) -> bytes | None:
         return None if usual else colour.make_profile(_NAME, colour.SRGB, power)
 
 
-def _inflate(data: bytes) -> bytes:
+def _inflate(header: Header, data: bytes) -> bytes:
     inflater = zlib.decompressobj()
-    result = inflater.decompress(data, _LARGEST_TEXT)
+    result = inflater.decompress(data, max(header.room, 1))  # 0 would mean without limit
+    header.room -= len(result)
     if not inflater.eof:
         raise ValueError("metadata that does not end")
     return result

@@ -177,6 +177,10 @@ def _photo(found: Found, kind: str, label: str) -> Photo:
             exif = None
             notes.append("its EXIF is damaged and not kept")
 
+    packet = found.xmp
+    if packet and len(packet) > xmp.LONGEST:
+        packet = None
+        notes.append(f"its XMP is longer than {xmp.LONGEST // 2**20} MiB and not kept")
     rest = tuple(_photo(page, kind, label) for page in found.rest)
     hidden = alpha is not None and not alpha.all()
     pixels = _pixels(colours, profile)
@@ -191,7 +195,7 @@ def _photo(found: Found, kind: str, label: str) -> Photo:
         grey=colours.ndim == 2,
         icc=icc,
         exif=exif,
-        xmp=xmp.tidy(found.xmp) if found.xmp else None,
+        xmp=xmp.tidy(packet) if packet else None,
         text=found.text,
         dpi=found.dpi if turn < 5 or found.dpi is None else found.dpi[::-1],
         jpeg=found.jpeg,

@@ -13,29 +13,34 @@ from xml.parsers import expat
 
 __all__ = ["is_ours", "names_clip", "tells_place", "tidy", "with_provenance", "without_places"]
 
-_THUMBNAILS: Final = re.compile(r"<(xmp|xap):Thumbnails\b.*?</\1:Thumbnails>", re.DOTALL)
+LONGEST: Final = 2**24
+"""Programs for retouching write some MiB: masks, the names of all that was pasted in."""
+_FOLDED: Final = re.compile(r"<(?P<end>/)?(?P<name>(?:xmp|xap):Thumbnails|G?Container:Directory)(?(end)\s*>|(?=[\s>]))")
+"""Tags of thumbnails, and of lists of pictures stored behind the picture."""
 _TURN: Final = re.compile(r"(tiff:Orientation(?:>|\s*=\s*[\"'])\s*)[2-8]")
 _BEHIND: Final = r"(?:HasExtendedXMP|(?:MicroVideo|MotionPhoto)(?:Version|Offset|PresentationTimestampUs)?)"
 _ELSEWHERE: Final = re.compile(
     rf"""\s[\w.-]+:{_BEHIND}\s*=\s*(?:"[^"]*"|'[^']*')"""
-    rf"""|<([\w.-]+:{_BEHIND})(?=[\s>])[^>]*>[^<]*</\1\s*>"""
-    r"""|<(G?Container:Directory)(?=[\s>]).*?</\2\s*>""",
-    re.DOTALL,
+    rf"""|<([\w.-]+:{_BEHIND})(?=[\s>])[^<>]*>[^<]*</\1\s*>"""
 )
 """Pointers to further packets, clips and pictures stored behind the picture (Google: Motion Photo format 1.0)."""
 _CLIP: Final = re.compile(r":(?:MicroVideo|MotionPhoto)(?:\s*=\s*.|\s*>\s*)1\b")
 _PLACES: Final = (
-    r"(?:Gps[\w.-]*|Latitude|Longt?itude|City|Sub-?location|State|Province-?State|Country(?:-?(?:Code|Name))?|WorldRegion"
-    r"|(?:Dcterms|Shot)?Location|Location(?:Created|Shown|Id|Name))"
+    r"(?:Gps[\w.-]*|Lat(?:itude|_long)?|Long(?:t?itude)?|Coverage|City|Sub-?location|State|Province-?State"
+    r"|Country(?:-?(?:Code|Name))?|WorldRegion|(?:Dcterms|Shot)?Location|Location(?:Created|Shown|Id|Name))"
 )
-"""Property names from any vocabulary: photoshop, IPTC Core and Extension, exif, dynamic media, those of drones."""
+"""Property names from any vocabulary: photoshop, IPTC Core and Extension, exif, dynamic media, Dublin Core, W3C's geo,
+those of drones."""
 _IS_PLACE: Final = re.compile(_PLACES, re.IGNORECASE)
 _PLACE: Final = re.compile(
     rf"""\s(?!xmlns:)[\w.-]+:{_PLACES}\s*=\s*(?:"[^"]*"|'[^']*')"""  # an attribute
-    rf"""|<((?:[\w.-]+:)?{_PLACES})(?=[\s/>])[^>]*(?:(?<=/)>|(?<!/)>.*?</\1\s*>)""",  # or an element
+    rf"""|<((?:[\w.-]+:)?{_PLACES})(?=[\s/>])(?:"[^"]*"|'[^']*'|[^>"'])*?(?:/>|>.*?</\1\s*>)""",  # or an element
     re.DOTALL | re.IGNORECASE,
 )
-_OURS: Final = re.compile(r"<rdf:Description\b[^>]*\blowlight:Provenance=[^>]*/>")
+"""For XML only: in what is none it would search to the end again and again."""
+_FOREIGN: Final = re.compile(r"<!|<\?(?!xpacket\s|xml\s|adobe-xap-filters\s+esc=[\"'][CRLF]*[\"']\s*\?>)")
+"""The start of a comment, a declaration, or an instruction that is not XMP's own, of XML or of old Adobe programs."""
+_DESCRIPTION: Final = re.compile(r"<rdf:Description\b[^<>]*/>")
 _NAMESPACE: Final = "urn:lowlight-cli:1"
 _EMPTY: Final = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
@@ -46,7 +51,20 @@ _EMPTY: Final = (
 
 def tidy(xmp: bytes) -> bytes:
     """A packet for an upright picture: orientation reset; thumbnails and pointers to data elsewhere removed."""
-    return _edited(xmp, lambda packet: _TURN.sub(r"\g<1>1", _ELSEWHERE.sub("", _THUMBNAILS.sub("", packet))))
+    return _edited(xmp, lambda packet: _TURN.sub(r"\g<1>1", _ELSEWHERE.sub("", _unfolded(packet))))
+
+
+def _unfolded(packet: str) -> str:
+    """A packet without the elements of `_FOLDED`, each up to the first tag that ends it; linear in its length."""
+    ends = {tag["name"]: tag.start() for tag in _FOLDED.finditer(packet) if tag["end"]}  # the last of each name
+    kept, at, inside = list[str](), 0, None
+    for tag in _FOLDED.finditer(packet):
+        if inside is None and not tag["end"] and tag.start() < ends.get(tag["name"], 0):
+            kept.append(packet[at : tag.start()])
+            inside = tag["name"]
+        elif tag["end"] and tag["name"] == inside:
+            at, inside = tag.end(), None
+    return "".join([*kept, packet[at:]])
 
 
 def names_clip(xmp: bytes) -> bool:
@@ -68,11 +86,12 @@ def without_places(xmp: bytes) -> bytes:
     """A packet without the properties that name a place, in numbers or in words.
 
     Raises:
-        ValueError: the packet is not XML in UTF-8, contains comments or declarations, or keeps a property that names a
-            place.
+        ValueError: the packet is not XML in UTF-8, contains comments, declarations or foreign instructions, or keeps a
+            property that names a place.
     """
     packet = xmp.decode("utf-8")
-    if "<!" in packet:
+    packet = packet[packet.find("<") : packet.rfind(">") + 1]  # around it are zeros in some files, or anything
+    if _FOREIGN.search(packet):
         raise ValueError("it holds comments or the like, in which anything may stand")
     try:
         if any(map(tells_place, _names(packet))):
@@ -94,7 +113,7 @@ def _names(packet: str) -> list[str]:
 
     parser = expat.ParserCreate()
     parser.StartElementHandler = started
-    parser.Parse(packet[packet.find("<") : packet.rfind(">") + 1], True)  # some writers pad with zeros
+    parser.Parse(packet, True)
     return names
 
 
@@ -105,7 +124,7 @@ def with_provenance(xmp: bytes | None, text: str) -> bytes:
     """
 
     def add(packet: str) -> str:
-        packet = _OURS.sub("", packet)
+        packet = _DESCRIPTION.sub(lambda tag: "" if "lowlight:Provenance=" in tag[0] else tag[0], packet)
         about = re.search(r"rdf:about\s*=\s*(\"[^\"]*\"|'[^']*')", packet)
         parts = [f"<rdf:Description rdf:about={about[1]}" if about else '<rdf:Description rdf:about=""']
         parts.append(f'xmlns:lowlight="{_NAMESPACE}" lowlight:Provenance="{escape(text)}"')
