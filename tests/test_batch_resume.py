@@ -63,6 +63,15 @@ def test_resume_does_again_what_is_not_the_same(
         assert lowlight("batch", "in", "--resume", *changed).out == ""
 
 
+def test_what_a_kill_has_left_goes_where_the_picture_fails_now(folder: Path, lowlight: Lowlight) -> None:
+    made("in/a.png")
+    Path("in/b.png").write_bytes(b"no picture")
+    Path("in_lit").mkdir()
+    part(Path("in_lit/b.png")).write_bytes(b"half")
+    assert lowlight("batch", "in").code != 0
+    assert tree("in_lit") == {"a.png"}
+
+
 def test_a_dry_run_tells_what_resume_would_do(folder: Path, lowlight: Lowlight, seeded: Callable[[str], Path]) -> None:
     made(*[f"in/{name}.png" for name in "abcd"])
     assert lowlight("batch", "in").code == 0
@@ -141,6 +150,28 @@ def test_torn_and_foreign_lines(folder: Path, lowlight: Lowlight) -> None:
     content = manifest.read_bytes()
     assert content.startswith(first) and content.endswith(b"\n") and second in content
     assert json.loads(content.splitlines()[-1])["input"] == torn
+
+
+def test_zeros_that_a_crash_of_the_machine_has_left(folder: Path, lowlight: Lowlight) -> None:
+    """File systems fill the end of a file with them, whole blocks of it."""
+    made("in/a.png")
+    assert lowlight("batch", "in").code == 0
+    manifest = Path("in_lit") / NAME
+    before = manifest.read_bytes()
+    manifest.write_bytes(before + bytes(10_000))
+    made("in/b.png")
+    assert lowlight("batch", "in", "--resume").out == "in_lit/b.png\n"
+    assert manifest.read_bytes().startswith(before)
+    assert [line["input"] for line in lines("in_lit")] == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_folder_that_stays_empty_goes_if_it_was_not_there(folder: Path, lowlight: Lowlight, there: bool) -> None:
+    made("in/a.png")
+    if there:
+        Path("out").mkdir()
+    assert lowlight("batch", "in", "-o", "out", "-w", "nowhere.safetensors").code == 5
+    assert Path("out").exists() == there
 
 
 def test_a_second_run_says_what_to_choose(folder: Path, lowlight: Lowlight) -> None:

@@ -98,6 +98,9 @@ def test_intervals() -> None:
     assert worse and not worse.tie and worse.low < -0.5 < worse.high < 0
     assert 0.05 < worse.high - worse.low < 0.25  # 2 * 1.96 * 0.5 / sqrt(200) is 0.14: paired, not the 3 dB of pictures
     assert equal and equal.tie
+    differences = random.normal(0.3, 0.5, 2000)
+    told = intervals.paired(list(differences), [0.0] * 2000)
+    assert told and told.high - told.low == pytest.approx(2 * 1.96 * differences.std() / 2000**0.5, rel=0.05)
     assert intervals.paired([3.0, 1.0, 2.0], [2.0] * 3) == intervals.paired([3.0, 1.0, 2.0], [2.0] * 3)  # seeded
     assert intervals.paired([1.0], [2.0]) is None
 

@@ -10,7 +10,7 @@ import pytest
 from bench_kit import Picture, pairs, picture, save
 
 from lowlight_cli.bench import baselines, run, sets
-from lowlight_cli.bench.journal import Journal
+from lowlight_cli.bench.journal import Journal, key
 from lowlight_cli.bench.lookup import lookup
 from lowlight_cli.metrics import table
 from lowlight_cli.pictures import read
@@ -85,3 +85,19 @@ def test_lime_keeps_edges() -> None:
     made = baselines.lime(low)
     assert made[40, 10, 0] > 0.2 and made[40, 70, 0] > 0.5
     assert made[40, 39, 0] < made[40, 40, 0]
+
+
+def test_what_another_version_measured_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = key("method", "pixels")
+    monkeypatch.setattr("lowlight_cli.__version__", "0")
+    assert key("method", "pixels") != before
+
+
+def test_a_journal_goes_on_behind_a_torn_line(tmp_path: Path) -> None:
+    path, metrics = tmp_path / "before.jsonl", (table.METRICS["psnr"],)
+    Journal(path).keep("first", metrics, {"psnr": 20.0}, 1.0)
+    path.write_text(path.read_text() + path.read_text()[:30])
+    Journal(path).keep("second", metrics, {"psnr": float("nan")}, None)
+    first, second = (Journal(path).find(each, metrics) for each in ("first", "second"))
+    assert first == ({"psnr": 20.0}, 1.0)
+    assert second and np.isnan(second[0]["psnr"])

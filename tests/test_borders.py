@@ -90,6 +90,12 @@ def test_where_it_is_dark_the_border_is_found_by_the_one_opposite(bottom):
     assert content(pixels(picture)) == (where if bottom == 50 else None)
 
 
+def test_a_light_far_from_the_edge_of_a_bar_is_no_noise():
+    picture, _ = bordered(60, 60, 0, 0, (0, 0, 0))
+    picture[20:30, 40:60] = 255
+    assert content(pixels(picture)) is None
+
+
 def disc(radius: float) -> np.ndarray:
     return (np.hypot(COLUMNS - 200, ROWS - 150) < radius)[..., None]
 
@@ -137,6 +143,7 @@ WHOLE = {
     "stars": np.where(np.random.default_rng(1).random((HEIGHT, WIDTH, 1)) > 0.999, 200.0, 0).repeat(3, 2),
     "lights in a row": np.where(abs(ROWS - 150) < 8, COLUMNS % 7 * 20.0, 0)[..., None].repeat(3, 2),
     "a horizon under a black sky": np.where(ROWS > 150, 40.0, 0)[..., None].repeat(3, 2),
+    "a strip of light near the top": np.where(abs(ROWS - 7) < 3, 90.0, 0)[..., None].repeat(3, 2),
     "text on white": written(255, 0),
     "text on black": written(0, 220),
     "a white window in a dark wall": np.where((abs(ROWS - 150) < 50) & (abs(COLUMNS - 200) < 70), 255, 20)[..., None]

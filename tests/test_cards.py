@@ -19,7 +19,7 @@ from safetensors import safe_open
 from lowlight_cli.training.recipe import load as load_recipe
 from lowlight_cli.training.run import Progress, Run, Scores
 from lowlight_cli.training.sources import Source
-from lowlight_cli.weights import header
+from lowlight_cli.weights import card, header
 from lowlight_cli.weights.catalog import Checkpoint, bundled, catalog
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,6 +55,17 @@ def ran(folder: Path, steps: int, **more: Any) -> None:
 
 def dgaf() -> Checkpoint:
     return next(checkpoint for checkpoint in SHIPPED if checkpoint.network == "dgaf")
+
+
+def test_the_licence_of_a_repository_is_that_of_every_file() -> None:
+    free, bound = (dgaf().model_copy(update={"licence": licence}) for licence in ("CC0-1.0", "CC-BY-NC-4.0"))
+    assert "license: cc0-1.0" in card.front_matter([free, free])
+    for checkpoints in ([free, bound], [bound, free]):
+        assert "license: other" in card.front_matter(checkpoints)
+
+
+def test_a_bar_in_a_cell_ends_no_column() -> None:
+    assert card.table(("a",), [("x|y",)]).splitlines()[-1] == r"| x\|y |"
 
 
 def test_a_run_in_two_legs(tmp_path: Path) -> None:

@@ -41,6 +41,19 @@ def test_a_folder_that_takes_no_lock(folder: Path) -> None:
     assert refused.value.__cause__ is None  # not itself: whoever follows the causes would never end
 
 
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_folder_that_was_there_stays_where_there_is_no_lock(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, keep: bool
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", full)
+    with pytest.raises(OSError, match="No space"), claims.claimed(Path("out"), "lock", "busy", keep=keep):
+        pass
+    assert Path("out").exists() == keep
+
+
 def test_a_cause_that_leads_back_is_no_full_disk() -> None:
     error = OSError(errno.EISDIR, "Is a directory")
     other = ValueError("odd")

@@ -244,6 +244,14 @@ def test_hidden_files_are_no_nights(photographs: Path, nights: Path, lowlight: C
     assert lowlight("darken", photographs, "-o", "out", *options("drgn"), "--per-picture", 4).code == 0
 
 
+def test_nights_come_in_the_order_of_their_names(nights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a seed draws the same ones from every disk."""
+    real = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda folder: iter(sorted(real(folder), reverse=True)))
+    names = [night.path.name for night in learnt.load("drgn", None, nights).nights]
+    assert names == sorted(names) and len(names) > 1
+
+
 def test_nights_are_decoded_once(nights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(2, 12):
         Image.fromarray(dark_array(64, 64, number)).save(nights / f"{number}.png")

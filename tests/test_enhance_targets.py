@@ -67,6 +67,13 @@ def test_this_folder(folder: Path) -> None:
     assert planned(["."]) == [("a.jpg", f"{folder.as_posix()}_lit/a.jpg")]
 
 
+def test_the_folder_above(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made("trip/b.jpg", "trip/day/a.jpg")
+    monkeypatch.chdir("trip/day")
+    lit = f"{folder.as_posix()}/trip_lit"
+    assert [target for _, target in planned([".."])] == [f"{lit}/b.jpg", f"{lit}/day/a.jpg"]
+
+
 @pytest.mark.parametrize("here", ["..", "../../trip", "../day/.."])
 def test_a_folder_is_called_by_its_real_name_beside_others(
     folder: Path, monkeypatch: pytest.MonkeyPatch, here: str
@@ -209,6 +216,15 @@ def test_numbers_avoid_other_targets(folder: Path) -> None:
     made("a.jpg", "a_2.jpg", "out/a.jpg")
     found = plan([Path("a.jpg"), Path("a_2.jpg")], Path("out"), formats=FORMATS, exist="number")
     assert [job.target.name for job in found] == ["a_3.jpg", "a_2.jpg"]
+
+
+@posix
+def test_numbers_avoid_links_to_nothing(folder: Path) -> None:
+    """Their names are taken: nothing could be written there."""
+    made("a.jpg", "a_lit.jpg")
+    Path("a_lit_2.jpg").symlink_to("/mnt/away/x.jpg")
+    [job] = jobs("a.jpg", exist="number")
+    assert job.target == Path("a_lit_3.jpg")
 
 
 def test_missing_inputs_are_jobs_with_an_error(folder: Path) -> None:

@@ -237,7 +237,11 @@ def test_a_jpeg_made_to_take_for_ever_is_refused(data: bytes, reason: str) -> No
     assert time.monotonic() - begun < PATIENCE and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("tail", [b"\xff\xd9" * 3_000_000, b"ftyp" * 250_000, b"\0\0\0\x20ftyp" * 125_000])
+@pytest.mark.parametrize(
+    "tail",
+    [b"\xff\xd9" * 3_000_000, b"\xff\xda\0\2" * 1_000, b"ftyp" * 250_000, b"\0\0\0\x20ftyp" * 125_000],
+    ids=["ends", "scans", "clips", "boxes"],
+)
 def test_what_is_behind_a_jpeg_is_looked_at_quickly(tail: bytes) -> None:
     begun = time.monotonic()
     assert read(jpeg() + bytes(300) + tail).width == 64

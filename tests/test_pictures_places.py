@@ -219,6 +219,35 @@ def test_iptc_that_cannot_be_read_goes_and_that_is_said(resources: bytes) -> Non
     assert b"Atown" not in data and b"8BIM" not in data
 
 
+def test_iptc_under_another_header_goes_and_that_is_said() -> None:
+    segments = app13(resource(0x0404, records(WORDS))).replace(b"Photoshop 3.0", b"Photoshop 2.5")
+    data, notes = placeless(read(saved(smooth(), "JPEG", extra=segments)))
+    assert notes == [GONE]
+    assert b"Atown" not in data and b"8BIM" not in data
+
+
+@pytest.mark.parametrize(
+    "other",
+    [resource(0x040A, b"\1"), resource(0x07D0, bytes(26), b"Edges")],
+    ids=["odd length", "odd name"],
+)
+def test_iptc_behind_resources_with_padding(other: bytes) -> None:
+    body = records({80: b"Someone", **WORDS})
+    data, notes = placeless(read(saved(smooth(), "JPEG", extra=app13(other + resource(0x0404, body)))))
+    [segment] = [body for marker, body in opened(data).applist if marker == "APP13"]
+    assert notes == []
+    assert segment == b"Photoshop 3.0\0" + other + resource(0x0404, records({80: b"Someone"}))
+
+
+@pytest.mark.parametrize("kind", [0x0422, 0x0423, 0x0424], ids=["EXIF", "EXIF 3", "XMP"])
+def test_second_copies_of_exif_and_xmp_go(kind: int) -> None:
+    """They can tell the place, and no program reads them from a JPEG."""
+    resources = resource(kind, b"Atown") + resource(0x0404, records({80: b"Someone"}))
+    data, notes = placeless(read(saved(smooth(), "JPEG", extra=app13(resources))))
+    assert notes == []
+    assert b"Someone" in data and b"Atown" not in data
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_no_iptc_makes_us_stumble(data: st.DataObject) -> None:

@@ -101,6 +101,14 @@ def test_compare_writes_input_and_result(photo: Path, lowlight: Command) -> None
     assert (event["width"], event["height"], event["tiles"]) == (width, height, 1)
 
 
+def test_compare_measures_the_result_alone(photo: Path, lowlight: Command) -> None:
+    told = [
+        json.loads(lowlight("enhance", photo, *more, "--json").out.splitlines()[0])["luma"]
+        for more in (["-o", "one.png"], ["--compare", "-o", "both.png"])
+    ]
+    assert told[0] == told[1]
+
+
 def test_compare_of_a_panorama(folder: Path, lowlight: Command) -> None:
     """Side by side it is wider than the SHORT numbers of its EXIF hold."""
     exif = Image.Exif()

@@ -237,6 +237,8 @@ def test_a_resumed_run_keeps_the_numbers_that_were_typed(train: Train, lowlight:
     numbers = json.loads(state(Path("run/neid.own.safetensors"))[1]["numbers"])
     assert (numbers["seed"], numbers["crop"], numbers["rate"], numbers["steps"]) == (5, 16, 2e-3, 3)
     assert lowlight("train", *words, "--steps", "4", "--seed", "5", "--set", "rate=2e-3").code == 0
+    ran = lowlight("train", *words, "--steps", "5", "--set", "weights.detail=0.7")
+    assert ran.code == 2 and "weights.detail was 0.5, and is to be 0.7" in ran.err
 
 
 @pytest.mark.parametrize(

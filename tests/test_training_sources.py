@@ -107,6 +107,20 @@ def test_lol_as_avif_gets_its_noise_back(tmp_path: Path) -> None:
     assert {pair.stem: pair.cleaned for pair in found} == {"0": False, "1": True, "2": True}
 
 
+def test_noise_given_back_is_neither_validated_nor_made_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a codec took away cannot be known; nothing is measured by what is drawn in its place."""
+    for number in range(30):
+        save(tmp_path / "our485" / "low" / f"{number}.avif", picture(number, 40, 40, 0.1))
+        save(tmp_path / "our485" / "high" / f"{number}.png", picture(number, 40, 40, 0.9))
+    assert any(pair.validation for pair in read(f"lol:{tmp_path}", tmp_path))
+    run = run_of(tmp_path, f"lol:{tmp_path}")
+    feed = feeding.read(run)
+    assert feed.pools[0] and not feed.validation
+    monkeypatch.setattr(feeding, "codec_noise", lambda *_: pytest.fail("a second time"))
+    noisy = replace(run, recipe=replace(run.recipe, noise=1.0, lit=0.0))
+    next(feeding.batches(noisy, feed, 0, lambda _: 0.0))
+
+
 def test_a_damaged_avif_is_named(tmp_path: Path) -> None:
     good = save(tmp_path / "a.avif", picture(1)).read_bytes()
     (tmp_path / "b.avif").write_bytes(good[: len(good) // 2])
@@ -182,6 +196,23 @@ def test_pairs_the_wrong_way_round_are_told(tmp_path: Path) -> None:
     first = stems(False, 1)[0]
     save(tmp_path / "low" / f"{first}.png", np.full((40, 40, 3), 250, np.uint8))
     assert not feeding.read(run_of(tmp_path, right, validate=0)).notes
+
+
+def test_every_source_has_its_turn_in_validation(tmp_path: Path) -> None:
+    held_out, others = stems(True, 4), stems(False, 4)
+    for number, name in enumerate("ab"):
+        pairs(tmp_path / name, held_out[2 * number :][:2] + others, seed=10 * number)
+    feed = feeding.read(run_of(tmp_path, of(tmp_path / "a"), of(tmp_path / "b"), validate=2))
+    assert [pair.stem for pair in feed.validation] == held_out[::2]
+
+
+def test_a_source_gives_its_share_of_the_crops(tmp_path: Path) -> None:
+    for number, name in enumerate("ab"):
+        pairs(tmp_path / name, stems(False, 8)[4 * number :][:4], seed=10 * number)
+    feed = feeding.read(run_of(tmp_path, f"{of(tmp_path / 'a')}@3", of(tmp_path / "b"), validate=0))
+    assert feed.weights.tolist() == [0.75, 0.25]
+    random, first = np.random.default_rng(0), {pair.stem for pair in feed.pools[0]}
+    assert 0.7 < np.mean([feeding._drawn(feed, random).stem in first for _ in range(1000)]) < 0.8
 
 
 def test_no_validation_is_told(tmp_path: Path) -> None:

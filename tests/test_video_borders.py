@@ -112,6 +112,20 @@ def test_a_cut_to_a_picture_without_bars(lit: Callable[..., list[Picture]], temp
     assert all(not picture[:BAR].any() for picture in (*made[:4], *made[8:]))
 
 
+def test_a_cut_to_a_picture_without_thin_bars() -> None:
+    """The blocks of a codec are as high as these bars."""
+    thin = [np.pad(frame, ((10, 10), (0, 0), (0, 0))) for frame in frames(2)]
+    found = wheres([*thin, *(frame[:128] for frame in full(2))])
+    assert found == [(slice(10, 118), slice(0, 192))] * 2 + [None] * 2
+
+
+def test_a_cut_to_a_picture_that_is_black_above_alone() -> None:
+    shown = [boxed(frame) for frame in frames(4)]
+    for frame, other in zip(shown[2:], full(2), strict=True):
+        frame[BAR:] = other[BAR:]
+    assert wheres(shown) == [INSIDE] * 2 + [None] * 2
+
+
 @pytest.mark.parametrize("cut", [True, False])
 def test_wider_bars_are_taken_at_a_cut_alone(cut: bool) -> None:
     """Within a shot, two dark walls are no bars."""

@@ -226,6 +226,18 @@ def test_a_step_is_forgotten_in_so_many_seconds(mode: str, seconds: int) -> None
     assert settled(mode, [1.0] * before + [0.0] * steps)[-1] == pytest.approx(np.exp(-1), abs=0.005)
 
 
+def test_a_frame_is_settled_once_and_what_it_lacks_is_forgotten() -> None:
+    """Tiles and the members of an ensemble ask for the same values again."""
+    steady, first, then = Steady(), np.float32(8), np.float32(4)
+    steady.begin(1.0)
+    steady.settle("gain", first)
+    steady.begin(0.25)
+    assert [float(steady.settle("gain", then)) for _ in range(3)] == [7.0] * 3
+    steady.begin(0.25)
+    steady.begin(0.25)
+    assert float(steady.settle("gain", first)) == 8.0
+
+
 def test_a_shot_begins_with_plain_means() -> None:
     found = settled("strong", [4.0, 8.0, 0.0, 0.0])
     assert found == pytest.approx([4, 6, 4, 3])

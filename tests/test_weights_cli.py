@@ -217,6 +217,7 @@ def killed_while_writing(target: Path) -> Path:
 
 def test_rm_all_leaves_what_others_put_there(run: Run, here: Path) -> None:
     names = ("my_training.pth", "mine.safetensors", "other.onnx", "a.blob", "holiday.json", ".hidden", "sub/a.onnx")
+    names += (f"{'0' * 64}.safetensors.bak", f"dgaf-{'0' * 12}-{'0' * 64}.onnx.bak", f"{'0' * 16}.json.bak")
     theirs = [here / "cache" / folder / name for folder in ("weights", "graphs", "decoded") for name in names]
     for path in theirs:
         path.parent.mkdir(parents=True, exist_ok=True)
