@@ -128,14 +128,14 @@ def test_pages_of_a_tiff_that_share_a_long_value() -> None:
     assert len(read(tagged((1, 1000), pages=200)).rest) == 199
 
 
-@pytest.mark.parametrize("pages", [1001, 60_000])
+@pytest.mark.parametrize("pages", [2001, 60_000])
 def test_a_tiff_of_too_many_pages_is_refused(pages: int) -> None:
-    with pytest.raises(InputError, match="has more than 1,000 pages; split it first"):
+    with pytest.raises(InputError, match="has more than 2,000 pages; split it first"):
         read(tagged(pages=pages, side=1))
 
 
 def test_a_tiff_of_many_pages_is_read() -> None:
-    assert len(read(tagged(pages=1000, side=1)).rest) == 999
+    assert len(read(tagged(pages=2000, side=1)).rest) == 1999
 
 
 def test_directories_of_a_tiff_that_overlap_are_no_pages() -> None:
@@ -159,3 +159,10 @@ def test_exif_that_points_to_itself_again_and_again(tag: int) -> None:
     made = encode(photo, strip_gps=True)
     assert opened(made).size == (16, 16)
     assert read(saved(smooth(), "PNG", exif=block)).width == 64
+
+
+def test_exif_that_is_too_long_and_shares_values_goes_with_a_note() -> None:
+    notes: list[str] = []
+    photo = replace(photo_of(smooth()), exif=tagged((3, 70_000)))
+    assert read(encode(photo, format="jpeg", on_note=notes.append)).exif is None
+    assert notes == ["its EXIF is too long for JPEG and not kept; PNG holds it"]

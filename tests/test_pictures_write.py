@@ -68,6 +68,34 @@ def test_an_old_file_keeps_its_permissions_and_a_new_one_obeys_the_umask(tmp_pat
         os.umask(before)
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives files to others")
+def test_a_private_file_of_somebody_else_stays_his(tmp_path: Path):
+    old = tmp_path / "old.png"
+    old.write_bytes(b"old")
+    os.chown(old, 1000, 1001)
+    old.chmod(0o600)
+    write(old, PHOTO)
+    new = old.stat()
+    assert (new.st_uid, new.st_gid, stat.S_IMODE(new.st_mode)) == (1000, 1001, 0o600)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives files to others")
+def test_permissions_are_not_kept_without_their_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """They would lock out those who could read the file."""
+    old, new = tmp_path / "old.png", tmp_path / "new.png"
+    old.write_bytes(b"old")
+    os.chown(old, 1000, 1001)
+    old.chmod(0o600)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "chown", refuse)
+    write(old, PHOTO)
+    write(new, PHOTO)
+    assert old.stat().st_mode == new.stat().st_mode
+
+
 @pytest.mark.parametrize("kind", ["png", "webp"])
 def test_transparency_of_16_bits_is_rounded_to_8(kind: str) -> None:
     """To the nearest: 257 codes to one, 128 down and 129 up."""

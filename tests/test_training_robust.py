@@ -395,16 +395,16 @@ def test_what_else_lies_beside_the_contact_sheets_stays(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="has no links, or only for some users")
-@pytest.mark.parametrize("name", ["log.jsonl", "run.json", "validation", "tensorboard"])
+@pytest.mark.parametrize("name", ["log.jsonl", "run.json"])
 def test_a_folder_with_links_in_it_is_refused(pictures: Path, tmp_path: Path, name: str) -> None:
     """It may come from others: they would be written through, to any file."""
     (tmp_path / "run").mkdir()
     mine = tmp_path / "mine"
-    mine.mkdir() if "." not in name else mine.write_text("mine")
+    mine.write_text("mine")
     (tmp_path / "run" / name).symlink_to("../mine")
     with pytest.raises(OutputError, match=rf"run/{name}: is a link"):
         train(run_of(pictures, tmp_path / "run", "dgaf", "best", steps=2), quiet)
-    assert mine.read_text() == "mine" if mine.is_file() else not list(mine.iterdir())
+    assert mine.read_text() == "mine"
 
 
 def test_a_recipe_that_is_not_there() -> None:

@@ -145,6 +145,13 @@ def test_offline_opens_no_address(
     assert lowlight("video", "/dev/video99", "-o", "out.mp4", *words).code == 3  # a camera is no network
 
 
+def test_offline_for_models_alone_reaches_addresses(
+    folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert lowlight("video", "http://127.0.0.1:1/night.mp4", *SAME).code == 3  # nobody answers there
+
+
 def test_frames_of_too_many_pixels(folder: Path, lowlight: Lowlight) -> None:
     """They are refused before any is decoded, whatever the header states; those of 12K are not."""
     big = jpeg(12_000, 9_000)

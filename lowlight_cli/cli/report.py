@@ -48,8 +48,8 @@ class Level(IntEnum):
     DEBUG = 3
 
 
-_CONTROL: Final = re.compile(r"[\0-\x08\n-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]|[\udc80-\udcff]+")
-"""Control characters except tab, with line breaks and bidirectional ones; undecodable bytes, which may be C1 ones."""
+_CONTROL: Final = re.compile(r"[\0-\x08\n-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]|[\udc80-\udcff]+")
+"""Control characters except tab, line breaks and what turns text around; undecodable bytes, which may be C1 ones."""
 
 GAP: Final = 2
 """Characters between two columns of a table."""

@@ -227,9 +227,10 @@ def video(
     )
     told = dict(map(option, input_option or ()))
     job = clip_job(clip, output, exist=exist, resume=resume, sheet=bool(preview), options=told)
-    if offline and isinstance(job.source, Address) and not job.source.format:  # a camera is no network
-        reason = offline_reason(offline)
-        raise UsageError(f"{job.source} is an address, and {reason} forbids the network: save the clip as a file first")
+    reason = offline_reason(offline)
+    # A camera is no network; HF_HUB_OFFLINE is about models.
+    if reason not in ("", "HF_HUB_OFFLINE") and isinstance(job.source, Address) and not job.source.format:
+        raise UsageError(f"{job.source} is an address, and {reason} forbids the network: name a file, or leave it out")
     if isinstance(job, ClipJob) and job.begun:
         making = replace(making, resume=True)
     with ready(context.params) as enhancer:

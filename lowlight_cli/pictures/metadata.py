@@ -60,8 +60,10 @@ _STORAGE: Final = frozenset(
     | set(range(50706, 50780))
 )
 
-_PAGES: Final = 1000
+_PAGES: Final = 2000
 """Each costs its own decoding, however small; a scanned document has a few hundred."""
+_SHARED: Final = 2**16
+"""Bytes of values that several tags of a directory may share, and of what pads them."""
 
 
 def value(data: bytes, tag: int) -> bytes | None:
@@ -311,7 +313,7 @@ def _pack(block: Block, directory: Directory, at: int, leave: frozenset[int] = f
             table.append(struct.pack(block.order + "HHI", entry.tag, entry.type, entry.count) + place)
             raw = raw if len(raw) > 4 else b""
         size += len(raw)
-        if size > len(block.data):
+        if size > len(block.data) + _SHARED:
             raise ValueError("values of a directory share bytes")
         values.append(raw + b"\0" * (len(raw) % 2))
         here += len(values[-1])

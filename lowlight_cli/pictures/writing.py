@@ -215,7 +215,10 @@ def _held(photo: Photo, kind: Kind) -> tuple[Photo, list[str]]:
     lost = _lost(photo, kind)
     notes = [f"not kept in {kind.title}: {', '.join(lost)}"] if lost else []
     if kind.name == "jpeg" and photo.exif and len(photo.exif) > _LONGEST_EXIF:
-        less = metadata.without_maker_note(photo.exif)
+        try:
+            less = metadata.without_maker_note(photo.exif)
+        except ValueError:  # it is damaged
+            less = photo.exif
         fits = len(less) <= _LONGEST_EXIF
         notes.append(f"its {'maker note' if fits else 'EXIF'} is too long for JPEG and not kept; PNG holds it")
         photo = replace(photo, exif=less if fits else None)

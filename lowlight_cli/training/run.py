@@ -194,7 +194,7 @@ def begin(run: Run) -> None:
     Raises:
         OutputError: it cannot be written, holds a link, or has a run that is to be neither resumed nor overwritten.
     """
-    for name in ("log.jsonl", "run.json", "validation", "tensorboard"):
+    for name in ("log.jsonl", "run.json"):
         refuse_link(run.output / name)
     with writing(run.output):
         there = next((path for path in (run.state, run.checkpoint) if path.exists()), None)

@@ -42,14 +42,14 @@ CONTAINERS: Final = {
 """Suffix to FFmpeg's name of the container."""
 
 _PICTURES: Final = (
-    "bmp", "dpx", "exr", "gif", "hdr", "j2k", "jpeg", "jpegls", "jpegxl", "pam", "pbm", "pgm", "pgmyuv", "png", "ppm",
-    "qoi", "sgi", "sunrast", "tiff", "webp",
+    "bmp", "dpx", "exr", "gif", "hdr", "j2k", "jpeg", "jpegls", "jpegxl", "pam", "pbm", "pcx", "pgm", "pgmyuv", "png",
+    "ppm", "qoi", "sgi", "sunrast", "tiff", "webp",
 )  # fmt: skip
 
 PLAIN: Final = (
     "mov", "matroska", "avi", "mpegts", "mpeg", "flv", "live_flv", "kux", "asf", Y4M,
     "ogg", "nut", "ivf", "mxf", "gxf", "dv", "rm", "ivr", "swf", "nsv", "nuv", "wtv", "ty", "pva", "vivo",
-    "gif", "apng", "jpegxl_anim", "cine", "mlv", "r3d", "ser",
+    "gif", "apng", "jpegxl_anim", "cine", "mlv", "r3d", "ser", "flic", "smk", "bink", "roq", "film_cpk", "fits",
     "dhav", "hxvs", "ifv", "iv8", "lmlm4", "luodat", "lvf", "lxf", "mpjpeg", "mxg", "smjpeg",
     "h261", "h263", "h264", "hevc", "vvc", "evc", "apv", "av1", "obu", "m4v", "mpegvideo", "mjpeg", "mjpeg_2000",
     "vc1", "vc1test", "dirac", "dnxhd", "cavsvideo", "avs2", "avs3", "ipu",

@@ -57,7 +57,7 @@ def read(source: Path | Address | Any, name: str) -> InputContainer:
         raise InputError(f"{name}: no such file") from error
     except av.error.ArgumentError as error:  # it is none of `PLAIN`
         raise InputError(
-            f"{name}: is not a clip that can be read; in place of a playlist, name its clips or its address"
+            f"{name}: is not a clip that can be read; of a playlist, name the clips or the address"
         ) from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise InputError(f"{name}: is not a clip that can be read ({_reason(error)})") from error

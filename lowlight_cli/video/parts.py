@@ -35,8 +35,10 @@ LENGTH: Final = 240
 
 _LOCK, _JOB, _SHOWN = "lock", "job.json", "shown"
 
-_OURS: Final = re.compile(r"[0-9]{5,}\.(data|json|state|tmp)|job\.(json|tmp)|shown|clip\..+")
-"""Names of the files in the folder that are deleted; what else is there is somebody's."""
+_OURS: Final = re.compile(
+    r"[0-9]{5,}\.(data|json|state|tmp)|job\.(json|tmp)|shown|clip\..+|\.DS_Store|Thumbs\.db|\._.*"
+)
+"""Names of the files in the folder that are deleted, with what systems leave; what else is there is somebody's."""
 
 
 @dataclass(frozen=True)
