@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -145,11 +146,12 @@ def settle(part: Path, target: Path) -> Path:
 def keep_mode(part: Path, target: Path) -> None:
     """Give `part` the owner and the permissions of the file that it is to replace, if there is one: it may be private.
 
-    If the owner cannot be given on, the permissions are not either: they could lock out those who had them.
+    If the owner, or a group that it is open to, cannot be given on, the permissions are not either: they could lock out
+    those who had them.
     """
     if os.name == "posix":  # elsewhere there is only one, and what is read-only can be neither renamed nor deleted
         with contextlib.suppress(OSError):  # there is none, it is not ours, or the file system has no permissions
             old, new = target.stat(), part.stat()
-            if (old.st_uid, old.st_gid) != (new.st_uid, new.st_gid):
+            if old.st_uid != new.st_uid or (old.st_gid != new.st_gid and old.st_mode & stat.S_IRWXG):
                 os.chown(part, old.st_uid, old.st_gid)
             part.chmod(old.st_mode & 0o777)

@@ -182,8 +182,7 @@ def is_grey(picture: Picture) -> bool:
 
 def is_coloured(picture: Picture) -> bool:
     """Whether a picture shows colour for certain: more than a stray sample, and more than codecs are off by."""
-    step = _step(picture, _FEW)
-    few = picture[::step, ::step]
+    few = _every(picture, _step(picture, _FEW))
     return float((largest(few) - smallest(few) > _TINT).mean()) > _TINTED
 
 

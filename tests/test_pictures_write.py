@@ -94,6 +94,12 @@ def test_permissions_are_not_kept_without_their_owner(tmp_path: Path, monkeypatc
     write(old, PHOTO)
     write(new, PHOTO)
     assert old.stat().st_mode == new.stat().st_mode
+    monkeypatch.undo()
+    os.chown(old, os.geteuid(), 1001)
+    old.chmod(0o600)
+    monkeypatch.setattr(os, "chown", refuse)
+    write(old, PHOTO)
+    assert stat.S_IMODE(old.stat().st_mode) == 0o600  # its group has no part in it
 
 
 @pytest.mark.parametrize("kind", ["png", "webp"])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
@@ -55,7 +56,7 @@ engine" is left out, because an unsupported GPU gives it too."""
 
 
 @dataclass(frozen=True)
-class Passes:
+class Passes(ABC):
     """What all engines share: the public fields of `engines.Engine`, and `run`, from the passes that each implements.
 
     Pictures and results are (N, H, W, 3) float32 in [0, 1]. Each pass raises `ResourceError` if the device does not
@@ -80,25 +81,25 @@ class Passes:
         """See `engines.Engine.run`; the picture is processed whole or in tiles."""
         return run(self, batch, on_tiles, prepare, settle)
 
+    @abstractmethod
     def forward(self, batch: Batch) -> Batch:
         """Enhance whole pictures."""
-        raise NotImplementedError
 
+    @abstractmethod
     def measure(self, batch: Batch) -> Any:
         """The network's measurements of one whole picture, for `replay`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def replay(self, measured: Any, batch: Batch) -> Batch:
         """Enhance one tile with the measurements of the whole picture."""
-        raise NotImplementedError
 
+    @abstractmethod
     def free(self, taken: int = 0) -> int | None:
         """Bytes that the device has left for passes, after `taken` bytes of main memory are used; None if unknown."""
-        raise NotImplementedError
 
+    @abstractmethod
     def release(self) -> None:
         """Release memory held from earlier passes; it costs time, so only if memory is short, and before tiles."""
-        raise NotImplementedError
 
 
 def run(
