@@ -78,6 +78,17 @@ def test_an_engine_for_several_has_its_part_of_cores_and_memory(
         assert np.abs(found[n] - one.run(frame)).max() * 255 < 0.1
 
 
+@pytest.mark.parametrize(("engine", "threads"), [("torch", 2), ("onnx", 2), ("openvino", 4)])
+def test_streams_that_run_beside_their_callers_have_two_each(engine: str, threads: int, dgaf_weights: Path) -> None:
+    """OpenVINO's threads stay on their cores, which idle while their only caller finishes a picture."""
+    if not hardware.installed(*engines.NEEDED.get(engine, ())):
+        pytest.skip(f"{engine} is not installed")
+    for at_once, expected in ((1, 1), (2, threads)):
+        enhancer = Enhancer("dgaf", str(dgaf_weights), engine=engine, device="cpu")
+        enhancer.expect(9, at_once=at_once)
+        assert enhancer.at_once == expected
+
+
 def test_a_batch_of_several_at_once(
     folder: Path, lowlight: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,7 +100,7 @@ def test_a_batch_of_several_at_once(
     monkeypatch.setattr(hardware, "cores", lambda: 1)
     assert lowlight("batch", "in", "-o", "alone").code == 1
     told = three_meet(monkeypatch)
-    ran = lowlight("batch", "in", "-o", "together")
+    ran = lowlight("batch", "in", "-o", "together", "--engine", "torch")
     assert ran.code == 1 and "4.png" in ran.err
     assert ran.out.split() == [f"together/{n}.png" for n in range(9) if n != 4]
     assert len(told) == 3
@@ -113,7 +124,7 @@ def test_a_watch_of_several_at_once(
 
     told = three_meet(monkeypatch)
     monkeypatch.setattr(watch.time, "sleep", pause)
-    ran = lowlight("batch", "in", "-o", "lit", "--watch")
+    ran = lowlight("batch", "in", "-o", "lit", "--watch", "--engine", "torch")
     assert (ran.code, ran.out.split()) == (130, [f"lit/{n}.png" for n in range(9)])
     assert len(told) == 3
 

@@ -245,32 +245,16 @@ def encode_deep(samples: Codes, kept: Photo) -> bytes:
         texts.append((_XMP.decode(), kept.xmp.decode("utf-8", "replace")))
     for keyword, body in texts:
         parts.append(_chunk(b"iTXt", keyword.encode("latin-1") + b"\0\0\0\0\0" + body.encode("utf-8")))
-    deflater = zlib.compressobj(4)  # higher levels are slower and gain nothing on photographs
-    above = np.zeros((1, width * channels * 2), np.uint8)
-    rows = max(1, 2**20 // above.size)
+    # The noise of 16 bits leaves no strings to search for: this takes a sixth of the time, for 0 to 2 % more bytes.
+    deflater = zlib.compressobj(1, strategy=zlib.Z_RLE)
+    step, stride = 2 * channels, 2 * channels * width
+    rows = max(1, 2**20 // stride)
     for start in range(0, height, rows):
-        band = samples[start : start + rows].astype(">u2").view(np.uint8).reshape(-1, above.size)
-        over = np.concatenate([above, band[:-1]])
-        packed = deflater.compress(_filter(band, over, 2 * channels))
-        above = band[-1:]
-        if packed:
+        band = samples[start : start + rows].astype(">u2").view(np.uint8).reshape(-1, stride)
+        filtered = np.empty((len(band), 1 + stride), np.uint8)  # each row by Sub: its differences from the left (9.2)
+        filtered[:, 0], filtered[:, 1 : 1 + step] = 1, band[:, :step]
+        np.subtract(band[:, step:], band[:, :-step], out=filtered[:, 1 + step :])
+        if packed := deflater.compress(filtered.data):
             parts.append(_chunk(b"IDAT", packed))
     parts += [_chunk(b"IDAT", deflater.flush()), _chunk(b"IEND", b"")]
     return b"".join(parts)
-
-
-def _filter(band: Codes, over: Codes, step: int) -> bytes:
-    """Filter each row with Sub, Up or Paeth, whichever has the smallest sum of absolute differences (12.7)."""
-    left, corner = np.zeros_like(band), np.zeros_like(band)
-    left[:, step:], corner[:, step:] = band[:, :-step], over[:, :-step]
-    a, b, c = (x.astype(np.int16) for x in (left, over, corner))
-    near_a, near_b, near_c = np.abs(b - c), np.abs(a - c), np.abs(a + b - 2 * c)
-    paeth = np.where((near_a <= near_b) & (near_a <= near_c), left, np.where(near_b <= near_c, over, corner))
-    kinds = np.array([1, 2, 4], np.uint8)
-    options = np.stack([band - left, band - over, band - paeth])
-    sums = np.abs(options.view(np.int8).astype(np.int16)).sum(-1, dtype=np.int64)
-    best = sums.argmin(0)
-    result = np.empty((len(band), band.shape[1] + 1), np.uint8)
-    result[:, 0] = kinds[best]
-    result[:, 1:] = options[best, np.arange(len(band))]
-    return result.tobytes()

@@ -301,7 +301,8 @@ def _by_pillow(image: Image.Image, name: str, quality: int | None, kept: Photo) 
             chunks.add_itxt(keyword, body)
         if xmp:
             chunks.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
-        options = {"exif": exif, "icc_profile": icc, "pnginfo": chunks}
+        # Pillow's 6 takes 2.5 times as long on photographs, for one per cent fewer bytes
+        options = {"exif": exif, "icc_profile": icc, "pnginfo": chunks, "compress_level": 4}
     elif name == "webp":
         lossless = quality is None and kept.compression == "lossless"
         options = {"exif": exif, "xmp": xmp, "icc_profile": icc}
