@@ -272,13 +272,17 @@ def translated(network: str, device: str, size: str, clean: Callable[[], None] |
 
 def nchw(batch: Batch) -> Batch:
     """(N, H, W, C) as contiguous (N, C, H, W), for runtimes that do not accept views."""
-    return np.ascontiguousarray(batch.transpose(0, 3, 1, 2))
+    number, height, width, channels = batch.shape
+    planes = np.empty((number, channels, height, width), batch.dtype)
+    for picture, into in zip(batch, planes, strict=True):
+        cv2.split(picture, list(into))
+    return planes
 
 
 def nhwc(batch: Batch) -> Batch:
-    """(N, C, H, W) as contiguous (N, H, W, C); channel by channel, in half the time of a transposed copy."""
+    """(N, C, H, W) as contiguous (N, H, W, C)."""
     number, channels, height, width = batch.shape
     pixels = np.empty((number, height, width, channels), batch.dtype)
-    for channel in range(channels):
-        pixels[..., channel] = batch[:, channel]
+    for picture, into in zip(batch, pixels, strict=True):
+        cv2.merge(list(picture), into)
     return pixels
