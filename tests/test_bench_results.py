@@ -162,6 +162,22 @@ def test_files_are_written_though_nobody_reads_the_tables(
     assert bench(*words)[0] == 141
 
 
+def test_files_are_written_though_nobody_reads_what_is_said(
+    bench: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`lowlight bench ... 2>&1 | head`: the first of these messages may already fail."""
+    pair(tmp_path / "one", "1.png", 1)
+
+    def gone(message: str) -> None:
+        if message.startswith("wrote"):
+            raise BrokenPipeError
+
+    monkeypatch.setattr(report, "note", gone)
+    names = {"--json": "q.json", "--csv": "q.csv", "--latex": "q.tex", "--markdown": "q.md", "--report": "q.html"}
+    assert bench("-d", "one", *(word for each in names.items() for word in each))[0] == 141
+    assert all(Path(name).stat().st_size for name in names.values())
+
+
 def test_files_of_other_measurements_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(*_: object) -> None:
         raise report.ReaderGone

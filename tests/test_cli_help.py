@@ -67,7 +67,8 @@ def test_what_options_take(call: Run) -> None:
     assert any(line.startswith("--dry-run Say") for line in lines)
     assert "--exist error|skip|overwrite|number" in lines
     assert "[default: 1.0]" in out and "[default: off]" in out
-    assert "at least 1]" in call("train", "--help")[1]
+    train = call("train", "--help")[1]
+    assert "at least 1]" in train and "--recipe best|paper" in train and "--precision bf16|fp32" in train
 
 
 # -------------------------------------------------------------------------------------------------------- variables

@@ -206,6 +206,23 @@ def test_python_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.Monk
         exec(compile(text, name, "exec"), {"__name__": "example"})
 
 
+@pytest.mark.parametrize(("name", "wants"), [("lw-drgn", "exposed"), ("dgaf", "as-is")])
+def test_a_network_by_itself_gives_what_an_enhancer_does(
+    name: str, wants: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As api.md uses it, to half a grey level: one network is given an exposed picture, one exposes it itself."""
+    monkeypatch.chdir(ROOT)
+    example = next(text for language, text in blocks(ROOT / "docs" / "api.md") if "load_state_dict" in text)
+    told: dict[str, Any] = {}
+    exec(compile(example.replace('"lw-drgn"', f'"{name}"'), "api.md", "exec"), told)
+    assert told["metadata"]["network"] == name and told["metadata"]["input"] == wants
+    enhancer = lowlight_cli.Enhancer(name, device="cpu", precision="fp32", engine="torch", protect_highlights=False)
+    with Image.open("samples/night.jpg") as dark:
+        wanted = enhancer.enhance(np.asarray(dark, np.float32) / 255)
+    assert wanted.mean() > 0.3
+    assert np.abs(told["lit"][0].permute(1, 2, 0).numpy() - wanted).max() < 0.5 / 255
+
+
 def test_python_blocks_compile() -> None:
     found = [(page, text) for page in PAGES for language, text in blocks(page) if language == "python"]
     assert len({page for page, _ in found}) >= 2

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from lowlight_cli.cli import report
 from lowlight_cli.cli.app import run as command
 from lowlight_cli.errors import DeviceError, InputError, UsageError
 from lowlight_cli.networks import NETWORKS, build
@@ -131,6 +132,23 @@ def test_tensorboard_has_the_log(run: Run) -> None:
         there = [(event.step, event.value) for event in found.Scalars(name)]
         assert there == [(line["step"], pytest.approx(of(line))) for line in lines(run)], name
     assert len(lines(run)) == 2 and found.Scalars("time/forward")
+
+
+def test_a_judge_is_logged_where_there_is_one(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """LW-DRGN's two judges know nothing at first, which is a loss of four times log 2; its second stage has none."""
+    recipe = replace(load("lw-drgn", ("shares=[0.5, 0.5]",), "paper"), crop=32, batch=2)
+    run = replace(run, model="lw-drgn", recipe=recipe, every=2, validate=0, output=run.output / "judge")
+    with report.training("lw-drgn") as show:
+        train(replace(run, tensorboard=True), show)
+    first, second, *rest = lines(run)
+    assert [(line["stage"], line["judge"]) for line in rest] == [("refinement", None)] * 2
+    assert [first["judge"], second["judge"]] == pytest.approx([4 * math.log(2)] * 2, rel=0.05)
+    assert f"judge {first['judge']:.4f}" in (told := capsys.readouterr().err) and told.count("judge") == 2
+    events = EventAccumulator(str(run.output / "tensorboard")).Reload().Scalars("judge")
+    assert [(each.step, each.value) for each in events] == [
+        (2, pytest.approx(first["judge"])),
+        (4, pytest.approx(second["judge"])),
+    ]
 
 
 def test_without_tensorboard_it_says_how_to_get_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from safetensors import safe_open
 from lowlight_cli.cli.app import run as command
 from lowlight_cli.errors import DeviceError
 from lowlight_cli.training import ranks
+from lowlight_cli.weights import files
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
 
@@ -83,7 +84,7 @@ def state(path: Path) -> tuple[dict[str, torch.Tensor], int]:
         return {key: file.get_tensor(key) for key in file.keys()}, numbers["step"]  # noqa: SIM118 - no mapping
 
 
-def log(path: Path) -> list[dict[str, float]]:
+def log(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (path / "log.jsonl").read_text().splitlines()]
 
 
@@ -114,6 +115,18 @@ def test_two_processes_take_the_steps_of_one(
     for part in ("exp_avg", "running_mean", "running_var"):
         keys = [key for key in one if key.endswith(part)]
         assert keys and apart([one[key] for key in keys], [both[key] for key in keys]) < 1e-4, part
+
+
+def test_the_best_weights_of_two_processes(pairs: Path, tmp_path: Path) -> None:
+    """Only the first validates: it alone keeps them, and says so. At this rate the scores go up and down."""
+    shaken = ("-m", "neid", "--steps", "3", "--every", "1", "--set", "rate=0.01", "--set", "ema=0")
+    done = torchrun(pairs, tmp_path, *shaken)
+    assert done.returncode == 0, done.stderr
+    scores = {line["step"]: line["scores"]["psnr"] for line in log(tmp_path)}
+    best = max(scores, key=scores.__getitem__)
+    assert files.load(tmp_path / "neid.own.best.safetensors", "neid")[1]["steps"] == str(best)
+    better = round(scores[best], 2) > round(scores[3], 2)
+    assert done.stderr.count(f"validation was better at step {best} (") == better
 
 
 def test_one_is_interrupted_and_both_end_after_the_same_step(

@@ -134,6 +134,16 @@ def test_a_run_goes_on_with_its_own_pictures(train: Train, monkeypatch: pytest.M
     assert told(f"{output}/dgaf.own.safetensors")["data"] == "pairs@1"
 
 
+def test_a_papers_recipe_is_computed_in_float32(train: Train) -> None:
+    """No paper mentions less; what is asked for is used all the same, and a run keeps what it had."""
+    words = (*TR, "--recipe", "paper", "--exist", "overwrite")
+    assert train(*words, "--steps", 1, model="neid").code == 0 and described()["bf16"] is False
+    assert train(*words, "--steps", 1, "--precision", "bf16", model="neid").code == 0 and described()["bf16"] is True
+    ran = train("--steps", 2, "--resume", model="neid")
+    assert ran.code == 0 and described()["bf16"] is True and "goes on" not in ran.err
+    assert train(*TR, "--steps", 1, output="ours").code == 0 and described("ours")["bf16"] is True
+
+
 def test_other_pictures_are_told_and_both_are_kept(train: Train) -> None:
     assert train(*TR, "--steps", 1, "--precision", "fp32").code == 0
     ran = train(*OTHER, "--steps", 2, "--resume", "--precision", "bf16")

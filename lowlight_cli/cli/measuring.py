@@ -278,23 +278,30 @@ def _remarks(lines: Iterable[str]) -> None:
 
 
 def _write_all(results: Sequence[Result], galleries: Sequence[Gallery], written: Written) -> None:
-    """Write the files that were asked for."""
+    """Write the files that were asked for, and then say so: the reader of stderr may be gone too."""
     from lowlight_cli.bench import export
     from lowlight_cli.bench import report as tables
     from lowlight_cli.bench.page import as_html
 
     forms = (
         (written.json, tables.as_json), (written.markdown, tables.as_markdown), (written.csv, export.as_csv),
-        (written.latex, export.as_latex),
+        (written.latex, export.as_latex), (written.page, lambda each: as_html(each, galleries)),
     )  # fmt: skip
     for path, form in forms:
         if path:
-            _write(path, form(results))
-    if written.page:
-        _write(written.page, as_html(results, galleries))
+            _save(path, form(results))
+    for path, _ in forms:
+        if path:
+            report.note(f"wrote {path}")
 
 
 def _write(target: Path, text: str) -> None:
+    """Write a file, and say so. Raises as `_save`."""
+    _save(target, text)
+    report.note(f"wrote {target}")
+
+
+def _save(target: Path, text: str) -> None:
     """Write a file, atomically if possible, so that the previous content stays until then.
 
     Raises:
@@ -312,7 +319,6 @@ def _write(target: Path, text: str) -> None:
             target.write_text(text, "utf-8")
         except OSError as error:
             raise unwritten(target, error) from error
-    report.note(f"wrote {target}")
 
 
 def _replaceable(target: Path) -> bool:

@@ -337,7 +337,8 @@ def training(model: str) -> Iterator[Callable[[Progress], None]]:
     """
 
     def told(seen: Progress) -> str:
-        parts = [f"step {seen.step}", f"loss {seen.loss:.4f}", f"{seen.steps_per_second:.2f} it/s"]
+        judged = [] if seen.judge is None else [f"judge {seen.judge:.4f}"]
+        parts = [f"step {seen.step}", f"loss {seen.loss:.4f}", *judged, f"{seen.steps_per_second:.2f} it/s"]
         if seen.scores:
             parts.append(f"PSNR {seen.scores.psnr:.2f} / GT-mean {seen.scores.psnr_gt_mean:.2f} dB")
         return "  ".join(parts)

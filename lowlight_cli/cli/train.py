@@ -34,7 +34,7 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Option(
-            show_default="best",
+            metavar="best|paper", show_default="best",
             help="best: our own, the same losses for every network. paper: losses, stages and schedule as published.",
         ),
     ] = None,
@@ -57,7 +57,10 @@ def train(
         Literal["error", "overwrite"], typer.Option(help="What to do if --output already holds a run; see --resume.")
     ] = "error",
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N; auto uses a GPU if there is one.")] = "auto",
-    precision: Annotated[str | None, typer.Option(show_default="bf16", help="Number format: bf16 or fp32.")] = None,
+    precision: Annotated[
+        Literal["bf16", "fp32"] | None,
+        typer.Option(show_default="bf16; fp32 for --recipe paper", help="Number format of the networks."),
+    ] = None,
     seed: Annotated[
         int | None,
         typer.Option(min=0, max=2**32 - 1, show_default="0", help="Random seed; the same seed repeats the run."),
@@ -94,8 +97,6 @@ def train(
     from lowlight_cli.weights import fetch
     from lowlight_cli.weights.catalog import check_tag
 
-    if precision not in (None, "bf16", "fp32"):
-        raise UsageError(f"--precision {precision!r}: bf16 or fp32")
     if resume and exist == "overwrite":
         raise UsageError("--resume and --exist overwrite exclude each other: one continues the run, one deletes it")
     check_tag(tag)
@@ -121,7 +122,7 @@ def train(
         tag=tag,
         seed=had.get("seed", 0) if seed is None else seed,
         device=choose_device(device),
-        bf16=had.get("bf16", True) if precision is None else precision == "bf16",
+        bf16=had.get("bf16", recipe != "paper") if precision is None else precision == "bf16",
         resume=resume,
         overwrite=exist == "overwrite",
         threads=threads,

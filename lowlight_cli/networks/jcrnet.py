@@ -9,8 +9,15 @@ The paper gives the stages and Equations 1 to 7. Widths and depths that it leave
 
 The code departs from the paper in several places. In three we follow the paper: the spatial transform multiplies
 (Eq. 5), the first stage's picture is divided by the estimate R (Eq. 6), and back projection works on 64 channels
-(Sec. III-C). In two we follow the code: E sees the three colours together, while Sec. III-B processes each separately,
-and lambda, a number in Eq. 7, is a 1x1 convolution and a PReLU.
+(Sec. III-C). In these we follow the code:
+
+- Each residual block of Eq. 1 is two convolutions with a skip connection, where Sec. III-A has one convolution and a
+  PReLU, and their result is scaled by a learnt number r, which Eq. 1 has not.
+- E sees the three colours together, while Sec. III-B processes each separately.
+- Stage 3 takes x_J through such a projection again and fuses it with stage 1's features, and back projection works on
+  the picture that this gives; Sec. III-C aggregates x_J itself with the dark picture.
+- Lambda, a number in Eq. 7, is a 1x1 convolution and a PReLU.
+
 The initial values [W] make an untrained network approximately return its input: every layer that ends in three
 channels starts small, but not at zero, so that gradients reach all others at the first step.
 
@@ -58,11 +65,11 @@ def scale_start(layer: nn.Module, gain: float = SMALL, bias: float = 0.0) -> Non
 
 
 class Residual(nn.Module):
-    """res_1 or res_2 of Eq. 1: a picture plus a correction. (N, 3, H, W) to the same shape."""
+    """res_1 or res_2 of Eq. 1, as in the code: a picture plus a correction [C]. (N, 3, H, W) to the same shape."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.body = nn.Sequential(conv(3, 64), nn.PReLU(), conv(64, 3))  # [C]
+        self.body = nn.Sequential(conv(3, 64), nn.PReLU(), conv(64, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         """Correct (N, 3, H, W)."""
@@ -71,9 +78,9 @@ class Residual(nn.Module):
 
 
 class Projection(nn.Module):
-    """Eq. 1: `x - r * res_2(res_1(x) - low)`, a step towards a picture that explains the dark one.
+    """Eq. 1, `x - res_2(res_1(x) - low)`, a step towards a picture that explains the dark one; res_2 times r [C].
 
-    r [C] is learnt. In the first stage x is the dark picture itself.
+    In the first stage x is the dark picture itself, as in the paper.
     """
 
     def __init__(self) -> None:
@@ -323,14 +330,14 @@ class BackProjection(nn.Module):
 
 
 class Adjustment(nn.Module):
-    """Stage 3 (Sec. III-C): x_J, the dark picture and stage 1's features to the output, by Eq. 7."""
+    """Stage 3 (Sec. III-C): x_J, the dark picture and stage 1's features to the output; what precedes Eq. 7 is [C]."""
 
     def __init__(self) -> None:
         super().__init__()
         width = WIDTHS[0]
         self.project = Projection()
         self.shallow = nn.Sequential(conv(3, width, bias=False), AttentionBlock(width))
-        self.fuse = nn.Sequential(conv(2 * width, 56, bias=False), conv(56, 3, bias=False))  # [C]
+        self.fuse = nn.Sequential(conv(2 * width, 56, bias=False), conv(56, 3, bias=False))
         self.back = BackProjection()
 
     def forward(self, low: Tensor, refined: Tensor, features: Tensor) -> Tensor:

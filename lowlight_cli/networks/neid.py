@@ -3,9 +3,15 @@
 "Bridge the Vision Gap from Field to Command: A Deep Learning Network Enhancing Illumination and Details", Jiang et al.,
 2021, https://arxiv.org/abs/2101.08039. No code is public. The paper gives the parts (Sec. 2.2): a U-Net with sub-pixel
 upsampling for light (LE), a second branch on the same encoder that super-resolves the dark picture and so learns its
-detail (DR), and channel weights that mix the two (FF). Two choices are ours: the widths, and that both decoders predict
-a correction of the bicubically upscaled input. So an untrained network starts near it, and short runs learn brightness
-from the first step.
+detail (DR), and channel weights that mix the two (FF). Ours is, where the paper leaves it open or says otherwise:
+
+- The widths; that DR's features are two convolutions of the encoder's; that its decoder is built like LE's.
+- FF's weights come from a hidden layer of 64 and a softmax over the two branches, and from the means of both; in
+  Sec. 2.2, DR's features alone guide them.
+- Both decoders predict a correction of the bicubically upscaled input. So an untrained network starts near it, and
+  short runs learn brightness from the first step.
+- The picture is halved first in use too, as in training (Sec. 3.2), so that the result has its size.
+- The initial weights, except in the paper's recipe.
 """
 
 from __future__ import annotations
@@ -94,7 +100,7 @@ class NEID(Network):
 
 
 class _Fusion(nn.Module):
-    """FF: the weighted sum of the two branches' features, with weights per channel from the means of both."""
+    """FF: the weighted sum of the two branches' features; the weights per channel are ours, from the means of both."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

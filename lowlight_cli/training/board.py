@@ -39,6 +39,7 @@ def board(folder: Path, step: int) -> Iterator[Callable[[Progress], None]]:
 
         def write(seen: Progress) -> None:
             numbers = {"loss": seen.loss, "rate": seen.rate, "steps_per_second": seen.steps_per_second}
+            numbers |= {} if seen.judge is None else {"judge": seen.judge}
             numbers |= {f"time/{name}": share for name, share in seen.times.items()}
             if seen.scores:
                 numbers |= {

@@ -39,6 +39,7 @@ class State:
         stage: number of the current stage; `optimisers` has one optimiser for each of its groups.
         step: number of steps done; `seconds` is the working time up to the last save.
         lowered: multiplier of the scheduled rate, below 1 once the run had to go back after non-finite gradients.
+        best: step and PSNR of the best validation, in the process that validates.
     """
 
     def __init__(self, network: Network, plan: Plan, recipe: Recipe) -> None:
@@ -46,6 +47,7 @@ class State:
         self.helpers = plan.helpers
         self.average = {key: value.clone() for key, value in network.state_dict().items()}
         self.step, self.seconds, self.lowered = 0, 0.0, 1.0
+        self.best: tuple[int, float] | None = None
         self.stage = 0
         self.optimisers: list[Optimizer] = []
 
@@ -115,7 +117,7 @@ class State:
         """
         tensors = {key: value.contiguous() for key, value in self.tensors().items()}
         numbers: dict[str, Any] = {"step": self.step, "seconds": self.seconds, "stage": self.stage}
-        numbers |= {"lowered": self.lowered, "recipe": self.recipe.kind, "tensors": len(tensors)}
+        numbers |= {"best": self.best, "lowered": self.lowered, "recipe": self.recipe.kind, "tensors": len(tensors)}
         numbers["settings"] = settings
         with replaced(path) as part:  # safetensors' own writer leaves a temporary file behind if killed
             part.write_bytes(to_bytes(tensors, {"numbers": json.dumps(numbers)}))
@@ -135,6 +137,8 @@ class State:
             numbers: dict[str, Any] = json.loads(about["numbers"])
             self.step, self.seconds = int(numbers["step"]), float(numbers["seconds"])
             self.lowered = float(numbers["lowered"])
+            if best := numbers.get("best"):
+                self.best = int(best[0]), float(best[1])
             kind = numbers["recipe"]
             self.enter(int(numbers["stage"]))
             fault = self._differences(tensors, int(numbers["tensors"]))

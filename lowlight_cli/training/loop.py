@@ -30,7 +30,7 @@ from lowlight_cli.training.checkpoint import State, unbroken
 from lowlight_cli.training.data import Batch
 from lowlight_cli.training.plan import Losses, Mixed
 from lowlight_cli.training.ranks import Ranks, joined, place, together
-from lowlight_cli.training.resume import taken_over
+from lowlight_cli.training.resume import alike, taken_over
 from lowlight_cli.training.run import Progress, Run, Scores, begin, clear, log_to, logged, writing
 from lowlight_cli.training.timing import Watch
 from lowlight_cli.training.validation import validate
@@ -57,7 +57,8 @@ def train(run: Run, report: Callable[[Progress], None], warn: Callable[[str], No
     Args:
         run: what to train.
         report: called with each measurement.
-        warn: called, before the first step, with each oddity of the pictures or of the resumed run.
+        warn: called, before the first step, with each oddity of the pictures or of the resumed run; and at the end if
+            an earlier validation was better than the last one.
 
     Raises:
         UsageError: there is no source, no pair to train on, or no unpaired source that the recipe needs; the batch does
@@ -106,6 +107,7 @@ def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Cal
     state = _state(run, mixed, ranks)
     started = time.perf_counter() - state.seconds
     worked = ranks.clock(state.seconds)  # all processes share one clock, read once a step, so all decide alike
+    latest = math.inf  # PSNR of the last validation
 
     def share(of_step: int) -> float:
         return min(1.0, max(of_step / run.steps, worked / 60 / run.minutes))
@@ -115,17 +117,26 @@ def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Cal
         return after >= 1 or run.recipe.stage_at(after) > state.stage or state.step % run.every == 0
 
     def looked_at() -> Scores | None:
+        nonlocal latest
         complete = state.stage == len(state.plan.stages) - 1  # earlier the network is not usable
-        return validate(run, state, feed.validation, mixed) if complete and feed.validation and ranks.first else None
+        if not (complete and feed.validation and ranks.first):
+            return None
+        scores = validate(run, state, feed.validation, mixed)
+        latest = scores.psnr
+        if state.best is None or latest > state.best[1]:
+            state.best = state.step, latest
+        return scores
 
     run = replace(run, steps=max(run.steps, state.step))
+    if ranks.first:
+        result.keep_best(run, state)
     missed = ranks.first and state.step > 0 and due() and not logged(run.output / "log.jsonl", state.step)
     if share(state.step) >= 1 and not missed:
         warn(
             f"the run in {run.output} has taken {state.step} steps already: none is added; longer --steps or --minutes "
             "go on"
         )
-        if ranks.first and not result.written(run, state.step):
+        if ranks.first and not result.written(run.checkpoint, run.model, state.step):
             result.write(run, state)
         return run.checkpoint
 
@@ -133,6 +144,7 @@ def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Cal
         state.seconds = time.perf_counter() - started
         if ranks.first:
             state.save(run.state, run.settings())
+            result.keep_best(run, state)
 
     waited, streak, good = 0.0, 0, state.copy()
     steps: list[Tensor] = []
@@ -146,7 +158,9 @@ def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Cal
             rate = run.recipe.rate_at(state.step - 1, share(state.step - 1)) * state.lowered
             pace, stage = state.seconds / state.step, state.plan.stages[state.stage].name
             left = min((run.steps - state.step) * pace, run.minutes * 60 - state.seconds)
-            tell(Progress(state.step, math.nan, rate, 1 / pace, share(state.step), left, 0.0, looked_at(), stage))
+            scores = looked_at()
+            save()
+            tell(Progress(state.step, math.nan, rate, 1 / pace, share(state.step), left, 0.0, scores, stage))
         since = time.perf_counter()
         watch, judged = Watch(run.device), float(state.step + SETTLED)
         try:
@@ -173,11 +187,12 @@ def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Cal
                 ranks.average([measured])
                 rows = measured.tolist()  # the only place that waits for a GPU
                 now = time.perf_counter()
-                losses = [loss for loss, failed in rows if not failed]
-                for _, failed in rows:
+                kept = [losses for *losses, failed in rows if not failed]
+                means = [sum(each) / len(kept) for each in zip(*kept, strict=True)] or [math.nan] * (len(rows[0]) - 1)
+                for *_, failed in rows:
                     streak = streak + 1 if failed else 0
                 note = ""
-                if len(losses) < len(rows) and (streak >= PATIENCE or not state.sound()):
+                if len(kept) < len(rows) and (streak >= PATIENCE or not state.sound()):
                     note = _go_back(run, state, good)
                     streak = 0
                 try:
@@ -192,7 +207,7 @@ def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Cal
                     judged = math.inf
                 line = Progress(
                     state.step,
-                    sum(losses) / len(losses) if losses else math.nan,
+                    means[0],
                     rate,
                     len(rows) / (now - since),
                     share(state.step),
@@ -202,6 +217,7 @@ def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Cal
                     state.plan.stages[state.stage].name,
                     note,
                     times,
+                    means[1] if len(means) > 1 else None,
                 )
                 tell(line)
                 if looked:
@@ -215,6 +231,8 @@ def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Cal
             raise
     if ranks.first:
         result.write(run, state)
+        if better := result.passed_over(run, state, latest):
+            warn(better)
     return run.checkpoint
 
 
@@ -269,6 +287,8 @@ def _state(run: Run, mixed: Mixed, ranks: Ranks) -> State:
             part.unlink()
     if run.resume:
         state.load(run.state)
+        if not alike(run):
+            state.best = None
     return state
 
 
@@ -314,7 +334,7 @@ def _sizes_that_stay() -> Iterator[None]:
 
 
 def _update(state: State, batch: Batch, rate: float, ranks: Ranks, watch: Watch) -> Tensor:
-    """Take one step; return the loss of the first group, and 1 if the step was skipped, else 0.
+    """Take one step; return the loss of each group, and 1 if the step was skipped, else 0.
 
     With a fused optimiser, a step with a non-finite gradient is skipped on the device itself (`found_inf`, as a
     gradient scaler does), without waiting for the device. Without one, the processor has to wait for the norms.
@@ -343,7 +363,7 @@ def _update(state: State, batch: Batch, rate: float, ranks: Ranks, watch: Watch)
     state.follow()
     state.step += 1
     watch.lap("optimiser")
-    return torch.stack((losses[0].detach(), failed))
+    return torch.stack((*(loss.detach() for loss in losses), failed))
 
 
 def _go_back(run: Run, state: State, good: dict[str, Tensor]) -> str:

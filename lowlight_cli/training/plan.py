@@ -26,7 +26,7 @@ class Stage:
     Attributes:
         name: its name in the log.
         groups: the modules to train; all others are frozen and in evaluation mode, batch norms too. A second group is
-            the adversary of the first.
+            the adversary of the first, whose loss is `judge` in the log.
         losses: maps a batch to one scalar for each group. Gradients of a loss must not reach an earlier group, so the
             input of an adversary is detached.
     """

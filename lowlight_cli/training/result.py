@@ -1,13 +1,15 @@
-"""The result of a run: the checkpoint, with what its metadata say about the run."""
+"""The results of a run: the checkpoint, with what its metadata say about the run; and that of the best validation."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from lowlight_cli.errors import WeightsError
 from lowlight_cli.training.checkpoint import State
 from lowlight_cli.training.run import Run
 from lowlight_cli.weights import files
 
-__all__ = ["write", "written"]
+__all__ = ["keep_best", "passed_over", "write", "written"]
 
 
 def write(run: Run, state: State) -> None:
@@ -19,10 +21,29 @@ def write(run: Run, state: State) -> None:
         files.save(path, module.state_dict(), about | {"network": name, "input": "as-is"})
 
 
-def written(run: Run, step: int) -> bool:
-    """Return whether the checkpoint of this step is there: the run may have been killed before it was written."""
+def keep_best(run: Run, state: State) -> None:
+    """Write the weights of the best validation if that is the one of this step, unless they are there already.
+
+    Called after the state was saved, which says which step that is, and again when a run is resumed: after a kill
+    between the two, the file is made up for.
+    """
+    if state.best and state.best[0] == state.step and not written(run.best, run.model, state.step):
+        files.save(run.best, state.average, _metadata(run, state.step))
+
+
+def passed_over(run: Run, state: State, latest: float) -> str:
+    """Return a note if an earlier validation was better than the last one, of PSNR `latest`; else nothing."""
+    if not state.best or round(state.best[1], 2) <= round(latest, 2):
+        return ""
+    step, psnr = state.best
+    there = f": {run.best} has those weights" if written(run.best, run.model, step) else ""
+    return f"validation was better at step {step} ({psnr:.2f} dB against {latest:.2f}){there}"
+
+
+def written(path: Path, model: str, step: int) -> bool:
+    """Return whether `path` has the weights of this step: the run may have been killed before they were written."""
     try:
-        return files.check(run.checkpoint, run.model).metadata.get("steps") == str(step)
+        return files.check(path, model).metadata.get("steps") == str(step)
     except WeightsError:
         return False
 

@@ -14,7 +14,7 @@ from lowlight_cli.training.run import Run
 from lowlight_cli.training.sources import Source
 from lowlight_cli.weights.header import inspect
 
-__all__ = ["settings", "taken_over"]
+__all__ = ["alike", "settings", "taken_over"]
 
 
 def settings(state: Path) -> dict[str, Any]:
@@ -75,6 +75,12 @@ def taken_over(run: Run) -> tuple[Run, list[str]]:
         was, now = ("bf16" if each else "fp32" for each in (had["bf16"], run.bf16))
         notes.append(f"--resume goes on in {now}, the run in {run.output} had {was}; without --precision it keeps that")
     return replace(run, init=had["init"], origin=began, earlier=earlier), notes
+
+
+def alike(run: Run) -> bool:
+    """Return whether a resumed run validates on the pictures that it did before, so that its scores compare."""
+    had = settings(run.state)
+    return had.get("validate") == run.validate and had.get("sources") == _sources(run.settings()["sources"])
 
 
 def _sources(told: Iterable[Mapping[str, Any]]) -> tuple[Source, ...]:

@@ -77,6 +77,11 @@ class Run:
         """The file with the resulting weights."""
         return self.output / f"{self.model}.{self.tag}.safetensors"
 
+    @property
+    def best(self) -> Path:
+        """The file with the weights of the best validation."""
+        return self.checkpoint.with_suffix(".best.safetensors")
+
     def described(self) -> str:
         """Return the run as JSON with paths, numbers and program versions; infinite values are null."""
         versions = {"lowlight": __version__, "torch": torch.__version__}
@@ -136,7 +141,8 @@ class Progress:
     `share` is the part of the run that is done, `left` the seconds to go, `waiting` the share of time spent waiting for
     batches. `loss` is the mean since the previous line, over steps that were not skipped. `note` has a message for the
     user, usually empty. `times` are shares of the time since the previous line: `data`, `forward`, `backward`,
-    `optimiser`, `exchange` (between processes), `evaluation`, `saving`.
+    `optimiser`, `exchange` (between processes), `evaluation`, `saving`. `judge` is the mean of the adversary's loss,
+    like `loss`; None in stages without one.
     """
 
     step: int
@@ -150,6 +156,7 @@ class Progress:
     stage: str = ""
     note: str = ""
     times: Mapping[str, float] = field(default_factory=dict)
+    judge: float | None = None
 
     def fields(self) -> dict[str, Any]:
         """Return the measurement for JSON, with None for non-finite numbers."""
@@ -197,7 +204,7 @@ def begin(run: Run) -> None:
     for name in ("log.jsonl", "run.json"):
         refuse_link(run.output / name)
     with writing(run.output):
-        there = next((path for path in (run.state, run.checkpoint) if path.exists()), None)
+        there = next((path for path in (run.state, run.checkpoint, run.best) if path.exists()), None)
     if there and not run.resume and not run.overwrite:
         raise OutputError(
             f"{there} is there, of a run before: --resume goes on with it, another -o leaves it alone, "
@@ -211,7 +218,7 @@ def clear(run: Run) -> None:
     """Remove the files of a previous run; those with other names (other tags, the user's pictures) stay."""
     sheets = (run.output / "validation").glob(SHEETS)
     events = (run.output / "tensorboard").glob("events.out.tfevents.*")
-    for path in (run.state, run.output / "log.jsonl", run.output / "validation.jpg", *sheets, *events):
+    for path in (run.state, run.best, run.output / "log.jsonl", run.output / "validation.jpg", *sheets, *events):
         with writing(path):
             path.unlink(missing_ok=True)
 
