@@ -1,4 +1,7 @@
-"""Files on disk: hashes, atomic replacement, those in packages, whether a folder takes files, our own among others."""
+"""Files on disk: hashes, atomic replacement, those in packages, whether a folder takes files.
+
+Also deleting, or appending to, our own files in a user's folder.
+"""
 
 from __future__ import annotations
 

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import lowlight_cli
+import lowlight_cli.engines.threads  # now, so that it learns of forks
 from lowlight_cli import arrays, borders, engines, form, passes
-from lowlight_cli.engines import forks
 from lowlight_cli.engines.several import Several
 from lowlight_cli.errors import UsageError
 from lowlight_cli.exposure import auto_gain
@@ -313,7 +313,6 @@ class Enhancer:
             return shared.loaded
 
     def _find(self) -> tuple[Resolved, engines.Choice]:
-        forks.go_on()  # before resolving: checking third-party weights already uses torch
         shared = self._shared
         if shared.chosen is None:
             from lowlight_cli.weights import fetch

@@ -1,6 +1,6 @@
 """Read, enhance and write files one by one: what a command does with an Enhancer.
 
-A file that fails yields an outcome with its error, and the remaining files are still processed. Unavailable weights or
+A file that fails is yielded with its error, and the remaining files are still processed. Unavailable weights or
 an unavailable device raise instead, because no file could be enhanced.
 """
 
@@ -10,17 +10,16 @@ import contextlib
 import itertools
 import os
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import lowlight_cli
-from lowlight_cli import borders, engines
+from lowlight_cli import engines
 from lowlight_cli.enhancer import Enhancer
 from lowlight_cli.errors import DeviceError, LowlightError, OutputError, ResourceError, UsageError
 from lowlight_cli.light import Light, light
-from lowlight_cli.look import Look, left_alone
 from lowlight_cli.pictures import FORMATS, MAX_PIXELS, Photo, encode, format_of, place, read, refuse_unfit
 from lowlight_cli.pictures.formats import KINDS
 from lowlight_cli.pictures.xmp import is_ours
@@ -28,7 +27,6 @@ from lowlight_cli.sheets import beside
 from lowlight_cli.targets import PIPE, Job, exists, landed
 
 __all__ = [
-    "Outcome",
     "Saving",
     "Work",
     "brightened",
@@ -80,51 +78,24 @@ class Saving:
         return FORMATS.get(target.suffix.lower(), "keep") if self.format == "keep" else self.format
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one file.
-
-    Attributes:
-        path: the file that was read.
-        target: the file that was written, or would have been.
-        seconds: time per stage: read, run and write; the first file also has import and weights.
-        error: why there is no result; None on success.
-        skipped: the target already existed and was left in place.
-        size: width and height in pixels.
-        before: brightness of the input, if it was measured.
-        after: brightness of the result, if it was measured.
-        notes: remarks of one line each, such as what could not be preserved.
-        tiles: number of tiles that the picture was cut into; 1 means whole.
-        left: the picture was already bright and is unchanged.
-        data: content of the file, if the target is stdout.
-    """
-
-    path: Path
-    target: Path
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    error: LowlightError | None = None
-    skipped: bool = False
-    size: tuple[int, int] | None = None
-    before: Light | None = None
-    after: Light | None = None
-    notes: tuple[str, ...] = ()
-    tiles: int = 1
-    left: bool = False
-    data: bytes | None = field(default=None, repr=False)
-
-
 @dataclass
 class Work:
     """One file on its way through `opened`, `brightened` and `saved`, each of which may run in its own thread.
 
     Attributes:
-        job: source and target.
-        seconds: time per stage completed so far.
+        job: source and target; after `saved`, as it was done.
+        seconds: time per stage completed so far: read, run and write; the first file also has import and weights.
         photo: the input picture, then the result, and None once it is encoded.
         original: the input picture, if it is to be shown beside the result.
         untouched: the result equals the input.
-        error: what went wrong; later stages then do nothing.
-        size, before, after, notes, tiles, left: as in `Outcome`.
+        error: why there is no result; later stages then do nothing.
+        size: width and height in pixels.
+        before, after: brightness of the input and of the result, if it was measured.
+        notes: remarks of one line each, such as what could not be preserved.
+        tiles: number of tiles that the picture was cut into; 1 means whole.
+        left: the picture was already bright and is unchanged.
+        data: content of the file, if the target is stdout.
+        sha256: the SHA-256 of the input's content, 64 hex digits; only in a batch, for its manifest.
     """
 
     job: Job
@@ -139,6 +110,8 @@ class Work:
     notes: tuple[str, ...] = ()
     tiles: int = 1
     left: bool = False
+    data: bytes | None = field(default=None, repr=False)
+    sha256: str | None = None
 
     @property
     def name(self) -> str:
@@ -154,7 +127,7 @@ def enhance_files(
     stdin: bytes | None = None,
     max_pixels: int = MAX_PIXELS,
     measure: bool = False,
-) -> Generator[Outcome, None, None]:
+) -> Generator[Work, None, None]:
     """Read, brighten and write pictures.
 
     Args:
@@ -166,7 +139,7 @@ def enhance_files(
         measure: record the brightness before and after in the outcomes.
 
     Yields:
-        One outcome per job, in order.
+        The finished work of each job, in order.
 
     Raises:
         WeightsError: the weights are missing, wrong or unreachable.
@@ -174,25 +147,20 @@ def enhance_files(
     """
     for job in jobs:
         if job.skip or job.error:
-            yield Outcome(job.source, job.target, error=job.error, skipped=job.skip)
+            yield Work(job, error=job.error)
         else:
             yield _enhance_file(enhancer, job, saving or Saving(), stdin, max_pixels, measure)
 
 
 def _enhance_file(
     enhancer: Enhancer, job: Job, saving: Saving, stdin: bytes | None, max_pixels: int, measure: bool
-) -> Outcome:
+) -> Work:
     data = stdin or b"" if job.source == PIPE else None
     work = opened(job, saving, data, max_pixels=max_pixels, measure=measure)
     if not work.error:
         load(enhancer, work.seconds)  # an error here is not the fault of this file
     work = brightened(work, enhancer, compare=saving.compare)
     return saved(work, enhancer, saving, measure=measure)
-
-
-def _bright(photo: Photo, look: Look) -> bool:
-    """Whether the gate leaves the photo unchanged; the same test as in `Enhancer`."""
-    return left_alone(borders.inner(photo.pixels, borders.content(photo.pixels)), look.gate)
 
 
 def opened(
@@ -233,7 +201,7 @@ def brightened(work: Work, enhancer: Enhancer, *, compare: bool = False) -> Work
         lit = enhancer.enhance_photo(photo, attempts.append)
         pages = list(zip((lit, *lit.rest), (photo, *photo.rest), strict=True))
         work.untouched = all(after.pixels is before.pixels for after, before in pages)
-        if work.untouched and all(_bright(before, enhancer.settings.look) for _, before in pages):
+        if work.untouched and enhancer.settings.look.strength:  # by the gate; a strength of 0 changes nothing anyway
             work.notes, work.left = (*work.notes, "bright already, left alone"), True
         elif not work.untouched and photo.xmp and is_ours(photo.xmp):
             work.notes = (*work.notes, "was made by lowlight already, and is brightened once more")
@@ -251,8 +219,8 @@ def _put(job: Job, data: bytes) -> None:
 
 def saved(
     work: Work, enhancer: Enhancer, saving: Saving, put: Callable[[Job, bytes], None] = _put, *, measure: bool = False
-) -> Outcome:
-    """Last stage: encode the result and write it to its target. An earlier error becomes the outcome's error.
+) -> Work:
+    """Last stage: encode the result and write it to its target. Of work that fails, only error and times are returned.
 
     Args:
         work: the work, from `brightened`; its pictures are released.
@@ -285,20 +253,9 @@ def saved(
                 if job.target != PIPE:
                     make_folder(job.target)
                     job = landed(job, lambda job: put(job, data))
-    if work.error or job.skip:
-        return Outcome(job.source, job.target, work.seconds, work.error, job.skip)
-    return Outcome(
-        job.source,
-        job.target,
-        work.seconds,
-        size=work.size,
-        before=work.before,
-        after=work.after,
-        notes=work.notes,
-        tiles=work.tiles,
-        left=work.left,
-        data=data if job.target == PIPE else None,
-    )
+    if work.error or job.skip:  # without pictures, as what is returned may wait for its turn
+        return Work(job, work.seconds, error=work.error)
+    return replace(work, job=job, data=data if job.target == PIPE else None)
 
 
 @contextlib.contextmanager

@@ -175,7 +175,7 @@ class _Wish:
 
     @property
     def told(self) -> str:
-        """The same for a message; the raw formats of cameras are too many to list."""
+        """`searched` as text for messages; the many suffixes in `become` are just called HEIC and RAW."""
         return ", ".join([*sorted(self.formats), *(["HEIC and RAW"] if self.become else [])])
 
     def is_picture(self, output: Path) -> bool:

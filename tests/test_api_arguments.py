@@ -118,6 +118,24 @@ def test_a_fork_of_a_process_that_used_torch(dgaf_weights: Path) -> None:
     run_with_threads(code, dgaf_weights)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are started anew there")
+def test_a_fork_of_a_process_that_shared_its_threads(dgaf_weights: Path) -> None:
+    """An enhancer for one picture at a time restores the number of threads, but not of those that were not forked."""
+    code = (
+        "import sys, torch, numpy, multiprocessing\nfrom lowlight_cli import Enhancer\n"
+        "def lit(at_once):\n"
+        "    enhancer = Enhancer(weights=sys.argv[1], engine='torch', device='cpu', precision='fp32')\n"
+        "    enhancer.expect(2, at_once=at_once)\n"
+        "    lit = enhancer.enhance(numpy.full((200, 300, 3), 9, numpy.uint8)).mean()\n"
+        "    return lit, torch.get_num_threads()\n"
+        "torch.set_num_threads(2)\ntorch.relu(torch.rand(4000000)).sum()\nassert lit(2)[1] == 1\n"
+        "with multiprocessing.get_context('fork').Pool(1) as pool:\n"
+        "    mean, threads = pool.map_async(lit, [1]).get(timeout=30)[0]\n"
+        "assert mean > 9 and threads == 1 and lit(1)[1] == 2\n"
+    )
+    run_with_threads(code, dgaf_weights)
+
+
 # ------------------------------------------------------------------------------------------- weights without a picture
 
 

@@ -18,11 +18,13 @@ import pytest
 from conftest import Ran, dark_array
 from PIL import Image
 
+from lowlight_cli import Enhancer
 from lowlight_cli.errors import OutputError
-from lowlight_cli.files import Work
+from lowlight_cli.files import Saving, Work, enhance_files
 from lowlight_cli.folders import batch as batches
 from lowlight_cli.folders import search
 from lowlight_cli.folders.manifest import NAME, claimed
+from lowlight_cli.targets import Job
 
 Lowlight = Callable[..., Ran]
 
@@ -278,6 +280,15 @@ def test_few_pictures_are_held(folder: Path, lowlight: Lowlight, monkeypatch: py
     assert lowlight("batch", "in", "-q").code == 0
     assert len(seen) == 30
     assert 1 <= most <= 2 * (batches.THREADS + 1) + 1
+
+
+def test_nor_by_what_is_done(folder: Path) -> None:
+    """A result, or an error in its place, may wait for its turn."""
+    made("dark.png", "there.png")
+    jobs = [Job(Path("dark.png"), Path(name)) for name in ("lit.png", "there.png")]
+    done, failed = enhance_files(Enhancer(strength=0), jobs, Saving(compare=True))
+    assert done.size and not done.error and isinstance(failed.error, OutputError)
+    assert done.photo is done.original is failed.photo is failed.original is None
 
 
 def test_non_ascii_and_deep_names(folder: Path, lowlight: Lowlight) -> None:

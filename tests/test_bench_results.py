@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lowlight_cli.bench import methods, run, sets, speed, tasks
+from lowlight_cli.bench import detectors, methods, run, sets, speed, tasks
 from lowlight_cli.bench.journal import Journal
 from lowlight_cli.bench.report import Table
 from lowlight_cli.cli import measuring, report
@@ -193,6 +193,22 @@ def test_files_of_other_measurements_too(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(report.ReaderGone):
         measuring.speed([], "9x9", 1, measuring.Running("auto", "auto", "auto", True), tmp_path / "speed.json")
     assert (tmp_path / "task.json").read_text() == (tmp_path / "speed.json").read_text() == "{}"
+
+
+def test_tables_are_shown_though_their_file_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor are those lost that were made before a set that cannot be measured."""
+    one, two = sice(tmp_path / "1", ["1.png"]), sice(tmp_path / "2", ["1.png"])
+    (tmp_path / "2" / "sice" / "low" / "1.png").write_text("text")
+    monkeypatch.setattr(tasks, "detector", lambda _: detectors.Detector(lambda _: [], "a blind one"))
+    with pytest.raises(InputError, match=r"1\.png"):
+        measuring.task("faces", [one, two], [methods.baselines()] * 2, tmp_path / "task.json")
+    assert capsys.readouterr().out.startswith("method\t") and not (tmp_path / "task.json").exists()
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ResourceError):
+        measuring.task("faces", [one], [methods.baselines()], tmp_path / "task.json")
+    assert capsys.readouterr().out.startswith("method\t")
 
 
 def test_a_full_disk_leaves_the_file_that_was_there(

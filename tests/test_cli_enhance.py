@@ -105,9 +105,10 @@ def test_gate_leaves_bright_pictures_alone(folder: Path, lowlight: Lowlight) -> 
     assert "a.png: bright already, left alone" in lowlight("enhance", "a.png", "-o", "b.png", "--gate", "0").err
 
 
-def test_what_is_dark_is_not_called_bright(folder: Path, lowlight: Lowlight) -> None:
+@pytest.mark.parametrize("gate", ["0.9", "0"])
+def test_what_a_strength_of_0_leaves_is_not_called_bright(folder: Path, lowlight: Lowlight, gate: str) -> None:
     saved("a.png")
-    ran = lowlight("enhance", "a.png", "--strength", "0", "--gate", "0.9")
+    ran = lowlight("enhance", "a.png", "--strength", "0", "--gate", gate)
     assert ran.code == 0 and "bright" not in ran.err
     assert np.array_equal(np.asarray(opened("a.png")), np.asarray(opened("a_lit.png")))
 

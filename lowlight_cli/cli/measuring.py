@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,7 +88,7 @@ def sets(
         make_folder(resume)
     journal = Journal(resume) if resume else None
     results, galleries = list[run.Result](), list[Gallery]()
-    unseen = list[Exception]()
+    gone: Exception | None = None
     for dataset, given in zip(found, rows, strict=True):
         memory = lookup(dataset)
         methods = [*given, memory] if memory else given
@@ -102,11 +102,15 @@ def sets(
             raise
         if gallery:
             galleries.append(gallery)
-        with _seen(unseen, written.any):
+        try:
             _show(results[-1], len(found) > 1)
+        except (report.ReaderGone, OSError) as error:  # as from `| head`: the files are still wanted
+            if not written.any:
+                raise
+            gone = error
     _write_all(results, galleries, written)
-    if unseen:
-        raise unseen[0]
+    if gone:
+        raise gone
     return results
 
 
@@ -123,7 +127,7 @@ def verify(results: Iterable[Result], precision: str) -> None:
 
 
 def speed(choices: Sequence[Choice], size: str, runs: int, running: Running, json: Path | None) -> None:
-    """Measure the speed of models; show the table, its definitions, and the rates of reading and writing JPEG."""
+    """Measure the speed of models; write the file, then show the table, its definitions, and the rates of JPEG."""
     from lowlight_cli import engines
     from lowlight_cli.bench import speed
 
@@ -133,18 +137,16 @@ def speed(choices: Sequence[Choice], size: str, runs: int, running: Running, jso
             choices, engine=running.engine, precision=running.precision, size=_size(size), runs=runs,
             device=running.device, offline=running.offline, on_message=report.note, on_done=advance,
         )  # fmt: skip
-    unseen = list[Exception]()
-    with _seen(unseen, json is not None):
+    try:
+        if json:
+            _write(json, speed.as_json(result))
+    finally:
         _table(speed.table(result))
         _remarks(f"{name}: {meaning}" for name, meaning in speed.DEFINITIONS.items())
         peaks = ", ".join(f"{value:.0f} in {kind}" for kind, value in result.peaks.items())
         peak = f"the peak is {peaks} GMAC/s" if peaks else "no peak, as torch does not have the device"
         rates = f"megapixels/s: JPEG {result.decode:.0f} in, {result.encode:.0f} out; exposing {result.finish:.0f}"
         _remarks([f"{size}, {runs} pictures each; {peak}; {rates}"])
-    if json:
-        _write(json, speed.as_json(result))
-    if unseen:
-        raise unseen[0]
 
 
 def clips(paths: Sequence[Path], frames: int, choices: Sequence[Choice], running: Running) -> None:
@@ -173,20 +175,23 @@ def clips(paths: Sequence[Path], frames: int, choices: Sequence[Choice], running
 
 
 def task(name: str, found: Sequence[DataSet], rows: Sequence[Sequence[Method]], json: Path | None) -> None:
-    """Run a detector on each set before and after enhancement, and show the tables."""
+    """Run a detector on each set before and after enhancement; write the file, then show the tables.
+
+    If a set cannot be measured, the tables of the sets before it are still shown.
+    """
     from lowlight_cli.bench import tasks
 
-    results, unseen = [], list[Exception]()
-    for dataset, methods in zip(found, rows, strict=True):
-        with report.progress(f"{name} in {dataset.title}", len(dataset.pairs) * len(methods)) as advance:
-            results.append(tasks.measure(name, dataset, methods, advance))
-        with _seen(unseen, json is not None):
-            _table(tasks.table(results[-1]))
-            _remarks(tasks.notes(results[-1]))
-    if json:
-        _write(json, tasks.as_json(results))
-    if unseen:
-        raise unseen[0]
+    results = []
+    try:
+        for dataset, methods in zip(found, rows, strict=True):
+            with report.progress(f"{name} in {dataset.title}", len(dataset.pairs) * len(methods)) as advance:
+                results.append(tasks.measure(name, dataset, methods, advance))
+        if json:
+            _write(json, tasks.as_json(results))
+    finally:
+        for result in results:
+            _table(tasks.table(result))
+            _remarks(tasks.notes(result))
 
 
 def refuse_unwritable(target: Path) -> None:
@@ -228,17 +233,6 @@ def refuse_overwriting(targets: Mapping[str, Path], weights: Iterable[str]) -> N
         if other := next((told for path, told in others.items() if same(path, target)), None):
             raise UsageError(f"{option} {target} would be written over {other}: give it another name")
         others[target] = f"what {option} writes"
-
-
-@contextlib.contextmanager
-def _seen(unseen: list[Exception], wanted: bool) -> Iterator[None]:
-    """If files are `wanted`, collect errors of stdout (as from `| head`) in `unseen`, so that the work goes on."""
-    try:
-        yield
-    except (report.ReaderGone, OSError) as error:
-        if not wanted:
-            raise
-        unseen.append(error)
 
 
 def _show(result: Result, titled: bool) -> None:

@@ -7,6 +7,7 @@ if it is not a terminal. rich reads NO_COLOR, FORCE_COLOR and TERM itself, and i
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -21,8 +22,6 @@ from lowlight_cli.errors import reader_gone
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress as Bar
-    from rich.progress import ProgressColumn
 
     from lowlight_cli.training.loop import Progress
 
@@ -271,16 +270,9 @@ def progress(label: str, total: float | None, *, unit: str = "") -> Iterator[Cal
     Yields:
         A function that takes the amount of work done since the last call.
     """
-    if not _draws_bars():
-        yield lambda _: None
-        return
-    import rich.progress as bars
-
-    counts = (bars.DownloadColumn(), bars.TransferSpeedColumn()) if unit == "B" else (bars.MofNCompleteColumn(),)
-    words = bars.TextColumn("{task.description}", markup=False)
-    with _bar(words, bars.BarColumn(), *counts, bars.TimeRemainingColumn()) as bar:
-        task = bar.add_task(shown(label), total=total)
-        yield lambda amount: bar.advance(task, amount)
+    counts = ("Download", "TransferSpeed") if unit == "B" else ("MofNComplete",)
+    with _bar(label, total, *counts, "TimeRemaining") as update:
+        yield lambda amount: update(advance=amount) if update else None
 
 
 @contextlib.contextmanager
@@ -290,18 +282,12 @@ def frames(label: str) -> Iterator[Callable[[int, int | None, str], bool]]:
     Yields:
         A function that takes the frames done, their total and a few words (the speed); returns whether a bar is drawn.
     """
-    if not _draws_bars():
-        yield lambda *_: False
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    with _bar(label, None, "MofNComplete") as update:
 
-    words = TextColumn("{task.fields[words]}", markup=False)
-    with _bar(TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), words) as bar:
-        task = bar.add_task(shown(label), total=None, words="")
-
-        def show(done: int, total: int | None, told: str) -> bool:
-            bar.update(task, completed=done, total=total, words=told)
-            return True
+        def show(done: int, total: int | None, words: str) -> bool:
+            if update:
+                update(completed=done, total=total, words=words)
+            return update is not None
 
         yield show
 
@@ -335,52 +321,55 @@ def training(model: str) -> Iterator[Callable[[Progress], None]]:
     Yields:
         A function that takes each measurement.
     """
+    with _bar(model, 1.0, "TaskProgress", "TimeElapsed", transient=False) as update:
 
-    def told(seen: Progress) -> str:
-        judged = [] if seen.judge is None else [f"judge {seen.judge:.4f}"]
-        parts = [f"step {seen.step}", f"loss {seen.loss:.4f}", *judged, f"{seen.steps_per_second:.2f} it/s"]
-        if seen.scores:
-            parts.append(f"PSNR {seen.scores.psnr:.2f} / GT-mean {seen.scores.psnr_gt_mean:.2f} dB")
-        return "  ".join(parts)
+        def show(seen: Progress) -> None:
+            judge = [] if seen.judge is None else [f"judge {seen.judge:.4f}"]
+            pace = f"{seen.steps_per_second:.2f} it/s"
+            parts = [model, f"step {seen.step}", f"loss {seen.loss:.4f}", *judge, pace]
+            if seen.scores:
+                parts.append(f"PSNR {seen.scores.psnr:.2f} / GT-mean {seen.scores.psnr_gt_mean:.2f} dB")
+            told, left = "  ".join(parts), f"{max(seen.left, 0) / 60:.0f} min left"
+            if not update:
+                note(f"{told}  {left}")
+                return
+            if seen.scores:
+                note(told)
+            update(completed=seen.share, description=told, words=left)
 
-    if _level == Level.QUIET:
-        yield lambda _: None
-    elif not _draws_bars():
-        yield lambda seen: note(f"{model}  {told(seen)}  {max(seen.left, 0) / 60:.0f} min left")
-    else:
-        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
-
-        left = TextColumn("{task.fields[left]}", markup=False)
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
-        with _bar(*columns, TimeElapsedColumn(), left, transient=False) as bar:
-            task = bar.add_task(model, total=1.0, left="")
-
-            def show(seen: Progress) -> None:
-                if seen.scores:
-                    bar.console.print(f"{model}  {told(seen)}")
-                left = f"{max(seen.left, 0) / 60:.0f} min left"
-                bar.update(task, completed=seen.share, description=f"{model}  {told(seen)}", left=left)
-
-            yield show
+        yield show
 
 
 @contextlib.contextmanager
-def _bar(*columns: ProgressColumn, transient: bool = True) -> Iterator[Bar]:
-    """Draw a bar, with all messages above it; a transient one disappears at the end."""
-    global _live
-    from rich.progress import Progress as Bar
+def _bar(
+    label: str, total: float | None, *columns: str, transient: bool = True
+) -> Iterator[Callable[..., None] | None]:
+    """Draw a bar on stderr, with all messages above it, unless bars are not wanted or stderr cannot show them.
 
-    with Bar(*columns, console=_console(sys.stderr), transient=transient, redirect_stdout=False) as bar:
+    Args:
+        label: the text before the bar.
+        total: the amount of work; None if unknown.
+        columns: what follows the bar, as rich calls it; then come the `words` of an update.
+        transient: whether the bar disappears at the end.
+
+    Yields:
+        rich's `Progress.update` for this bar; None if none is drawn.
+    """
+    global _live
+    if _level == Level.QUIET or not drawn(sys.stderr) or os.environ.get("TERM") == "dumb":
+        yield None
+        return
+    import rich.progress as bars
+
+    before, after = (bars.TextColumn(f"{{task.{text}}}", markup=False) for text in ("description", "fields[words]"))
+    inner = (bars.BarColumn(), *(getattr(bars, f"{name}Column")() for name in columns))
+    console = _console(sys.stderr)
+    with bars.Progress(before, *inner, after, console=console, transient=transient, redirect_stdout=False) as bar:
         _live = bar.console
         try:
-            yield bar
+            yield functools.partial(bar.update, bar.add_task(shown(label), total=total, words=""))
         finally:
             _live = None
-
-
-def _draws_bars() -> bool:
-    """Whether bars are wanted and stderr can show them."""
-    return _level > Level.QUIET and drawn(sys.stderr) and os.environ.get("TERM") != "dumb"
 
 
 def drawn(stream: TextIO) -> bool:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
     from lowlight_cli.enhancer import Enhancer
-    from lowlight_cli.files import Outcome
+    from lowlight_cli.files import Work
     from lowlight_cli.targets import Job
     from lowlight_cli.video.jobs import ClipJob
 
@@ -60,7 +60,7 @@ class Totals:
     full: int = 0
     start: float = field(default_factory=time.perf_counter)
 
-    def follow(self, outcomes: Generator[Outcome, None, None]) -> None:
+    def follow(self, outcomes: Generator[Work, None, None]) -> None:
         """Consume the outcomes; report each file, the progress in a bar if there are several, and the counts.
 
         Raises:
@@ -82,19 +82,19 @@ class Totals:
             raise
         self.tell_end()
 
-    def tell(self, outcome: Outcome) -> None:
+    def tell(self, outcome: Work) -> None:
         """Count and report one file: its path (or the picture itself) to stdout, errors and notes to stderr.
 
         Raises:
             ResourceError: the disk is full, so that no other file will fare better.
         """
         self._add(outcome)
-        seconds = {stage: outcome.seconds[stage] for stage in STAGES if stage in outcome.seconds}
+        seconds: dict[str, float] = {stage: outcome.seconds[stage] for stage in STAGES if stage in outcome.seconds}
         if "import" in seconds:
             seconds["import"] += self.imported
         if self.json:
             report.event("file", _fields(outcome, self.enhancer, seconds))
-        if not (self.batch and outcome.skipped):
+        if not (self.batch and outcome.job.skip):
             _tell(outcome, seconds, self.json)
         if self.full == FULL:
             again = "--resume" if self.batch else "--exist skip"
@@ -117,13 +117,13 @@ class Totals:
             )  # fmt: skip
             report.note(", ".join([*lit, *(f"{number} {what}" for number, what in others if number), f"{taken:.2f} s"]))
 
-    def _add(self, outcome: Outcome) -> None:
+    def _add(self, outcome: Work) -> None:
         """Count one file. The clock starts once a file is not skipped."""
-        if outcome.skipped and not self.done + self.failed:
+        if outcome.job.skip and not self.done + self.failed:
             self.start = time.perf_counter()
-        self.skipped += outcome.skipped
+        self.skipped += outcome.job.skip
         self.failed += outcome.error is not None
-        self.done += not (outcome.skipped or outcome.error)
+        self.done += not (outcome.job.skip or outcome.error)
         self.left += outcome.left
         if outcome.error:
             self.codes.add(outcome.error.exit_code)
@@ -158,33 +158,34 @@ def tell_plan(jobs: Sequence[Job | ClipJob], json: bool) -> int:
     return exit_code({job.error.exit_code for job in jobs if job.error}, all(job.error for job in jobs))
 
 
-def _tell(outcome: Outcome, seconds: Mapping[str, float], json: bool) -> None:
+def _tell(outcome: Work, seconds: Mapping[str, float], json: bool) -> None:
     """Report one file; without `json`, its path too."""
+    job = outcome.job
     if outcome.error:
         report.error(str(outcome.error))
-    elif outcome.skipped:
-        found = "is the result of another input" if outcome.path == outcome.target else "exists"
-        report.note(f"{outcome.target} {found}: skipped")
+    elif job.skip:
+        found = "is the result of another input" if job.source == job.target else "exists"
+        report.note(f"{job.target} {found}: skipped")
     elif outcome.data is not None:
         report.raw(outcome.data)
     elif not json:
-        report.path(outcome.target)
+        report.path(job.target)
     for each in outcome.notes:
-        report.note(f"{outcome.path}: {each}")
+        report.note(f"{job.source}: {each}")
     if outcome.size:
         spent = ", ".join(f"{stage} {value:.2f}" for stage, value in seconds.items())
         size = f"{outcome.size[0]}x{outcome.size[1]}" + (f" in {outcome.tiles} tiles" if outcome.tiles > 1 else "")
-        report.detail(f"{outcome.path}: {size}, {sum(seconds.values()):.2f} s: {spent}")
+        report.detail(f"{job.source}: {size}, {sum(seconds.values()):.2f} s: {spent}")
 
 
-def _fields(outcome: Outcome, enhancer: Enhancer, seconds: Mapping[str, float]) -> dict[str, Any]:
+def _fields(outcome: Work, enhancer: Enhancer, seconds: Mapping[str, float]) -> dict[str, Any]:
     """Return the fields of the JSON line of a file."""
     from lowlight_cli.light import figures
 
     fields: dict[str, Any] = {
-        "input": str(outcome.path),
-        "output": str(outcome.target),
-        "status": "failed" if outcome.error else "skipped" if outcome.skipped else "done",
+        "input": str(outcome.job.source),
+        "output": str(outcome.job.target),
+        "status": "failed" if outcome.error else "skipped" if outcome.job.skip else "done",
         "model": enhancer.settings.model,
     }
     if outcome.error:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from threading import Lock
@@ -16,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from lowlight_cli import heap
-from lowlight_cli.engines import FEEDERS, Tiling, check_names, hardware, memory, tf32, tiling
+from lowlight_cli.engines import FEEDERS, Tiling, check_names, hardware, memory, tf32, threads, tiling
 from lowlight_cli.engines.cuda_graph import Graphed, give_back
 from lowlight_cli.engines.tiling import Prepare, Settle
 from lowlight_cli.errors import DeviceError, ResourceError, first_line
@@ -208,7 +206,7 @@ class TorchEngine(tiling.Passes):
 
 
 def _settled(settle: Settle) -> statistics.Settle:
-    """The same for tensors, on whatever device."""
+    """Wrap `settle`, which takes NumPy arrays, so that it takes tensors on any device."""
     return lambda at, value: torch.from_numpy(settle(at, value.float().cpu().numpy())).to(value)
 
 
@@ -230,11 +228,10 @@ def _loaded(
     network: str, resolved: Resolved, place: str, precision: str, wish: Tiling, reasons: list[str]
 ) -> TorchEngine:
     """Load the network on one of `devices`."""
-    _outlive_forks()
     if place == "cpu":
         if network not in UNKEPT:
             heap.keep()
-        _share(wish.at_once)
+        threads.share(wish.at_once)
     module, metadata = files.filled(build, network, resolved.path)
     module = fused(module).requires_grad_(False)
     with _usable(place, network):
@@ -261,31 +258,6 @@ def _usable(place: str, network: str) -> Iterator[None]:
                 f"{place} has not the memory for the weights of {network}: use another --device"
             ) from error
         raise DeviceError(f"{place} does not work ({first_line(error)}): use another --device") from error
-
-
-_given: list[int] = []
-"""Torch's thread count before and after the last `_share`: the count is process-wide, and must not be divided twice."""
-
-
-def _share(at_once: int) -> None:
-    """Divide torch's threads among `at_once` calling threads; with 1, restore the full number."""
-    now = torch.get_num_threads()
-    whole = _given[0] if _given and now == _given[1] else now
-    part = max(1, whole // at_once)
-    torch.set_num_threads(part)
-    _given[:] = whole, part
-
-
-@functools.cache
-def _outlive_forks() -> None:
-    """Make forked processes compute on one thread: the other threads are not forked, and torch would wait for ever."""
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_compute_alone)
-
-
-def _compute_alone() -> None:
-    torch.set_num_threads(1)
-    _given.clear()
 
 
 def devices() -> list[str]:

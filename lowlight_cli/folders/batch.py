@@ -4,8 +4,8 @@
     run      the network                               the caller's thread, or several: see `pace`
     save     encode, hash, record, rename              threads
 
-Only a few pictures wait between the stages. A picture that fails is an outcome, and the others go on; the batch ends
-early only if the manifest cannot be written or the weights are not available.
+Only a few pictures wait between the stages. A picture that fails is yielded with its error, and the others go on; the
+batch ends early only if the manifest cannot be written or the weights are not available.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import lowlight_cli
 from lowlight_cli.disk import keep_mode, sha256
 from lowlight_cli.enhancer import Enhancer
 from lowlight_cli.errors import InputError, LowlightError, OutputError, ResourceError, UsageError
-from lowlight_cli.files import Outcome, Saving, Work, brightened, load, opened, saved
+from lowlight_cli.files import Saving, Work, brightened, load, opened, saved
 from lowlight_cli.folders.manifest import NAME, Entry, Manifest, Record, records
 from lowlight_cli.folders.pace import at_once
 from lowlight_cli.light import figures
@@ -39,7 +39,7 @@ from lowlight_cli.pictures.placing import part
 from lowlight_cli.targets import PIPE, Job, Search, exists, is_dir, lit_folder, occupied, plan, same
 
 __all__ = [
-    "Batch", "Stages", "Task", "enhance_folder", "has_size", "output_folder", "part", "planned", "prepare",
+    "Batch", "Stages", "enhance_folder", "has_size", "output_folder", "part", "planned", "prepare",
     "settings_hash",
 ]  # fmt: skip
 
@@ -160,7 +160,7 @@ def prepare(enhancer: Enhancer, pictures: Sequence[Path]) -> None:
 
 def enhance_folder(
     enhancer: Enhancer, batch: Batch, saving: Saving, *, max_pixels: int = MAX_PIXELS
-) -> Generator[Outcome, None, None]:
+) -> Generator[Work, None, None]:
     """Carry out a planned batch; call it inside `manifest.claimed(batch.root)`.
 
     If the caller stops, results being written are finished and recorded, and the rest is dropped.
@@ -172,7 +172,7 @@ def enhance_folder(
         max_pixels: larger pictures are refused.
 
     Yields:
-        One outcome per job, in order; those that the manifest lists as done are `skipped`.
+        The finished work of each job, in order; those that the manifest lists as done are skipped.
 
     Raises:
         WeightsError, DeviceError: weights or a device that are not available.
@@ -191,7 +191,7 @@ def enhance_folder(
             yield from outcomes
 
 
-def _lit(stages: Stages, read: Iterator[Task]) -> Generator[Task, None, None]:
+def _lit(stages: Stages, read: Iterator[Work]) -> Generator[Work, None, None]:
     """Run the network on what was read."""
     yield from map(stages.run, read) if stages.at_once == 1 else overlapped(stages.run, read, stages.at_once)
 
@@ -201,14 +201,6 @@ def settings_hash(enhancer: Enhancer, saving: Saving) -> str:
     settings = {name: value for name, value in asdict(enhancer.settings).items() if name not in _NO_MATTER}
     told = json.dumps({**settings, "saving": asdict(saving), "edition": EDITION}, sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()
-
-
-@dataclass
-class Task:
-    """One file on its way."""
-
-    work: Work
-    sha256: str | None = None
 
 
 class Stages:
@@ -241,62 +233,62 @@ class Stages:
         self._batch, self._enhancer, self._saving, self._max_pixels = batch, enhancer, saving, max_pixels
         self._record, self._named = record, named
 
-    def read(self, job: Job) -> Task:
+    def read(self, job: Job) -> Work:
         """Hash and decode a picture, unless the manifest says that it is done and the output is whole."""
-        task = Task(Work(job, error=job.error))
+        work = Work(job, error=job.error)
         record = self._batch.recorded(job)
         if record is None and (job.error or job.skip):
-            return task
-        start = time.perf_counter()
+            return work
+        start, digest = time.perf_counter(), None
         try:
             data = _content(job.source)
-            task.sha256 = hashlib.sha256(data).hexdigest() if data is not None else None
-            done = record is not None and self._is_done(task.sha256, record) and _is_there(job.target, record)
+            digest = hashlib.sha256(data).hexdigest() if data is not None else None
+            done = record is not None and self._is_done(digest, record) and _is_there(job.target, record)
             job = self._batch.decided(job, record, done)
-            task.work = Work(job, error=job.error)
+            work = Work(job, error=job.error)
             if not (job.error or job.skip):
-                task.work = opened(job, self._saving, data, max_pixels=self._max_pixels, measure=True)
+                work = opened(job, self._saving, data, max_pixels=self._max_pixels, measure=True)
         except Exception as error:
-            task.work.error = _surprise(job, error)
-        task.work.seconds["read"] = time.perf_counter() - start
-        return task
+            work.error = _surprise(job, error)
+        work.sha256, work.seconds["read"] = digest, time.perf_counter() - start
+        return work
 
-    def run(self, task: Task) -> Task:
+    def run(self, work: Work) -> Work:
         """Run the network."""
-        if not task.work.job.skip:
+        if not work.job.skip:
             try:
-                brightened(task.work, self._enhancer, compare=self._saving.compare)
+                brightened(work, self._enhancer, compare=self._saving.compare)
             except Exception as error:
-                task.work.error = _surprise(task.work.job, error)
-        return task
+                work.error = _surprise(work.job, error)
+        return work
 
-    def save(self, task: Task) -> Outcome:
-        """Write and record the result, and return the outcome."""
-        job = task.work.job
+    def save(self, work: Work) -> Work:
+        """Write and record the result; return the work without its pictures."""
+        job = work.job
         if job.skip:
-            return Outcome(job.source, job.target, skipped=True)
+            return Work(job)
         try:
-            put = functools.partial(self._put, task)
-            outcome = saved(task.work, self._enhancer, self._saving, put, measure=True)
+            put = functools.partial(self._put, work)
+            made = saved(work, self._enhancer, self._saving, put, measure=True)
         except Exception as error:
-            outcome = Outcome(job.source, job.target, task.work.seconds, _surprise(job, error))
-        if outcome.error:
+            made = Work(job, work.seconds, error=_surprise(job, error))
+        if made.error:
             with contextlib.suppress(OSError):  # left by a batch that was killed
                 part(job.target).unlink(missing_ok=True)
-            told = {"code": outcome.error.exit_code, "message": str(outcome.error)}
-            self._record(replace(self._entry(task), error=told))
-        return outcome
+            told = {"code": made.error.exit_code, "message": str(made.error)}
+            self._record(replace(self._entry(work), error=told))
+        return made
 
-    def _put(self, task: Task, job: Job, data: bytes) -> None:
+    def _put(self, work: Work, job: Job, data: bytes) -> None:
         """Sync a result to disk under its temporary name, record it, and then give it its final name."""
         if job.anew and occupied(job.target):
             raise FileExistsError  # before recording, or another batch would take that file for the result
-        start, seconds = time.perf_counter(), task.work.seconds
+        start, seconds = time.perf_counter(), work.seconds
         digest = hashlib.sha256(data).hexdigest()
 
         def record() -> None:
             spent = seconds.get("write", 0.0) + time.perf_counter() - start
-            entry = self._entry(replace(task, work=replace(task.work, seconds={**seconds, "write": spent})))
+            entry = self._entry(replace(work, seconds={**seconds, "write": spent}))
             self._record(replace(entry, output_sha256=digest, output_bytes=len(data)))
 
         first = part(job.target)
@@ -306,14 +298,13 @@ class Stages:
             place(first, data, beside=first, ready=record)
             keep_mode(first, job.target)
 
-    def _entry(self, task: Task) -> Entry:
+    def _entry(self, work: Work) -> Entry:
         """The manifest line of a file, with what is known of it."""
-        work = task.work
         return Entry(
             folder=self._batch.home,
             input=_below(work.job.source, self._batch.folder),
             output=_below(work.job.target, self._batch.root),
-            input_sha256=task.sha256,
+            input_sha256=work.sha256,
             weights=self._weights,
             settings=self._settings,
             device=self.device,

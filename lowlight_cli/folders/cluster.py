@@ -27,8 +27,8 @@ from PIL import Image
 import lowlight_cli
 from lowlight_cli.enhancer import Enhancer
 from lowlight_cli.errors import DeviceError, LowlightError, OutputError, ResourceError, UsageError
-from lowlight_cli.files import Outcome, Saving, Work, load
-from lowlight_cli.folders.batch import Batch, Stages, Task, settings_hash
+from lowlight_cli.files import Saving, Work, load
+from lowlight_cli.folders.batch import Batch, Stages, settings_hash
 from lowlight_cli.folders.manifest import Entry, Manifest
 from lowlight_cli.pictures import MAX_PIXELS
 from lowlight_cli.pictures.placing import part
@@ -81,7 +81,7 @@ class _Worker:
         self._stages = Stages(batch, enhancer, saving, max_pixels, self._entries.append, named=False)
         return _sign(enhancer, saving)
 
-    def enhance(self, job: Job) -> tuple[Outcome, list[Entry]]:
+    def enhance(self, job: Job) -> tuple[Work, list[Entry]]:
         """Enhance a picture up to its temporary name; return the outcome and the lines for the manifest."""
         self._entries.clear()
         outcome = self._stages.save(self._stages.run(self._stages.read(job)))
@@ -94,7 +94,7 @@ def _sign(enhancer: Enhancer, saving: Saving) -> _Sign:
 
 def enhance_on_cluster(
     enhancer: Enhancer, batch: Batch, saving: Saving, address: str = "auto", *, max_pixels: int = MAX_PIXELS
-) -> Generator[Outcome, None, None]:
+) -> Generator[Work, None, None]:
     """As `batch.enhance_folder`, on the workers of a cluster; outcomes come as they are done.
 
     Args:
@@ -125,12 +125,12 @@ def enhance_on_cluster(
         try:
             for job, told in crew.outcomes(batch.jobs):
                 if isinstance(told, LowlightError):
-                    yield stages.save(Task(Work(replace(job, skip=False), error=told)))
+                    yield stages.save(Work(replace(job, skip=False), error=told))
                     continue
                 outcome, entries = told
                 for entry in entries:
                     manifest.append(entry)
-                if not outcome.error and not outcome.skipped:
+                if not outcome.error and not outcome.job.skip:
                     _name(job.target)
                 yield outcome
         finally:
@@ -231,7 +231,7 @@ class _Crew:
         worker = self._remote.remote()
         self._starting[worker.begin.remote(*self._given)] = worker
 
-    def outcomes(self, jobs: tuple[Job, ...]) -> Iterator[tuple[Job, tuple[Outcome, list[Entry]] | LowlightError]]:
+    def outcomes(self, jobs: tuple[Job, ...]) -> Iterator[tuple[Job, tuple[Work, list[Entry]] | LowlightError]]:
         """Yield each job with what a worker made of it, or with an error if several workers died over it."""
         errors = self._ray.exceptions
         waiting = deque((job, 0) for job in jobs)

@@ -281,7 +281,7 @@ def entries_for_tiff(exif: bytes) -> dict[int, bytes]:
 
 
 def moved_entries(exif: bytes, at: int) -> tuple[dict[int, bytes], bytes]:
-    """As `entries_for_tiff`, for a block that is not at offset 0: the entries, and the bytes that must lie at `at`."""
+    """Rebuild an EXIF block for offset `at`; return its entries by tag, as `entries_for_tiff` does, and its bytes."""
     block = Block(exif)
     packed = _pack(block, block.first(), at, _STORAGE | {ORIENTATION})
     count = int(struct.unpack_from(block.order + "H", packed)[0])

@@ -53,7 +53,7 @@ SHOWN: Final = (1.05, 1.15)
 """Ratio of the steps on the grid to those off it: above the first, blocks begin to show; at the second, they do."""
 
 NONE: Final = 0.01
-"""Mean step in codes, over the whole frame, that is too small to tell anything; it is added to both means."""
+"""In codes. Added to both means, so that in a frame with almost no steps their ratio stays near 1."""
 
 LONG: Final = 25
 """Frames over which the steps are averaged; later, the effect takes as many to come or go, so that nothing flickers."""

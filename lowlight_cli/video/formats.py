@@ -17,7 +17,7 @@ __all__ = [
 Y4M: Final = "yuv4mpegpipe"
 
 ORDERED: Final = ("avi", "asf")
-"""Containers that record no order of frames but that of decoding."""
+"""Containers that store only decoding times, so that FFmpeg guesses when reordered frames are shown."""
 
 JOINED: Final = ("mpegts", "mpeg")
 """Containers of recordings that may be joined end to end, each with its own clock: a seek finds any of the moments."""

@@ -183,7 +183,7 @@ def results(
 
 
 def compared(frame: Picture, lit: Picture, rotation: int, size: tuple[int, int] | None = None) -> Picture:
-    """Both side by side, upright and labelled; padded to `size`, (width, height), in the paper's grey."""
+    """Both side by side, upright and labelled; padded to `size`, (width, height), with the sheet's background grey."""
     sheet = labelled([("before", upright(frame, rotation)), ("after", upright(lit, rotation))], 2)
     if size is None:
         return sheet
