@@ -13,6 +13,9 @@ import video_kit as kit
 from conftest import Ran
 from test_video_streams import SAME, lit, made
 
+from lowlight_cli.video.formats import MAJOR
+
+ROOT = Path(__file__).parents[1]
 Lowlight = Callable[..., Ran]
 
 
@@ -76,6 +79,21 @@ def test_the_extra_is_named(folder: Path, lowlight: Lowlight, monkeypatch: pytes
     monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
     ran = lowlight("video", "night.mp4")
     assert (ran.code, ran.lines) == (6, ["error: video needs an extra: pip install 'lowlight-cli[video]'"])
+
+
+def test_another_pyav_is_refused(folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed by hand beside the package: its calls differ, which would end in a bug."""
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "19.0.2")
+    ran = lowlight("video", "night.mp4")
+    assert (ran.code, ran.lines) == (
+        6,
+        ["error: video needs PyAV 18, not 19.0.2: pip install 'lowlight-cli[video]'"],
+    )
+
+
+def test_the_installed_pyav_is_the_one_that_pip_takes() -> None:
+    wanted = next(line for line in (ROOT / "pyproject.toml").read_text().splitlines() if line.startswith("video = "))
+    assert f"av>={MAJOR}." in wanted and f",<{int(MAJOR) + 1}" in wanted
 
 
 def test_written_whole_or_not_at_all(folder: Path, lowlight: Lowlight) -> None:

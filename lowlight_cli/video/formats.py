@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,9 @@ __all__ = [
     "CODECS", "CONTAINERS", "JOINED", "NAMED", "ORDERED", "PLAIN", "Y4M", "Codec", "Encoding", "codec_for", "is_clip",
     "kin", "need_av",
 ]  # fmt: skip
+
+MAJOR: Final = "18"
+"""The PyAV that this is written for: 19 opens clips and counts time in other ways."""
 
 Y4M: Final = "yuv4mpegpipe"
 
@@ -208,12 +212,16 @@ def is_clip(path: Path) -> bool:
 
 
 def need_av() -> None:
-    """Raise an error if PyAV is not installed.
+    """Raise an error if no PyAV is installed, or one that this program does not know.
 
     Raises:
-        DeviceError: PyAV is not installed.
+        DeviceError: there is none, or one of another kind.
     """
+    from importlib import metadata
     from importlib.util import find_spec
 
     if find_spec("av") is None:
         raise DeviceError("video needs an extra: pip install 'lowlight-cli[video]'")
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        if (version := metadata.version("av")).split(".")[0] != MAJOR:
+            raise DeviceError(f"video needs PyAV {MAJOR}, not {version}: pip install 'lowlight-cli[video]'")
