@@ -236,7 +236,7 @@ def _checked(output: Path, wish: _Wish) -> Path:
     """
     own = output.suffix.lower()
     if own not in wish.formats:
-        near = difflib.get_close_matches(own, sorted(wish.formats), n=1)
+        near = difflib.get_close_matches(own, sorted(wish.formats), n=1, cutoff=0.7)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(wish.formats))}"
         raise UsageError(f"cannot write {output}: no format has the suffix {own!r}; {hint}")
     if wish.named(output) != output:

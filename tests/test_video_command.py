@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import video_kit as kit
 from conftest import Ran
+from PIL import Image
 from test_video_streams import SAME, lit, made
 
 from lowlight_cli.video.formats import MAJOR
@@ -132,3 +133,40 @@ def test_a_colon_makes_no_address_of_a_name(folder: Path, lowlight: Lowlight) ->
         ran = lowlight("video", "12:30:05.mp4", *words, *SAME)
         assert ran.code == 0, ran.err
         assert len(kit.shown(folder / target)) == 12
+
+
+def test_animations_and_pictures_are_told_what_takes_them(folder: Path, lowlight: Lowlight) -> None:
+    """Each command names the other only for what that one takes."""
+    frames = [Image.fromarray(frame) for frame in kit.pictures(3)]
+    for name in ("a.gif", "a.png", "a.webp"):
+        frames[0].save(name, save_all=True, append_images=frames[1:], duration=40)
+    Image.effect_noise((400, 400), 90).save("x.jpg")
+    for name in ("a.gif", "a.png"):
+        assert "`lowlight video` makes a clip of it, with -o night.mp4" in lowlight("enhance", name).err
+        assert lowlight("video", name, "-o", f"{name}.mp4", *SAME).code == 0
+        assert len(kit.shown(Path(f"{name}.mp4"))) == 3
+    for command, target in (("enhance", "b.png"), ("video", "b.mp4")):
+        ran = lowlight(command, "a.webp", "-o", target)
+        assert (ran.code, len(ran.lines)) == (3, 1), ran.err
+        assert "number" in ran.err and "folder" in ran.err and "makes a clip" not in ran.err
+    ran = lowlight("video", "x.jpg", "-o", "x.mp4")
+    assert (ran.code, len(ran.lines)) == (3, 1)
+    assert "is a picture, which `lowlight enhance` takes" in ran.err and "playlist" not in ran.err
+
+
+@pytest.mark.parametrize(("name", "known"), [("h265", "hevc"), ("x265", "hevc"), ("x264", "h264"), ("AVC", "h264")])
+def test_other_names_of_codecs(folder: Path, lowlight: Lowlight, name: str, known: str) -> None:
+    ran = lowlight("video", made("h264.mp4"), "--codec", name)
+    assert (ran.code, ran.lines) == (2, [f"error: no encoder {name!r}: did you mean {known!r}?"])
+
+
+def test_suffixes_that_no_clip_has(folder: Path, lowlight: Lowlight) -> None:
+    """Only one that is near is taken for a slip."""
+    clip = made("h264.mp4")
+    told = lowlight("video", clip, "-o", "x.apng").err
+    assert "did you mean" not in told and "there are .3gp" in told
+    assert "did you mean .webm?" in lowlight("video", clip, "-o", "x.webmm").err
+
+
+def test_one_frame_is_one(folder: Path, lowlight: Lowlight) -> None:
+    assert "\n1 frame lit with" in f"\n{lowlight('video', made('a.mp4', shown=list(kit.pictures(1))), *SAME).err}"

@@ -147,6 +147,9 @@ def test_yuv4mpeg_as_a_file(folder: Path, lowlight: Lowlight, pixels: str) -> No
         ("ffv1", "clip.mkv", "out.m2ts", "h264"),
         ("mjpeg", "clip.avi", "out.ts", "h264"),
         ("libx265", "clip.mkv", "out.ts", "hevc"),
+        ("libx265", "clip.mkv", "out.avi", "h264"),
+        ("libx265", "clip.mkv", "out.wmv", "h264"),
+        ("libvpx-vp9", "clip.webm", "out.wmv", "vp9"),
     ],
 )
 def test_another_codec_where_the_clips_own_does_not_go_in(
@@ -162,6 +165,36 @@ def test_another_codec_where_the_clips_own_does_not_go_in(
     with av.open(target) as after:
         assert after.streams.video[0].codec_context.codec.canonical_name == becomes
     assert len(kit.shown(Path(target))) == 12
+
+
+@pytest.mark.parametrize(
+    ("target", "becomes", "pixels"),
+    [
+        ("out.mp4", "hevc", "yuv422p10le"),
+        ("out.mov", "prores", "yuv422p10le"),
+        ("out.avi", "h264", "yuv420p"),
+        ("out.wmv", "h264", "yuv420p"),
+        ("out.flv", "h264", "yuv420p"),
+    ],
+)
+def test_ten_bits_where_the_clips_own_codec_does_not_go_in(
+    folder: Path, lowlight: Lowlight, target: str, becomes: str, pixels: str
+) -> None:
+    """HEVC, or else eight bits of H.264, of which hardly any player takes ten; it is said."""
+    clip = kit.write(Path("clip.mov"), codec="prores_ks", pixels="yuv422p10le")
+    ran = lowlight("video", clip, "-o", target, *SAME)
+    assert ran.code == 0, ran.err
+    assert ("8 bits a sample, the clip has 10" in ran.err) == (becomes == "h264")
+    with av.open(target) as after:
+        context = after.streams.video[0].codec_context
+        assert (context.codec.canonical_name, context.pix_fmt) == (becomes, pixels)
+    assert alike(clip, Path(target))
+
+
+def test_ten_bits_of_h264_stay(folder: Path, lowlight: Lowlight) -> None:
+    clip = kit.write(Path("clip.mkv"), pixels="yuv420p10le", **FINE)
+    assert lowlight("video", clip, *SAME).code == 0
+    assert kit.known(Path("clip_lit.mkv")).said["pixels"] == "yuv420p10le"
 
 
 @pytest.mark.parametrize(

@@ -385,7 +385,8 @@ def test_covers(folder: Path, lowlight: Lowlight, tags: dict[str, str], target: 
 def test_hdr_is_refused(folder: Path, lowlight: Lowlight) -> None:
     clip = made("hdr.mkv", codec="ffv1", pixels="yuv420p10le", colours=(9, 9, 16, 1))
     ran = lowlight("video", clip)
-    assert (ran.code, ran.lines) == (3, ["error: hdr.mkv: is HDR (PQ), which is not night: convert it to SDR first"])
+    wanted = "is HDR (PQ): convert it to SDR first, by the ffmpeg command under HDR in docs/video.md"
+    assert (ran.code, ran.lines) == (3, [f"error: hdr.mkv: {wanted}"])
 
 
 def test_decoding_ticks() -> None:

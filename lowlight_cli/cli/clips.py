@@ -221,7 +221,7 @@ def _tell(job: ClipJob | Job, made: Made, taken: float, enhancer: Enhancer, json
     rate = fresh / max(taken, 1e-3)
     even = f"blocks in the dark evened out by {made.deblocked:.0%}, " if made.deblocked >= 0.005 else ""
     report.note(
-        f"{made.frames} frames lit with {lit_by(enhancer)}, {even}{taken:.2f} s, "
+        f"{made.frames} {'frame' if made.frames == 1 else 'frames'} lit with {lit_by(enhancer)}, {even}{taken:.2f} s, "
         f"{rate:.2f} frames/s, {rate / made.rate:.2f} x real time"
     )
 

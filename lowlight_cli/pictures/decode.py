@@ -36,9 +36,12 @@ _SHARED: Final = 2**26
 """Bytes of metadata of all pages of a TIFF that is shorter itself: its pages may share a profile."""
 
 
-def _refuse_animation(frames: int) -> None:
+def _refuse_animation(frames: int, clip: bool = False) -> None:
+    """Refuse more than one frame; `clip` says whether FFmpeg reads such animations."""
     if frames > 1:
-        raise InputError(f"is an animation of {frames} frames; take single pictures out of it, or make it a clip")
+        numbered = "take single pictures out of it, numbered, and name their folder to `lowlight video`"
+        way = "`lowlight video` makes a clip of it, with -o night.mp4; or take single pictures out of it"
+        raise InputError(f"is an animation of {frames} frames; {way if clip else numbered}")
 
 
 def _jpeg(data: bytes, max_pixels: int) -> Found:
@@ -74,7 +77,7 @@ def _png(data: bytes, max_pixels: int) -> Found:
         raise ValueError("it ends early")
     check(int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"), max_pixels)
     header = png.scan(data)
-    _refuse_animation(header.frames)
+    _refuse_animation(header.frames, clip=True)
     if header.depth == 16:
         colours, alpha = png.decode_deep(header)
         found = Found(colours, alpha)

@@ -127,7 +127,8 @@ def _kind(data: bytes, suffix: str) -> str:
         return _with("rawpy", "raw", "a RAW file")
     if kind == "gif":
         still = not GifImagePlugin.GifImageFile(io.BytesIO(data)).is_animated
-        way = "convert it to PNG first" if still else "take single pictures out of it as PNG, or make it a video clip"
+        clip = "`lowlight video` makes a clip of it, with -o night.mp4; or take single pictures out of it as PNG"
+        way = "convert it to PNG first" if still else clip
         raise InputError(f"is a{' ' if still else 'n animated '}GIF; {way}")
     if kind is None:
         text = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"<", b"{", b"#")) or _is_text(data[:512])

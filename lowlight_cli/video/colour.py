@@ -26,7 +26,7 @@ from lowlight_cli.exposure import LUMA
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
-__all__ = ["Colours", "Converter", "depth", "upright"]
+__all__ = ["Colours", "Converter", "depth", "is_rgb", "upright"]
 
 Picture = NDArray[np.float32]
 
@@ -71,7 +71,10 @@ class Colours:
             InputError: HDR, or an unknown matrix.
         """
         if self.transfer in HDR:
-            raise InputError(f"{name}: is HDR ({HDR[self.transfer]}), which is not night: convert it to SDR first")
+            raise InputError(
+                f"{name}: is HDR ({HDR[self.transfer]}): convert it to SDR first, by the ffmpeg command under HDR in "
+                "docs/video.md"
+            )
         if self.matrix not in MATRICES and self.matrix not in (0, UNSAID):
             raise InputError(f"{name}: has the colour matrix {self.matrix}, which cannot be read: convert it to BT.709")
 
@@ -94,10 +97,10 @@ class Converter:
 
     def picture(self, frame: VideoFrame) -> Picture:
         """Convert a frame to (H, W, 3) float32 RGB in [0, 1], in the stream's own primaries and transfer function."""
+        if is_rgb(frame.format.name):
+            return self._rgb(frame)
         if len(frame.format.components) < 3:
             return self._grey(frame)
-        if frame.format.is_rgb:
-            return self._rgb(frame)
         full = FULL if self._full(frame.format.name) else 1
         codes = self._scaled(frame, "yuv444p16le", FULL if frame.format.name.startswith("yuvj") else 1)
         forward, offset, _ = _matrix(self._shares, full == FULL, frame.format.components[0].bits)
@@ -175,6 +178,12 @@ class Converter:
 def depth(pixel_format: str) -> int:
     """Bits per sample."""
     return av.VideoFormat(pixel_format, 16, 16).components[0].bits
+
+
+def is_rgb(pixel_format: str) -> bool:
+    """Whether the samples are RGB, or numbers of such colours in a palette."""
+    kind = av.VideoFormat(pixel_format, 16, 16)
+    return kind.is_rgb or kind.has_palette
 
 
 def upright(picture: Picture, rotation: int) -> Picture:

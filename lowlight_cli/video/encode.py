@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from lowlight_cli.errors import DeviceError, OutputError, UsageError
 from lowlight_cli.sheets import labelled
-from lowlight_cli.video.colour import FULL, UNSAID, Colours, Converter, depth, upright
-from lowlight_cli.video.formats import CODECS, NAMED, ORDERED, Y4M, Codec, Encoding, codec_for, kin
+from lowlight_cli.video.colour import FULL, UNSAID, Colours, Converter, depth, is_rgb, upright
+from lowlight_cli.video.formats import CODECS, NAMED, NICKNAMES, ORDERED, Y4M, Codec, Encoding, codec_for, kin
+from lowlight_cli.video.pace import steady_rate
 
 if TYPE_CHECKING:
     from lowlight_cli.video.series import Film
@@ -27,9 +28,6 @@ __all__ = ["Encoder", "Packed", "Plan", "planned"]
 
 TURNS: Final = ("mp4", "mov", "3gp", "matroska", "webm")
 """Containers that store a rotation; for others the pictures themselves are rotated."""
-
-_PICTURES: Final = {"rgb24": "yuv420p", "rgba": "yuv420p", "rgb48le": "yuv420p10le", "rgba64le": "yuv420p10le"}
-"""Pixel format of pictures to that of a clip made from them: all players show 4:2:0, few RGB or full-size chroma."""
 
 _MPEG4: Final = 2**16 - 1
 """Most ticks per second that MPEG-4 can represent."""
@@ -150,7 +148,10 @@ def planned(clip: Film, container: str, encoding: Encoding, *, wide: bool = Fals
         UsageError: unknown codec, or an option that it does not have.
         OutputError: the container cannot hold the codec, or the encoder cannot write odd sides.
     """
-    name, codec = codec_for(clip.codec, container, encoding.codec)
+    deep = depth(clip.pixel_format) > 8
+    name, codec = codec_for(clip.codec, container, encoding.codec, deep=deep)
+    # hardly any player takes ten-bit H.264: it is kept, or asked for, but nothing becomes it
+    shallow = deep and encoding.codec == "auto" and name == "h264" != clip.codec
     encoder, notes = _encoder(name, codec, encoding.hardware)
     if encoder != codec.encoder:
         name, codec = codec_for(clip.codec, container, encoder)
@@ -165,12 +166,15 @@ def planned(clip: Film, container: str, encoding: Encoding, *, wide: bool = Fals
         blank = np.zeros((height, width, 3), np.float32)
         height, width, _ = labelled([("before", blank), ("after", blank)], 2).shape
         height, width = height + height % 2, width + width % 2
-    pixels, more = _pixel_format(encoder, clip.pixel_format, width, height)
+    pixels, more = _pixel_format(encoder, clip.pixel_format, width, height, shallow=shallow)
     colours = clip.colours
-    if not av.VideoFormat(pixels, 16, 16).is_rgb and colours.matrix == 0:
-        colours = replace(colours, matrix=UNSAID)
+    if not is_rgb(pixels) and is_rgb(clip.pixel_format):
+        primaries, transfer = (1 if each in (0, UNSAID) else each for each in (colours.primaries, colours.transfer))
+        colours = Colours(1, primaries, transfer, 1)
+    if container == Y4M or (not is_rgb(pixels) and colours.matrix == 0):
+        colours = replace(colours, matrix=UNSAID)  # as YUV4MPEG2 is read, which cannot say it
     if name == "mjpeg":
-        colours = replace(colours, range=FULL)  # MJPEG has no other range
+        colours = replace(colours, matrix=5, range=FULL)  # JPEG has no other
     if clip.transparent:
         more.append("transparency is left out")
     if clip.fields > 1:
@@ -188,7 +192,7 @@ def planned(clip: Film, container: str, encoding: Encoding, *, wide: bool = Fals
         fields=clip.fields,
         base=clip.base,
         clock=_clock(encoder, clip.base, clip.rate),
-        rate=clip.rate,
+        rate=steady_rate(clip) if container == Y4M else clip.rate,
         turn=0 if wide else turn,
         matrix=None if turn or wide else clip.matrix,
         container=container,
@@ -262,7 +266,9 @@ def _encoder(name: str, codec: Codec, hardware: bool) -> tuple[str, list[str]]:
     try:
         av.Codec(codec.encoder, "w")
     except ValueError as error:  # av.codec.codec.UnknownCodecError
-        raise UsageError(f"no encoder {codec.encoder!r}: there are {', '.join(CODECS)}") from error
+        known = NICKNAMES.get(codec.encoder.lower(), "")
+        hint = f"did you mean {known!r}?" if known else f"there are {', '.join(CODECS)}"
+        raise UsageError(f"no encoder {codec.encoder!r}: {hint}") from error
     return codec.encoder, []
 
 
@@ -336,11 +342,25 @@ def _told(codec: Codec, encoding: Encoding, container: str) -> tuple[dict[str, s
     return options, 0, 0
 
 
-def _pixel_format(encoder: str, source: str, width: int, height: int) -> tuple[str, list[str]]:
-    """The encoder's pixel format that keeps most of the clip's, and notes on what it loses."""
+def _pixel_format(
+    encoder: str, source: str, width: int, height: int, *, shallow: bool = False
+) -> tuple[str, list[str]]:
+    """The encoder's pixel format that keeps most of the clip's, and notes on what it loses.
+
+    RGB becomes 4:2:0, unless the encoder is there to lose nothing: all players show 4:2:0, few RGB or full-size chroma.
+
+    Args:
+        encoder: FFmpeg's name.
+        source: FFmpeg's name of the clip's pixel format.
+        width: of the frames as written.
+        height: as `width`.
+        shallow: 8 bits and 4:2:0, whatever the clip has.
+    """
     plain = source.replace("yuvj", "yuv")
-    if source in _PICTURES and encoder != "ffv1":
-        plain = _PICTURES[source]
+    if shallow:
+        plain = "yuv420p"
+    elif is_rgb(source) and (av.Codec(encoder, "w").lossy or encoder == "rawvideo"):
+        plain = "yuv420p10le" if depth(source) > 8 else "yuv420p"
     formats = list(_formats(encoder))
     if encoder == "rawvideo":  # the formats that YUV4MPEG2 can name
         formats = [f"yuv{sampling}p{bits}" for bits in ("", "10le", "12le") for sampling in (420, 422, 444)]
@@ -359,7 +379,7 @@ def _pixel_format(encoder: str, source: str, width: int, height: int) -> tuple[s
         chosen = whole
         notes.append(f"{width}x{height} has an odd side, which needs colour at full size: written as {whole}")
     if depth(chosen) < depth(source):
-        notes.append(f"{encoder} takes {depth(chosen)} bits a sample, the clip has {depth(source)}")
+        notes.append(f"{encoder} is given {depth(chosen)} bits a sample, the clip has {depth(source)}")
     return chosen.replace("yuva", "yuv").replace("ya8", "gray").replace("ya16", "gray16"), notes
 
 

@@ -11,8 +11,8 @@ from typing import Final
 from lowlight_cli.errors import DeviceError, UsageError
 
 __all__ = [
-    "CODECS", "CONTAINERS", "JOINED", "NAMED", "ORDERED", "PLAIN", "Y4M", "Codec", "Encoding", "codec_for", "is_clip",
-    "kin", "need_av",
+    "CODECS", "CONTAINERS", "JOINED", "NAMED", "NICKNAMES", "ORDERED", "PLAIN", "Y4M", "Codec", "Encoding",
+    "codec_for", "is_clip", "kin", "need_av",
 ]  # fmt: skip
 
 MAJOR: Final = "18"
@@ -108,7 +108,7 @@ CODECS: Final = {
     "mjpeg": Codec("mjpeg", "qscale", 2, (1, 31)),
     "mpeg2video": Codec("mpeg2video", "qscale", 3, (1, 31)),
 }  # fmt: skip
-"""How each codec is written, by FFmpeg's name; a clip in any other becomes H.264, or the first codec in `_ONLY`."""
+"""How each codec is written, by FFmpeg's name; of a clip in any other, see `codec_for`."""
 
 _LIKE: Final = {"vp8": "vp9", "msmpeg4v3": "mpeg4", "msmpeg4v2": "mpeg4", "mpeg1video": "mpeg2video", "mjpegb": "mjpeg"}
 _ONLY: Final = {
@@ -117,10 +117,16 @@ _ONLY: Final = {
     "flv": ("h264",),
     "3gp": ("h264", "mpeg4"),
     "mpegts": ("h264", "hevc", "mpeg2video", "mpeg4"),
+    "mp4": ("h264", "hevc", "av1", "vp9", "ffv1", "mpeg4", "mjpeg", "mpeg2video"),
     "mov": ("h264", "hevc", "prores", "mpeg4", "mjpeg", "mpeg2video"),
+    "avi": ("h264", "av1", "vp9", "ffv1", "mpeg4", "mjpeg", "mpeg2video"),
+    "asf": ("h264", "av1", "vp9", "ffv1", "mpeg4", "mjpeg", "mpeg2video"),
     Y4M: ("rawvideo",),
 }
-"""The codecs of a container that holds few; if the clip's own is not among them, H.264 is used, or else the first."""
+"""The codecs of a container that does not hold all; if the clip's own is not among them, see `codec_for`."""
+
+NICKNAMES: Final = {"h265": "hevc", "x265": "hevc", "x264": "h264", "avc": "h264", "hvc1": "hevc", "avc1": "h264"}
+"""Other names by which codecs are known, and the one in `CODECS`."""
 
 NAMED: Final[Mapping[str, tuple[str, ...]]] = {
     "video": ("h264", "hevc", "vvc", "mpeg1video", "mpeg2video", "mpeg4"),
@@ -168,13 +174,17 @@ class Encoding:
             raise UsageError(f"bitrate {self.bitrate} is out of range; choose bits a second, such as 4M")
 
 
-def codec_for(source: str, container: str, wanted: str = "auto") -> tuple[str, Codec]:
+def codec_for(source: str, container: str, wanted: str = "auto", *, deep: bool = False) -> tuple[str, Codec]:
     """Choose the codec to write, and how to write it.
+
+    If it is up to us and the container does not hold the clip's own, it is H.264, or for more than 8 bits HEVC; if it
+    does not hold these either, the first of its own.
 
     Args:
         source: the clip's codec, as FFmpeg calls it.
         container: FFmpeg's name of the container to write.
         wanted: see `Encoding.codec`.
+        deep: whether the clip has more than 8 bits.
 
     Returns:
         The name in `CODECS`, or else that of the encoder, and the codec.
@@ -191,7 +201,7 @@ def codec_for(source: str, container: str, wanted: str = "auto") -> tuple[str, C
     name = _LIKE.get(source, source)
     holds = _ONLY.get(container, tuple(CODECS))
     if name not in holds:
-        name = "h264" if "h264" in holds else holds[0]
+        name = next((each for each in ("hevc", "h264")[not deep :] if each in holds), holds[0])
     return name, CODECS.get(name) or Codec(name)
 
 

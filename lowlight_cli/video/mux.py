@@ -21,6 +21,7 @@ from lowlight_cli.errors import OutputError
 from lowlight_cli.video.aspect import say_aspect
 from lowlight_cli.video.layout import ALL, SURPLUS, Original, begun
 from lowlight_cli.video.opening import onward, read, sequential, zero
+from lowlight_cli.video.pace import at_rate
 from lowlight_cli.video.parts import Parts, explained
 
 if TYPE_CHECKING:
@@ -129,8 +130,9 @@ def _write(clip: Original | None, parts: Parts, plan: Plan, part: Path) -> list[
     for tries in (SURPLUS, SURPLUS[-1:], (ALL,)):
         try:
             out, video, copies, notes = begun(clip, plan, str(part.absolute()), tries)
+            new = _steady(parts, plan, video, notes) if plan.constant else _new(parts, plan, video)
             with out:
-                left = _interleave(out, _new(parts, plan, video), _copied(clip, copies))
+                left = _interleave(out, new, _copied(clip, copies))
         except _REFUSALS:
             if clip is None or tries == (ALL,):
                 raise
@@ -160,19 +162,23 @@ def _new(parts: Parts, plan: Plan, video: Any) -> Iterator[Any]:
     ticks = decoding_ticks([pts for pts, *_ in frames])
     lead = round(plan.lead / plan.base)
     last: int | None = None
-    for number, (packed, dts) in enumerate(zip(parts.packets(), ticks, strict=True)):
+    for packed, dts in zip(parts.packets(), ticks, strict=True):
         packet = av.Packet(packed.data)
-        if plan.constant:
-            packet.stream, packet.time_base = video, 1 / plan.rate
-            packet.pts = packet.dts = number
-            yield packet
-            continue
         packet.stream, packet.time_base = video, plan.base
         packet.pts, packet.dts = packed.pts - lead, dts - lead
         packet.duration = lasts.get(packed.pts, packed.duration) or round(1 / plan.rate / plan.base)
         packet.is_keyframe = packed.key
         if video.time_base > plan.base:
             last = _coarser(packet, video.time_base, last)
+        yield packet
+
+
+def _steady(parts: Parts, plan: Plan, video: Any, notes: list[str]) -> Iterator[Any]:
+    """Yield the new video's packets at the plan's constant rate, and add what that changes to `notes`."""
+    for number, data in enumerate(at_rate(parts.packets(), plan.base, plan.rate, notes)):
+        packet = av.Packet(data)
+        packet.stream, packet.time_base = video, 1 / plan.rate
+        packet.pts = packet.dts = number
         yield packet
 
 

@@ -15,6 +15,7 @@ import av.error
 import av.stream
 
 from lowlight_cli.errors import InputError
+from lowlight_cli.pictures.formats import suffixes
 from lowlight_cli.video import addresses
 from lowlight_cli.video.addresses import Address
 from lowlight_cli.video.formats import JOINED, PLAIN
@@ -56,6 +57,10 @@ def read(source: Path | Address | Any, name: str) -> InputContainer:
     except FileNotFoundError as error:
         raise InputError(f"{name}: no such file") from error
     except av.error.ArgumentError as error:  # it is none of `PLAIN`
+        if isinstance(source, Path) and source.suffix.lower() in suffixes():
+            raise InputError(
+                f"{name}: is a picture, which `lowlight enhance` takes; of numbered ones, name the folder"
+            ) from error
         raise InputError(
             f"{name}: is not a clip that can be read; of a playlist, name the clips or the address"
         ) from error
@@ -123,6 +128,11 @@ def film_of(container: InputContainer, name: str) -> VideoStream:
         kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
         raise InputError(f"{name}: has no video, only {kinds}")
     stream = films[0]
+    if container.format.name == "webp_pipe" and not stream.width:  # FFmpeg reads no animated ones
+        raise InputError(
+            f"{name}: is an animated WebP, which cannot be read here: make numbered pictures of it, for example by "
+            "ImageMagick's `convert a.webp -coalesce frames/%05d.png`, and name their folder"
+        )
     if stream.codec_context is None or not stream.width:
         raise InputError(f"{name}: nothing here decodes its video, or it is damaged")
     if (pixels := stream.width * stream.height) > MAX_PIXELS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, BinaryIO, Final
 
@@ -17,10 +17,11 @@ from lowlight_cli.enhancer import Enhancer
 from lowlight_cli.errors import InputError, reader_gone, unwritten
 from lowlight_cli.sheets import labelled, reduced
 from lowlight_cli.video.colour import upright
-from lowlight_cli.video.encode import Encoder, planned
+from lowlight_cli.video.encode import Encoder, Packed, planned
 from lowlight_cli.video.formats import Y4M, Encoding
 from lowlight_cli.video.lighting import Lighting
 from lowlight_cli.video.making import Course, Made, Making, Tally, made
+from lowlight_cli.video.pace import at_rate
 from lowlight_cli.video.run import compared, prepared, results
 from lowlight_cli.video.series import Source, film
 from lowlight_cli.video.streams import Span
@@ -40,6 +41,8 @@ def enhance_to_pipe(
 ) -> Made:
     """Enhance a clip into a YUV4MPEG2 stream: the video alone, at a constant rate, because the format has no more.
 
+    Each frame is repeated as long as it is shown; see `pace.at_rate`.
+
     Args:
         enhancer: its weights are loaded.
         source: what to read.
@@ -52,12 +55,24 @@ def enhance_to_pipe(
         OutputError, ResourceError: the stream cannot be written, or the disk behind it is full.
         BrokenPipeError: nobody reads the stream any more.
     """
-    tally, told = Tally(making.measure), on_frame or (lambda _: None)
+    tally, told, notes = Tally(making.measure), on_frame or (lambda _: None), list[str]()
     with film(source, making.span, making.rate) as clip:
         plan = planned(clip, Y4M, Encoding("rawvideo"), wide=making.compare)
         prepared(enhancer, clip)
         lighting = Lighting(enhancer, making)
         encoder, done = Encoder(plan), 0
+
+        def packed() -> Iterator[Packed]:
+            nonlocal done
+            for lit in frames:
+                picture = lit.picture
+                if making.compare:
+                    picture = compared(lit.frame.picture, picture, clip.rotation, (plan.width, plan.height))
+                with tally.timed("encode"):
+                    ready = list(encoder.encode(picture, lit.frame.pts, lit.frame.duration))
+                yield from ready
+                done += 1
+
         out = av.open(sink, "w", format=Y4M, options={"strict": "-1"})  # more than 8 bits are an extension
         video: Any = out.add_stream(plan.name, rate=plan.rate)
         plan.configure(video)
@@ -65,17 +80,12 @@ def enhance_to_pipe(
         frames = results(lighting, clip, tally, told)
         try:
             with contextlib.closing(frames):
-                for lit in frames:
-                    picture = lit.picture
-                    if making.compare:
-                        picture = compared(lit.frame.picture, picture, clip.rotation, (plan.width, plan.height))
-                    with tally.timed("encode"):
-                        for packed in encoder.encode(picture, lit.frame.pts, lit.frame.duration):
-                            packet = av.Packet(packed.data)
-                            packet.stream, packet.time_base = video, 1 / plan.rate
-                            packet.pts = packet.dts = done
-                            out.mux(packet)
-                    done += 1
+                for number, data in enumerate(at_rate(packed(), plan.base, plan.rate, notes)):
+                    packet = av.Packet(data)
+                    packet.stream, packet.time_base = video, 1 / plan.rate
+                    packet.pts = packet.dts = number
+                    with tally.timed("write"):
+                        out.mux(packet)
             out.close()
         except (av.error.FFmpegError, OSError) as error:
             if isinstance(error, OSError) and reader_gone(error):
@@ -90,7 +100,7 @@ def enhance_to_pipe(
             size=(plan.width, plan.height),
             codec=plan.name,
             pixel_format=plan.pixel_format,
-            notes=(*plan.notes, *clip.notes),
+            notes=(*plan.notes, *clip.notes, *notes),
         )
 
 
