@@ -3,7 +3,8 @@
 A picture between black bars, or in a white frame, is measured and brightened as if it were alone; the border is kept
 as it is. Dark or bright content must not be mistaken for a border: a sky above roofs, the moon, an object on white. So
 a border lies on two opposite sides, is more uniform in colour than any real light, and ends in a straight line: within
-a few rows, half of the pixels differ from its colour by far more than nearly all pixels did before.
+a few rows, half of the pixels differ from its colour by far more than nearly all pixels did before. A little may be
+written in it: what lies inside is then the longest run of lines of other colours.
 """
 
 from __future__ import annotations
@@ -27,8 +28,15 @@ SAME: Final = 2.5 / 255
 """Largest difference between a border's pixels and its colour: the noise that codecs leave."""
 
 KINDS: Final = (SAME, 4, 0.25), (SAME, 2, 0.5), (SAME / 2, 2, 0.5)
-"""Kinds of border: largest difference from the colour; rows that an edge takes, four with chroma subsampling; largest
-difference before the edge as a fraction of that after it. The content may be hardly brighter than a border's noise."""
+"""Tuples of the largest difference from the border's colour, the rows over which its edge may be blurred, and the
+largest difference before the edge as a share of that after it. Four rows are those of chroma subsampling; the content
+may be hardly brighter than a border's noise."""
+
+FEW: Final = 0.1
+"""Share of a row's pixels that may be ignored."""
+
+WRITTEN: Final = (SAME, 2, 0.5, FEW)
+"""The kind of a border with writing in it, and how much of the whole that may be, or of a line that counts as clean."""
 
 LEVELS: Final = 2 / 255
 """Smallest height of an edge: gradients in the dark rise by single levels."""
@@ -63,9 +71,6 @@ CORNER: Final = 1 / 16
 NEAR: Final = 3
 """Rows checked on either side of an edge whose place is inferred from the opposite edge."""
 
-FEW: Final = 0.1
-"""Share of a row's pixels that may be ignored."""
-
 STEP: Final = 32
 """Rows processed at a time."""
 
@@ -73,16 +78,18 @@ CLEAN, HALF = 0.99, 0.5
 """Smallest share of a bar that still has its colour: without subtitles, and with them."""
 
 
-def content(picture: Picture) -> Where | None:
+def content(picture: Picture, *, writing: bool = True) -> Where | None:
     """The rows and columns inside a picture's borders; None if it has none.
 
     Args:
         picture: (H, W, 3) RGB, [0, 1].
+        writing: whether something may be written in the borders.
     """
     colour = _corner(picture)
     if colour is None:
         return None
-    return next((where for kind in KINDS if (where := _within(picture, _Paint(colour, *kind)))), None)
+    kinds = (*KINDS, WRITTEN) if writing else KINDS
+    return next((where for kind in kinds if (where := _within(picture, _Paint(colour, *kind)))), None)
 
 
 def inner(picture: Picture, where: Where | None) -> Picture:
@@ -102,7 +109,8 @@ def framed(picture: Picture, where: Where | None, made: Picture) -> Picture:
 class Borders:
     """The borders of a clip, frame by frame: once found, they stay until a frame lacks them, so that nothing flickers.
 
-    An all-black frame has no borders of its own and leaves those found before in place.
+    An all-black frame has no borders of its own and leaves those found before in place. Borders that were not found
+    before are not found by a frame with writing in them either: they could be lost again as soon as it gets dark.
     """
 
     def __init__(self) -> None:
@@ -118,11 +126,11 @@ class Borders:
             cut: returns whether the given part of the frame begins a new shot, whose borders may be wider.
         """
         if self._where is None or picture.shape != self._shape or not self._there(picture, self._where):
-            self._where, self._shape = content(picture), picture.shape
+            self._where, self._shape = content(picture, writing=False), picture.shape
             self._paint = _Paint(np.median(picture[:2, :2], axis=(0, 1)))
         else:
             inside = picture[self._where]
-            within = content(inside) if self._paint.most_off(inside[:1, :1]) <= SAME else None
+            within = content(inside, writing=False) if self._paint.most_off(inside[:1, :1]) <= SAME else None
             if within and cut(inside):
                 rows, columns = self._where
                 self._where = _moved(within[0], rows.start), _moved(within[1], columns.start)
@@ -152,12 +160,13 @@ class Borders:
 
 @dataclass(frozen=True, eq=False)
 class _Paint:
-    """The look of a border: a colour (3,), and a kind as in `KINDS`."""
+    """The look of a border: a colour (3,), and a kind as in `KINDS` or `WRITTEN`."""
 
     colour: NDArray[np.float32]
     same: float = SAME
     soft: int = 0
     before: float = 0.0
+    written: float = 0.0
 
     def off(self, lines: Picture) -> Plane:
         """Difference of each value from the colour: (h, w, 3) to (h, 3w), as whole lines are far faster."""
@@ -198,12 +207,16 @@ def _within(picture: Picture, paint: _Paint) -> Where | None:
         return None
     bars = [bar for pair in _bars(picture, (rows, columns)) for bar in pair]
     limit, share = EXACT
-    even = sum(paint.count(bar, limit) for bar in bars)
-    return (rows, columns) if even >= share * sum(bar.size for bar in bars) else None
+    size, even = sum(bar.size for bar in bars), sum(paint.count(bar, limit) for bar in bars)
+    plain = sum(paint.count(bar, SAME) for bar in bars) if paint.written else size
+    return (rows, columns) if plain >= (1 - paint.written) * size and even >= share * plain else None
 
 
 def _margins(picture: Picture, paint: _Paint, axis: int) -> tuple[int, int]:
-    """Number of lines of the colour at each end: (0, 0) if either is too thin, (length, 0) if all lines are."""
+    """Number of lines of the colour at each end: (0, 0) if either is too thin, (length, 0) if all lines are.
+
+    With writing in them, the ends are all but the longest run of lines that have another colour.
+    """
     share, pixels = THIN
     length = picture.shape[axis]
     least = max(math.ceil(share * length), pixels)
@@ -211,7 +224,12 @@ def _margins(picture: Picture, paint: _Paint, axis: int) -> tuple[int, int]:
     if first < least or first == length:
         return (0, 0) if first < least else (first, 0)
     last = _even(picture, paint, axis, last=True)
-    return (first, last) if last >= least else (0, 0)
+    if last < least or not paint.written:
+        return (first, last) if last >= least else (0, 0)
+    odd = np.concatenate([_odd(picture, paint, axis, slice(at, at + STEP)) for at in range(0, length, STEP)])
+    ends = np.flatnonzero(np.diff(odd, prepend=False, append=False))
+    longest = 2 * int(np.argmax(ends[1::2] - ends[::2]))
+    return int(ends[longest]), length - int(ends[longest + 1])
 
 
 def _even(picture: Picture, paint: _Paint, axis: int, *, last: bool) -> int:
@@ -220,15 +238,21 @@ def _even(picture: Picture, paint: _Paint, axis: int, *, last: bool) -> int:
     start, stop = 0, 1  # usually the first line already differs
     while start < length:
         part = slice(max(length - stop, 0), length - start) if last else slice(start, stop)
-        if axis == 0:
-            most = paint.off(picture[part]).max(axis=1)
-        else:
-            most = paint.off(picture[:, part]).max(axis=0).reshape(-1, 3).max(axis=1)
-        odd = np.flatnonzero((most[::-1] if last else most) > paint.same)
-        if odd.size:
-            return start + int(odd[0])
+        odd = _odd(picture, paint, axis, part)
+        if odd.any():
+            return start + int(np.argmax(odd[::-1] if last else odd))
         start, stop = stop, stop + STEP
     return length
+
+
+def _odd(picture: Picture, paint: _Paint, axis: int, part: slice) -> NDArray[np.bool_]:
+    """Which rows (axis 0) or columns (axis 1) of `part` have another colour than the border's."""
+    if axis == 0:
+        share = np.count_nonzero(paint.off(picture[part]) > paint.same, axis=1) / (3 * picture.shape[1])
+    else:
+        counts = np.count_nonzero(paint.off(picture[:, part]) > paint.same, axis=0)
+        share = counts.reshape(-1, 3).max(axis=1) / len(picture)
+    return np.asarray(share > paint.written, np.bool_)
 
 
 def _between(lines: Picture, first: int, last: int, paint: _Paint) -> slice | None:

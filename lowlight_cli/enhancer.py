@@ -123,7 +123,7 @@ class Enhancer:
             exposure: target mean luma of results, 0.2 to 0.8; `auto` corrects only results that are too bright or too
                 dark for what the picture shows; None leaves it to the model.
             protect_highlights: keep details that would turn white: skies, windows, signs; None does so if at least a
-                twentieth of the picture would.
+                twentieth of the picture would, or a tenth would lose colour.
             gate: leave pictures alone whose mean luma is at least this, 0 to 1; None enhances all.
             self_ensemble: average over eight flips and rotations of the picture: slightly better, eight times the work.
             tile: maximum side of a tile in pixels; 0 never cuts; None cuts pictures that do not fit into memory.

@@ -56,9 +56,9 @@ def to_srgb(linear: NDArray[np.floating]) -> Picture:
     return _looked_up(linear, _srgb_table())
 
 
-def bands(height: int, width: int, least: int = 1) -> Iterator[slice]:
-    """Slices of rows of a picture, about `BAND` pixels each, and at least so many rows."""
-    rows = max(least, BAND // max(width, 1))
+def bands(height: int, width: int) -> Iterator[slice]:
+    """Row slices of about `BAND` pixels, each at least one row high."""
+    rows = max(1, BAND // max(width, 1))
     return (slice(top, min(top + rows, height)) for top in range(0, height, rows))
 
 

@@ -38,6 +38,12 @@ def pixels(eight: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(eight), 0, 255).astype(np.float32) / np.float32(255)
 
 
+def jpeg(eight: np.ndarray, quality: int) -> bytes:
+    data = io.BytesIO()
+    Image.fromarray(eight).save(data, "JPEG", quality=quality)
+    return data.getvalue()
+
+
 @few
 @given(st.tuples(*[st.integers(8, 150)] * 4), st.sampled_from(["bars", "pillars", "frame"]), colours)
 def test_borders_are_found(widths, kind, colour):
@@ -72,9 +78,7 @@ def test_two_colours_are_no_border():
 def test_borders_of_a_jpeg_are_found(quality, colour):
     """To within what its blocks of sixteen pixels blur."""
     picture, where = bordered(51, 45, 83, 70, colour)
-    data = io.BytesIO()
-    Image.fromarray(picture).save(data, "JPEG", quality=quality)
-    found = content(read(data.getvalue()).pixels)
+    found = content(read(jpeg(picture, quality)).pixels)
     assert found
     for part, wanted in zip(found, where, strict=True):
         assert abs(part.start - wanted.start) <= 16 and abs(part.stop - wanted.stop) <= 16
@@ -90,10 +94,68 @@ def test_where_it_is_dark_the_border_is_found_by_the_one_opposite(bottom):
     assert content(pixels(picture)) == (where if bottom == 50 else None)
 
 
-def test_a_light_far_from_the_edge_of_a_bar_is_no_noise():
-    picture, _ = bordered(60, 60, 0, 0, (0, 0, 0))
+def test_a_light_far_from_the_edge_of_a_bar_is_writing_and_no_noise():
+    picture, where = bordered(60, 60, 0, 0, (0, 0, 0))
     picture[20:30, 40:60] = 255
-    assert content(pixels(picture)) is None
+    assert content(pixels(picture)) == where
+    assert content(pixels(picture), writing=False) is None
+
+
+BARS = {"bars": (60, 60, 0, 0), "pillars": (0, 0, 90, 90), "frame": (60, 70, 50, 40), "uneven": (60, 110, 0, 0)}
+texts = st.text("abcdefghij 0123456789:", min_size=1, max_size=11)
+places = st.tuples(st.floats(0, 1), st.floats(0, 1), st.integers(9, 13), st.booleans(), texts)
+
+
+def inscribed(kind: str, colour: tuple[int, ...], lines: list[tuple[float, float, int, bool, str]]):
+    """Like `bordered`, with each line at a place in the first or the second bar; never at the very edges of it."""
+    top, bottom, left, right = BARS[kind]
+    picture, where = bordered(top, bottom, left, right, colour)
+    image = Image.fromarray(picture)
+    ink = (255, 255, 255) if sum(colour) < 300 else (0, 0, 0)
+    for x, y, size, second, text in lines:
+        if kind == "pillars":
+            bar = slice(0, len(picture)), slice(where[1].stop, picture.shape[1]) if second else slice(0, left)
+        else:
+            bar = slice(where[0].stop, len(picture)) if second else slice(0, top), slice(0, picture.shape[1])
+        width, height = ImageDraw.Draw(image).textbbox((0, 0), text, font_size=size)[2:]
+        free = [part.stop - part.start - 12 - side for part, side in zip(bar, (height, width), strict=True)]
+        at = bar[1].start + 6 + round(x * free[1]), bar[0].start + 6 + round(y * free[0])
+        ImageDraw.Draw(image).text(at, text, fill=ink, font_size=size)
+    return np.asarray(image), where
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.sampled_from(list(BARS)), colours, st.lists(places, min_size=1, max_size=2))
+def test_writing_in_a_border_changes_nothing(kind, colour, lines):
+    picture, where = inscribed(kind, colour, lines)
+    assert content(pixels(picture)) == where
+
+
+LINE = (0.5, 0.5, 13, True, "a night")
+
+
+@pytest.mark.parametrize("quality", [60, 80, 95])
+@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (40, 40, 40)])
+@pytest.mark.parametrize("lines", [[LINE], [(0.1, 0.4, 12, False, "evening")], [LINE, (0.9, 0.5, 10, False, "20:15")]])
+@pytest.mark.parametrize("kind", ["bars", "uneven", "pillars"])
+def test_borders_of_a_jpeg_are_found_with_writing_in_them(kind, quality, colour, lines):
+    picture, where = inscribed(kind, colour, lines)
+    found = content(read(jpeg(picture, quality)).pixels)
+    assert found
+    for part, wanted in zip(found, where, strict=True):
+        assert abs(part.start - wanted.start) <= 16 and abs(part.stop - wanted.stop) <= 16
+
+
+def test_a_bar_full_of_writing_is_no_bar():
+    """It is a page, of which the picture is a part."""
+    picture, where = bordered(150, 150, 0, 0, (255, 255, 255))
+    image = Image.fromarray(picture)
+    found = []
+    for top in (10, 400, 40, 430, 70, 460, 100, 490):
+        ImageDraw.Draw(image).text((10, top), "words of a document", fill=(0, 0, 0), font_size=24)
+        found.append(content(pixels(np.asarray(image))))
+    assert found[0] == where
+    assert found[-1] is None
 
 
 def disc(radius: float) -> np.ndarray:
@@ -195,6 +257,15 @@ def test_a_picture_in_borders_comes_out_as_if_alone(enhancer, more, sides):
         assert np.array_equal(lit[where], alone)
         lit[where] = inside
         assert np.array_equal(lit, picture), "the border is as it was"
+
+
+@pytest.mark.parametrize("kind", BARS)
+def test_what_is_written_in_borders_stays_and_does_not_change_the_picture(enhancer, kind):
+    picture, where = inscribed(kind, (0, 0, 0), [(0.3, 0.6, 12, True, "a night")])
+    lit = enhancer().enhance(picture)
+    assert np.array_equal(lit[where], enhancer().enhance(NIGHT))
+    lit[where] = NIGHT
+    assert np.array_equal(lit, picture)
 
 
 def test_depth_and_alpha_stay_with_borders(enhancer):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lowlight_cli import highlights
@@ -49,6 +51,43 @@ def test_the_sky_in_a_window_stays_blue_and_keeps_its_clouds(scale: int) -> None
     assert np.median(got[sky][:, 2] - got[sky][:, 0]) > 0.15
     assert got[sky][:, 1].std() > 0.8 * before[sky][:, 1].std()
     assert got[sky].mean() > before[sky].mean()  # as bright as it can be without clipping, not as it was
+
+
+HUES = {"blue": (0.1, 0.25, 0.7), "orange": (0.7, 0.25, 0.02), "cyan": (0.02, 0.65, 0.7)}
+
+
+@pytest.mark.parametrize("hue", HUES)
+@pytest.mark.parametrize(("rows", "kept"), [(55, True), (20, False)])
+def test_a_coloured_window_is_kept_by_default_if_it_is_large(hue: str, rows: int, kept: bool) -> None:
+    """From a tenth of the picture on; what clips in one channel or two turns pale, not white."""
+    before = np.full((120, 160, 3), 0.1, np.float32)
+    before[20 : 20 + rows, 50:110] = np.float32(HUES[hue]) * (1 + 0.1 * np.sin(np.arange(60) / 9))[:, None]
+    after = blown(before)
+    assert highlights.turned_white(before, after) < 0.05
+    wanted = PROTECT if kept else Look(protect_highlights=False)
+    assert np.array_equal(finished(before, after, Look()), finished(before, after, wanted))
+    assert not np.array_equal(finished(before, after), finished(before, after, Look(protect_highlights=False)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.tuples(st.integers(1, 160), st.integers(1, 120)),
+    st.tuples(*[st.floats(0.02, 1)] * 3),
+    st.floats(1, 40),
+    st.floats(0.3, 3),
+)
+def test_what_is_kept_by_default(
+    size: tuple[int, int], colour: tuple[float, ...], times: float, exposed: float
+) -> None:
+    """Exactly what is much of a picture whose dark parts gained a stop, though most pictures are told apart sooner."""
+    before = room(3)[0] * np.float32(0.5)
+    before[: 3 * size[1], : 3 * size[0]] = colour
+    after = to_srgb(np.minimum(to_linear(before) * np.float32(times), 1))
+    lost = highlights.find(before, after, exposed)
+    much = lost and (lost.share >= 0.1 or highlights.turned_white(before, apply_gain(after, exposed)) >= 0.05)
+    wanted = Look(protect_highlights=bool(lost and much and lost.gain >= 2))
+    found = finish(before, after.copy(), Look(), exposed)
+    assert np.array_equal(found, finish(before, after.copy(), wanted, exposed))
 
 
 @pytest.mark.parametrize("scale", [1, 9])

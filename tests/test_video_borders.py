@@ -101,6 +101,12 @@ def test_subtitles_do_not_change_what_is_inside() -> None:
     assert wheres(shown) == [INSIDE] * 12
 
 
+def test_bars_are_not_found_by_frames_with_subtitles() -> None:
+    """What is written in both would hide them wherever the picture is dark, and they would come and go."""
+    shown = [boxed(frame, subtitle=number < 3) for number, frame in enumerate(frames(5))]
+    assert wheres(shown) == [None] * 3 + [INSIDE] * 2
+
+
 @pytest.mark.parametrize("temporal", ["on", "off"])
 def test_a_cut_to_a_picture_without_bars(lit: Callable[..., list[Picture]], temporal: str) -> None:
     shown = [*(boxed(frame) for frame in frames(4)), *full(4), *(boxed(frame) for frame in frames(4))]

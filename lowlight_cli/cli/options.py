@@ -117,7 +117,7 @@ ProtectHighlights = Annotated[
     bool | None,
     _option(
         "--protect-highlights/--no-protect-highlights", envvar="LOWLIGHT_PROTECT_HIGHLIGHTS", rich_help_panel=LOOK,
-        show_default="where 5 % or more would turn white; not in clips",
+        show_default="where much would turn white; not in clips",
         help="Keep detail that would turn white, such as skies, windows and signs.",
     ),
 ]  # fmt: skip
