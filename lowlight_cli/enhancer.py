@@ -274,11 +274,11 @@ class Enhancer:
 
     @property
     def at_once(self) -> int:
-        """Number of threads that keep the devices busy: up to three per GPU; on a CPU, up to twice that of `expect`."""
+        """Number of threads that keep the devices busy: up to three per GPU; on a CPU the value given to `expect`."""
         engine, _ = self.load()
         if isinstance(engine, Several):
             return engine.count
-        return engines.feeders(engine, self._shared.at_once)
+        return self._shared.at_once if engine.device == "cpu" else engines.feeders(engine)
 
     def choose(self) -> engines.Choice:
         """Find the weights and choose the engine that runs them, without loading either.

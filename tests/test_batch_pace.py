@@ -79,14 +79,21 @@ def test_an_engine_for_several_has_its_part_of_cores_and_memory(
 
 
 @pytest.mark.parametrize(("engine", "threads"), [("torch", 2), ("onnx", 2), ("openvino", 4)])
-def test_streams_that_run_beside_their_callers_have_two_each(engine: str, threads: int, dgaf_weights: Path) -> None:
-    """OpenVINO's threads stay on their cores, which idle while their only caller finishes a picture."""
+def test_streams_that_run_beside_their_callers_have_two_each(
+    engine: str, threads: int, dgaf_weights: Path, folder: Path
+) -> None:
+    """OpenVINO's threads stay on their cores, which idle while their only caller finishes a picture.
+
+    Large pictures have one caller each: those that wait would take memory.
+    """
     if not hardware.installed(*engines.NEEDED.get(engine, ())):
         pytest.skip(f"{engine} is not installed")
+    small, large = made("s.png", 600, 400), made("l.png", 3000, 1500)
     for at_once, expected in ((1, 1), (2, threads)):
         enhancer = Enhancer("dgaf", str(dgaf_weights), engine=engine, device="cpu")
         enhancer.expect(9, at_once=at_once)
-        assert enhancer.at_once == expected
+        assert pace.callers(enhancer, [small, small]) == expected
+        assert pace.callers(enhancer, [small, large]) == at_once
 
 
 def test_a_batch_of_several_at_once(

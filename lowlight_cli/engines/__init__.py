@@ -159,19 +159,12 @@ class Engine(Protocol):
         ...
 
 
-def feeders(engine: Engine, at_once: int = 1) -> int:
-    """Number of threads that keep an engine busy.
+def feeders(engine: Engine) -> int:
+    """Number of threads that keep an engine on a GPU busy.
 
-    On a GPU, engines other than torch get one: their passes would take memory beside each other. OpenVINO runs each
-    pass on a stream that stays on its cores, whatever its caller does meanwhile; so two threads share a stream.
-
-    Args:
-        engine: the engine.
-        at_once: on a CPU, number of pictures that it computes at the same time.
+    Others than torch get one: their passes would take memory beside each other.
     """
-    if engine.device != "cpu":
-        return FEEDERS if engine.name == "torch" and engine.device.startswith("cuda") else 1
-    return 2 * at_once if engine.name == "openvino" and at_once > 1 else at_once
+    return FEEDERS if engine.name == "torch" and engine.device.startswith("cuda") else 1
 
 
 def load(

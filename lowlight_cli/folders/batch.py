@@ -30,7 +30,7 @@ from lowlight_cli.enhancer import Enhancer
 from lowlight_cli.errors import InputError, LowlightError, OutputError, ResourceError, UsageError
 from lowlight_cli.files import Saving, Work, brightened, load, opened, saved
 from lowlight_cli.folders.manifest import NAME, Entry, Manifest, Record, records
-from lowlight_cli.folders.pace import at_once
+from lowlight_cli.folders.pace import at_once, callers
 from lowlight_cli.light import figures
 from lowlight_cli.look import EDITION
 from lowlight_cli.overlap import overlapped
@@ -178,22 +178,23 @@ def enhance_folder(
         WeightsError, DeviceError: weights or a device that are not available.
         OutputError, ResourceError: the manifest cannot be written.
     """
-    prepare(enhancer, [job.source for job in batch.jobs if not job.skip])
+    pictures = [job.source for job in batch.jobs if not job.skip]
+    prepare(enhancer, pictures)
     Image.init()  # Pillow would do this at the first picture, where threads would race
     with Manifest(batch.root) as manifest:
         stages = Stages(batch, enhancer, saving, max_pixels, manifest.append)
         threads = THREADS if stages.device == "cpu" else THREADS_OF_A_GPU
         with (
             contextlib.closing(overlapped(stages.read, batch.jobs, threads)) as read,
-            contextlib.closing(_lit(stages, read)) as lit,
+            contextlib.closing(_lit(stages, read, callers(enhancer, pictures))) as lit,
             contextlib.closing(overlapped(stages.save, lit, threads, prompt=True)) as outcomes,
         ):
             yield from outcomes
 
 
-def _lit(stages: Stages, read: Iterator[Work]) -> Generator[Work, None, None]:
+def _lit(stages: Stages, read: Iterator[Work], threads: int) -> Generator[Work, None, None]:
     """Run the network on what was read."""
-    yield from map(stages.run, read) if stages.at_once == 1 else overlapped(stages.run, read, stages.at_once)
+    yield from map(stages.run, read) if threads == 1 else overlapped(stages.run, read, threads)
 
 
 def settings_hash(enhancer: Enhancer, saving: Saving) -> str:
@@ -228,7 +229,6 @@ class Stages:
         """
         engine, resolved = enhancer.load()
         self.device = engine.device
-        self.at_once = enhancer.at_once
         self._weights, self._settings = resolved.sha256, settings_hash(enhancer, saving)
         self._batch, self._enhancer, self._saving, self._max_pixels = batch, enhancer, saving, max_pixels
         self._record, self._named = record, named

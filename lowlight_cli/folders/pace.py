@@ -1,4 +1,4 @@
-"""Decide how many pictures of a folder a CPU enhances at the same time."""
+"""Decide how many pictures of a folder are enhanced at the same time."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Final
 
 from lowlight_cli.engines import hardware, memory
-from lowlight_cli.enhancer import Settings
+from lowlight_cli.enhancer import Enhancer, Settings
 from lowlight_cli.networks import descriptor
 from lowlight_cli.pictures import pixel_count
 
-__all__ = ["at_once"]
+__all__ = ["at_once", "callers"]
 
 MOST: Final = 8
 """Most pictures at the same time."""
@@ -21,6 +21,9 @@ LARGEST: Final = 400.0
 
 SAMPLE: Final = 64
 """Roughly how many pictures of a folder are sampled for their size."""
+
+SMALL: Final = 2**22
+"""Most pixels of pictures that wait for a stream of OpenVINO: they take memory."""
 
 CAMERA: Final = 24_000_000
 """Pixels of a typical photograph."""
@@ -36,7 +39,7 @@ def at_once(settings: Settings, pictures: Sequence[Path]) -> int:
         settings: how they are enhanced.
         pictures: all that are to come.
     """
-    pixels = max(map(_pixels, pictures[:: max(1, len(pictures) // SAMPLE)]), default=0)
+    pixels = _most_pixels(pictures)
     passes = 8 if settings.self_ensemble else 1
     if passes * pixels * descriptor(settings.model).gmacs > LARGEST * 384**2:
         return 1
@@ -44,6 +47,27 @@ def at_once(settings: Settings, pictures: Sequence[Path]) -> int:
     # Twice: a picture is also copied outside the network, and others may be larger than those in the sample.
     room = cores if left is None else left // (2 * memory.needed(settings.model, "fp32", pixels, "onnx"))
     return max(1, min(cores, MOST, room, len(pictures)))
+
+
+def callers(enhancer: Enhancer, pictures: Sequence[Path]) -> int:
+    """Number of threads that keep a loaded enhancer busy.
+
+    OpenVINO runs each pass on a stream that stays on its cores, whatever its caller does meanwhile; small pictures have
+    two callers for each stream, so that none is idle.
+
+    Args:
+        enhancer: loaded, and told of `at_once`.
+        pictures: all that are to come.
+    """
+    engine, _ = enhancer.load()
+    threads = enhancer.at_once
+    queued = engine.name == "openvino" and threads > 1 and _most_pixels(pictures) <= SMALL
+    return 2 * threads if queued else threads
+
+
+def _most_pixels(pictures: Sequence[Path]) -> int:
+    """Pixels of the largest of a sample of the pictures."""
+    return max(map(_pixels, pictures[:: max(1, len(pictures) // SAMPLE)]), default=0)
 
 
 def _pixels(path: Path) -> int:
