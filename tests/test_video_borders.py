@@ -180,20 +180,3 @@ def test_bars_of_a_coded_clip_stay_black(
         bar, same = (x[:near] if rows else x[:, :near] for x in (before, after))
         assert np.abs(bar.astype(int) - same).max() <= 1
         assert after.mean() > before.mean() + 10
-
-
-@pytest.mark.parametrize("temporal", ["on", "off"])
-@pytest.mark.parametrize("barred", [False, True])
-def test_black_stays_black(lit: Callable[..., list[Picture]], temporal: str, barred: bool) -> None:
-    """Frames without any light come out as they are, not grey, and change nothing for those around them."""
-    shown = [boxed(frame) if barred else frame for frame in frames(6)]
-    black = np.zeros_like(shown[0])
-    dark = [black, *shown[:3], black, black, *shown[3:], black]
-    results = lit(dark, temporal)
-    assert all(not results[number].any() for number in (0, 4, 5, 9))
-    assert all(
-        mean_luma(each) > 1.5 * mean_luma(frame) for each, frame in zip(results, dark, strict=True) if frame.any()
-    )
-    if temporal == "off":
-        alone = lit(shown, temporal)
-        assert all(map(np.array_equal, (each for each in results if each.any()), alone))

@@ -7,16 +7,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
-
-pytest.importorskip("av")
-
 import video_kit as kit
 from test_video_pipes import piped
 
-from lowlight_cli.video.encode import Packed
-from lowlight_cli.video.pace import LONGEST, at_rate, steady_rate
+from lowlight_cli.video.pace import LONGEST, Packed, at_rate, steady_rate
 from lowlight_cli.video.streams import opened
 
 MS = Fraction(1, 1000)
@@ -121,3 +118,38 @@ def test_a_rate_is_one_of_frames(folder: Path, ticks: list[int], base: Fraction,
     with opened(clip, "clip.mp4") as film:
         found = steady_rate(film)
     assert found == rate if rate else 25 <= found <= 31
+
+
+MIXED = {
+    "milliseconds": (
+        [*(round(n * 100 / 3) for n in range(60)), *(2000 + round(n * 200 / 3) for n in range(30))],
+        MS,
+        30,
+    ),
+    "faster later": ([*range(0, 60 * 24, 24), *range(60 * 24, 60 * 24 + 60 * 20, 20)], Fraction(1, 600), 30),
+    "slow motion": ([*range(0, 40 * 8, 8), *range(320, 400)], Fraction(1, 240), 240),
+}
+
+
+@pytest.mark.parametrize("kind", MIXED)
+@pytest.mark.parametrize("container", ["mp4", "mkv"])
+def test_no_frame_of_a_file_is_left_out(folder: Path, container: str, kind: str) -> None:
+    """Whatever the header and the first frames suggest; the rate is at least that of the frames that come fastest."""
+    ticks, base, rate = MIXED[kind]
+    clip = kit.write(Path(f"clip.{container}"), kit.pictures(len(ticks)), base=base, ticks=ticks)
+    with opened(clip, clip.name) as film:
+        found = steady_rate(film)
+        times = [frame.pts for frame in film.decoded()]
+        slots, _ = paced(times, film.base, found)
+    assert 0.98 * rate <= found <= 240
+    assert set(slots) == set(range(len(ticks)))
+
+
+def test_a_part_ends_in_a_pause(folder: Path, dgaf_weights: Path) -> None:
+    """The frame before `--end` is not shown as long as in the whole clip."""
+    clip = kit.write(Path("clip.mp4"), flat(21), base=Fraction(1, 10), ticks=[*range(20), 300], options={"bf": "0"})
+    assert piped(dgaf_weights, b"", str(clip), "--end", "2", "-o", "out.y4m").returncode == 0
+    assert len(levels(Path("out.y4m"))) == 20
+    assert piped(dgaf_weights, b"", str(clip), "--end", "2", "-o", "out.mp4").returncode == 0
+    with av.open("out.mp4") as made:
+        assert made.duration / av.time_base == pytest.approx(2, abs=0.05)

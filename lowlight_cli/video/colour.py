@@ -30,6 +30,12 @@ __all__ = ["Colours", "Converter", "depth", "is_rgb", "upright"]
 
 Picture = NDArray[np.float32]
 
+TONED: Final = (
+    "zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=bt709,tonemap=hable:desat=0,zscale=t=bt709:m=bt709:r=tv,"
+    "format=yuv420p10le"
+)
+"""FFmpeg's filters that make SDR of HDR."""
+
 MATRICES: Final = {
     1: (0.2126, 0.0722),
     4: (0.30, 0.11),
@@ -72,8 +78,8 @@ class Colours:
         """
         if self.transfer in HDR:
             raise InputError(
-                f"{name}: is HDR ({HDR[self.transfer]}): convert it to SDR first, by the ffmpeg command under HDR in "
-                "docs/video.md"
+                f"{name}: is HDR ({HDR[self.transfer]}): make an SDR clip of it first, by ffmpeg -i {name} -c:a copy "
+                f"-vf {TONED} sdr.mov"
             )
         if self.matrix not in MATRICES and self.matrix not in (0, UNSAID):
             raise InputError(f"{name}: has the colour matrix {self.matrix}, which cannot be read: convert it to BT.709")

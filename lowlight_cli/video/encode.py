@@ -19,12 +19,12 @@ from lowlight_cli.errors import DeviceError, OutputError, UsageError
 from lowlight_cli.sheets import labelled
 from lowlight_cli.video.colour import FULL, UNSAID, Colours, Converter, depth, is_rgb, upright
 from lowlight_cli.video.formats import CODECS, NAMED, NICKNAMES, ORDERED, Y4M, Codec, Encoding, codec_for, kin
-from lowlight_cli.video.pace import steady_rate
+from lowlight_cli.video.pace import Packed, steady_rate
 
 if TYPE_CHECKING:
     from lowlight_cli.video.series import Film
 
-__all__ = ["Encoder", "Packed", "Plan", "planned"]
+__all__ = ["Encoder", "Plan", "planned"]
 
 TURNS: Final = ("mp4", "mov", "3gp", "matroska", "webm")
 """Containers that store a rotation; for others the pictures themselves are rotated."""
@@ -123,16 +123,6 @@ class Plan:
         """
         with _explained(self.name):
             context.open()
-
-
-@dataclass(frozen=True)
-class Packed:
-    """One encoded frame; `pts` and `duration` are in ticks of the plan's base."""
-
-    data: bytes
-    pts: int
-    duration: int
-    key: bool
 
 
 def planned(clip: Film, container: str, encoding: Encoding, *, wide: bool = False) -> Plan:

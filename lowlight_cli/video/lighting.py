@@ -39,8 +39,7 @@ class Lighting:
         self._alone, self._shot = False, -1
 
     def frame(self, picture: Picture, seconds: float) -> Picture:
-        """Enhance one frame. If there is nothing to do, return `picture` itself, blocks included. So is a frame that is
-        wholly black, and it changes nothing for those that follow.
+        """Enhance one frame. If there is nothing to do, return `picture` itself, blocks included.
 
         The area within the bars is enhanced as if it were the whole frame, but the block grid is the whole frame's.
 
@@ -48,8 +47,6 @@ class Lighting:
             picture: (H, W, 3) float32 RGB in [0, 1]; it is not changed.
             seconds: when it is shown; later than the frame before.
         """
-        if not (picture[::16, ::16].any() or picture.any()):
-            return picture  # a network makes a flat grey of it
         nothing = self._enhancer.settings.look.strength == 0
         even = picture if nothing else self._deblock.frame(picture)
         where = None if nothing else self._borders.frame(picture, self._smoothing.is_cut)

@@ -4,6 +4,7 @@ packets on one clock.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
 
-__all__ = ["MAX_PIXELS", "film_of", "from_keyframe", "onward", "read", "sequential", "stated_end", "zero"]
+__all__ = ["MAX_PIXELS", "film_of", "from_keyframe", "onward", "read", "sequential", "stated_end", "ticks", "zero"]
 
 MAX_PIXELS: Final = 100_000_000
 """Larger frames are refused: a small file could otherwise take all memory. Those of 12K have 80 million."""
@@ -100,6 +101,15 @@ def sequential(container: InputContainer) -> bool:
 def zero(container: InputContainer) -> Fraction:
     """Start time of a clip, in seconds of its own clock."""
     return Fraction(container.start_time or 0, av.time_base)
+
+
+def ticks(container: InputContainer, name: str) -> list[int]:
+    """When a video's frames are shown, in ticks and in order, by reading all of its packets; closes the container."""
+    with container, contextlib.suppress(av.error.FFmpegError, IndexError):
+        stream = film_of(container, name)
+        found = {packet.pts for packet in onward(container.demux(stream), stream.index) if not packet.is_discard}
+        return sorted(tick for tick in found if tick is not None)
+    return []
 
 
 def stated_end(container: InputContainer, stream: VideoStream) -> float | None:

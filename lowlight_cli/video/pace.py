@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Final
 
+from lowlight_cli.video.opening import ticks
 from lowlight_cli.video.series import Series
 
 if TYPE_CHECKING:
-    from lowlight_cli.video.encode import Packed
     from lowlight_cli.video.series import Film
+    from lowlight_cli.video.streams import Clip
 
-__all__ = ["at_rate", "steady_rate"]
+__all__ = ["Packed", "at_rate", "steady_rate"]
 
 FINEST: Final = 240
 """Most frames per second that FFmpeg may find in the timestamps of a variable frame rate; what is finer are ticks of a
@@ -28,24 +30,57 @@ ALIKE: Final = Fraction(1, 10_000)
 LONGEST: Final = 60
 """Seconds for which a frame is repeated, at most: an hour of standstill would be hundreds of gigabytes."""
 
+_NEARLY: Final = 1.1
+"""Times the shortest gap between two frames up to which others count as alike."""
+
 _LATE: Final = Fraction(3, 4)
 _MOVED: Final = Fraction(1, 4)
 """Slots by which a frame may be late before one is filled, and moved before a note says so."""
 
 
+@dataclass(frozen=True)
+class Packed:
+    """One encoded frame; `pts` and `duration` are in ticks of the plan's base."""
+
+    data: bytes
+    pts: int
+    duration: int
+    key: bool
+
+
 def steady_rate(clip: Film) -> Fraction:
     """The constant rate at which a clip is written, in frames per second.
 
-    At a variable frame rate it is the lowest at which FFmpeg finds a slot for each timestamp, as far as that is a rate
-    of frames; otherwise the average.
+    It is what FFmpeg guesses from the header and the first frames, unless that would leave frames of a file out: then
+    it is that of the frames which come fastest.
     """
     if isinstance(clip, Series):
         return clip.rate
+    rate = _guessed(clip)
+    if clip.again is None or clip.fields > 1 or "://" in str(clip.container.name):
+        return rate
+    begin, end = clip.span.bounds(clip.zero)
+    times = ((tick, tick * clip.base) for tick in ticks(clip.again(), clip.name))
+    shown = [tick for tick, time in times if begin <= time and (end is None or time < end)]
+    if len(_kept(shown, clip.base, rate)) == len(shown):
+        return rate
+    gaps = [after - before for before, after in itertools.pairwise(shown)]
+    fastest = [gap for gap in gaps if gap <= _NEARLY * min(gaps)]  # clocks of milliseconds alternate between two
+    return min(Fraction(len(fastest)) / sum(fastest) / clip.base, Fraction(FINEST)).limit_denominator(1001)
+
+
+def _guessed(clip: Clip) -> Fraction:
     average, finest = clip.stream.average_rate, clip.stream.base_rate or clip.rate
     if finest > max(FINEST, 2 * (average or 0)):
         return max(average or COARSEST, COARSEST)
     guessed = clip.stream.guessed_rate or clip.rate  # other than the finest, it takes fields for what they are
     return clip.rate if abs(guessed / clip.rate - 1) < ALIKE else guessed
+
+
+def _kept(shown: Sequence[int], base: Fraction, rate: Fraction) -> set[bytes]:
+    """The frames of those ticks that `at_rate` writes."""
+    frames = (Packed(str(tick).encode(), tick, 0, True) for tick in shown)
+    return set(at_rate(frames, base, rate, []))
 
 
 def at_rate(frames: Iterable[Packed], base: Fraction, rate: Fraction, notes: list[str]) -> Iterator[bytes]:

@@ -26,7 +26,7 @@ import numpy as np
 from lowlight_cli import claims
 from lowlight_cli.disk import refuse_link, settle
 from lowlight_cli.errors import OutputError, ResourceError, unwritten
-from lowlight_cli.video.encode import Packed
+from lowlight_cli.video.pace import Packed
 
 __all__ = ["LENGTH", "Part", "Parts", "explained"]
 

@@ -17,11 +17,11 @@ from lowlight_cli.enhancer import Enhancer
 from lowlight_cli.errors import InputError, reader_gone, unwritten
 from lowlight_cli.sheets import labelled, reduced
 from lowlight_cli.video.colour import upright
-from lowlight_cli.video.encode import Encoder, Packed, planned
+from lowlight_cli.video.encode import Encoder, planned
 from lowlight_cli.video.formats import Y4M, Encoding
 from lowlight_cli.video.lighting import Lighting
 from lowlight_cli.video.making import Course, Made, Making, Tally, made
-from lowlight_cli.video.pace import at_rate
+from lowlight_cli.video.pace import Packed, at_rate
 from lowlight_cli.video.run import compared, prepared, results
 from lowlight_cli.video.series import Source, film
 from lowlight_cli.video.streams import Span

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import heapq
 import itertools
+import math
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -121,7 +122,7 @@ class Clip:
         live: bool = False,
         again: Callable[[], InputContainer] | None = None,
     ) -> None:
-        self.container, self.name, self.span, self.live, self._again = container, name, span, live, again
+        self.container, self.name, self.span, self.live, self.again = container, name, span, live, again
         self.container_name = container.format.name
         self.stream = film_of(container, name)
         self.notes: list[str] = []
@@ -200,8 +201,8 @@ class Clip:
         shift = self.span.shift(self.base) + (self._first[1] if self.live else 0)
         wanted = begin if after is None else (after + shift) * self.base
         frames: Iterator[_Found] = itertools.chain([self._first], self._read)
-        if self._again and self._timed and wanted > self.zero + 1:
-            frames = self._sought(wanted, self._again)
+        if self.again and self._timed and wanted > self.zero + 1:
+            frames = self._sought(wanted, self.again)
         shown, last, duration, before, picture = 0, after, 0, None, None
         sizes = {(self.width, self.height)}
         stated = (self.stream.start_time or 0) + (self.stream.duration or 0) if kin(self.container_name, "mp4") else 0
@@ -219,6 +220,7 @@ class Clip:
                 )
             if stated and pts < stated:  # for FFmpeg, a frame in MP4 lasts until the next is decoded
                 duration = min(duration, stated - pts)
+            duration = duration if end is None else min(duration, math.ceil(end / self.base) - pts)
             last = pts - shift
             shown, self.repeated = shown + 1, self.repeated + repeated
             if picture is None or frame is not before:
@@ -242,14 +244,14 @@ class Clip:
 
         The clip cannot be read any more after that, and must not be live or a file object.
         """
-        assert self._again
+        assert self.again
         (begin, end), times = self.span.bounds(self.zero), list[Fraction]()
         if self.seconds and self._timed:
             with contextlib.suppress(av.error.FFmpegError):  # no index
                 near = begin + _exact(self.seconds) - 1 / self.rate
-                times = self._times(self._near(near, self._again), end)
+                times = self._times(self._near(near, self.again), end)
         if not times:
-            self._reopen(self._again)
+            self._reopen(self.again)
             times = self._times(self._packets(), end)
         return float(max(times, default=begin) - self.zero)
 
@@ -265,7 +267,7 @@ class Clip:
     def _first_frame(self) -> _Found:
         for found in self._read:
             return found
-        if self._again is None and not self.live and kin(self.container_name, "mp4"):
+        if self.again is None and not self.live and kin(self.container_name, "mp4"):
             raise InputError(
                 f"{self.name}: no frame of its video can be decoded; if its index stands at its end, a pipe cannot go "
                 "back to the frames: name the file, or put the index first by ffmpeg -movflags +faststart"
