@@ -16,7 +16,7 @@ from lowlight_cli.engines import Tiling, memory, several, tf32
 from lowlight_cli.engines.pytorch import TorchEngine
 from lowlight_cli.networks import NETWORKS
 from lowlight_cli.pictures import read
-from lowlight_cli.training import loop, ranks, recipe
+from lowlight_cli.training import loop, plan, ranks, recipe
 from lowlight_cli.training.sources import parse
 from lowlight_cli.training.timing import Watch
 from lowlight_cli.weights import fetch
@@ -180,7 +180,7 @@ def test_out_of_memory_goes_on_in_tiles(night: NDArray[np.float32]) -> None:
 def test_training_learns_and_goes_on(tmp_path: Path, compiled: bool) -> None:
     from PIL import Image
 
-    if compiled and (lacking := loop._lacking("cuda:0")):
+    if compiled and (lacking := plan._lacking("cuda:0")):
         pytest.skip(f"needs {lacking}")
     benchmark = torch.backends.cudnn.benchmark
     random = np.random.default_rng(0)

@@ -22,7 +22,7 @@ from lowlight_cli.cli import report
 from lowlight_cli.cli.app import run as command
 from lowlight_cli.errors import DeviceError, InputError, UsageError
 from lowlight_cli.networks import NETWORKS, build
-from lowlight_cli.training import feeding, loop, recipes
+from lowlight_cli.training import feeding, loop, plan, recipes
 from lowlight_cli.training.checkpoint import State
 from lowlight_cli.training.loop import Progress, Run, train
 from lowlight_cli.training.recipe import Recipe, load
@@ -101,13 +101,13 @@ def test_what_compiling_fails_by_is_told(run: Run, monkeypatch: pytest.MonkeyPat
 
     right = torch.compile
     monkeypatch.setattr(torch, "compile", lambda losses, **_: right(losses, backend=failing))
-    losses = loop._compiled(lambda batch: (batch * 2,), run)
+    losses = plan.compiled(lambda batch: (batch * 2,), run)
     with pytest.raises(DeviceError) as told:
         losses(torch.ones(3))
     assert str(told.value) == (
         "--compile does not work with neid here: leave it out (UserWarning: TensorFloat32 is not enabled)"
     )
-    losses = loop._compiled(lambda batch: (batch * 3,), replace(run, device="cuda:0"))
+    losses = plan.compiled(lambda batch: (batch * 3,), replace(run, device="cuda:0"))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setenv("CXX", "/nonexistent")
     with pytest.raises(DeviceError, match=r"--compile needs Triton and a C\+\+ compiler: leave it out \(UserWarning: "):

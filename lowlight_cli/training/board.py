@@ -1,4 +1,4 @@
-"""An optional TensorBoard log with the same numbers as log.jsonl."""
+"""Where the measurements of a run go: log.jsonl, an optional TensorBoard log of the same numbers, and the caller."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from lowlight_cli.errors import DeviceError
-from lowlight_cli.training.run import Progress
+from lowlight_cli.training.ranks import Ranks
+from lowlight_cli.training.run import Progress, Run, clear, log_to, writing
 
-__all__ = ["board", "writer"]
+__all__ = ["told", "writer"]
 
 
 def writer() -> Any:
@@ -29,7 +30,7 @@ def writer() -> Any:
 
 
 @contextlib.contextmanager
-def board(folder: Path, step: int) -> Iterator[Callable[[Progress], None]]:
+def _board(folder: Path, step: int) -> Iterator[Callable[[Progress], None]]:
     """Open event files in `folder` and yield a function that writes a measurement; events after `step` are purged.
 
     Raises:
@@ -53,3 +54,30 @@ def board(folder: Path, step: int) -> Iterator[Callable[[Progress], None]]:
                 events.add_text("note", seen.note, seen.step)
 
         yield write
+
+
+@contextlib.contextmanager
+def told(run: Run, step: int, ranks: Ranks, report: Callable[[Progress], None]) -> Iterator[Callable[[Progress], None]]:
+    """Yield a function that, in the first process, sends measurements to log, TensorBoard (if enabled) and `report`."""
+    if not ranks.first:
+        yield lambda _: None
+        return
+    if run.overwrite:
+        clear(run)
+    with writing(run.output / "run.json"):
+        (run.output / "run.json").write_text(run.described())
+    if run.tensorboard:
+        with writing(run.output / "tensorboard"):
+            (run.output / "tensorboard").mkdir(exist_ok=True)
+    with (
+        log_to(run.output / "log.jsonl", step if run.resume else -1) as log,
+        _board(run.output / "tensorboard", step) if run.tensorboard else contextlib.nullcontext() as events,
+    ):
+
+        def tell(line: Progress) -> None:
+            log(line.line())
+            if events:
+                events(line)
+            report(line)
+
+        yield tell

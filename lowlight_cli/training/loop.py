@@ -8,11 +8,8 @@ suffices to resume exactly. The loop waits for a GPU only when it writes a line 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import itertools
 import math
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,16 +19,16 @@ import torch
 from torch import Tensor
 
 from lowlight_cli.engines.tiling import out_of_memory
-from lowlight_cli.errors import DeviceError, LowlightError, ResourceError, first_line
+from lowlight_cli.errors import LowlightError, ResourceError
 from lowlight_cli.networks import build
 from lowlight_cli.training import feeding, recipes, result
-from lowlight_cli.training.board import board, writer
+from lowlight_cli.training.board import told, writer
 from lowlight_cli.training.checkpoint import State, unbroken
 from lowlight_cli.training.data import Batch
-from lowlight_cli.training.plan import Losses, Mixed
+from lowlight_cli.training.plan import Mixed, compiled
 from lowlight_cli.training.ranks import Ranks, joined, place, together
 from lowlight_cli.training.resume import alike, taken_over
-from lowlight_cli.training.run import Progress, Run, Scores, begin, clear, log_to, logged, writing
+from lowlight_cli.training.run import Progress, Run, Scores, begin, logged, writing
 from lowlight_cli.training.timing import Watch
 from lowlight_cli.training.validation import validate
 from lowlight_cli.weights import files
@@ -103,35 +100,12 @@ def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Cal
     for note in (*notes, *feed.notes):
         warn(note)
     torch.manual_seed(run.seed)
-    mixed = _mixed(run)
-    state = _state(run, mixed, ranks)
-    started = time.perf_counter() - state.seconds
-    worked = ranks.clock(state.seconds)  # all processes share one clock, read once a step, so all decide alike
-    latest = math.inf  # PSNR of the last validation
-
-    def share(of_step: int) -> float:
-        return min(1.0, max(of_step / run.steps, worked / 60 / run.minutes))
-
-    def due() -> bool:
-        after = share(state.step)
-        return after >= 1 or run.recipe.stage_at(after) > state.stage or state.step % run.every == 0
-
-    def looked_at() -> Scores | None:
-        nonlocal latest
-        complete = state.stage == len(state.plan.stages) - 1  # earlier the network is not usable
-        if not (complete and feed.validation and ranks.first):
-            return None
-        scores = validate(run, state, feed.validation, mixed)
-        latest = scores.psnr
-        if state.best is None or latest > state.best[1]:
-            state.best = state.step, latest
-        return scores
-
-    run = replace(run, steps=max(run.steps, state.step))
+    trainer = _Trainer(run, ranks, feed)
+    run, state = trainer.run, trainer.state
     if ranks.first:
         result.keep_best(run, state)
-    missed = ranks.first and state.step > 0 and due() and not logged(run.output / "log.jsonl", state.step)
-    if share(state.step) >= 1 and not missed:
+    missed = ranks.first and state.step > 0 and trainer.due() and not logged(run.output / "log.jsonl", state.step)
+    if trainer.share(state.step) >= 1 and not missed:
         warn(
             f"the run in {run.output} has taken {state.step} steps already: none is added; longer --steps or --minutes "
             "go on"
@@ -139,133 +113,157 @@ def _train(run: Run, ranks: Ranks, report: Callable[[Progress], None], warn: Cal
         if ranks.first and not result.written(run.checkpoint, run.model, state.step):
             result.write(run, state)
         return run.checkpoint
-
-    def save() -> None:
-        state.seconds = time.perf_counter() - started
-        if ranks.first:
-            state.save(run.state, run.settings())
-            result.keep_best(run, state)
-
-    waited, streak, good = 0.0, 0, state.copy()
-    steps: list[Tensor] = []
     with (
-        contextlib.closing(feeding.batches(run, feed, state.step, share, ranks)) as made,
+        contextlib.closing(feeding.batches(run, feed, state.step, trainer.share, ranks)) as made,
         contextlib.nullcontext(itertools.chain([next(made)], made)) as batches,  # may fail, so before opening the log
-        _told(run, state.step, ranks, report) as tell,
+        told(run, state.step, ranks, report) as tell,
         ranks.held(),
     ):
-        if missed:  # interrupted between this step and its line; the losses are lost
-            rate = run.recipe.rate_at(state.step - 1, share(state.step - 1)) * state.lowered
-            pace, stage = state.seconds / state.step, state.plan.stages[state.stage].name
-            left = min((run.steps - state.step) * pace, run.minutes * 60 - state.seconds)
-            scores = looked_at()
-            save()
-            tell(Progress(state.step, math.nan, rate, 1 / pace, share(state.step), left, 0.0, scores, stage))
-        since = time.perf_counter()
-        watch, judged = Watch(run.device), float(state.step + SETTLED)
-        try:
-            while (done := share(state.step)) < 1:
-                if run.recipe.stage_at(done) > state.stage:
-                    state.enter(run.recipe.stage_at(done))
-                    good = state.copy()
-                asked = time.perf_counter()
-                batch = next(batches)
-                waited += time.perf_counter() - asked
-                batch = batch.to(run.device)
-                watch.lap("data")
-                rate = run.recipe.rate_at(state.step, done) * state.lowered
-                with unbroken(), _sizes_that_stay():
-                    steps.append(_update(state, batch, rate, ranks, watch))
-                worked = ranks.clock(time.perf_counter() - started)
-                if ranks.count > 1:
-                    watch.lap("exchange")
-                looked = due()
-                if not looked and state.step % TOLD:
-                    continue
-
-                measured = torch.stack(steps)
-                ranks.average([measured])
-                rows = measured.tolist()  # the only place that waits for a GPU
-                now = time.perf_counter()
-                kept = [losses for *losses, failed in rows if not failed]
-                means = [sum(each) / len(kept) for each in zip(*kept, strict=True)] or [math.nan] * (len(rows[0]) - 1)
-                for *_, failed in rows:
-                    streak = streak + 1 if failed else 0
-                note = ""
-                if len(kept) < len(rows) and (streak >= PATIENCE or not state.sound()):
-                    note = _go_back(run, state, good)
-                    streak = 0
-                try:
-                    scores = looked_at() if looked else None
-                except Exception:  # whole pictures are larger than crops and may exceed the device
-                    save()
-                    raise
-                watch.lap("evaluation")
-                times = watch.shares()
-                if not note and times["data"] > STARVED and state.step >= judged:
-                    note = f"{times['data']:.0%} of the time goes by without a batch: raise --threads {run.threads}"
-                    judged = math.inf
-                line = Progress(
-                    state.step,
-                    means[0],
-                    rate,
-                    len(rows) / (now - since),
-                    share(state.step),
-                    min((run.steps - state.step) * (now - since) / len(rows), run.minutes * 60 - now + started),
-                    waited / (now - since),
-                    scores,
-                    state.plan.stages[state.stage].name,
-                    note,
-                    times,
-                    means[1] if len(means) > 1 else None,
-                )
-                tell(line)
-                if looked:
-                    save()
-                    good = state.copy()
-                    watch.lap("saving")
-                waited, steps, since = 0.0, [], time.perf_counter()
-        except (KeyboardInterrupt, SystemExit):
-            if state.sound():
-                save()
-            raise
+        if missed:
+            tell(trainer.made_up())
+        trainer.go(batches, tell)
     if ranks.first:
         result.write(run, state)
-        if better := result.passed_over(run, state, latest):
+        if better := result.passed_over(run, state, trainer.latest):
             warn(better)
     return run.checkpoint
 
 
-@contextlib.contextmanager
-def _told(
-    run: Run, step: int, ranks: Ranks, report: Callable[[Progress], None]
-) -> Iterator[Callable[[Progress], None]]:
-    """Yield a function that sends measurements to the log, TensorBoard (if enabled) and `report`.
+class _Trainer:
+    """A run on its way: its state, how much of it is done, and what was measured since the last line of the log."""
 
-    In processes other than the first it does nothing.
-    """
-    if not ranks.first:
-        yield lambda _: None
-        return
-    if run.overwrite:
-        clear(run)
-    with writing(run.output / "run.json"):
-        (run.output / "run.json").write_text(run.described())
-    if run.tensorboard:
-        with writing(run.output / "tensorboard"):
-            (run.output / "tensorboard").mkdir(exist_ok=True)
-    with (
-        log_to(run.output / "log.jsonl", step if run.resume else -1) as log,
-        board(run.output / "tensorboard", step) if run.tensorboard else contextlib.nullcontext() as events,
-    ):
+    def __init__(self, run: Run, ranks: Ranks, feed: feeding.Feed) -> None:
+        self.ranks, self.feed, self.mixed = ranks, feed, _mixed(run)
+        self.state = _state(run, self.mixed, ranks)
+        self.run = replace(run, steps=max(run.steps, self.state.step))
+        self.started = time.perf_counter() - self.state.seconds
+        self.worked = ranks.clock(self.state.seconds)  # one clock for all, read once a step, so that all decide alike
+        self.latest = math.inf  # PSNR of the last validation
+        self.good, self.streak = self.state.copy(), 0  # what to go back to, after too many failed steps in a row
+        self.settled = float(self.state.step + SETTLED)  # from here on starving is told, once
 
-        def tell(line: Progress) -> None:
-            log(line.line())
-            if events:
-                events(line)
-            report(line)
+    def start_line(self) -> None:
+        """Begin the next line of the log."""
+        self.losses: list[Tensor] = []
+        self.waited, self.since = 0.0, time.perf_counter()
 
-        yield tell
+    def share(self, step: int) -> float:
+        """Return the share of the run that is done at a step, by steps or by time, whichever is further."""
+        return min(1.0, max(step / self.run.steps, self.worked / 60 / self.run.minutes))
+
+    def due(self) -> bool:
+        """Return whether to validate and save after this step: every few, and at the end of each stage."""
+        done = self.share(self.state.step)
+        return done >= 1 or self.run.recipe.stage_at(done) > self.state.stage or self.state.step % self.run.every == 0
+
+    def made_up(self) -> Progress:
+        """Make up for the line that an interrupt prevented: validate, save and return it; its losses are lost."""
+        state, before = self.state, self.state.step - 1
+        rate = self.run.recipe.rate_at(before, self.share(before)) * state.lowered
+        pace, stage = state.seconds / state.step, state.plan.stages[state.stage].name
+        left = min((self.run.steps - state.step) * pace, self.run.minutes * 60 - state.seconds)
+        scores = self.validated()
+        self.save()
+        return Progress(state.step, math.nan, rate, 1 / pace, self.share(state.step), left, 0.0, scores, stage)
+
+    def go(self, batches: Iterator[Batch], tell: Callable[[Progress], None]) -> None:
+        """Take steps until the run is done, telling each line of the log; save after validations and if interrupted."""
+        self.watch = Watch(self.run.device)
+        self.start_line()
+        try:
+            while self.share(self.state.step) < 1:
+                self.step(batches)
+                due = self.due()
+                if due or self.state.step % TOLD == 0:
+                    tell(self.measured(due))
+                    if due:
+                        self.save()
+                        self.good = self.state.copy()
+                        self.watch.lap("saving")
+                    self.start_line()
+        except (KeyboardInterrupt, SystemExit):
+            if self.state.sound():
+                self.save()
+            raise
+
+    def step(self, batches: Iterator[Batch]) -> None:
+        """Take a step on the next batch, in the stage whose turn it is."""
+        done = self.share(self.state.step)
+        if (stage := self.run.recipe.stage_at(done)) > self.state.stage:
+            self.state.enter(stage)
+            self.good = self.state.copy()
+        asked = time.perf_counter()
+        batch = next(batches)
+        self.waited += time.perf_counter() - asked
+        batch = batch.to(self.run.device)
+        self.watch.lap("data")
+        self.rate = self.run.recipe.rate_at(self.state.step, done) * self.state.lowered
+        with unbroken(), _sizes_that_stay():
+            self.losses.append(_update(self.state, batch, self.rate, self.ranks, self.watch))
+        self.worked = self.ranks.clock(time.perf_counter() - self.started)
+        if self.ranks.count > 1:
+            self.watch.lap("exchange")
+
+    def measured(self, due: bool) -> Progress:
+        """Sum up the steps since the last line, go back if too many failed, and validate if `due`."""
+        stacked = torch.stack(self.losses)
+        self.ranks.average([stacked])
+        rows = stacked.tolist()  # the only place that waits for a GPU
+        run, state, now = self.run, self.state, time.perf_counter()
+        pace, waiting = (now - self.since) / len(rows), self.waited / (now - self.since)
+        left = min((run.steps - state.step) * pace, run.minutes * 60 - now + self.started)
+        done, stage = self.share(state.step), state.plan.stages[state.stage].name
+        kept = [losses for *losses, failed in rows if not failed]
+        means = [sum(each) / len(kept) for each in zip(*kept, strict=True)] or [math.nan] * (len(rows[0]) - 1)
+        loss, judge = means[0], means[1] if len(means) > 1 else None
+        note = self.went_back([bool(failed) for *_, failed in rows])
+        try:
+            scores = self.validated() if due else None
+        except Exception:  # whole pictures are larger than crops and may exceed the device
+            self.save()
+            raise
+        self.watch.lap("evaluation")
+        times = self.watch.shares()
+        if not note and times["data"] > STARVED and state.step >= self.settled:
+            note = f"{times['data']:.0%} of the time goes by without a batch: raise --threads {run.threads}"
+            self.settled = math.inf
+        return Progress(state.step, loss, self.rate, 1 / pace, done, left, waiting, scores, stage, note, times, judge)
+
+    def went_back(self, failed: list[bool]) -> str:
+        """Restore the last good state at half the rate if too many steps failed; return a note if so, else nothing."""
+        run, state = self.run, self.state
+        for each in failed:
+            self.streak = self.streak + 1 if each else 0
+        if not any(failed) or (self.streak < PATIENCE and state.sound()):
+            return ""
+        if state.lowered <= 0.5**LOWERINGS:
+            raise LowlightError(
+                f"{run.model}: the loss is no number at step {state.step}, even at {state.lowered:.3g} of the rate; "
+                f"look at the pictures, or lower it with --set rate=...; what was good is still in {run.output}"
+            )
+        self.streak = 0
+        state.lowered /= 2
+        state.restore(self.good)
+        slower = f"at {state.lowered:g} of the rate"
+        return f"the loss was no number until step {state.step}: back to the last good state, {slower}"
+
+    def validated(self) -> Scores | None:
+        """Return the scores on the held-out pictures, if any; in the first process and the last stage only."""
+        complete = self.state.stage == len(self.state.plan.stages) - 1  # earlier the network is not usable
+        if not (complete and self.feed.validation and self.ranks.first):
+            return None
+        scores = validate(self.run, self.state, self.feed.validation, self.mixed)
+        self.latest = scores.psnr
+        if self.state.best is None or self.latest > self.state.best[1]:
+            self.state.best = self.state.step, self.latest
+        return scores
+
+    def save(self) -> None:
+        """Write the state, and the weights if they are the best so far."""
+        self.state.seconds = time.perf_counter() - self.started
+        if self.ranks.first:
+            self.state.save(self.run.state, self.run.settings())
+            result.keep_best(self.run, self.state)
 
 
 def _state(run: Run, mixed: Mixed, ranks: Ranks) -> State:
@@ -279,7 +277,7 @@ def _state(run: Run, mixed: Mixed, ranks: Ranks) -> State:
     for module in (network, plan.helpers):
         together(module, ranks)
     if run.compiled:
-        plan = replace(plan, stages=tuple(replace(stage, losses=_compiled(stage.losses, run)) for stage in plan.stages))
+        plan = replace(plan, stages=tuple(replace(stage, losses=compiled(stage.losses, run)) for stage in plan.stages))
     state = State(network, plan, run.recipe)
     state.enter(0)
     if ranks.first:
@@ -290,36 +288,6 @@ def _state(run: Run, mixed: Mixed, ranks: Ranks) -> State:
         if not alike(run):
             state.best = None
     return state
-
-
-def _compiled(losses: Losses, run: Run) -> Losses:
-    """Compile a stage's losses with fused operations; on a GPU as a CUDA graph, since crops keep their size."""
-    from torch._dynamo.exc import TorchDynamoException  # a slow import
-
-    mode = "reduce-overhead" if run.device.startswith("cuda") else "default"
-    fused: Losses = torch.compile(losses, mode=mode, dynamic=False)
-
-    def explained(batch: Batch) -> tuple[Tensor, ...]:
-        try:
-            return fused(batch)
-        except TorchDynamoException as error:
-            cause = getattr(error, "inner_exception", error)  # the outer message only says that there is one
-            told = f"({type(cause).__name__}: {first_line(cause)})"
-            if lacking := _lacking(run.device):
-                raise DeviceError(f"--compile needs {lacking}: leave it out {told}") from error
-            raise DeviceError(f"--compile does not work with {run.model} here: leave it out {told}") from error
-
-    return explained
-
-
-def _lacking(device: str) -> str:
-    """Return what torch.compile needs on the device but is missing; empty if nothing is."""
-    compilers = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "cl"]
-    has = {
-        "Triton": not device.startswith("cuda") or importlib.util.find_spec("triton") is not None,
-        "a C++ compiler": any(map(shutil.which, compilers)),
-    }
-    return " and ".join(name for name, there in has.items() if not there)
 
 
 @contextlib.contextmanager
@@ -364,20 +332,6 @@ def _update(state: State, batch: Batch, rate: float, ranks: Ranks, watch: Watch)
     state.step += 1
     watch.lap("optimiser")
     return torch.stack((*(loss.detach() for loss in losses), failed))
-
-
-def _go_back(run: Run, state: State, good: dict[str, Tensor]) -> str:
-    """Restore the last good state and halve the rate; return a note for the log."""
-    if state.lowered <= 0.5**LOWERINGS:
-        raise LowlightError(
-            f"{run.model}: the loss is no number at step {state.step}, even at {state.lowered:.3g} of the rate; look "
-            f"at the pictures, or lower it with --set rate=...; what was good is still in {run.output}"
-        )
-    state.lowered /= 2
-    state.restore(good)
-    return (
-        f"the loss was no number until step {state.step}: back to the last good state, at {state.lowered:g} of the rate"
-    )
 
 
 def _mixed(run: Run) -> Mixed:
