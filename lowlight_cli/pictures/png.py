@@ -245,9 +245,7 @@ def encode_deep(samples: Codes, kept: Photo) -> bytes:
         texts.append((_XMP.decode(), kept.xmp.decode("utf-8", "replace")))
     for keyword, body in texts:
         parts.append(_chunk(b"iTXt", keyword.encode("latin-1") + b"\0\0\0\0\0" + body.encode("utf-8")))
-    deflater = zlib.compressobj(
-        1
-    )  # higher levels take longer and gain nothing on photographs, whose low bits are noise
+    deflater = zlib.compressobj(1)  # more takes longer and gains nothing on photographs: their low bits are noise
     step, stride = 2 * channels, 2 * channels * width
     rows = max(1, 2**20 // stride)
     for start in range(0, height, rows):

@@ -11,6 +11,7 @@ are refused: their codes stand for other amounts of light.
 from __future__ import annotations
 
 import functools
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -78,8 +79,8 @@ class Colours:
         """
         if self.transfer in HDR:
             raise InputError(
-                f"{name}: is HDR ({HDR[self.transfer]}): make an SDR clip of it first, by ffmpeg -i {name} -c:a copy "
-                f"-vf {TONED} sdr.mov"
+                f"{name}: is HDR ({HDR[self.transfer]}): make an SDR clip of it first, by "
+                f"ffmpeg -i {shlex.quote(name)} -c:v libx265 -crf 16 -c:a copy -vf {TONED} sdr.mkv"
             )
         if self.matrix not in MATRICES and self.matrix not in (0, UNSAID):
             raise InputError(f"{name}: has the colour matrix {self.matrix}, which cannot be read: convert it to BT.709")

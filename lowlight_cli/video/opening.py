@@ -103,13 +103,23 @@ def zero(container: InputContainer) -> Fraction:
     return Fraction(container.start_time or 0, av.time_base)
 
 
-def ticks(container: InputContainer, name: str) -> list[int]:
-    """When a video's frames are shown, in ticks and in order, by reading all of its packets; closes the container."""
+def ticks(container: InputContainer, name: str, end: Fraction | None) -> list[int]:
+    """When a video's frames are shown, in ticks and in order, from its packets; closes the container.
+
+    Args:
+        container: at its beginning.
+        name: for messages.
+        end: as far as it is read, in seconds of the clip's clock; None for all.
+    """
+    found = set[int]()
     with container, contextlib.suppress(av.error.FFmpegError, IndexError):
         stream = film_of(container, name)
-        found = {packet.pts for packet in onward(container.demux(stream), stream.index) if not packet.is_discard}
-        return sorted(tick for tick in found if tick is not None)
-    return []
+        for packet in onward(container.demux(stream), stream.index):
+            if end is not None and packet.dts is not None and packet.dts * packet.time_base >= end:
+                break
+            if packet.pts is not None and not packet.is_discard:
+                found.add(packet.pts)
+    return sorted(found)
 
 
 def stated_end(container: InputContainer, stream: VideoStream) -> float | None:

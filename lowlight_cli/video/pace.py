@@ -21,6 +21,9 @@ FINEST: Final = 240
 """Most frames per second that FFmpeg may find in the timestamps of a variable frame rate; what is finer are ticks of a
 clock, at which each frame would be written many times."""
 
+USUAL: Final = (24, 25, 30, 50, 60, 100, 120, 200, 240)
+"""Rates that are tried, in frames per second."""
+
 COARSEST: Final = Fraction(25)
 """Least frames per second where the timestamps are only ticks, so that frames that come in a burst are kept."""
 
@@ -29,9 +32,6 @@ ALIKE: Final = Fraction(1, 10_000)
 
 LONGEST: Final = 60
 """Seconds for which a frame is repeated, at most: an hour of standstill would be hundreds of gigabytes."""
-
-_NEARLY: Final = 1.1
-"""Times the shortest gap between two frames up to which others count as alike."""
 
 _LATE: Final = Fraction(3, 4)
 _MOVED: Final = Fraction(1, 4)
@@ -52,7 +52,7 @@ def steady_rate(clip: Film) -> Fraction:
     """The constant rate at which a clip is written, in frames per second.
 
     It is what FFmpeg guesses from the header and the first frames, unless that would leave frames of a file out: then
-    it is that of the frames which come fastest.
+    it is the lowest of `USUAL` that leaves out the fewest.
     """
     if isinstance(clip, Series):
         return clip.rate
@@ -60,13 +60,13 @@ def steady_rate(clip: Film) -> Fraction:
     if clip.again is None or clip.fields > 1 or "://" in str(clip.container.name):
         return rate
     begin, end = clip.span.bounds(clip.zero)
-    times = ((tick, tick * clip.base) for tick in ticks(clip.again(), clip.name))
+    times = ((tick, tick * clip.base) for tick in ticks(clip.again(), clip.name, end))
     shown = [tick for tick, time in times if begin <= time and (end is None or time < end)]
-    if len(_kept(shown, clip.base, rate)) == len(shown):
-        return rate
-    gaps = [after - before for before, after in itertools.pairwise(shown)]
-    fastest = [gap for gap in gaps if gap <= _NEARLY * min(gaps)]  # clocks of milliseconds alternate between two
-    return min(Fraction(len(fastest)) / sum(fastest) / clip.base, Fraction(FINEST)).limit_denominator(1001)
+    best, most = rate, len(_kept(shown, clip.base, rate))
+    for finer in USUAL:
+        if finer > rate and most < len(shown) and (kept := len(_kept(shown, clip.base, Fraction(finer)))) > most:
+            best, most = Fraction(finer), kept
+    return best
 
 
 def _guessed(clip: Clip) -> Fraction:
