@@ -117,9 +117,10 @@ class Made:
 
 @dataclass
 class Tally:
-    """Seconds by stage, and the brightness of the frames."""
+    """Seconds by stage, the number of frames, and their brightness."""
 
     measure: bool
+    frames: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     before: list[float] = field(default_factory=list)
     after: list[float] = field(default_factory=list)
@@ -129,7 +130,8 @@ class Tally:
         return timed(self.seconds, stage)
 
     def see(self, before: Picture, after: Picture) -> None:
-        """Measure one more frame, if `measure`."""
+        """Count one more frame, and measure it if `measure`."""
+        self.frames += 1
         if self.measure:
             self.before.append(mean_luma(before))
             self.after.append(mean_luma(after))

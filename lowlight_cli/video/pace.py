@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Packed", "at_rate", "steady_rate"]
 
-FINEST: Final = 240
+USUAL: Final = (24, 25, 30, 50, 60, 100, 120, 200, 240)
+"""Rates that are tried where frames would be left out, in frames per second."""
+
+FINEST: Final = USUAL[-1]
 """Most frames per second that FFmpeg may find in the timestamps of a variable frame rate; what is finer are ticks of a
 clock, at which each frame would be written many times."""
-
-USUAL: Final = (24, 25, 30, 50, 60, 100, 120, 200, 240)
-"""Rates that are tried, in frames per second."""
 
 COARSEST: Final = Fraction(25)
 """Least frames per second where the timestamps are only ticks, so that frames that come in a burst are kept."""

@@ -17,12 +17,12 @@ from lowlight_cli.enhancer import Enhancer
 from lowlight_cli.errors import InputError, reader_gone, unwritten
 from lowlight_cli.sheets import labelled, reduced
 from lowlight_cli.video.colour import upright
-from lowlight_cli.video.encode import Encoder, planned
+from lowlight_cli.video.encode import Encoder, Plan, planned
 from lowlight_cli.video.formats import Y4M, Encoding
 from lowlight_cli.video.lighting import Lighting
 from lowlight_cli.video.making import Course, Made, Making, Tally, made
 from lowlight_cli.video.pace import Packed, at_rate
-from lowlight_cli.video.run import compared, prepared, results
+from lowlight_cli.video.run import Lit, compared, prepared, results
 from lowlight_cli.video.series import Source, film
 from lowlight_cli.video.streams import Span
 
@@ -60,19 +60,6 @@ def enhance_to_pipe(
         plan = planned(clip, Y4M, Encoding("rawvideo"), wide=making.compare)
         prepared(enhancer, clip)
         lighting = Lighting(enhancer, making)
-        encoder, done = Encoder(plan), 0
-
-        def packed() -> Iterator[Packed]:
-            nonlocal done
-            for lit in frames:
-                picture = lit.picture
-                if making.compare:
-                    picture = compared(lit.frame.picture, picture, clip.rotation, (plan.width, plan.height))
-                with tally.timed("encode"):
-                    ready = list(encoder.encode(picture, lit.frame.pts, lit.frame.duration))
-                yield from ready
-                done += 1
-
         out = av.open(sink, "w", format=Y4M, options={"strict": "-1"})  # more than 8 bits are an extension
         video: Any = out.add_stream(plan.name, rate=plan.rate)
         plan.configure(video)
@@ -80,7 +67,8 @@ def enhance_to_pipe(
         frames = results(lighting, clip, tally, told)
         try:
             with contextlib.closing(frames):
-                for number, data in enumerate(at_rate(packed(), plan.base, plan.rate, notes)):
+                packed = _packed(frames, plan, tally, clip.rotation if making.compare else None)
+                for number, data in enumerate(at_rate(packed, plan.base, plan.rate, notes)):
                     packet = av.Packet(data)
                     packet.stream, packet.time_base = video, 1 / plan.rate
                     packet.pts = packet.dts = number
@@ -95,13 +83,25 @@ def enhance_to_pipe(
             clip,
             lighting,
             tally,
-            frames=done,
+            frames=tally.frames,
             resumed=0,
             size=(plan.width, plan.height),
             codec=plan.name,
             pixel_format=plan.pixel_format,
             notes=(*plan.notes, *clip.notes, *notes),
         )
+
+
+def _packed(frames: Iterator[Lit], plan: Plan, tally: Tally, compare: int | None) -> Iterator[Packed]:
+    """Encode the results; with their inputs beside them if `compare` is a rotation, as in `run.compared`."""
+    encoder = Encoder(plan)
+    for lit in frames:
+        picture = lit.picture
+        if compare is not None:
+            picture = compared(lit.frame.picture, picture, compare, (plan.width, plan.height))
+        with tally.timed("encode"):
+            ready = list(encoder.encode(picture, lit.frame.pts, lit.frame.duration))
+        yield from ready
 
 
 def preview(enhancer: Enhancer, source: Source, count: int, making: Making) -> NDArray[np.float32]:

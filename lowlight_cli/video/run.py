@@ -32,7 +32,7 @@ from lowlight_cli.video.series import Film, Series, Source, film
 from lowlight_cli.video.streams import Frame, Span
 
 __all__ = [
-    "compared", "enhance_clip", "enhanced", "identity", "partial", "prepared", "results",
+    "Lit", "compared", "enhance_clip", "enhanced", "identity", "partial", "prepared", "results",
     "why_not_resumable",
 ]  # fmt: skip
 

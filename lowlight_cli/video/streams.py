@@ -97,8 +97,7 @@ class Clip:
     """A clip that is open for reading; use it as a context manager.
 
     Attributes:
-        name: what messages call it.
-        container_name: FFmpeg's name of the container.
+        name, container_name: what messages call it, and what FFmpeg calls the container.
         width, height: of the frames as stored.
         rotation: degrees by which a player rotates them, counter-clockwise.
         matrix: FFmpeg's display matrix, nine numbers; None if there is none, or it cannot be read.
@@ -110,6 +109,7 @@ class Clip:
         rate: average frames per second.
         zero: start time, in seconds of its own clock.
         live: it plays in real time, once; its time begins with its first frame.
+        again: opens it once more; None if it can be read only once.
         notes: what was odd, one line each; complete when the last frame is read.
     """
 
