@@ -30,6 +30,7 @@ class Settings:
         look: what is done to the network's output.
         tiling: when pictures are cut into tiles, and how large those are.
         self_ensemble: whether to average over eight flips and rotations.
+        compiled: whether to compile the network for sizes that come again; only torch on an NVIDIA GPU does.
 
     Raises:
         UsageError: a name is unknown, or a switch is neither True nor False.
@@ -44,6 +45,7 @@ class Settings:
     look: Look = field(default_factory=Look)
     tiling: engines.Tiling = field(default_factory=engines.Tiling)
     self_ensemble: bool = False
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         descriptor(str(self.model))  # `str`, so that None and the like are reported as unknown names
@@ -51,6 +53,7 @@ class Settings:
         switches: dict[str, object] = {
             "protect_highlights": self.look.protect_highlights,
             "self_ensemble": self.self_ensemble,
+            "compiled": self.compiled,
             "offline": self.offline,
         }
         for name, value in switches.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,20 @@ def test_streams_that_run_beside_their_callers_have_two_each(
         enhancer.expect(9, at_once=at_once)
         assert pace.callers(enhancer, [small, small]) == expected
         assert pace.callers(enhancer, [small, large]) == at_once
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(2, 3), (10, 5), (64, 8)])
+def test_half_of_the_cores_work_around_a_gpu(
+    cores: int, threads: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pass of dgaf at 1080p takes 2 ms, and what surrounds it 85 ms of a core."""
+    small, large = made("s.png", 600, 400), made("l.png", 3000, 1500)
+    enhancer = Enhancer("dgaf", device="cpu")
+    engine, resolved = enhancer.load()
+    enhancer._shared.loaded = replace(engine, device="cuda:0"), resolved  # type: ignore[type-var]
+    monkeypatch.setattr(hardware, "cores", lambda: cores)
+    assert pace.callers(enhancer, [small, small]) == threads
+    assert pace.callers(enhancer, [small, large]) == engines.FEEDERS
 
 
 def test_a_batch_of_several_at_once(

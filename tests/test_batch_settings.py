@@ -21,6 +21,7 @@ from PIL import Image
         (("--protect-highlights",), True),
         (("--quality", "80"), True),
         (("--device", "cpu"), False),
+        (("--compile",), False),
         (("--offline",), False),
         (("--tile", "384"), False),
     ],

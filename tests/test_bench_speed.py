@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 import torch
 from conftest import Ran
+from torch import nn
 
 from lowlight_cli import engines
 from lowlight_cli.bench import methods, speed, speed_peak
+from lowlight_cli.bench.speed_peak import roofline
 from lowlight_cli.engines import hardware, pytorch
 from lowlight_cli.errors import DeviceError, LowlightError
+from lowlight_cli.networks import NETWORKS, build, descriptor
 
 
 def test_engines_side_by_side(
@@ -30,7 +33,7 @@ def test_engines_side_by_side(
     told = json.loads(Path("speed.json").read_text())
     assert told["schema"] == "lowlight-speed-1" and told["environment"]["cores"]
     rows = told["rows"]
-    assert [row["engine"] for row in rows] == ["eager", *(name for name, _ in speed.wishes("auto", "fp32"))]
+    assert [row["engine"] for row in rows] == ["eager", *(name for name, *_ in speed.wishes("auto", "fp32"))]
     for row in rows:
         assert (row["precision"], row["device"], len(row["seconds"])) == ("fp32", "cpu", 2)
         assert row["gmacs"] == pytest.approx(3.63 * 64 * 48 / 384**2)
@@ -46,9 +49,15 @@ def test_engines_side_by_side(
 
 def test_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "installed", lambda *packages: "openvino" not in packages)
-    assert speed.wishes("auto", "auto") == [("torch", "fp32"), ("torch", "bf16"), ("onnx", "fp32"), ("onnx", "bf16")]
-    assert speed.wishes("onnx", "fp32") == [("torch", "fp32"), ("onnx", "fp32")]
-    assert speed.wishes("torch", "fp16") == [("torch", "fp32"), ("torch", "fp16")]
+    plain = False
+    assert speed.wishes("auto", "auto") == [
+        ("torch", "fp32", plain), ("torch", "bf16", plain), ("onnx", "fp32", plain), ("onnx", "bf16", plain)
+    ]  # fmt: skip
+    assert speed.wishes("onnx", "fp32") == [("torch", "fp32", plain), ("onnx", "fp32", plain)]
+    assert speed.wishes("torch", "fp16") == [("torch", "fp32", plain), ("torch", "fp16", plain)]
+    compiled = [("torch", "fp32", plain), ("torch", "fp16", plain), ("torch", "fp16", True)]
+    assert speed.wishes("torch", "fp16", compiled=True) == compiled
+    assert speed.wishes("onnx", "fp32", compiled=True) == speed.wishes("onnx", "fp32")
 
 
 Measure = Callable[..., tuple[list[tuple[str, str]], list[str], speed.Speed]]
@@ -159,3 +168,23 @@ def test_a_device_is_waited_for(monkeypatch: pytest.MonkeyPatch, place: str, wai
     monkeypatch.setattr(torch.mps, "synchronize", lambda: done.append(("mps",)))
     convolve = speed_peak.convolution("bf16", (24, 16), place)
     assert convolve() > 0 and done == waits
+
+
+def test_the_roofline_is_the_longer_of_multiplying_and_moving() -> None:
+    """By hand: a convolution from 3 to 8 channels, 3x3, and a transposed one to half as many pixels a side more."""
+    one = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+    macs, values = 40 * 30 * 8 * 3 * 9, 40 * 30 * (3 + 8) + 8 * 3 * 9
+    assert roofline(one, (40, 30), "fp32", 1e-9, 1e9) == pytest.approx(macs)
+    assert roofline(one, (40, 30), "fp32", 1e9, 1e-9) == pytest.approx(4 * values)
+    assert roofline(one, (40, 30), "bf16", 1e9, 1e-9) == pytest.approx(2 * values)
+    up = nn.ConvTranspose2d(3, 5, 2, stride=2, bias=False)
+    assert roofline(up, (40, 30), "bf16", 1e-9, 1e9) == pytest.approx(40 * 30 * 3 * 5 * 4)
+    both = nn.Sequential(nn.Conv2d(3, 3, 1, bias=False), nn.Conv2d(3, 3, 1, bias=False))
+    first = nn.Conv2d(3, 3, 1, bias=False)
+    assert roofline(both, (8, 8), "fp32", 2.0, 3.0) == pytest.approx(2 * roofline(first, (8, 8), "fp32", 2.0, 3.0))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_roofline_counts_a_networks_multiply_adds(name: str) -> None:
+    counted = roofline(build(name).eval(), (384, 384), "fp32", 1.0, 1e12)
+    assert counted == pytest.approx(descriptor(name).gmacs, rel=0.03)

@@ -268,7 +268,7 @@ def test_as_many_sizes_are_kept_as_there_is_room_for(
     cards: Cards, engine: TorchEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Graphs hold the memory of their passes, which a picture of another size may want."""
-    room = pytorch.memory.needed("dgaf", "fp32", 2 * 32 * 32)
+    room = pytorch.memory.needed("dgaf", "fp32", 2 * 32 * 32, "cuda")
     monkeypatch.setattr(TorchEngine, "free", lambda self, taken=0: room)
     for side in (32, 32, 28, 28, 32, 28):
         engine.run(batch(0, side, side))

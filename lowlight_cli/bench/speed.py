@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from lowlight_cli import engines, heap
 from lowlight_cli.bench.methods import Choice
 from lowlight_cli.bench.report import Table, environment
-from lowlight_cli.bench.speed_peak import CHANNELS, convolution, full
+from lowlight_cli.bench.speed_peak import CHANNELS, Eager, bandwidth, convolution, roofline
 from lowlight_cli.engines import Engine, Tiling, hardware
 from lowlight_cli.errors import DeviceError, LowlightError
 from lowlight_cli.exposure import apply_gain, auto_gain
@@ -32,7 +32,6 @@ from lowlight_cli.pictures import Photo, encode, read
 from lowlight_cli.weights import fetch, files
 
 if TYPE_CHECKING:
-    from lowlight_cli.networks.layers import Network
     from lowlight_cli.weights.fetch import Resolved
 
 __all__ = ["DEFINITIONS", "SCHEMA", "Row", "Speed", "as_json", "measure", "table", "wishes"]
@@ -44,6 +43,9 @@ SCHEMA: Final = "lowlight-speed-1"
 WARM: Final = 3.0
 """Seconds of warm-up, at least one picture: enough for a runtime to finish work that it defers for a new size."""
 
+WARM_ON_GPU: Final = 1.0
+"""The same on a GPU, where torch defers work until the second picture only."""
+
 BUDGET: Final = 384 * 384
 """Number of pixels for which descriptors state their multiply-adds; work is proportional to pixels."""
 
@@ -54,7 +56,9 @@ DEFINITIONS: Final = {
     "GMAC/s": "multiply-adds of the convolutions, by the network's budget, a second; twice that is FLOP/s",
     "of peak": f"of what torch reaches on one convolution of 3x3, {CHANNELS} to {CHANNELS} channels, in the same "
     "precision and the same turns",
-    "GPU ms": "likewise, of a GPU with the picture lying there; GMAC/s and its share of the peak are then by this time",
+    "GPU ms": "likewise, of a GPU with the picture lying there; GMAC/s and both shares are then by this time",
+    "of roof": "what the network's convolutions take at least of that time, each at that peak or at the rate of a copy "
+    "in the GPU's memory, whichever takes longer",
     "MB": "the most that the process held during one picture, above what it held before",
 }
 """What the columns mean."""
@@ -76,6 +80,7 @@ class Row:
             pictures; None if torch does not have the device.
         bytes: peak of main memory; None if the system does not report it.
         on_gpu: median seconds with the picture already in GPU memory; None elsewhere.
+        roof: `speed_peak.roofline`, seconds; None elsewhere.
     """
 
     name: str
@@ -88,6 +93,7 @@ class Row:
     peak: float | None
     bytes: int | None
     on_gpu: float | None = None
+    roof: float | None = None
 
     @property
     def rate(self) -> float:
@@ -117,6 +123,7 @@ class Speed:
         decode: megapixels a second when reading a JPEG from memory.
         finish: megapixels a second of what surrounds the network: exposing the picture, and the look.
         encode: megapixels a second when writing a JPEG to memory.
+        bandwidth: gigabytes a second that a copy within the GPU's memory reads and writes; None without a GPU.
     """
 
     size: tuple[int, int]
@@ -125,14 +132,27 @@ class Speed:
     decode: float
     finish: float
     encode: float
+    bandwidth: float | None = None
 
 
-def wishes(engine: str, precision: str) -> list[tuple[str, str]]:
-    """Return the (engine, precision) pairs to measure, torch in fp32 first; engine `auto` means all installed ones."""
+def wishes(engine: str, precision: str, *, compiled: bool = False) -> list[tuple[str, str, bool]]:
+    """Return what to measure, torch in fp32 first; engine `auto` means all installed ones.
+
+    Returns:
+        Engine, precision, and whether it is compiled; what is compiled follows the same one that is not.
+    """
     names = [name for name in engines.ENGINES if name == "torch" or hardware.installed(*engines.NEEDED[name])]
     named = names if engine == "auto" else list(dict.fromkeys(("torch", engine)))
     kinds = ("fp32", "bf16") if precision == "auto" else tuple(dict.fromkeys(("fp32", precision)))
-    return [(name, kind) for name in named for kind in kinds]
+    asked = (
+        {kind for kind in kinds if compiled and precision in ("auto", kind)} if engine in ("auto", "torch") else set()
+    )
+    return [
+        (name, kind, fused)
+        for name in named
+        for kind in kinds
+        for fused in ((False, True) if name == "torch" and kind in asked else (False,))
+    ]
 
 
 def measure(
@@ -143,6 +163,7 @@ def measure(
     size: tuple[int, int] = (600, 400),
     runs: int = 5,
     device: str = "auto",
+    compiled: bool = False,
     offline: bool = False,
     on_message: Callable[[str], None] | None = None,
     on_done: Callable[[float], None] | None = None,
@@ -156,6 +177,7 @@ def measure(
         size: width and height of the picture.
         runs: how many pictures to time for each row.
         device: as for `engines.load`.
+        compiled: also measure torch compiled, on an NVIDIA GPU.
         offline: never use the network.
         on_message: called with a line for each combination left out.
         on_done: called with 1 after each network.
@@ -167,11 +189,12 @@ def measure(
         ResourceError: the memory does not suffice.
     """
     picture, place = _picture(size), _place(device)
+    copied = bandwidth(place) if place and place.startswith("cuda") else None
     rows, told = list[Row](), set[str]()
     for choice in choices:
         resolved = fetch.resolve(choice.network, choice.weights, offline=offline, on_message=on_message)
         name = resolved.checkpoint.name if resolved.checkpoint else f"{choice.network} ({choice.weights})"
-        found, left_out = _loaded(choice.network, resolved, engine, device, precision)
+        found, left_out = _loaded(choice.network, resolved, engine, device, precision, compiled)
         for line in left_out:
             if on_message and line not in told:
                 on_message(line)
@@ -194,12 +217,15 @@ def measure(
         for each, kept in zip(loaded, seconds, strict=True):
             ran = each.name, each.provider, each.device, each.precision
             peak = statistics.median(convolved[each.precision]) if place else None
-            rows.append(Row(name, *ran, tuple(kept), work, peak, _memory(each, picture), _on_gpu(each, picture, runs)))
+            on_gpu, roof = _on_gpu(each, picture, runs), None
+            if on_gpu and peak and copied:
+                roof = roofline(build(choice.network).eval(), size, each.precision, peak, copied)
+            rows.append(Row(name, *ran, tuple(kept), work, peak, _memory(each, picture), on_gpu, roof))
         if on_done:
             on_done(1)
     reached = [(row.precision, row.peak) for row in rows if row.peak]
     peaks = {kind: max(peak for other, peak in reached if other == kind) for kind, _ in reached}
-    return Speed(size, tuple(rows), peaks, *_surroundings(picture[0], runs))
+    return Speed(size, tuple(rows), peaks, *_surroundings(picture[0], runs), copied)
 
 
 def table(speed: Speed) -> Table:
@@ -210,7 +236,7 @@ def table(speed: Speed) -> Table:
         lines.append(
             (
                 row.name,
-                row.engine,
+                f"{row.engine}, compiled" if row.provider == "inductor" else row.engine,
                 row.precision,
                 f"{row.median * 1e3:.3g}",
                 f"{row.spread * 1e3:.2g}",
@@ -218,6 +244,7 @@ def table(speed: Speed) -> Table:
                 f"{row.rate:.0f}",
                 f"{row.rate / row.peak:.0%}" if row.peak else "",
                 "" if row.on_gpu is None else f"{row.on_gpu * 1e3:.3g}",
+                f"{row.roof / row.on_gpu:.0%}" if row.roof and row.on_gpu else "",
                 "" if row.bytes is None else f"{row.bytes / 1e6:.0f}",
             )
         )
@@ -239,6 +266,7 @@ def as_json(speed: Speed) -> str:
         "width": speed.size[0],
         "height": speed.size[1],
         "peak_gmacs": speed.peaks,
+        "copied_gigabytes": speed.bandwidth,
         "decode_megapixels": speed.decode,
         "finish_megapixels": speed.finish,
         "encode_megapixels": speed.encode,
@@ -259,26 +287,6 @@ def _picture(size: tuple[int, int]) -> Picture:
     return picture
 
 
-@dataclass(frozen=True)
-class Eager:
-    """A network called directly in torch, without an engine: the baseline that engines are compared with."""
-
-    module: Network
-    device: str
-    name: str = "eager"
-    provider: str = "torch"
-    precision: str = "fp32"
-
-    def run(self, batch: Picture) -> Picture:
-        """Enhance a batch, (N, H, W, 3) to the same shape."""
-        import torch
-
-        with torch.inference_mode(), full(self.precision, self.device):
-            given = torch.from_numpy(batch).permute(0, 3, 1, 2).contiguous().to(self.device)
-            bright: Picture = self.module(given).clamp(0, 1).cpu().permute(0, 2, 3, 1).contiguous().numpy()
-        return bright
-
-
 def _place(device: str) -> str | None:
     """Return torch's name of the device; None if torch does not have it (other engines may)."""
     from lowlight_cli.engines.pytorch import choose_device
@@ -290,7 +298,7 @@ def _place(device: str) -> str | None:
 
 
 def _loaded(
-    network: str, resolved: Resolved, engine: str, device: str, precision: str
+    network: str, resolved: Resolved, engine: str, device: str, precision: str, compiled: bool
 ) -> tuple[list[Engine], list[str]]:
     """Load what is available of `wishes`; return it, and why the rest is left out.
 
@@ -298,15 +306,17 @@ def _loaded(
     """
     emulated = _place(device) == "cpu" and hardware.bf16() is False
     loaded, had, lacking, left_out = list[Engine](), False, list[LowlightError](), list[str]()
-    for name, kind in wishes(engine, precision):
+    for name, kind, fused in wishes(engine, precision, compiled=compiled):
         if (name, kind, precision) == ("torch", "bf16", "auto") and emulated:
             left_out.append("torch in bf16 is left out: this CPU emulates it, slowly; --precision bf16 measures it")
             continue
         asked = engine in ("auto", name) and precision in ("auto", kind)
         try:
-            made = engines.load(network, resolved, engine=name, device=device, precision=kind, tiling=Tiling(0))
+            made = engines.load(
+                network, resolved, engine=name, device=device, precision=kind, tiling=Tiling(0), compiled=fused
+            )
         except LowlightError as error:
-            left_out.append(f"{name} in {kind} is left out: {error}")
+            left_out.append(f"{name}{', compiled,' if fused else ''} in {kind} is left out: {error}")
             lacking += [error] if asked else []
         else:
             loaded.append(made)
@@ -321,7 +331,7 @@ def _eager(network: str, resolved: Resolved, place: str) -> Eager:
 
 
 def _warm_up(engine: Engine | Eager, picture: Picture) -> None:
-    until = time.perf_counter() + WARM
+    until = time.perf_counter() + (WARM_ON_GPU if engine.device.startswith("cuda") else WARM)
     engine.run(picture)
     while time.perf_counter() < until:
         engine.run(picture)

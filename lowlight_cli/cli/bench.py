@@ -16,7 +16,7 @@ DATA = "Data"
 RESULTS = "Results"
 SPEED = "Speed"
 
-OWN: Final[dict[str, tuple[str, ...]]] = {"speed": ("size", "runs"), "clip": ("frames",), "task": ()}
+OWN: Final[dict[str, tuple[str, ...]]] = {"speed": ("size", "runs", "compiled"), "clip": ("frames",), "task": ()}
 """Modes that replace metrics on data sets (the first one given wins), each with the options that only it has."""
 SHARED: Final = {"speed": ("json",), "clip": (), "task": ("dataset", "root", "limit", "external", "json")}
 """Further options that each mode accepts besides `ALWAYS`."""
@@ -140,6 +140,13 @@ def bench(
     runs: Annotated[
         int, typer.Option(min=1, metavar="N", rich_help_panel=SPEED, help="Pictures to time per table row.")
     ] = 5,
+    compiled: Annotated[
+        bool,
+        typer.Option(
+            "--compile", rich_help_panel=SPEED,
+            help="With --speed, also measure torch compiled; on an NVIDIA GPU, half a minute per network.",
+        ),
+    ] = False,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     engine: options.Engine = "auto",
@@ -166,7 +173,7 @@ def bench(
     check(metric or ())  # report a typing mistake before the work
     running = measuring.Running(device, precision, engine, offline)
     if speed:
-        measuring.speed(methods.choose(model or (), weights or ()), size, runs, running, json)
+        measuring.speed(methods.choose(model or (), weights or ()), size, runs, running, json, compiled=compiled)
         return
     if clip:
         measuring.clips(clip, frames, methods.choose(model or ["dgaf"], weights or ()), running)

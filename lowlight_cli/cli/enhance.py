@@ -63,6 +63,7 @@ def enhance(
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     engine: options.Engine = "auto",
+    compiled: options.Compile = False,
     tile: options.Tile = None,
     memory: options.Memory = None,
     json: options.Json = False,

@@ -126,7 +126,9 @@ def verify(results: Iterable[Result], precision: str) -> None:
         raise LowlightError(f"{len(wrong)} of {len(checked)} figures in weights.toml differ here: {wrong[0]}{hint}")
 
 
-def speed(choices: Sequence[Choice], size: str, runs: int, running: Running, json: Path | None) -> None:
+def speed(
+    choices: Sequence[Choice], size: str, runs: int, running: Running, json: Path | None, *, compiled: bool = False
+) -> None:
     """Measure the speed of models; write the file, then show the table, its definitions, and the rates of JPEG."""
     from lowlight_cli import engines
     from lowlight_cli.bench import speed
@@ -135,7 +137,8 @@ def speed(choices: Sequence[Choice], size: str, runs: int, running: Running, jso
     with report.progress("speed", len(choices)) as advance:
         result = speed.measure(
             choices, engine=running.engine, precision=running.precision, size=_size(size), runs=runs,
-            device=running.device, offline=running.offline, on_message=report.note, on_done=advance,
+            device=running.device, compiled=compiled, offline=running.offline, on_message=report.note,
+            on_done=advance,
         )  # fmt: skip
     try:
         if json:
@@ -145,6 +148,8 @@ def speed(choices: Sequence[Choice], size: str, runs: int, running: Running, jso
         _remarks(f"{name}: {meaning}" for name, meaning in speed.DEFINITIONS.items())
         peaks = ", ".join(f"{value:.0f} in {kind}" for kind, value in result.peaks.items())
         peak = f"the peak is {peaks} GMAC/s" if peaks else "no peak, as torch does not have the device"
+        if result.bandwidth:
+            peak += f", a copy moves {result.bandwidth:.0f} GB/s"
         rates = f"megapixels/s: JPEG {result.decode:.0f} in, {result.encode:.0f} out; exposing {result.finish:.0f}"
         _remarks([f"{size}, {runs} pictures each; {peak}; {rates}"])
 

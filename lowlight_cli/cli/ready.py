@@ -49,6 +49,7 @@ def ready(given: Mapping[str, Any]) -> Iterator[Enhancer]:
             protect_highlights=given["protect_highlights"],
             gate=given["gate"],
             self_ensemble=given["self_ensemble"],
+            compiled=given["compiled"],
             tile=given["tile"],
             memory=given["memory"],
             offline=given["offline"],

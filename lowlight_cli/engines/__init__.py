@@ -175,6 +175,7 @@ def load(
     device: str = "auto",
     precision: str = "auto",
     tiling: Tiling | None = None,
+    compiled: bool = False,
 ) -> Engine:
     """Build `network`, load the weights of `resolved` into it, and put it on a device.
 
@@ -186,9 +187,10 @@ def load(
             `tensorrt:N`; a named device is used or raises an error, never replaced.
         precision: one of `PRECISIONS`; `auto` is the fastest that is safe for the network on the device.
         tiling: when pictures are cut into tiles, and how large those are.
+        compiled: compile the network for sizes that come again, by torch on an NVIDIA GPU.
 
     Raises:
-        UsageError: the engine, device or precision is unknown.
+        UsageError: the engine, device or precision is unknown, or the engine is not one that compiles.
         DeviceError: the device, engine or precision is not available here.
         WeightsError: the weights do not fit the network.
         ResourceError: there is not enough memory.
@@ -196,11 +198,18 @@ def load(
     if isinstance(engine, str):
         check_names(engine, device, precision)
         engine = choose(engine, network, resolved.sha256, device, precision)
+    more = {}
+    if compiled:
+        if engine.engine != "torch":
+            if not engine.why:
+                raise UsageError(f"--compile is for --engine torch, not {engine.engine}: leave one of them out")
+            engine = Choice("torch")
+        more = {"compile_it": True}
 
     def made(choice: Choice) -> list[Engine]:
         return [
             prepare(choice.engine).load(
-                network, resolved, device=place, precision=precision, tiling=tiling or Tiling(), why=choice.why
+                network, resolved, device=place, precision=precision, tiling=tiling or Tiling(), why=choice.why, **more
             )
             for place in _places(device)
         ]
@@ -214,7 +223,7 @@ def load(
     if len(loaded) == 1:
         return loaded[0]
     if len({each.precision for each in loaded}) > 1:  # with `auto`, if only some of the GPUs have bf16
-        return load(network, resolved, engine=engine, device=device, precision="fp16", tiling=tiling)
+        return load(network, resolved, engine=engine, device=device, precision="fp16", tiling=tiling, compiled=compiled)
     from lowlight_cli.engines import several
 
     return several.together(loaded, device)

@@ -21,10 +21,20 @@ PER_PIXEL: Final = {
 """Bytes of activations per pixel, (float32, half): the highest peaks of torch's CPU build at 1024x1024, plus 5 %. They
 are lower at larger sizes, and in half precision on CPUs without matrix units."""
 
+ON_GPU: Final = {
+    "dgaf": (140, 90),
+    "neid": (540, 220),
+    "lw-drgn": (780, 300),
+    "frlie": (910, 490),
+    "drgn": (1500, 980),
+    "jcrnet": (3810, 1430),
+}
+"""The same for torch on a GPU, cuDNN's workspaces included."""
+
 BESIDE_TORCH: Final = {"torch": (1.0, 1.0), "onnx": (1.7, 1.7), "openvino": (1.3, 1.45)}
 """Memory of each engine relative to torch, (float32, half): the highest ratio of peaks at 1024x1024 over networks."""
 
-UNKNOWN: Final = (3000, 3000)
+UNKNOWN: Final = (4000, 3000)
 """Bytes per pixel for a network that was not measured: more than the largest above."""
 
 RESERVE: Final = 256 * 2**20
@@ -46,7 +56,14 @@ LIMITS: Final = {
 
 
 def affordable(network: str, precision: str, free: int | None, engine: str = "torch") -> int:
-    """Number of pixels that `network` can process at once in `free` bytes; unlimited if `free` is None (unknown)."""
+    """Number of pixels that `network` can process at once in `free` bytes; unlimited if `free` is None (unknown).
+
+    Args:
+        network: its name.
+        precision: what it runs in.
+        free: bytes.
+        engine: the name of the engine, or `cuda` for torch on a GPU.
+    """
     if free is None:
         return sys.maxsize
     return max(0, free - RESERVE) // _per_pixel(network, precision, engine)
@@ -59,6 +76,8 @@ def needed(network: str, precision: str, pixels: int, engine: str = "torch") -> 
 
 def _per_pixel(network: str, precision: str, engine: str) -> int:
     half = precision != "fp32"
+    if engine == "cuda":
+        return ON_GPU.get(network, UNKNOWN)[half]
     return round(PER_PIXEL.get(network, UNKNOWN)[half] * BESIDE_TORCH[engine][half])
 
 

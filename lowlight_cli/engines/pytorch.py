@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -15,7 +16,9 @@ from numpy.typing import NDArray
 
 from lowlight_cli import heap
 from lowlight_cli.engines import FEEDERS, Tiling, check_names, hardware, memory, tf32, threads, tiling
+from lowlight_cli.engines.compiling import compiled, lacking
 from lowlight_cli.engines.cuda_graph import Graphed, give_back
+from lowlight_cli.engines.halved import halve
 from lowlight_cli.engines.tiling import Prepare, Settle
 from lowlight_cli.errors import DeviceError, ResourceError, first_line
 from lowlight_cli.networks import build, descriptor, statistics
@@ -44,9 +47,16 @@ KEPT: Final = 4
 """Maximum number of sizes with a recorded pass on a GPU: a self-ensemble has two sizes, and the tiles of a network
 without whole-picture statistics have a few at the borders."""
 
+COMPILED: Final = 8
+"""Number of sizes that are compiled; the compiler stops there by itself, with a warning. Others are recorded only."""
+
 LARGEST: Final = 4 * 1024**2
 """Pixels above which no pass is recorded: each kernel then takes long enough, and a recording holds GPU and page-locked
 memory."""
+
+WIDENS: Final = (9, 0)
+"""Compute capability from which a GPU gets `Network.wide`: Hopper, where it was measured. Its tensor cores take 0.7 ms
+for 40 channels at 1080p, and 0.3 ms for 64; GPUs with less bandwidth may lose by it."""
 
 DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -55,12 +65,14 @@ DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.fl
 class Again:
     """The most recent sizes, latest last, with the recorded pass of each that came a second time.
 
-    `never` has the sizes whose recording failed, until memory is next released. Guarded by `lock`, which also lets one
-    unrecorded pass at a time onto a GPU; `large` lets one picture at a time plan with all the memory of it.
+    `never` has the sizes whose recording failed, until memory is next released, and `compiled` those that the compiler
+    has seen. Guarded by `lock`, which also lets one unrecorded pass at a time onto a GPU; `large` lets one picture at a
+    time plan with all the memory of it.
     """
 
     passes: dict[tuple[int, ...], Graphed | None] = field(default_factory=dict)
     never: set[tuple[int, ...]] = field(default_factory=set)
+    compiled: set[tuple[int, ...]] = field(default_factory=set)
     lock: Lock = field(default_factory=Lock)
     large: Lock = field(default_factory=Lock)
 
@@ -70,9 +82,14 @@ class TorchEngine(tiling.Passes):
     """A network on a torch device. The public fields are those of `engines.Engine`."""
 
     name: ClassVar[str] = "torch"
-    provider: ClassVar[str] = "eager"
     module: Network = field(repr=False)
+    fused: Callable[[torch.Tensor], torch.Tensor] | None = field(default=None, repr=False)
     _again: Again = field(default_factory=Again, repr=False)
+
+    @property
+    def provider(self) -> str:
+        """`inductor` if sizes that come again are compiled, else `eager`."""
+        return "inductor" if self.fused else "eager"
 
     def run(
         self,
@@ -116,11 +133,19 @@ class TorchEngine(tiling.Passes):
         return graphed.seconds() if graphed else None
 
     @torch.inference_mode()
-    def _passed(self, batch: torch.Tensor) -> torch.Tensor:
+    def _passed(self, batch: torch.Tensor, fused: Callable[[torch.Tensor], torch.Tensor] | None = None) -> torch.Tensor:
         """One pass on the device. NHWC data viewed as NCHW is already in channels_last, so nothing is copied."""
         with self._arithmetic():
-            bright: torch.Tensor = self.module(batch.permute(0, 3, 1, 2)).float().clamp_(0, 1)
+            bright = (fused or self.module)(batch.permute(0, 3, 1, 2)).float().clamp_(0, 1)
         return bright.permute(0, 2, 3, 1).contiguous()
+
+    def _recordable(self, shape: tuple[int, ...]) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The pass to record for this shape: compiled, if that was asked for and there are not too many shapes."""
+        seen = self._again.compiled
+        if self.fused is None or (len(seen) >= COMPILED and shape not in seen):
+            return self._passed
+        seen.add(shape)
+        return functools.partial(self._passed, fused=self.fused)
 
     def _graphed(self, shape: tuple[int, ...]) -> Graphed | None:
         """The recorded pass for this shape; recorded when the shape comes a second time, None before that."""
@@ -133,14 +158,14 @@ class TorchEngine(tiling.Passes):
         graphed = passes.pop(shape, None)
         if known and graphed is None:
             with contextlib.suppress(RuntimeError):  # whatever the reason, the pass can still run unrecorded
-                graphed = Graphed(self._passed, shape, self.device, FEEDERS)
+                graphed = Graphed(self._recordable(shape), shape, self.device, FEEDERS)
             if graphed is None:
                 self._again.never.add(shape)
                 give_back()  # the memory that the attempt took
                 return None
         passes[shape] = graphed
         if not known:  # every entry holds the memory of its pass, or will once it is recorded
-            room = memory.affordable(self.network, self.precision, self.free())
+            room = memory.affordable(self.network, self.precision, self.free(), tiling.allocator(self))
             while len(passes) > KEPT or (len(passes) > 1 and sum(map(math.prod, passes)) > 3 * room):
                 del passes[next(iter(passes))]
         return graphed
@@ -190,8 +215,11 @@ class TorchEngine(tiling.Passes):
         return int(left * heap.SHARE) if left is not None and heap.kept() else left
 
     def release(self) -> None:
-        """Return what a CPU's passes left behind to the system; what a GPU caches counts as free already."""
-        heap.trim()
+        """Return what earlier passes left behind; what a GPU caches counts as free already, recorded passes do not."""
+        if self.device.startswith("cuda"):
+            self._clean()
+        else:
+            heap.trim()
 
     @contextlib.contextmanager
     def _arithmetic(self) -> Iterator[None]:
@@ -210,11 +238,25 @@ def _settled(settle: Settle) -> statistics.Settle:
     return lambda at, value: torch.from_numpy(settle(at, value.float().cpu().numpy())).to(value)
 
 
-def load(network: str, resolved: Resolved, *, device: str, precision: str, tiling: Tiling, why: str) -> TorchEngine:
+def load(
+    network: str, resolved: Resolved, *, device: str, precision: str, tiling: Tiling, why: str, compile_it: bool = False
+) -> TorchEngine:
     """See `engines.load`; `auto` uses the first of `devices` that works, and `why` says why those before it did not."""
     reasons = [why] if why else []
     if device != "auto":
-        return _loaded(network, resolved, choose_device(device), precision, tiling, reasons)
+        made = _loaded(network, resolved, choose_device(device), precision, tiling, reasons)
+    else:
+        made = _first_usable(network, resolved, precision, tiling, reasons)
+    if not compile_it:
+        return made
+    if not made.device.startswith("cuda"):
+        raise DeviceError(f"--compile is for NVIDIA GPUs, and this runs on {made.device}: leave it out")
+    if missing := lacking(made.device):
+        raise DeviceError(f"--compile needs {missing}: install it, or leave --compile out")
+    return replace(made, fused=compiled(made.module, device=made.device, name=network))
+
+
+def _first_usable(network: str, resolved: Resolved, precision: str, tiling: Tiling, reasons: list[str]) -> TorchEngine:
     *better, last = devices()
     for place in better:
         try:
@@ -233,10 +275,14 @@ def _loaded(
             heap.keep()
         threads.share(wish.at_once)
     module, metadata = files.filled(build, network, resolved.path)
-    module = fused(module).requires_grad_(False)
     with _usable(place, network):
         chosen = choose_precision(precision, place, safe=descriptor(network).bf16)
+        if chosen != "fp32" and place.startswith("cuda") and torch.cuda.get_device_capability(place) >= WIDENS:
+            module = module.wide()
+        module = fused(module).requires_grad_(False)
         module = module.to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if chosen != "fp32" and place.startswith("cuda"):
+            halve(module, place, DTYPES[chosen])
     if precision == "auto" and place == "cpu" and chosen == "bf16":
         reasons = [*reasons, "the CPU has bf16"]
     return TorchEngine(network, place, chosen, ", ".join(reasons), metadata, wish, module)

@@ -26,8 +26,8 @@ from lowlight_cli.exposure import bands
 from lowlight_cli.networks import descriptor, known
 
 __all__ = [
-    "LARGEST_TILE", "MEASURED", "SMALLEST_TILE", "Passes", "Prepare", "Settle", "nchw", "nhwc", "out_of_memory",
-    "overlap", "run", "translated",
+    "LARGEST_TILE", "MEASURED", "SMALLEST_TILE", "Passes", "Prepare", "Settle", "allocator", "nchw", "nhwc",
+    "out_of_memory", "overlap", "run", "translated",
 ]  # fmt: skip
 
 Batch = NDArray[np.float32]
@@ -102,6 +102,11 @@ class Passes(ABC):
         """Release memory held from earlier passes; it costs time, so only if memory is short, and before tiles."""
 
 
+def allocator(engine: Passes) -> str:
+    """What `memory` knows an engine by: its name, or `cuda` for torch on a GPU."""
+    return "cuda" if engine.name == "torch" and engine.device.startswith("cuda") else engine.name
+
+
 def run(
     engine: Passes,
     batch: Batch,
@@ -133,7 +138,7 @@ def run(
         engine.release()
         pixels = _fitting(engine, copied)
     if side == 0 and area > pixels:
-        needed = memory.needed(engine.network, engine.precision, area, engine.name)
+        needed = memory.needed(engine.network, engine.precision, area, allocator(engine))
         raise ResourceError(
             f"{engine.network} needs {needed / 1e9:.1f} GB for {width}x{height} whole, "
             f"{(engine.free(copied) or 0) / 1e9:.1f} GB are left: leave out --tile off, or {_remedy(engine)}"
@@ -167,7 +172,7 @@ def run(
 
 def _fitting(engine: Passes, taken: int) -> int:
     """Number of pixels that fit at once into the memory that is left after `taken` bytes are used."""
-    return memory.affordable(engine.network, engine.precision, engine.free(taken), engine.name)
+    return memory.affordable(engine.network, engine.precision, engine.free(taken), allocator(engine))
 
 
 def _in_tiles(

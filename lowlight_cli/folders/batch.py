@@ -47,7 +47,7 @@ THREADS: Final = 2
 THREADS_OF_A_GPU: Final = 4
 """Threads that read, and as many that save; a CPU that also runs the network has no more to spare."""
 
-_NO_MATTER: Final = ("weights", "device", "offline", "tiling")
+_NO_MATTER: Final = ("weights", "device", "compiled", "offline", "tiling")
 """Settings that a result does not depend on, or that the manifest records separately."""
 
 

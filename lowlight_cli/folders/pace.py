@@ -23,7 +23,7 @@ SAMPLE: Final = 64
 """Roughly how many pictures of a folder are sampled for their size."""
 
 SMALL: Final = 2**22
-"""Most pixels of pictures that wait for a stream of OpenVINO: they take memory."""
+"""Most pixels of pictures that wait for a stream of OpenVINO or for a GPU: they take memory."""
 
 CAMERA: Final = 24_000_000
 """Pixels of a typical photograph."""
@@ -52,8 +52,9 @@ def at_once(settings: Settings, pictures: Sequence[Path]) -> int:
 def callers(enhancer: Enhancer, pictures: Sequence[Path]) -> int:
     """Number of threads that keep a loaded enhancer busy.
 
-    OpenVINO runs each pass on a stream that stays on its cores, whatever its caller does meanwhile; small pictures have
-    two callers for each stream, so that none is idle.
+    Small pictures have more of them than passes at once, so that neither streams nor GPUs are idle. OpenVINO runs each
+    pass on a stream that stays on its cores, whatever its caller does meanwhile: two callers for each stream. Around a
+    pass on a GPU, a core takes many times as long as the pass, so half of the cores do that.
 
     Args:
         enhancer: loaded, and told of `at_once`.
@@ -61,8 +62,10 @@ def callers(enhancer: Enhancer, pictures: Sequence[Path]) -> int:
     """
     engine, _ = enhancer.load()
     threads = enhancer.at_once
-    queued = engine.name == "openvino" and threads > 1 and _most_pixels(pictures) <= SMALL
-    return 2 * threads if queued else threads
+    on_gpu = engine.name == "torch" and engine.device.startswith("cuda")
+    if not (on_gpu or (engine.name == "openvino" and threads > 1)) or _most_pixels(pictures) > SMALL:
+        return threads
+    return max(threads, min(MOST, hardware.cores() // 2)) if on_gpu else 2 * threads
 
 
 def _most_pixels(pictures: Sequence[Path]) -> int:

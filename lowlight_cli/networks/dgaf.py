@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lowlight_cli.networks.gpu import ConvReLU
 from lowlight_cli.networks.layers import Network, float32_at_least, full_precision, pad
 from lowlight_cli.networks.statistics import whole
 
@@ -130,13 +131,13 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, 1, 1)
+        self.first = ConvReLU(channels, channels, 3, 1, 1)
         self.second = nn.Conv2d(channels, channels, 3, 1, 1)
         nn.init.normal_(self.second.weight, std=1e-2)
 
     def forward(self, x: Tensor) -> Tensor:
         """Refine the features."""
-        refined: Tensor = x + self.second(F.relu(self.first(x), inplace=True))
+        refined: Tensor = x + self.second(self.first(x))
         return refined
 
 
@@ -150,11 +151,11 @@ class DGAF(Network):
         self.exposure = Exposure()
         self.levels: Tensor
         self.register_buffer("levels", headroom(torch.linspace(0, 1, LEVELS)), persistent=False)
-        self.stem = nn.Conv2d(6, 24, 3, 2, 1)
-        self.down = nn.Conv2d(24, 48, 3, 2, 1)
+        self.stem = ConvReLU(6, 24, 3, 2, 1)
+        self.down = ConvReLU(24, 48, 3, 2, 1)
         self.blocks = nn.Sequential(*(ResidualBlock(48) for _ in range(8)))
         self.up = nn.Conv2d(48, 96, 1)
-        self.merge = nn.Conv2d(24, 24, 3, 1, 1)
+        self.merge = ConvReLU(24, 24, 3, 1, 1)
         self.last = nn.Conv2d(24, 24, 3, 1, 1)
         nn.init.normal_(self.last.weight, std=1e-3)
         assert self.last.bias is not None
@@ -173,10 +174,10 @@ class DGAF(Network):
         x = pad(x, STRIDE)
         gain = whole(lambda: self.exposure(thumbnail).to(x.dtype))
         exposed = expose(headroom(x), gain) if torch.is_grad_enabled() else self._expose_by_table(x, gain)
-        half = F.relu(self.stem(torch.cat((x, exposed), 1)))
-        deep = self.blocks(F.relu(self.down(half)))
+        half = self.stem(torch.cat((x, exposed), 1))
+        deep = self.blocks(self.down(half))
         merged = F.relu(F.pixel_shuffle(self.up(deep), 2) + half)
-        refined = F.relu(self.merge(merged))
+        refined = self.merge(merged)
         output = exposed * (1 + self._half_of_last(refined, 0)) + self._half_of_last(refined, 12)
         return {"output": output[..., :height, :width], "exposed": exposed[..., :height, :width]}
 

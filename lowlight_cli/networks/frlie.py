@@ -9,12 +9,14 @@ has pixel-shuffle blocks in the decoder (Sec. 2.1); the states have bilinear ups
 
 from __future__ import annotations
 
+import contextlib
 from typing import Final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lowlight_cli.networks.gpu import Reflect, double, eager, halves
 from lowlight_cli.networks.layers import Network, float32_at_least, full_precision, pad
 
 __all__ = ["FRLIE", "RADIUS", "Decoder", "Encoder", "FeatureRestoration"]
@@ -43,10 +45,17 @@ class Encoder(nn.Sequential):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv1 = nn.Sequential(nn.ReflectionPad2d(2), nn.Conv2d(3, WIDTH, 5))
+        self.conv1 = nn.Sequential(Reflect(2), nn.Conv2d(3, WIDTH, 5))
         self.conv2 = _normalised(WIDTH, 2 * WIDTH, stride=2)
         self.conv3 = _normalised(2 * WIDTH, 2 * WIDTH)
         self.conv4 = _normalised(2 * WIDTH, 4 * WIDTH, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode; on a GPU, the first layer is faster in float16 than in bfloat16."""
+        with torch.autocast("cuda", torch.float16) if halves(x) else contextlib.nullcontext():
+            first = self.conv1(x)
+        features: Tensor = self.conv4(self.conv3(self.conv2(first)))
+        return features
 
 
 class Decoder(nn.Module):
@@ -57,13 +66,15 @@ class Decoder(nn.Module):
         self.up1 = nn.Sequential(_Double(), *_normalised(4 * WIDTH, 2 * WIDTH))
         self.conv1 = _normalised(2 * WIDTH, 2 * WIDTH)
         self.up2 = nn.Sequential(_Double(), *_normalised(2 * WIDTH, WIDTH))
-        self.conv2 = nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(WIDTH, 3, 3))
+        self.conv2 = nn.Sequential(Reflect(1), nn.Conv2d(WIDTH, 3, 3))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Decode in float32, even under autocast: with the authors' weights, bfloat16 is 3 grey levels off here."""
-        with full_precision(features):
-            picture: Tensor = self.conv2(self.up2(self.conv1(self.up1(float32_at_least(features)))))
-            return (torch.tanh(picture) + 1) / 2
+        """Decode with ten bits of mantissa at least: with the authors' weights, bfloat16 is 3 grey levels off here."""
+        half = halves(features)
+        with torch.autocast("cuda", torch.float16) if half else full_precision(features):
+            given = features.half() if half else float32_at_least(features)
+            picture: Tensor = self.conv2(self.up2(self.conv1(self.up1(given))))
+            return (torch.tanh(float32_at_least(picture)) + 1) / 2
 
 
 class FeatureRestoration(nn.Module):
@@ -132,6 +143,8 @@ class _Double(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        if eager(x) and halves(x):
+            return double(x)
         return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
@@ -170,6 +183,4 @@ class _Residual(nn.Module):
 
 def _normalised(before: int, after: int, *, stride: int = 1) -> nn.Sequential:
     """Reflection padding, 3x3 convolution, batch norm, ReLU."""
-    return nn.Sequential(
-        nn.ReflectionPad2d(1), nn.Conv2d(before, after, 3, stride), nn.BatchNorm2d(after), nn.ReLU(inplace=True)
-    )
+    return nn.Sequential(Reflect(1), nn.Conv2d(before, after, 3, stride), nn.BatchNorm2d(after), nn.ReLU(inplace=True))

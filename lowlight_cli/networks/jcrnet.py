@@ -30,16 +30,17 @@ import math
 from typing import Final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lowlight_cli.networks.layers import ChannelAttention, Network, float32_at_least, pad
+from lowlight_cli.networks.gpu import eager, norm_half, residual
+from lowlight_cli.networks.layers import ChannelAttention, Network, float32_at_least, pad, widened
 from lowlight_cli.networks.statistics import measured, whole
 
 __all__ = ["JCRNet"]
 
 STRIDE: Final = 4  # two levels of halving
 WIDTHS: Final = (40, 60, 80)  # [C] full, 1/2 and 1/4 of the size
+WIDE: Final = (64, 64, 80)  # [W] the same for `wide`
 CONDITION: Final = 32  # [C] channels of the condition for the spatial transforms
 REFINED: Final = 64  # [C] channels that the spatial transforms work on
 CORRECTED: Final = 128  # [P, Sec. III-B]
@@ -126,13 +127,12 @@ class HalfInstanceNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to the same shape."""
+        if eager(x) and len(x) == 1 and not measured():
+            return norm_half(x, self.norm)
         first, second = x.chunk(2, 1)
-        return torch.cat((self._normalised(first), second), 1)
+        return torch.cat((self._recorded(first) if measured() else self.norm(first), second), 1)
 
-    def _normalised(self, x: Tensor) -> Tensor:
-        if not measured():
-            normalised: Tensor = self.norm(x)
-            return normalised
+    def _recorded(self, x: Tensor) -> Tensor:
         x = float32_at_least(x)
         mean = whole(lambda: x.mean((2, 3), keepdim=True))
         variance = whole(lambda: x.var((2, 3), correction=0, keepdim=True))
@@ -163,9 +163,9 @@ class UnitBlock(nn.Module):
 class EncoderDecoder(nn.Module):
     """Three levels down and up again (Fig. 3). (N, 40, H, W) to the same shape; H and W multiples of 4."""
 
-    def __init__(self) -> None:
+    def __init__(self, widths: tuple[int, int, int] = WIDTHS) -> None:
         super().__init__()
-        one, two, three = WIDTHS
+        one, two, three = widths
         self.encode1 = UnitBlock(one, two, normalised=True)
         self.down1 = nn.Conv2d(two, two, 4, stride=2, padding=1, bias=False)
         self.encode2 = UnitBlock(two, three, normalised=True)
@@ -191,12 +191,12 @@ class EncoderDecoder(nn.Module):
 class Extraction(nn.Module):
     """Stage 1 (Sec. III-A): the dark picture to a first picture x_A and features F_s, by Eq. 1 to 4."""
 
-    def __init__(self) -> None:
+    def __init__(self, widths: tuple[int, int, int] = WIDTHS) -> None:
         super().__init__()
-        width = WIDTHS[0]
+        width = widths[0]
         self.project = Projection()
         self.shallow = nn.Sequential(conv(3, width, bias=False), AttentionBlock(width))
-        self.deep = EncoderDecoder()
+        self.deep = EncoderDecoder(widths)
         self.picture = conv(width, 3, 1, bias=False)  # the self-supervised block [P, from MPRNet], sizes [C]
         self.features = conv(width, width, 1, bias=False)
 
@@ -239,7 +239,7 @@ class NormalisedPair(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Refine (N, 128, H, W)."""
-        return F.relu(x + self.body(x), inplace=True)
+        return residual(self.body, x)
 
 
 def convolve_normalise(channels: int) -> list[nn.Module]:
@@ -332,9 +332,8 @@ class BackProjection(nn.Module):
 class Adjustment(nn.Module):
     """Stage 3 (Sec. III-C): x_J, the dark picture and stage 1's features to the output; what precedes Eq. 7 is [C]."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = WIDTHS[0]) -> None:
         super().__init__()
-        width = WIDTHS[0]
         self.project = Projection()
         self.shallow = nn.Sequential(conv(3, width, bias=False), AttentionBlock(width))
         self.fuse = nn.Sequential(conv(2 * width, 56, bias=False), conv(56, 3, bias=False))
@@ -351,16 +350,19 @@ class Adjustment(nn.Module):
 class JCRNet(Network):
     """Joint Correcting and Refinement Network (Fig. 2): extraction, refinement, adjustment.
 
-    (N, 3, H, W) RGB in [0, 1] to the same shape, unclamped, any H and W. The means of attention and norms are taken
-    over the whole picture.
+    (N, 3, H, W) RGB in [0, 1] to the same shape, unclamped. Means of attention and norms are of the whole picture.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, widths: tuple[int, int, int] = WIDTHS) -> None:
         super().__init__()
-        self.extraction = Extraction()
+        self.extraction = Extraction(widths)
         self.refinement = Refinement()
-        self.adjustment = Adjustment()
+        self.adjustment = Adjustment(widths[0])
         self.start()
+
+    def wide(self) -> JCRNet:
+        """See `Network.wide`; the 60 channels have halves of their own, and attention a quarter of 40."""
+        return widened(self, lambda: JCRNet(WIDE), {40: 64, 30: 32, 10: 16})
 
     def start(self) -> None:
         """Set initial values [W].
@@ -388,10 +390,7 @@ class JCRNet(Network):
             self.adjustment.back.attention.get_parameter("gate.0.weight").abs_()
 
     def training_outputs(self, x: Tensor) -> dict[str, Tensor]:
-        """`output`, and `stage`, the first stage's picture x_A, which the loss compares too.
-
-        Both are (N, 3, H, W) like `x`, unclamped. Inference computes x_A in any case, so `forward` is inherited.
-        """
+        """`output`, and `stage`, the first stage's picture x_A, which the loss compares too; both shaped as `x`."""
         height, width = x.shape[-2:]
         low = pad(x, STRIDE)
         stage, features = self.extraction(low)

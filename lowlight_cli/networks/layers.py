@@ -1,9 +1,10 @@
-"""Building blocks that several networks share: their base class, padding to a stride, channel attention."""
+"""Building blocks that several networks share: their base class, padding, precision, channel attention."""
 
 from __future__ import annotations
 
 import contextlib
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 
 from lowlight_cli.networks.statistics import whole
 
-__all__ = ["MINIMUM", "ChannelAttention", "Network", "float32_at_least", "full_precision", "pad"]
+__all__ = [
+    "MINIMUM", "ChannelAttention", "Network", "float32_at_least", "full_precision", "pad", "widened",
+]  # fmt: skip
 
 MINIMUM: Final = 16
 """The shortest side that a network sees; shorter sides are padded to it."""
@@ -31,9 +34,41 @@ class Network(nn.Module):
         """Enhance (N, 3, H, W) RGB in [0, 1] to the same shape, unclamped."""
         return self.training_outputs(x)["output"]
 
+    def wide(self) -> Network:
+        """The same function with more channels, which data-centre GPUs compute faster; itself if there is none."""
+        return self
+
     def training_outputs(self, x: Tensor) -> dict[str, Tensor]:
         """`output`, as returned by `forward`, and whatever else the paper's losses need, by name."""
         raise NotImplementedError
+
+
+Wider = TypeVar("Wider", bound=nn.Module)
+
+
+@torch.no_grad()
+def widened(narrow: nn.Module, make: Callable[[], Wider], widths: Mapping[int, int]) -> Wider:
+    """Build a network with more channels that has the weights of `narrow`, and zeros beside them: the same function.
+
+    Args:
+        narrow: a network, on the CPU.
+        make: builds it with the other widths; the caller's random state and default device do not matter.
+        widths: numbers of channels, and what they are in the other one. A side of a weight that belongs to several
+            groups of channels is a multiple; the largest number that divides it counts.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        wide = make().to(next(narrow.parameters()).dtype)
+    own = wide.state_dict()
+    for name, value in narrow.state_dict().items():
+        for side, (small, large) in enumerate(zip(value.shape, own[name].shape, strict=True)):
+            if small != large:
+                width = max(each for each in widths if small % each == 0 and small // each * widths[each] == large)
+                groups = value.unflatten(side, (-1, width))
+                more = list(groups.shape)
+                more[side + 1] = widths[width] - width
+                value = torch.cat((groups, groups.new_zeros(more)), side + 1).flatten(side, side + 1)
+        own[name].copy_(value)
+    return wide.train(narrow.training).requires_grad_(False)
 
 
 def pad(x: Tensor, stride: int) -> Tensor:
@@ -53,7 +88,9 @@ def pad(x: Tensor, stride: int) -> Tensor:
 def full_precision(x: Tensor) -> contextlib.AbstractContextManager[object]:
     """Disable autocast on the device of `x` inside the block, where bfloat16 would cost whole grey levels."""
     device = x.device.type
-    if torch.amp.is_autocast_available(device):
+    if torch.compiler.is_compiling() or torch.amp.is_autocast_available(
+        device
+    ):  # some compilers cannot trace the second
         return torch.autocast(device, enabled=False)
     return contextlib.nullcontext()
 

@@ -122,7 +122,9 @@ class _Decoder(nn.Module):
         pairs = list(zip(WIDTHS[:0:-1], WIDTHS[-2::-1], strict=True))  # (256, 128), (128, 64), (64, 32)
         self.up = nn.ModuleList(nn.ConvTranspose2d(low, high, 2, stride=2) for low, high in pairs)
         self.merge = nn.ModuleList(_two_convolutions(2 * high, high) for _, high in pairs)
-        self.subpixel = nn.Sequential(nn.Conv2d(WIDTHS[0], 4 * WIDTHS[0], 3, padding=1), nn.PixelShuffle(2), nn.ReLU())
+        self.subpixel = nn.Sequential(
+            nn.Conv2d(WIDTHS[0], 4 * WIDTHS[0], 3, padding=1), nn.ReLU(inplace=True), nn.PixelShuffle(2)
+        )
         self.output = nn.Conv2d(WIDTHS[0], 3, 3, padding=1)
 
     def forward(self, levels: list[Tensor]) -> Tensor:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import shutil
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 
-from lowlight_cli.errors import DeviceError, first_line
+from lowlight_cli.engines import compiling
 from lowlight_cli.training.data import Batch
 from lowlight_cli.training.run import Run
 
@@ -60,29 +56,5 @@ class Plan:
 
 def compiled(losses: Losses, run: Run) -> Losses:
     """Compile a stage's losses with fused operations; on a GPU as a CUDA graph, since crops keep their size."""
-    from torch._dynamo.exc import TorchDynamoException  # a slow import
-
     mode = "reduce-overhead" if run.device.startswith("cuda") else "default"
-    fused: Losses = torch.compile(losses, mode=mode, dynamic=False)
-
-    def explained(batch: Batch) -> tuple[Tensor, ...]:
-        try:
-            return fused(batch)
-        except TorchDynamoException as error:
-            cause = getattr(error, "inner_exception", error)  # the outer message only says that there is one
-            told = f"({type(cause).__name__}: {first_line(cause)})"
-            if lacking := _lacking(run.device):
-                raise DeviceError(f"--compile needs {lacking}: leave it out {told}") from error
-            raise DeviceError(f"--compile does not work with {run.model} here: leave it out {told}") from error
-
-    return explained
-
-
-def _lacking(device: str) -> str:
-    """Return what torch.compile needs on the device but is missing; empty if nothing is."""
-    compilers = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "cl"]
-    has = {
-        "Triton": not device.startswith("cuda") or importlib.util.find_spec("triton") is not None,
-        "a C++ compiler": any(map(shutil.which, compilers)),
-    }
-    return " and ".join(name for name, there in has.items() if not there)
+    return compiling.compiled(losses, device=run.device, name=run.model, mode=mode)
