@@ -127,8 +127,8 @@ class Enhancer:
                 twentieth of the picture would, or a tenth would lose colour.
             gate: leave pictures alone whose mean luma is at least this, 0 to 1; None enhances all.
             self_ensemble: average over eight flips and rotations of the picture: slightly better, eight times the work.
-            compiled: compile the network for sizes that come again, by torch on an NVIDIA GPU: a minute for each size,
-                then up to twice as fast.
+            compiled: compile the network for sizes that come again, by torch on an NVIDIA GPU: half a minute for each
+                of up to eight sizes, then up to twice as fast.
             tile: maximum side of a tile in pixels; 0 never cuts; None cuts pictures that do not fit into memory.
             memory: total bytes that may be used, of the GPU's memory on a GPU; None is whatever is free.
             offline: never use the network.

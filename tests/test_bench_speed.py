@@ -57,7 +57,6 @@ def test_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     assert speed.wishes("torch", "fp16") == [("torch", "fp32", plain), ("torch", "fp16", plain)]
     compiled = [("torch", "fp32", plain), ("torch", "fp16", plain), ("torch", "fp16", True)]
     assert speed.wishes("torch", "fp16", compiled=True) == compiled
-    assert speed.wishes("onnx", "fp32", compiled=True) == speed.wishes("onnx", "fp32")
 
 
 Measure = Callable[..., tuple[list[tuple[str, str]], list[str], speed.Speed]]

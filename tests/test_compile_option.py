@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from torch import Tensor
 from lowlight_cli import Enhancer, engines
 from lowlight_cli.engines import Tiling, compiling, pytorch
 from lowlight_cli.errors import DeviceError, UsageError
+from lowlight_cli.networks import NETWORKS, build
+from lowlight_cli.networks.fusing import fused
 from lowlight_cli.weights import fetch
 
 Lowlight = Callable[..., Ran]
@@ -34,9 +37,11 @@ def test_neither_does_another_engine(lowlight: Lowlight, photo: Path) -> None:
     assert "--compile is for --engine torch, not onnx" in ran.err
 
 
-def test_bench_has_it_for_speed_only(lowlight: Lowlight) -> None:
+def test_bench_has_it_for_speed_and_torch_only(lowlight: Lowlight) -> None:
     ran = lowlight("bench", "--compile")
     assert ran.code == 2 and "nothing uses --compile without --speed" in ran.err
+    ran = lowlight("bench", "--speed", "--compile", "--engine", "onnx")
+    assert ran.code == 2 and "--compile is for --engine torch, not onnx" in ran.err
 
 
 def test_it_is_a_switch() -> None:
@@ -60,11 +65,11 @@ def test_only_so_many_sizes_are_compiled() -> None:
     assert isinstance(engine, pytorch.TorchEngine)
     seen: list[tuple[int, ...]] = []
 
-    def fused(x: Tensor) -> Tensor:
+    def once(x: Tensor) -> Tensor:
         seen.append(tuple(x.shape))
         return engine.module(x)
 
-    compiled = pytorch.replace(engine, fused=fused)
+    compiled = pytorch.replace(engine, fused=once)
     assert (engine.provider, compiled.provider) == ("eager", "inductor")
     x = torch.from_numpy(np.random.default_rng(0).random((1, 20, 24, 3), np.float32))
     for size in [*range(pytorch.COMPILED + 2), 0]:
@@ -72,6 +77,26 @@ def test_only_so_many_sizes_are_compiled() -> None:
         forward = compiled._recordable(shape)
         assert torch.equal(forward(x), engine._passed(x))
     assert len(seen) == pytorch.COMPILED + 1  # the first size again, and none beyond the eight
+
+
+def test_every_network_and_size_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They share `Network.forward`, which torch by itself compiles eight times in a process."""
+    made: list[str] = []
+
+    def counting(graph: torch.fx.GraphModule, _: object) -> torch.fx.GraphModule:
+        made.append(name)
+        return graph
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=counting))
+    torch._dynamo.reset()
+    with torch.inference_mode():
+        for name in NETWORKS:
+            network = fused(build(name).eval())
+            once = compiling.compiled(network, device="cpu", name=name)
+            for width in (32, 48, 64):
+                x = torch.rand(1, 3, 32, width)
+                torch.testing.assert_close(once(x), network(x))
+    assert made == [name for name in NETWORKS for _ in range(3)]
 
 
 def test_a_failing_compiler_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from lowlight_cli import engines
-from lowlight_cli.engines import Tiling, compiling, memory, several, tf32
+from lowlight_cli.engines import Tiling, compiling, memory, pytorch, several, tf32
 from lowlight_cli.engines.pytorch import TorchEngine
 from lowlight_cli.networks import NETWORKS
 from lowlight_cli.pictures import read
@@ -79,21 +79,34 @@ def test_a_pass_takes_the_memory_that_is_planned_with(name: str, night: NDArray[
         engine._passed(square)
         peaks.append((torch.cuda.max_memory_allocated() - before) // 2**20)
     planned = memory.ON_GPU[name]
-    assert all(0.7 * plan <= peak <= plan for peak, plan in zip(peaks, planned, strict=True)), (peaks, planned)
+    wide = torch.cuda.get_device_capability() >= pytorch.WIDENS  # others take less for some networks
+    least = 0.7 if wide else 0.5
+    assert all(least * plan <= peak <= plan for peak, plan in zip(peaks, planned, strict=True)), (peaks, planned)
 
 
 @pytest.mark.filterwarnings("ignore")  # torch's own, as below
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_compiled_is_the_same_picture(precision: str, night: NDArray[np.float32]) -> None:
+@pytest.mark.parametrize(("name", "precision"), [("dgaf", "fp32"), *((name, "bf16") for name in NAMES)])
+def test_compiled_is_the_same_picture(name: str, precision: str, night: NDArray[np.float32]) -> None:
     if lacking := compiling.lacking("cuda:0"):
         pytest.skip(f"needs {lacking}")
-    expected = load("dgaf", "cpu", "fp32").run(night)
-    engine = load("dgaf", "cuda", precision, compiled=True)
+    expected = load(name, "cpu", "fp32").run(night)
+    engine = load(name, "cuda", precision, compiled=True)
     assert engine.provider == "inductor"
     for _ in range(3):
         error = np.abs(engine.run(night) - expected) * 255
-        assert error.mean() <= 0.5 and error.max() <= (1 if precision == "fp32" else 4)
+        assert error.mean() <= 0.5 and np.quantile(error, 0.999) <= (1 if precision == "fp32" else 4)
     assert engine.seconds(night.shape) is not None
+
+
+def test_more_than_32_bits_count(night: NDArray[np.float32]) -> None:
+    """128 channels of 24 megapixels, which cuDNN's fused kernels may not index; some 40 GB."""
+    if torch.cuda.mem_get_info()[0] < memory.needed("jcrnet", "bf16", 24_000_000, "cuda"):
+        pytest.skip("needs more memory")
+    large = np.ascontiguousarray(np.tile(night, (1, 25, 27, 1))[:, :4000, :6000])
+    cut: list[int] = []
+    lit = load("jcrnet", "cuda", "bf16").run(large, cut.append)
+    assert cut == [1]
+    assert np.isfinite(lit).all() and lit[:, -160:].std() > 0.05
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -277,6 +277,19 @@ def test_as_many_sizes_are_kept_as_there_is_room_for(
     assert counted(cards, lambda: engine.run(batch(0, 28, 28))) == (1, 0)
 
 
+@pytest.mark.parametrize(("share", "kept"), [(1.01, True), (0.99, False)])
+def test_recorded_passes_make_room_for_tiles_where_it_is_needed(
+    engine: TorchEngine, cards: Cards, monkeypatch: pytest.MonkeyPatch, share: float, kept: bool
+) -> None:
+    """Else each large picture of a folder would cost every small size another recording."""
+    for _ in range(2):
+        engine.run(batch(0, 32, 32))
+    largest = pytorch.memory.needed("dgaf", "fp32", pytorch.tiling.LARGEST_TILE**2, "cuda")
+    monkeypatch.setattr(TorchEngine, "free", lambda self, taken=0: int(share * largest))
+    engine.release()
+    assert (engine.seconds((1, 32, 32, 3)) is not None) == kept
+
+
 REFUSED = [
     "CUDA error: out of memory",
     "CUDA error: operation failed due to a previous error during capture",

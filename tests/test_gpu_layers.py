@@ -80,6 +80,23 @@ def test_convolution_and_relu() -> None:
     assert torch.equal(gpu.add_relu(layer, x, added), (convolved + added).relu())
 
 
+def test_a_residual_is_joined_once_its_norm_is_folded(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = build("jcrnet").eval()
+    x, joined = torch.rand(1, 3, 20, 24), list[bool]()
+    once = gpu.add_relu
+
+    def counted(convolution: nn.Conv2d, x: Tensor, added: Tensor | None = None) -> Tensor:
+        joined.append(added is not None)
+        return once(convolution, x, added)
+
+    monkeypatch.setattr(gpu, "add_relu", counted)
+    with torch.no_grad():
+        expected = network(x)
+        assert not joined
+        torch.testing.assert_close(fused(network)(x), expected, rtol=1e-4, atol=1e-5)
+    assert sum(joined) == 2 and len(joined) > 10
+
+
 @pytest.mark.parametrize("name", ["drgn", "jcrnet"])
 @torch.no_grad()
 def test_a_wide_network_is_the_same_function(name: str) -> None:

@@ -24,7 +24,7 @@ from lowlight_cli.bench.methods import Choice
 from lowlight_cli.bench.report import Table, environment
 from lowlight_cli.bench.speed_peak import CHANNELS, Eager, bandwidth, convolution, roofline
 from lowlight_cli.engines import Engine, Tiling, hardware
-from lowlight_cli.errors import DeviceError, LowlightError
+from lowlight_cli.errors import DeviceError, LowlightError, UsageError
 from lowlight_cli.exposure import apply_gain, auto_gain
 from lowlight_cli.look import Look, exposing_gain, finish
 from lowlight_cli.networks import build, descriptor
@@ -183,11 +183,13 @@ def measure(
         on_done: called with 1 after each network.
 
     Raises:
-        UsageError: the device name is invalid.
+        UsageError: the device name is invalid, or the engine is not one that compiles.
         LowlightError: none of the requested combinations is available; DeviceError if the device is the reason.
         WeightsError: weights that are missing, wrong or unreachable.
         ResourceError: the memory does not suffice.
     """
+    if compiled and engine not in ("auto", "torch"):
+        raise UsageError(f"--compile is for --engine torch, not {engine}: leave one of them out")
     picture, place = _picture(size), _place(device)
     copied = bandwidth(place) if place and place.startswith("cuda") else None
     rows, told = list[Row](), set[str]()

@@ -226,7 +226,7 @@ Compile = Annotated[
     bool,
     _option(
         "--compile", envvar="LOWLIGHT_COMPILE", rich_help_panel=MACHINE,
-        help="On an NVIDIA GPU, compile for each size that comes again: a minute, then up to twice as fast.",
+        help="On an NVIDIA GPU, compile for sizes that come again: half a minute each, then up to twice as fast.",
     ),
 ]  # fmt: skip
 

@@ -6,13 +6,17 @@ import importlib.util
 import os
 import shutil
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 import torch
 
 from lowlight_cli.errors import DeviceError, first_line
 
 __all__ = ["compiled", "lacking"]
+
+LIMIT: Final = 64
+"""How often the same code is compiled. Torch stops at 8 and goes on uncompiled, with a warning; but the networks share
+`Network.forward`, and each size, precision and device counts."""
 
 Given = ParamSpec("Given")
 Made = TypeVar("Made")
@@ -32,13 +36,15 @@ def compiled(
     Raises:
         DeviceError: when called: the compiler or something that it needs is missing, or fails.
     """
-    from torch._dynamo.exc import TorchDynamoException  # a slow import
+    from torch._dynamo import config  # a slow import
+    from torch._dynamo.exc import TorchDynamoException
 
     fused: Callable[Given, Made] = torch.compile(function, mode=mode, dynamic=False)
 
     def explained(*args: Given.args, **kwargs: Given.kwargs) -> Made:
         try:
-            return fused(*args, **kwargs)
+            with config.patch(recompile_limit=LIMIT):
+                return fused(*args, **kwargs)
         except TorchDynamoException as error:
             cause = getattr(error, "inner_exception", error)  # the outer message only says that there is one
             told = f"({type(cause).__name__}: {first_line(cause)})"

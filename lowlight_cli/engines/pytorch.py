@@ -48,7 +48,7 @@ KEPT: Final = 4
 without whole-picture statistics have a few at the borders."""
 
 COMPILED: Final = 8
-"""Number of sizes that are compiled; the compiler stops there by itself, with a warning. Others are recorded only."""
+"""Number of sizes that are compiled, half a minute each; others are recorded only."""
 
 LARGEST: Final = 4 * 1024**2
 """Pixels above which no pass is recorded: each kernel then takes long enough, and a recording holds GPU and page-locked
@@ -215,11 +215,17 @@ class TorchEngine(tiling.Passes):
         return int(left * heap.SHARE) if left is not None and heap.kept() else left
 
     def release(self) -> None:
-        """Return what earlier passes left behind; what a GPU caches counts as free already, recorded passes do not."""
-        if self.device.startswith("cuda"):
-            self._clean()
-        else:
+        """Return what earlier passes left behind; what a GPU caches counts as free already.
+
+        Recorded passes are kept if the largest tiles fit beside them: else each picture in tiles would cost the others
+        another recording.
+        """
+        if not self.device.startswith("cuda"):
             heap.trim()
+        elif self._again.passes:
+            room = memory.affordable(self.network, self.precision, self.free(), tiling.allocator(self))
+            if room < tiling.LARGEST_TILE**2:
+                self._clean()
 
     @contextlib.contextmanager
     def _arithmetic(self) -> Iterator[None]:

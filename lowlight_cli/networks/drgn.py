@@ -134,12 +134,12 @@ class MultiResolutionFusion(nn.Module):
         This avoids upsampling each level separately and concatenating at full resolution.
         """
         ups = [up for up in self.up if isinstance(up, Upsample)]
-        own, *mixes = torch.split(self.fuse.weight, self.fuse.out_channels, 1)
-        mixes = [mix[..., 0, 0] for mix in mixes]
+        width, weight = self.fuse.out_channels, self.fuse.weight
+        mixes = [weight[:, at : at + width, 0, 0] for at in range(width, weight.shape[1], width)]
         assert self.fuse.bias is not None
         with full_precision(full):
             bias = sum((up.mixed_bias(mix) for up, mix in zip(ups, mixes, strict=True)), start=self.fuse.bias)
-        fused = F.conv2d(full, own, bias)
+        fused = F.conv2d(full, weight[:, :width], bias)
         for up, features, mix in zip(ups, lower, mixes, strict=True):
             fused += up.mixed(features, mix)
         return fused

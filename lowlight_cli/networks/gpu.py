@@ -33,10 +33,11 @@ def add_relu(convolution: nn.Conv2d, x: Tensor, added: Tensor | None = None) -> 
 
     Args:
         convolution: with numbers for its padding.
-        x: (N, C, H, W).
+        x: (N, C, H, W); in another layout than channels_last, torch's own operations are used.
         added: in the shape of the result; None for nothing.
     """
-    if not x.is_cuda or torch.is_grad_enabled() or torch.version.cuda is None:
+    laid_out = x.is_cuda and x.is_contiguous(memory_format=torch.channels_last)
+    if not laid_out or torch.is_grad_enabled() or torch.version.cuda is None:
         convolved = nn.Conv2d.forward(convolution, x)
         return F.relu(convolved if added is None else added + convolved, inplace=True)
     kind = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else x.dtype
@@ -67,12 +68,19 @@ def _convolve_add_relu(
     x: Tensor, weight: Tensor, bias: Tensor | None, added: Tensor | None,
     stride: list[int], padding: list[int], dilation: list[int], groups: int,
 ) -> Tensor:  # fmt: skip
-    """CuDNN's kernels as an operation that compilers can leave in place."""
-    x = x.contiguous(memory_format=torch.channels_last)
-    if added is None:
-        return torch.cudnn_convolution_relu(x, weight, bias, stride, padding, dilation, groups)
-    added = added.contiguous(memory_format=torch.channels_last)
-    return torch.cudnn_convolution_add_relu(x, weight, added, 1.0, bias, stride, padding, dilation, groups)
+    """CuDNN's kernels as an operation that compilers can leave in place; torch's own if there is no cuDNN."""
+    how = stride, padding, dilation, groups
+    there = torch.backends.cudnn.enabled and torch.backends.cudnn.is_available()  # type: ignore[no-untyped-call]
+    counted = max(x.numel(), x.numel() // x.shape[1] * weight.shape[0])
+    if not there or counted >= 2**31:  # torch itself divides what cuDNN cannot index
+        convolved = F.conv2d(x, weight, bias, *how)
+        made = F.relu(convolved if added is None else convolved + added, inplace=True)
+    elif added is None:
+        made = torch.cudnn_convolution_relu(x, weight, bias, *how)
+    else:
+        added = added.contiguous(memory_format=torch.channels_last)
+        made = torch.cudnn_convolution_add_relu(x, weight, added, 1.0, bias, *how)
+    return made.contiguous(memory_format=torch.channels_last)
 
 
 @_convolve_add_relu.register_fake

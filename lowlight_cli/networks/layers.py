@@ -88,9 +88,8 @@ def pad(x: Tensor, stride: int) -> Tensor:
 def full_precision(x: Tensor) -> contextlib.AbstractContextManager[object]:
     """Disable autocast on the device of `x` inside the block, where bfloat16 would cost whole grey levels."""
     device = x.device.type
-    if torch.compiler.is_compiling() or torch.amp.is_autocast_available(
-        device
-    ):  # some compilers cannot trace the second
+    # Torch 2.11 cannot compile the question whether there is autocast.
+    if torch.compiler.is_compiling() or torch.amp.is_autocast_available(device):
         return torch.autocast(device, enabled=False)
     return contextlib.nullcontext()
 
