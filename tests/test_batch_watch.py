@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
+import re
+import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Ran, dark_array
+from conftest import Ran, dark_array, environment, program
 from PIL import Image
 
 from lowlight_cli.folders import watch
+from lowlight_cli.folders.manifest import NAME, followed
 
 Lowlight = Callable[..., Ran]
 
@@ -239,3 +245,104 @@ def test_waiting_is_no_work(folder: Path, lowlight: Lowlight, monkeypatch: pytes
     ended_after(6, monkeypatch, later)
     told = [line for line in lowlight("batch", "in", "--watch").lines if line.startswith("1 lit with")]
     assert len(told) == 2 and all(float(line.split(", ")[-1].removesuffix(" s")) < 600 for line in told)
+
+
+def one_by_one(monkeypatch: pytest.MonkeyPatch, room: str) -> None:
+    """Let a picture come with every second pause, one for each letter, and end; the disk has room for a `y`."""
+    real, letters, there = os.fsync, dict(enumerate(room)), iter(room)
+
+    def fsync(handle: int) -> None:
+        if Path(f"/proc/self/fd/{handle}").readlink().suffix in (".part", ".tmp") and next(there) != "y":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(handle)
+
+    def later(moment: int) -> None:
+        if moment % 2 == 0 and moment // 2 in letters:
+            Path(f"in/{moment // 2}.png").write_bytes(content(moment))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    ended_after(2 * len(room) + 2, monkeypatch, later)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="tells which file is written")
+def test_a_full_disk_ends_it_though_the_pictures_come_one_by_one(
+    folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("in").mkdir()
+    with monkeypatch.context() as full:
+        one_by_one(full, "ynnnnn")
+        ran = lowlight("batch", "in", "--watch")
+    assert (ran.code, ran.out) == (7, "in_lit/0.png\n")
+    assert re.search(r"the disk is full: .* failed.*--resume goes on", ran.lines[-1])
+    assert sorted(path.name for path in Path("in").iterdir()) == ["0.png", "1.png", "2.png", "3.png"]
+    ended_after(2, monkeypatch)  # room is made, and the service started again
+    assert lowlight("batch", "in", "--watch").out == "in_lit/1.png\nin_lit/2.png\nin_lit/3.png\n"
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="tells which file is written")
+def test_room_in_between_is_room(folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("in").mkdir()
+    one_by_one(monkeypatch, "nnynn")
+    ran = lowlight("batch", "in", "--watch")
+    assert (ran.code, ran.out, ran.lines[-1]) == (130, "in_lit/2.png\n", "ended: 1 lit, 4 failed")
+
+
+def test_what_an_earlier_round_made_is_known(folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("in").mkdir()
+    bitmap(1, 1_000)
+    ended_after(6, monkeypatch, lambda moment: bitmap(1, 2_000) if moment == 2 else None)
+    ran = lowlight("batch", "in", "--watch")
+    assert (ran.code, ran.out) == (130, "in_lit/a.bmp\n")
+    assert any(line.startswith("1 skipped") for line in ran.lines)
+
+
+def line(name: str, content: str) -> str:
+    """A line of the manifest."""
+    told = {"folder": "/in", "input": name, "output": name, "input_sha256": content, "weights": "w", "settings": "s"}
+    made = {"output_sha256": content, "output_bytes": 1, "error": None}
+    return json.dumps({"schema": "lowlight-manifest-1", **told, **made}) + "\n"
+
+
+def test_a_manifest_is_read_once(folder: Path) -> None:
+    """What was read is not read again, whatever became of it; what is added is; and all of another manifest is."""
+    manifest, known = Path(NAME), followed(folder)
+
+    def contents() -> dict[str, str]:
+        return {name: record.input_sha256 for (name, _), record in next(known).items()}
+
+    def add(text: str) -> None:
+        with manifest.open("a") as file:
+            file.write(text)
+
+    assert contents() == {}
+    add(line("a", "1") + line("b", "2") + line("c", "3")[:40])
+    assert contents() == {"a": "1", "b": "2"}
+    with manifest.open("r+") as file:
+        file.write("x" * len(line("a", "1").strip()))
+    add(line("c", "3")[40:] + line("b", "4"))
+    assert contents() == {"a": "1", "b": "4", "c": "3"}
+    manifest.write_text(line("d", "5"))
+    assert contents() == {"d": "5"}
+    Path("other").write_text(line("e", "6") * 2)
+    Path("other").replace(manifest)
+    assert contents() == {"e": "6"}
+    manifest.unlink()
+    assert contents() == {}
+    add(line("f", "7") * 9)
+    assert contents() == {"f": "7"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_while_it_waits(folder: Path, dgaf_weights: Path, name: str, code: int) -> None:
+    Path("in").mkdir()
+    Path("in/a.png").write_bytes(content(1))
+    words, variables = program(["batch", "in", "--watch"]), environment(dgaf_weights)
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=variables) as running:
+        assert running.stderr
+        while not running.stderr.readline().startswith("1 lit with"):
+            assert running.poll() is None
+        time.sleep(0.5)  # until it waits again
+        running.send_signal(getattr(signal, name))
+        _, told = running.communicate(timeout=30)
+    assert (running.returncode, told) == (code, "ended: 1 lit\n")

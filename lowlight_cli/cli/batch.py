@@ -16,7 +16,7 @@ from lowlight_cli.cli.totals import Totals, tell_plan
 from lowlight_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from lowlight_cli.targets import Search
 
@@ -124,7 +124,7 @@ def batch(
     from lowlight_cli.folders.batch import enhance_folder, output_folder, planned, prepare
     from lowlight_cli.folders.cluster import enhance_on_cluster
     from lowlight_cli.folders.forecast import foreseen
-    from lowlight_cli.folders.manifest import claimed
+    from lowlight_cli.folders.manifest import claimed, followed
     from lowlight_cli.folders.search import chosen
     from lowlight_cli.folders.watch import arrivals, there
     from lowlight_cli.pictures import suffixes
@@ -138,7 +138,8 @@ def batch(
     search = chosen(include or (), exclude or (), report.warning if watch else None, left_out)
     way = saving(context.params)
     with ready(context.params) as enhancer, contextlib.ExitStack() as claim:
-        totals: list[Totals] = []
+        totals = Totals(enhancer, 0, json, start, batch=True)
+        known = followed(root) if resume or watch else None
         if not dry_run:
             claim.enter_context(claimed(root))
         if watch:
@@ -152,7 +153,7 @@ def batch(
         for each in rounds:
             if watch:
                 start = time.perf_counter()  # waiting does not count as work
-            found = planned(folder, root, each, format=format, exist=exist, resume=resume or watch, apart=watch)
+            found = planned(folder, root, each, format=format, exist=exist, known=known, apart=watch)
             left_out.tell()
             if dry_run:
                 code = tell_plan(foreseen(found, enhancer, way, report.note), json)
@@ -163,18 +164,21 @@ def batch(
                     outcomes = enhance_on_cluster(enhancer, found, way, ray, max_pixels=limit)
                 else:
                     outcomes = enhance_folder(enhancer, found, way, max_pixels=limit)
-                totals.append(Totals(enhancer, len(found.jobs), json, start, batch=True))
-                totals[-1].follow(outcomes)
-                code = totals[-1].exit_code
+                these = Totals(enhancer, len(found.jobs), json, start, batch=True, full=totals.full)
+                these.follow(outcomes)
+                totals.add(these)
+                code = these.exit_code
     if code:
         raise typer.Exit(code)
 
 
-def _until_interrupted(rounds: Iterator[Search], totals: Sequence[Totals]) -> Iterator[Search]:
-    """Yield the rounds of --watch. Ctrl-C while it waits is the normal way to end it, not an error."""
+def _until_interrupted(rounds: Iterator[Search], totals: Totals) -> Iterator[Search]:
+    """Yield the rounds of --watch. A signal while it waits is the normal way to end it, not an error."""
     try:
         yield from rounds
-    except KeyboardInterrupt:
-        lit, failed = sum(each.done - each.left for each in totals), sum(each.failed for each in totals)
-        report.note(f"ended: {lit} lit{f', {failed} failed' if failed else ''}")
+    except (KeyboardInterrupt, SystemExit) as ending:
+        failed = f", {totals.failed} failed" if totals.failed else ""
+        report.note(f"ended: {totals.done - totals.left} lit{failed}")
+        if isinstance(ending, SystemExit):  # it has the exit code
+            raise
         raise Ended from None

@@ -100,6 +100,13 @@ class Totals:
             again = "--resume" if self.batch else "--exist skip"
             raise ResourceError(f"the disk is full: {self}; make room, then the same with {again} goes on")
 
+    def add(self, others: Totals) -> None:
+        """Add what was done, left and failed after these, as in the next round of --watch."""
+        self.done += others.done
+        self.left += others.left
+        self.failed += others.failed
+        self.full = others.full
+
     def tell_end(self) -> None:
         """Report the counts.
 

@@ -29,7 +29,7 @@ from lowlight_cli.disk import keep_mode, sha256
 from lowlight_cli.enhancer import Enhancer
 from lowlight_cli.errors import InputError, LowlightError, OutputError, ResourceError, UsageError
 from lowlight_cli.files import Saving, Work, brightened, load, opened, saved
-from lowlight_cli.folders.manifest import NAME, Entry, Manifest, Record, records
+from lowlight_cli.folders.manifest import NAME, Entry, Manifest, Record
 from lowlight_cli.folders.pace import at_once, callers
 from lowlight_cli.light import figures
 from lowlight_cli.look import EDITION
@@ -116,7 +116,14 @@ def output_folder(folder: Path, output: Path | None) -> Path:
 
 
 def planned(
-    folder: Path, root: Path, search: Search, *, format: str, exist: str, resume: bool, apart: bool = False
+    folder: Path,
+    root: Path,
+    search: Search,
+    *,
+    format: str,
+    exist: str,
+    known: Iterator[Mapping[tuple[str, str], Record]] | None = None,
+    apart: bool = False,
 ) -> Batch:
     """Find the pictures and decide every target.
 
@@ -126,25 +133,25 @@ def planned(
         search: from `search.chosen`.
         format: `keep` or a format's name.
         exist: one of `targets.EXIST`: what to do if a target exists.
-        resume: use the manifest in `root`.
+        known: from `manifest.followed`, to resume; None: the manifest is not used.
         apart: jobs whose names collide get an error each, rather than ending the batch.
 
     Raises:
-        UsageError: names that collide, see `targets.plan`; or `resume` together with `exist` "number".
+        UsageError: names that collide, see `targets.plan`; or `known` together with `exist` "number".
         InputError: no picture is found.
-        OutputError: `root` has results of an earlier batch, and neither `resume` nor `exist` says what to do with them.
+        OutputError: `root` has results of an earlier batch, and neither `known` nor `exist` says what to do with them.
     """
-    if resume and exist == "number":
+    if known and exist == "number":
         raise UsageError("--resume and --exist number exclude each other: a resumed batch keeps the names that it gave")
     suffix = None if format == "keep" else suffix_of(format)
     jobs = plan(
         [folder], root, formats=FORMATS, become=READ_ONLY, suffix=suffix, exist=exist, search=search, apart=apart
     )
-    if not resume and exist == "error" and exists(root / NAME) and any(_exists(job) for job in jobs):
+    if not known and exist == "error" and exists(root / NAME) and any(_exists(job) for job in jobs):
         raise OutputError(f"{root} has results of an earlier batch: add --resume, or --exist skip, overwrite or number")
     if exist == "number":  # a number taken meanwhile is an error, or two threads could choose the same
         jobs = [replace(job, exist="error") for job in jobs]
-    return Batch(folder, root, tuple(jobs), records(root) if resume else {})
+    return Batch(folder, root, tuple(jobs), next(known) if known else {})
 
 
 def prepare(enhancer: Enhancer, pictures: Sequence[Path]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -21,7 +22,7 @@ from lowlight_cli import claims
 from lowlight_cli.disk import appended, refuse_link
 from lowlight_cli.errors import OutputError, ResourceError, unwritten
 
-__all__ = ["NAME", "Entry", "Manifest", "Record", "claimed", "records"]
+__all__ = ["NAME", "Entry", "Manifest", "Record", "claimed", "followed"]
 
 NAME: Final = "lowlight-manifest.jsonl"
 LOCK: Final = ".lowlight-batch.lock"
@@ -128,28 +129,43 @@ class Manifest:
             self._file.close()
 
 
-def records(root: Path) -> dict[tuple[str, str], Record]:
+def followed(root: Path) -> Iterator[dict[tuple[str, str], Record]]:
     """What was made last for each input and output, by `root`'s manifest; invalid lines are ignored.
+
+    Yields:
+        The same each time, with what was added meanwhile: only that is read, unless the manifest has become another
+        file or shorter.
 
     Raises:
         OutputError: the manifest exists but cannot be read, or is a link.
     """
-    found: dict[tuple[str, str], Record] = {}
-    path = root / NAME
-    refuse_link(path)
-    try:
-        with path.open("rb") as file:
-            for line in file:
-                with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
-                    told = json.loads(line)
-                    if told["schema"] == SCHEMA and told["error"] is None:
-                        record = Record(*(told[name] for name in Record._fields))
-                        found[str(told["input"]), record.output] = record
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from error
-    return found
+    path, found, end, mark = root / NAME, dict[tuple[str, str], Record](), 0, (0, 0)
+    while True:
+        refuse_link(path)
+        try:
+            with path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                if mark != (status.st_dev, status.st_ino) or status.st_size < end:
+                    found, end, mark = {}, 0, (status.st_dev, status.st_ino)
+                file.seek(end)
+                for line in file:
+                    _add(found, line)
+                    end += len(line) if line.endswith(b"\n") else 0  # a torn line is cut off, and others follow there
+        except FileNotFoundError:
+            found, end = {}, 0
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from error
+        yield found
+
+
+def _add(found: dict[tuple[str, str], Record], line: bytes) -> None:
+    """Add what a line of the manifest says of a result."""
+    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
+        told = json.loads(line)
+        if told["schema"] == SCHEMA and told["error"] is None:
+            told |= {name: sys.intern(told[name]) for name in ("folder", "weights", "settings")}  # alike in most lines
+            record = Record(*(told[name] for name in Record._fields))
+            found[str(told["input"]), record.output] = record
 
 
 @contextlib.contextmanager
