@@ -17,6 +17,7 @@ import pytest
 import video_kit as kit
 from conftest import Ran
 
+from lowlight_cli.cli import report
 from lowlight_cli.errors import UsageError
 from lowlight_cli.video import addresses
 from lowlight_cli.video.addresses import Address, address, local, option
@@ -122,6 +123,19 @@ def test_a_live_source(folder: Path, lowlight: Lowlight) -> None:
     thread.join(timeout=10)
     assert ran.code == 0, ran.err
     assert len(kit.known(Path("part.mkv")).ticks) == 5
+
+
+def test_progress_of_an_address_without_a_path(
+    folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is called by the address, as it has no name."""
+    monkeypatch.setattr(report, "EVERY", 0)
+    ticks = [number * 3600 for number in range(12)]
+    url, thread = played(kit.write(Path("cam.ts"), kit.pictures(12), base=Fraction(1, 90_000), ticks=ticks), 10.0)
+    ran = lowlight("video", url, "-o", "out.mkv", *SAME)
+    thread.join(timeout=10)
+    assert ran.code == 0, ran.err
+    assert f"{url}: 5/?, " in ran.err
 
 
 def test_a_live_source_that_falls_silent(folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch) -> None:

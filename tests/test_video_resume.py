@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import functools
 import io
 import json
 import os
@@ -55,8 +57,8 @@ def fed(monkeypatch: pytest.MonkeyPatch, clip: Path) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(clip.read_bytes())))
 
 
-def camera(name: str = "cam.ts") -> Path:
-    return kit.write(Path(name), kit.pictures(12), base=Fraction(1, 90_000), ticks=[3600 * at for at in range(12)])
+def camera(name: str = "cam.ts", step: int = 3600) -> Path:
+    return kit.write(Path(name), kit.pictures(12), base=Fraction(1, 90_000), ticks=[step * at for at in range(12)])
 
 
 def test_what_comes_through_a_pipe_is_not_gone_on_with(
@@ -113,6 +115,75 @@ def test_a_recording_that_was_killed_is_not_lost(folder: Path, lowlight: Lowligh
     assert "what an earlier run left is in out.partial.mkv" in ran.err
     assert len(kit.shown(Path("out.partial.mkv"))) == 12
     assert not parts.exists()
+
+
+def again(lowlight: Callable[..., Ran], url: str, offset: float, *words: str) -> Ran:
+    """The camera at `url` has run on, a little slower, and a second recording of it begins."""
+    _, thread = played(camera(step=3750), offset, port=int(url.rpartition(":")[2]))
+    ran = lowlight("video", url, "-o", "out.mkv", *SAME, *words)
+    thread.join(timeout=10)
+    return ran
+
+
+def test_a_recording_that_begins_again_keeps_the_killed_one(folder: Path, lowlight: Lowlight) -> None:
+    """A service that was killed is started by the same command; each time, what there was becomes a clip."""
+    for left in ("out.partial.mkv", "out.partial_2.mkv"):
+        Path("out.mkv").unlink(missing_ok=True)
+        url, thread = played(camera(), 10.0)
+        parts = crashed(lowlight, url, "-o", "out.mkv", *SAME)
+        thread.join(timeout=10)
+        ran = again(lowlight, url, 25.0)
+        assert ran.code == 0, ran.err
+        assert f"what an earlier run left is in {left}" in ran.err
+        assert len(kit.shown(Path(left))) == len(kit.shown(Path("out.mkv"))) == 12
+        assert not parts.exists()
+    assert len(kit.shown(Path("out.partial.mkv"))) == 12
+
+
+def test_a_recording_that_is_ended_again_replaces_none(
+    folder: Path, lowlight: Lowlight, cut_short: Callable[..., Ran], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What each left stays, and is told; what was killed before too."""
+    url, thread = played(camera(), 10.0)
+    with pytest.raises(SystemExit):
+        cut_short(5, "video", url, "-o", "out.mkv", *SAME, by=SystemExit(143))
+    thread.join(timeout=10)
+    assert "what is done is in out.partial.mkv\n" in capsys.readouterr().err
+    _, thread = played(camera(), 20.0, port=int(url.rpartition(":")[2]))
+    crashed(lowlight, url, "-o", "out.mkv", *SAME)
+    thread.join(timeout=10)
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        again(functools.partial(cut_short, 7, by=SystemExit(143)), url, 30.0)
+    told = capsys.readouterr().err
+    assert "what an earlier run left is in out.partial_2.mkv; what is done is in out.partial_3.mkv\n" in told
+    lengths = {path.name: len(kit.shown(path)) for path in folder.glob("out*")}
+    assert lengths == {"out.partial.mkv": 5, "out.partial_2.mkv": 12, "out.partial_3.mkv": 7}
+
+
+def test_a_full_disk_ends_a_recording_and_loses_none(
+    folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--resume is refused there, so it is not advised; the part that was whole becomes a clip."""
+    monkeypatch.setattr(runs, "LENGTH", 8)
+    url, thread = played(camera(), 10.0)
+    safe, left = os.fsync, [1 + 3]  # the job, and of the first part data, state and index
+
+    def full(descriptor: int) -> None:
+        if not left[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        left[0] -= 1
+        safe(descriptor)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", full)
+        ran = lowlight("video", url, "-o", "out.mkv", *SAME)
+    thread.join(timeout=10)
+    assert ran.code == 7, ran.err
+    assert ran.lines[-1].endswith("the disk is full; make room, then begin again; what is done is kept"), ran.err
+    ran = again(lowlight, url, 20.0)
+    assert ran.code == 0, ran.err
+    assert len(kit.shown(Path("out.partial.mkv"))) == 8
 
 
 def test_no_password_on_the_disk(

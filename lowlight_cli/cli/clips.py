@@ -150,10 +150,11 @@ def _make(enhancer: Enhancer, job: ClipJob | Job, making: Making, json: bool) ->
     if making.rate and not isinstance(job.source, Pattern):
         raise UsageError(f"--fps is for numbered frames, and {job.source} has a rate of its own")
     source = sys.stdin.buffer if job.source == PIPE else job.source
-    follow = _Following(job.source.name)
+    name = job.source.name or str(job.source)  # an address may have no path
+    follow = _Following(name)
     begun = time.perf_counter()
     try:
-        with report.frames(job.source.name) as show:
+        with report.frames(name) as show:
 
             def see(course: Course) -> None:
                 follow.see(course, show)
@@ -164,24 +165,23 @@ def _make(enhancer: Enhancer, job: ClipJob | Job, making: Making, json: bool) ->
                 made = enhance_to_pipe(enhancer, source, sys.stdout.buffer, making, see)
             else:
                 made = enhance_clip(enhancer, source, job.target, making, see)
-    except (KeyboardInterrupt, SystemExit):
-        _tell_left(job.target)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        _tell_left(job.target, stop)
         raise
     return made, time.perf_counter() - begun
 
 
-def _tell_left(target: Path | Pattern) -> None:
+def _tell_left(target: Path | Pattern, stop: BaseException) -> None:
     """Say where an interrupted run left its partial result, and whether --resume can continue it."""
     from lowlight_cli.video.numbered import Pattern
     from lowlight_cli.video.parts import Parts
-    from lowlight_cli.video.run import partial
 
     more = "the same command with --resume goes on"
     if isinstance(target, Pattern):
         if target.mark.exists():
             report.note(more)
-    elif partial(target).exists():
-        report.note(f"what is done is in {partial(target)}{f'; {more}' if Parts(target).folder.exists() else ''}")
+    elif left := getattr(stop, "__notes__", []):
+        report.note("; ".join([*left, more] if Parts(target).folder.exists() else left))
 
 
 @dataclass

@@ -70,7 +70,7 @@ def assemble(
             say_aspect(part, plan.width, plan.height, plan.aspect)
         settle(part, target)
     except OSError as error:
-        raise explained(target, error) from error
+        raise explained(target, error, resumable=parts.resumable) from error
     except av.error.FFmpegError as error:
         raise _refused(target, error) from error
     finally:

@@ -64,6 +64,7 @@ class Parts:
         done: the complete parts.
         state: the lighting's after their last frame.
         shown: whether an earlier run put a partial clip beside the target.
+        resumable: whether a later run can resume; it decides what a full disk's message advises.
     """
 
     def __init__(self, target: Path) -> None:
@@ -72,6 +73,7 @@ class Parts:
         self.done: list[Part] = []
         self.state: Mapping[str, Any] = {}
         self.shown = False
+        self.resumable = True
         self._file: BinaryIO | None = None
         self._frames: list[tuple[int, int, bool, int]] = []
 
@@ -102,6 +104,7 @@ class Parts:
             Why parts that should be resumed were not loaded; empty if they were, or there are none.
         """
         with self._explained():
+            self.done, self.state = [], {}
             self.shown, why = (self.folder / _SHOWN).exists(), ""
             if resume and self.of(job):
                 self._take()
@@ -221,12 +224,22 @@ class Parts:
         try:
             yield
         except OSError as error:
-            raise explained(self.target, error, begun=bool(self.done)) from error
+            raise explained(self.target, error, begun=bool(self.done), resumable=self.resumable) from error
 
 
-def explained(target: Path, error: OSError, *, begun: bool = True) -> OutputError | ResourceError:
-    """The error to raise if a clip cannot be written; `begun` says that a part of it is on the disk."""
-    return unwritten(target, error, full=f"make room, then {'--resume goes on' if begun else 'begin again'}")
+def explained(
+    target: Path, error: OSError, *, begun: bool = True, resumable: bool = True
+) -> OutputError | ResourceError:
+    """The error to raise if a clip cannot be written.
+
+    Args:
+        target: the clip.
+        error: why it cannot be written.
+        begun: a part of it is on the disk.
+        resumable: a later run can resume.
+    """
+    again = "--resume goes on" if begun and resumable else "begin again" + ("; what is done is kept" if begun else "")
+    return unwritten(target, error, full=f"make room, then {again}")
 
 
 def _write(path: Path, content: bytes) -> None:

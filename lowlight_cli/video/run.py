@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from lowlight_cli.errors import UsageError
 from lowlight_cli.look import EDITION
 from lowlight_cli.overlap import ahead
 from lowlight_cli.sheets import labelled
-from lowlight_cli.targets import same
+from lowlight_cli.targets import landing, same
 from lowlight_cli.video.addresses import Address
 from lowlight_cli.video.colour import upright
 from lowlight_cli.video.encode import Encoder, Plan, planned
@@ -51,8 +52,9 @@ def enhance_clip(
 ) -> Made:
     """Enhance a clip; the result keeps its frames, their timestamps, and all its other streams.
 
-    If interrupted, write what is done beside the target as `partial(target)`, and raise the interruption again; the
-    parts stay for a run that resumes, if one can. A live source is ended by Ctrl-C, and its result is complete.
+    If interrupted, write what is done beside the target as `partial(target)`, and raise the interruption again, with a
+    note that names it; the parts stay for a run that resumes, if one can. If none can, no partial clip is replaced, and
+    parts of an earlier run become one. A live source is ended by Ctrl-C, and its result is complete.
 
     Args:
         enhancer: its weights are loaded.
@@ -81,18 +83,19 @@ def enhance_clip(
             index = clip.stream.index
             if clip.live and len(clip.container.streams) > 1:
                 notes.append("plays live: its picture alone is kept")
-        job = identity(enhancer, source, wish) | {"plan": repr(plan)}
+        # the rate of what plays live is guessed from its first frames, and differs from run to run
+        lasting = replace(plan, rate=Fraction(0), clock=Fraction(0)) if clip.live else plan
+        job = identity(enhancer, source, wish) | {"plan": repr(lasting)}
         rehearse(file, index, plan, wish.span, target)
         claim.enter_context(parts.claimed())
         refused = why_not_resumable(source, clip)
+        parts.resumable = not refused
+        earlier = _rescued(parts, job, plan) if refused else ""
         if refused and wish.resume:
-            if parts.of(job):
-                parts.begin(job, resume=True)
-            if parts.done:  # they cannot be resumed, but they make a clip
-                assemble(None, index, parts, plan, wish.span, partial(target))
-                parts.drop()
-                refused += f"; what an earlier run left is in {partial(target)}"
-            raise UsageError(f"{clip.name}: {refused}: leave --resume out, and name another file with -o")
+            why = f"{refused}; {earlier}" if earlier else refused
+            raise UsageError(f"{clip.name}: {why}: leave --resume out, and name another file with -o")
+        if earlier:
+            notes.append(earlier)
         if why := parts.begin(job, resume=wish.resume):
             notes.append(f"what an earlier run left {why}: begun anew")
         lighting = Lighting(enhancer, wish)
@@ -104,8 +107,12 @@ def enhance_clip(
             _encode(lighting, clip, plan, parts, wish, tally, told, resumed)
         except (KeyboardInterrupt, SystemExit) as stop:
             ends = clip.live and isinstance(stop, KeyboardInterrupt)
+            if earlier:
+                stop.add_note(earlier)
             if parts.done and not ends:
-                assemble(file, index, parts, plan, _so_far(clip, parts), partial(target))
+                there = partial(target, anew=bool(refused))
+                assemble(file, index, parts, plan, _so_far(clip, parts), there)
+                stop.add_note(f"what is done is in {there}")
                 if refused:
                     parts.drop()
                 else:
@@ -135,9 +142,10 @@ def enhance_clip(
         )
 
 
-def partial(target: Path) -> Path:
-    """Path of the clip that an interrupted run leaves."""
-    return target.with_name(f"{target.stem}.partial{target.suffix}")
+def partial(target: Path, *, anew: bool = False) -> Path:
+    """Path of the clip that an interrupted run leaves; if `anew`, a free name, so that an earlier one stays."""
+    path = target.with_name(f"{target.stem}.partial{target.suffix}")
+    return landing(path, "number", set())[0] if anew else path
 
 
 def prepared(enhancer: Enhancer, clip: Film) -> None:
@@ -210,6 +218,18 @@ def why_not_resumable(source: Source, clip: Film) -> str:
         return "plays live, so that what an earlier run left cannot be gone on with"
     known = isinstance(source, Path | Pattern | Address)
     return "" if known else "nothing tells whether it is the clip of an earlier run"
+
+
+def _rescued(parts: Parts, job: Mapping[str, Any], plan: Plan) -> str:
+    """Make a clip of the parts that an earlier run of a job left, which cannot be resumed; where it is, if any were."""
+    if parts.of(job):
+        parts.begin(job, resume=True)
+    if not parts.done:
+        return ""
+    there = partial(parts.target, anew=True)
+    assemble(None, 0, parts, plan, Span(), there)
+    parts.drop()
+    return f"what an earlier run left is in {there}"
 
 
 def _so_far(clip: Film, parts: Parts) -> Span:
