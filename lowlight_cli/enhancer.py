@@ -28,7 +28,7 @@ import lowlight_cli
 import lowlight_cli.engines.threads  # now, so that it learns of forks
 from lowlight_cli import arrays, borders, engines, form, passes
 from lowlight_cli.engines.several import Several
-from lowlight_cli.errors import UsageError
+from lowlight_cli.errors import UsageError, memory_told
 from lowlight_cli.exposure import auto_gain
 from lowlight_cli.look import (
     Exposure,
@@ -153,6 +153,7 @@ class Enhancer:
     def enhance(self, image: Image.Image) -> Image.Image: ...
     @overload
     def enhance(self, image: NDArray[Sample]) -> NDArray[Sample]: ...
+    @memory_told()
     def enhance(self, image: object) -> object:
         """Brighten a picture; the result has the same type, size, depth and channels.
 
@@ -170,6 +171,7 @@ class Enhancer:
         picture, back = arrays.opened(image)  # type: ignore[arg-type]  # it raises TypeError for anything else
         return back(self._enhanced(picture, None, coarse=arrays.eight_bits(image)))
 
+    @memory_told()
     def enhance_photo(self, photo: Photo, on_tiles: Callable[[int], None] | None = None) -> Photo:
         """Brighten a photo from `lowlight_cli.read`, keeping its metadata. See `enhance_picture`.
 
@@ -182,6 +184,7 @@ class Enhancer:
         lit = replace(photo, pixels=self._enhanced(pixels, on_tiles, coarse=photo.depth == 8))
         return replace(lit, rest=tuple(self.enhance_photo(page) for page in photo.rest)) if photo.rest else lit
 
+    @memory_told()
     def enhance_picture(self, picture: Picture, on_tiles: Callable[[int], None] | None = None) -> Picture:
         """Brighten (H, W, 3) float32 RGB, sRGB-encoded, in [0, 1]. Raises the same errors as `enhance`.
 
@@ -189,7 +192,7 @@ class Enhancer:
             picture: not changed, but returned itself if there is nothing to do; values slightly outside [0, 1] are
                 clipped.
             on_tiles: called with the number of tiles before each pass and each attempt, 1 for the whole picture; and
-                with 0 after an attempt that ran out of memory.
+                with 0 after an attempt that ran out of memory. An exception that it raises ends the work.
         """
         return self._enhanced(form.checked(picture), on_tiles, coarse=False)
 
@@ -261,6 +264,8 @@ class Enhancer:
 
     def expect(self, pictures: int, at_once: int = 1) -> None:
         """Announce the workload before `load`.
+
+        After `load` this one's division of memory and threads stays; what is sent to other processes follows.
 
         Args:
             pictures: number of pictures; engine `auto` exports a graph if that pays off.

@@ -13,8 +13,11 @@ The number is the command's exit code. A message is one line: what failed, for w
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+from collections.abc import Iterator
+from typing import Final
 
 __all__ = [
     "DeviceError",
@@ -25,7 +28,9 @@ __all__ = [
     "UsageError",
     "WeightsError",
     "disk_full",
+    "exhausted",
     "first_line",
+    "memory_told",
     "reader_gone",
     "unwritten",
 ]
@@ -71,6 +76,32 @@ class ResourceError(LowlightError):
     """Memory or disk is used up."""
 
     exit_code = 7
+
+
+_NO_ROOM: Final = ("failed to map segment", "Cannot allocate memory")
+"""How the dynamic loader, and the system as quoted by torch, say that memory has run out."""
+
+
+def exhausted(error: Exception) -> ResourceError | None:
+    """The error to raise if `error` means that main memory has run out; None if it means something else."""
+    if isinstance(error, MemoryError) or "(-4:Insufficient memory)" in str(error):  # OpenCV's error is no MemoryError
+        return ResourceError("out of memory: use a smaller model or picture")
+    if isinstance(error, (ImportError, OSError, RuntimeError)) and any(sign in str(error) for sign in _NO_ROOM):
+        return ResourceError(
+            "out of memory, or more than `ulimit -v` lets a program have: free some, or raise the limit"
+        )
+    return None
+
+
+@contextlib.contextmanager
+def memory_told() -> Iterator[None]:
+    """Raise ResourceError where main memory runs out; also a decorator."""
+    try:
+        yield
+    except Exception as error:
+        if told := exhausted(error):
+            raise told from error
+        raise
 
 
 def disk_full(error: BaseException | None) -> bool:

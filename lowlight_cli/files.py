@@ -18,7 +18,7 @@ from typing import Literal
 import lowlight_cli
 from lowlight_cli import engines
 from lowlight_cli.enhancer import Enhancer
-from lowlight_cli.errors import DeviceError, LowlightError, OutputError, ResourceError, UsageError
+from lowlight_cli.errors import DeviceError, LowlightError, OutputError, ResourceError, UsageError, exhausted
 from lowlight_cli.light import Light, light
 from lowlight_cli.pictures import FORMATS, MAX_PIXELS, Photo, encode, format_of, place, read, refuse_unfit
 from lowlight_cli.pictures.formats import KINDS
@@ -266,8 +266,8 @@ def _kept(work: Work) -> Iterator[None]:
     except LowlightError as error:
         named = any(str(path) in str(error) for path in (work.name, work.job.target) if path != PIPE)
         work.error = error if named else type(error)(f"{work.name}: {error}")
-    except MemoryError:
-        work.error = ResourceError(f"{work.name}: out of memory: use a smaller picture")
+    except MemoryError as error:
+        work.error = ResourceError(f"{work.name}: {exhausted(error)}")
 
 
 def load(enhancer: Enhancer, seconds: dict[str, float]) -> None:

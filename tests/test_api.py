@@ -18,8 +18,9 @@ from PIL import Image
 
 import lowlight_cli
 from lowlight_cli import DEFAULT_MODEL, Enhancer, LowlightError, enhance, read, write
-from lowlight_cli.errors import DeviceError, InputError, UsageError, WeightsError
+from lowlight_cli.errors import DeviceError, InputError, ResourceError, UsageError, WeightsError
 from lowlight_cli.exposure import LUMA
+from lowlight_cli.pictures import Photo
 
 
 @pytest.fixture(scope="module")
@@ -393,3 +394,39 @@ def test_threads_are_shared_once(dgaf_weights: Path) -> None:
         shared.expect(2, at_once=at_once)
         shared.load()
         assert torch.get_num_threads() == part
+
+
+# --------------------------------------------------------------------------------------------- memory, and giving up
+
+
+@pytest.mark.parametrize("where", ["lowlight_cli.enhancer.finish", "lowlight_cli.borders.content"])
+@pytest.mark.parametrize("way", ["enhance", "enhance_photo", "enhance_picture"])
+def test_memory_that_runs_out_anywhere_is_one_error(
+    enhancer: Enhancer, monkeypatch: pytest.MonkeyPatch, way: str, where: str
+) -> None:
+    def hungry(*_: object) -> None:
+        raise MemoryError
+
+    picture = dark_array().astype(np.float32) / 255
+    given = Photo(picture) if way == "enhance_photo" else picture
+    monkeypatch.setattr(where, hungry)
+    with pytest.raises(ResourceError, match=r"^out of memory: use a smaller model or picture$"):
+        getattr(enhancer, way)(given)
+    monkeypatch.undo()
+    assert getattr(enhancer, way)(given) is not None
+
+
+def test_a_picture_is_given_up_by_raising_in_on_tiles(enhancer: Enhancer) -> None:
+    class GivenUp(Exception):
+        pass
+
+    def give_up(tiles: int) -> None:
+        raise GivenUp(tiles)
+
+    picture = dark_array().astype(np.float32) / 255
+    wanted = enhancer.enhance_picture(picture)
+    with pytest.raises(GivenUp, match=r"^1$"):
+        enhancer.enhance_picture(picture, give_up)
+    with pytest.raises(GivenUp, match=r"^1$"):
+        enhancer.enhance_photo(Photo(picture), on_tiles=give_up)
+    np.testing.assert_array_equal(enhancer.enhance_picture(picture), wanted)

@@ -7,6 +7,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -80,6 +81,50 @@ def test_memory_that_gives_out_means_smaller_tiles(
     large, told = np.tile(picture, (1, 2, 1)), list[int]()
     assert decibel(engine.run(large[None], told.append)[0, :, : picture.shape[1] - 80], whole[0, :, :-80]) > 30
     assert told[:2] == [1, 0] and told[-1] > 1  # 0: it did not go through
+
+
+OPENCV = cv2.error("OpenCV(4.11.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 9 bytes")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OPENCV])
+def test_parts_that_cannot_be_allocated_mean_smaller_tiles(
+    engine: engines.Engine, picture: np.ndarray, error: Exception
+) -> None:
+    """Memory runs out outside the passes, too."""
+
+    def scarce(part: np.ndarray) -> np.ndarray:
+        if part.shape[0] * part.shape[1] > 650 * 650:
+            raise error
+        return thrice(part)
+
+    whole, told = engine.run(picture[None], None, thrice), list[int]()
+    assert decibel(engine.run(picture[None], told.append, scarce), whole) > 30
+    assert told[:2] == [1, 0] and told[-1] > 1
+
+
+def test_the_result_of_a_failed_attempt_is_freed(
+    engine: engines.Engine, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the next is made: of a large picture it may be what does not fit."""
+    made, left, empty_like = list[Any](), list[int](), np.empty_like
+
+    class Result(np.ndarray):
+        pass
+
+    def empty(like: np.ndarray) -> np.ndarray:
+        left.append(sum(each() is not None for each in made))
+        result = empty_like(like).view(Result)
+        made.append(weakref.ref(result))
+        return result
+
+    def scarce(self: pytorch.TorchEngine, batch: np.ndarray) -> np.ndarray:
+        raise ResourceError("out of memory")
+
+    monkeypatch.setattr(tiling.np, "empty_like", empty)
+    monkeypatch.setattr(pytorch.TorchEngine, "forward", scarce)
+    with pytest.raises(ResourceError, match="even in tiles"):
+        engine.run(np.tile(picture, (1, 2, 1))[None])
+    assert len(left) > 1 and not any(left)
 
 
 def outcome(picture: np.ndarray, weights: Path, ensemble: bool) -> Work:
@@ -242,6 +287,18 @@ def exhausted(*_: object) -> None:
 def test_libraries_of_a_gpu_run_out_of_memory_too(told: str) -> None:
     with pytest.raises(ResourceError, match="cuda:0 ran out of memory"), tiling.translated("dgaf", "cuda:0", "1x1"):
         raise RuntimeError(told)
+
+
+def test_openvino_runs_out_of_memory_too() -> None:
+    told = "[CPU] Gather node with name 'Gather_149' Check 'ptr' failed\nFailed to allocate 27000000 bytes of memory\n"
+    assert tiling.out_of_memory(RuntimeError(told))
+
+
+def test_onednn_runs_out_of_memory_too() -> None:
+    """What it does not support is another error."""
+    assert tiling.out_of_memory(RuntimeError("could not create a primitive"))
+    told = "could not create a primitive descriptor for a convolution forward propagation primitive"
+    assert not tiling.out_of_memory(RuntimeError(told))
 
 
 def test_memory_is_given_back_once_nothing_holds_it() -> None:

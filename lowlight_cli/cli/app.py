@@ -33,7 +33,7 @@ import lowlight_cli
 from lowlight_cli import heap
 from lowlight_cli.cli import helping, report
 from lowlight_cli.cli.ready import Ended
-from lowlight_cli.errors import LowlightError, ResourceError, UsageError, disk_full
+from lowlight_cli.errors import LowlightError, ResourceError, UsageError, disk_full, exhausted
 from lowlight_cli.signals import ENDING
 from lowlight_cli.targets import exists
 
@@ -67,9 +67,6 @@ BROKEN_PIPE: Final = 141
 
 ECHO: Final = 1.0
 """Seconds in which further signals are the same wish: `timeout` and a closing terminal send theirs twice."""
-
-_NO_ROOM: Final = ("failed to map segment", "Cannot allocate memory")
-"""How the dynamic loader, and the system as quoted by torch, say that memory has run out."""
 
 
 class Command(helping.Command):
@@ -302,12 +299,8 @@ def _known(error: Exception) -> LowlightError | None:
     """Convert an error to a LowlightError; None if it is unexpected."""
     if isinstance(error, LowlightError):
         return error
-    if isinstance(error, MemoryError):
-        return ResourceError("out of memory: use a smaller model or picture")
-    if isinstance(error, (ImportError, OSError, RuntimeError)) and any(sign in str(error) for sign in _NO_ROOM):
-        return ResourceError(
-            "out of memory, or more than `ulimit -v` lets a program have: free some, or raise the limit"
-        )
+    if told := exhausted(error):
+        return told
     if isinstance(error, OSError):
         return ResourceError("the disk is full") if disk_full(error) else LowlightError(str(error))
     return None

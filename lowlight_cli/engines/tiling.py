@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from lowlight_cli import tiles
 from lowlight_cli.engines import Tiling, memory
-from lowlight_cli.errors import ResourceError
+from lowlight_cli.errors import ResourceError, exhausted
 from lowlight_cli.exposure import bands
 from lowlight_cli.networks import descriptor, known
 
@@ -47,12 +47,13 @@ MEASURED: Final = 1024**2
 
 OUT_OF_MEMORY: Final = (
     *("out of memory", "can't allocate memory", "not enough memory", "bad allocation", "bad_alloc"),
-    *("failed to allocate memory", "could not allocate", "cannot allocate memory", "length_error"),
-    *("alloc_failed", "32-bit index math"),
+    *("failed to allocate", "could not allocate", "cannot allocate memory", "length_error"),
+    *("alloc_failed", "could not create a primitive\n", "32-bit index math"),
 )
-"""Messages of allocators that raise no MemoryError: torch's, ONNX Runtime's, OpenVINO's, cuBLAS's and cuDNN's. The last
-is from torch's GPU kernels that index with 32 bits only; smaller tiles help there too. cuDNN's "unable to find an
-engine" is left out, because an unsupported GPU gives it too."""
+"""Messages of allocators that raise no MemoryError: torch's, ONNX Runtime's, OpenVINO's, cuBLAS's, cuDNN's and, up to
+its end, oneDNN's, which goes on with "descriptor" for what it does not support. The last is from torch's GPU kernels
+that index with 32 bits only; smaller tiles help there too. cuDNN's "unable to find an engine" is left out, because an
+unsupported GPU gives it too."""
 
 
 @dataclass(frozen=True)
@@ -147,8 +148,8 @@ def run(
         told(1)
         try:
             return forward(_prepared(batch, prepare) if prepare else batch)
-        except ResourceError:
-            if side == 0:
+        except Exception as error:
+            if side == 0 or not _too_large(error):
                 raise
         told(0)
         engine.release()
@@ -157,12 +158,11 @@ def run(
         pixels = _fitting(engine, batch.nbytes)
     longest = side or LARGEST_TILE
     while pixels >= min(SMALLEST_TILE, longest) ** 2:
-        with contextlib.suppress(ResourceError):
-            bright = np.empty_like(batch)
-            for picture, result in zip(batch, bright, strict=True):
-                most = min(math.isqrt(pixels), longest)
-                _in_tiles(engine, measure, picture, result, pixels, most, told, prepare or _unchanged)
-            return bright
+        try:
+            return _tiled(engine, measure, batch, pixels, longest, told, prepare or _unchanged)
+        except Exception as error:
+            if not _too_large(error):
+                raise
         told(0)
         pixels //= 2
     raise ResourceError(
@@ -173,6 +173,27 @@ def run(
 def _fitting(engine: Passes, taken: int) -> int:
     """Number of pixels that fit at once into the memory that is left after `taken` bytes are used."""
     return memory.affordable(engine.network, engine.precision, engine.free(taken), allocator(engine))
+
+
+def _too_large(error: Exception) -> bool:
+    """Whether smaller tiles may avoid an error: memory ran out, in a pass or around it."""
+    return isinstance(error, ResourceError) or out_of_memory(error)
+
+
+def _tiled(
+    engine: Passes,
+    measure: Callable[[Batch], Any],
+    batch: Batch,
+    pixels: int,
+    longest: int,
+    told: Callable[[int], None],
+    prepare: Prepare,
+) -> Batch:
+    """One attempt, in a frame of its own: what it has filled is freed before the next attempt, if it fails."""
+    bright = np.empty_like(batch)
+    for picture, result in zip(batch, bright, strict=True):
+        _in_tiles(engine, measure, picture, result, pixels, min(math.isqrt(pixels), longest), told, prepare)
+    return bright
 
 
 def _in_tiles(
@@ -249,7 +270,7 @@ def _remedy(engine: Passes) -> str:
 
 def out_of_memory(error: Exception) -> bool:
     """Whether an error of Python or of a runtime means that memory ran out."""
-    return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in OUT_OF_MEMORY)
+    return exhausted(error) is not None or any(sign in f"{error}\n".lower() for sign in OUT_OF_MEMORY)
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ from PIL import Image
 import lowlight_cli
 from lowlight_cli.disk import keep_mode, sha256
 from lowlight_cli.enhancer import Enhancer
-from lowlight_cli.errors import InputError, LowlightError, OutputError, ResourceError, UsageError
+from lowlight_cli.errors import InputError, LowlightError, OutputError, ResourceError, UsageError, exhausted
 from lowlight_cli.files import Saving, Work, brightened, load, opened, saved
 from lowlight_cli.folders.manifest import NAME, Entry, Manifest, Record
 from lowlight_cli.folders.pace import at_once, callers
@@ -365,8 +365,8 @@ def _content(path: Path) -> bytes | None:
 
 def _surprise(job: Job, error: Exception) -> LowlightError:
     """Wrap an unexpected error of one file, so that the others go on."""
-    if isinstance(error, MemoryError):
-        return ResourceError(f"{job.source}: out of memory: use a smaller picture")
+    if told := exhausted(error):
+        return ResourceError(f"{job.source}: {told}")
     return LowlightError(f"{job.source}: this is a bug in lowlight: {type(error).__name__}: {error}")
 
 
