@@ -32,12 +32,12 @@ def add_relu(convolution: nn.Conv2d, x: Tensor, added: Tensor | None = None) -> 
     """`relu(convolution(x) + added)`, on an NVIDIA GPU in one kernel of cuDNN's: 0.30 ms in place of 0.78.
 
     Args:
-        convolution: with numbers for its padding.
-        x: (N, C, H, W); in another layout than channels_last, torch's own operations are used.
+        convolution: with numbers for its padding; unless its weights are in channels_last, torch's operations are used.
+        x: (N, C, H, W).
         added: in the shape of the result; None for nothing.
     """
-    laid_out = x.is_cuda and x.is_contiguous(memory_format=torch.channels_last)
-    if not laid_out or torch.is_grad_enabled() or torch.version.cuda is None:
+    laid_out = convolution.weight.is_contiguous(memory_format=torch.channels_last)
+    if not (x.is_cuda and laid_out and torch.version.cuda) or torch.is_grad_enabled():
         convolved = nn.Conv2d.forward(convolution, x)
         return F.relu(convolved if added is None else added + convolved, inplace=True)
     kind = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else x.dtype
@@ -69,7 +69,7 @@ def _convolve_add_relu(
     stride: list[int], padding: list[int], dilation: list[int], groups: int,
 ) -> Tensor:  # fmt: skip
     """CuDNN's kernels as an operation that compilers can leave in place; torch's own if there is no cuDNN."""
-    how = stride, padding, dilation, groups
+    how, x = (stride, padding, dilation, groups), x.contiguous(memory_format=torch.channels_last)
     there = torch.backends.cudnn.enabled and torch.backends.cudnn.is_available()  # type: ignore[no-untyped-call]
     counted = max(x.numel(), x.numel() // x.shape[1] * weight.shape[0])
     if not there or counted >= 2**31:  # torch itself divides what cuDNN cannot index
