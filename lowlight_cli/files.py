@@ -266,8 +266,10 @@ def _kept(work: Work) -> Iterator[None]:
     except LowlightError as error:
         named = any(str(path) in str(error) for path in (work.name, work.job.target) if path != PIPE)
         work.error = error if named else type(error)(f"{work.name}: {error}")
-    except MemoryError as error:
-        work.error = ResourceError(f"{work.name}: {exhausted(error)}")
+    except Exception as error:
+        if not (told := exhausted(error)):
+            raise
+        work.error = ResourceError(f"{work.name}: {told}")
 
 
 def load(enhancer: Enhancer, seconds: dict[str, float]) -> None:

@@ -6,12 +6,17 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from conftest import Ran, dark_array
 from PIL import Image
 from test_cli_enhance import saved
+
+from lowlight_cli import files
+from lowlight_cli.pictures import Photo
 
 Lowlight = Callable[..., Ran]
 
@@ -33,6 +38,34 @@ def test_out_of_memory(photo: Path, lowlight: Lowlight, monkeypatch: pytest.Monk
     ran = lowlight("enhance", photo)
     assert (ran.code, len(ran.lines)) == (7, 1)
     assert "out of memory" in ran.err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        cv2.error("OpenCV(4.11.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 9 bytes"),
+        RuntimeError("Cannot allocate memory"),
+    ],
+)
+def test_one_picture_runs_out_of_memory_and_the_others_go_on(
+    folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    saved("a.png")
+    saved("b.png")
+    encode = files.encode
+
+    def scarce(photo: Photo, **options: Any) -> bytes:
+        if made:
+            return encode(photo, **options)
+        made.append(None)
+        raise error
+
+    made = list[None]()
+    monkeypatch.setattr(files, "encode", scarce)
+    ran = lowlight("enhance", "a.png", "b.png", "-o", "out/")
+    assert ran.code == 1 and "a.png: out of memory" in ran.err
+    assert [path.name for path in Path("out").iterdir()] == ["b.png"]
 
 
 def test_full_disk(photo: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch) -> None:

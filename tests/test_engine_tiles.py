@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import tracemalloc
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,20 @@ def test_parts_that_cannot_be_allocated_mean_smaller_tiles(
     whole, told = engine.run(picture[None], None, thrice), list[int]()
     assert decibel(engine.run(picture[None], told.append, scarce), whole) > 30
     assert told[:2] == [1, 0] and told[-1] > 1
+
+
+@pytest.mark.parametrize("error", [TimeoutError("could not allocate a slot"), KeyError("out of memory")])
+def test_a_callers_own_error_ends_tiles_too(engine: engines.Engine, picture: np.ndarray, error: Exception) -> None:
+    cut = list[int]()
+
+    def given_up(tiles: int) -> None:
+        cut.append(tiles)
+        raise error
+
+    tiled = replace(engine, tiling=engines.Tiling(384))  # type: ignore[type-var]
+    with pytest.raises(type(error)):
+        tiled.run(picture[None], given_up)
+    assert len(cut) == 1 and cut[0] > 1
 
 
 def test_the_result_of_a_failed_attempt_is_freed(

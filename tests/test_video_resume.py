@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from test_video_addresses import played, server  # noqa: F401  # a fixture
 
 from lowlight_cli import read
+from lowlight_cli.errors import InputError
 from lowlight_cli.pictures import Photo, write
 from lowlight_cli.video import mux
 from lowlight_cli.video import run as runs
@@ -159,6 +160,51 @@ def test_a_recording_that_is_ended_again_replaces_none(
     assert "what an earlier run left is in out.partial_2.mkv; what is done is in out.partial_3.mkv\n" in told
     lengths = {path.name: len(kit.shown(path)) for path in folder.glob("out*")}
     assert lengths == {"out.partial.mkv": 5, "out.partial_2.mkv": 12, "out.partial_3.mkv": 7}
+
+
+def test_a_recording_leaves_the_partial_clip_of_another(
+    folder: Path, lowlight: Lowlight, cut_short: Callable[..., Ran]
+) -> None:
+    """That of a file, which may be gone on with."""
+    clip = kit.write(Path("one.mkv"), kit.pictures(12), base=Fraction(1, 1000), ticks=[40 * at for at in range(12)])
+    cut_short(5, "video", clip, "-o", "out.mkv", *SAME)
+    url, thread = played(camera(), 10.0)
+    ran = lowlight("video", url, "-o", "out.mkv", *SAME)
+    thread.join(timeout=10)
+    assert ran.code == 0, ran.err
+    assert len(kit.shown(Path("out.partial.mkv"))) == 5 and len(kit.shown(Path("out.mkv"))) == 12
+
+
+def test_a_recording_that_fails_says_where_the_earlier_one_is(
+    folder: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, thread = played(camera(), 10.0)
+    crashed(lowlight, url, "-o", "out.mkv", *SAME)
+    thread.join(timeout=10)
+
+    def gone(*_: object) -> None:
+        raise InputError("the camera went away")
+
+    monkeypatch.setattr(runs, "_encode", gone)
+    ran = again(lowlight, url, 20.0)
+    assert ran.code == 3, ran.err
+    assert "the camera went away; what an earlier run left is in out.partial.mkv" in ran.err
+    assert len(kit.shown(Path("out.partial.mkv"))) == 12
+
+
+def test_an_interruption_before_the_first_frame_says_what_is_there(
+    folder: Path, lowlight: Lowlight, cut_short: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = kit.write(Path("one.mkv"), kit.pictures(12), base=Fraction(1, 1000), ticks=[40 * at for at in range(12)])
+    cut_short(5, "video", clip, "-o", "out.mkv", *SAME)
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "prepared", stopped)
+    ran = lowlight("video", clip, "-o", "out.mkv", *SAME, "--resume")
+    assert ran.code == 130
+    assert "what is done is in out.partial.mkv; the same command with --resume goes on" in ran.err
 
 
 def test_a_full_disk_ends_a_recording_and_loses_none(

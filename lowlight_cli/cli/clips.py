@@ -175,13 +175,19 @@ def _tell_left(target: Path | Pattern, stop: BaseException) -> None:
     """Say where an interrupted run left its partial result, and whether --resume can continue it."""
     from lowlight_cli.video.numbered import Pattern
     from lowlight_cli.video.parts import Parts
+    from lowlight_cli.video.run import partial
 
     more = "the same command with --resume goes on"
     if isinstance(target, Pattern):
         if target.mark.exists():
             report.note(more)
-    elif left := getattr(stop, "__notes__", []):
-        report.note("; ".join([*left, more] if Parts(target).folder.exists() else left))
+        return
+    begun = Parts(target).folder.exists()
+    left = getattr(stop, "__notes__", [])
+    if begun and not left and partial(target).exists():  # an earlier run's
+        left = [f"what is done is in {partial(target)}"]
+    if left:
+        report.note("; ".join([*left, more] if begun else left))
 
 
 @dataclass

@@ -176,8 +176,8 @@ def _fitting(engine: Passes, taken: int) -> int:
 
 
 def _too_large(error: Exception) -> bool:
-    """Whether smaller tiles may avoid an error: memory ran out, in a pass or around it."""
-    return isinstance(error, ResourceError) or out_of_memory(error)
+    """Whether smaller tiles may avoid an error: memory ran out, in a pass or around it. A caller's own go to it."""
+    return isinstance(error, ResourceError) or exhausted(error) is not None
 
 
 def _tiled(

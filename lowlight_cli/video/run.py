@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowlight_cli.enhancer import Enhancer
-from lowlight_cli.errors import UsageError
+from lowlight_cli.errors import LowlightError, UsageError
 from lowlight_cli.look import EDITION
 from lowlight_cli.overlap import ahead
 from lowlight_cli.sheets import labelled
@@ -83,8 +83,10 @@ def enhance_clip(
             index = clip.stream.index
             if clip.live and len(clip.container.streams) > 1:
                 notes.append("plays live: its picture alone is kept")
-        # the rate of what plays live is guessed from its first frames, and differs from run to run
-        lasting = replace(plan, rate=Fraction(0), clock=Fraction(0)) if clip.live else plan
+        # The rate of what plays live is guessed from its first frames, and differs from run to run. It matters only to
+        # encoders that count frames, whose clock is in each part.
+        guessed = clip.live and plan.clock == plan.base
+        lasting = replace(plan, rate=Fraction(0), clock=Fraction(0)) if guessed else plan
         job = identity(enhancer, source, wish) | {"plan": repr(lasting)}
         rehearse(file, index, plan, wish.span, target)
         claim.enter_context(parts.claimed())
@@ -119,13 +121,17 @@ def enhance_clip(
                     parts.show()
             if not parts.done or not ends:
                 raise
+        except LowlightError as error:
+            if not earlier:
+                raise
+            raise type(error)(f"{error}; {earlier}") from error
         finally:
             if not parts.done:
                 parts.drop()
         with tally.timed("write"):
             notes += [*plan.notes, *clip.notes]
             notes += assemble(file, index, parts, plan, wish.span, target)
-        if parts.shown:
+        if parts.shown and not refused:
             with contextlib.suppress(OSError):  # the finished clip contains all of it
                 partial(target).unlink()
         parts.drop()
