@@ -198,18 +198,15 @@ def load(
     if isinstance(engine, str):
         check_names(engine, device, precision)
         engine = choose(engine, network, resolved.sha256, device, precision)
-    more = {}
-    if compiled:
-        if engine.engine != "torch":
-            if not engine.why:
-                raise UsageError(f"--compile is for --engine torch, not {engine.engine}: leave one of them out")
-            engine = Choice("torch")
-        more = {"compile_it": True}
+    if compiled and engine.engine != "torch":
+        if not engine.why:  # named by the user
+            raise UsageError(f"--compile is for --engine torch, not {engine.engine}: leave one of them out")
+        engine = Choice("torch")
 
     def made(choice: Choice) -> list[Engine]:
         return [
             prepare(choice.engine).load(
-                network, resolved, device=place, precision=precision, tiling=tiling or Tiling(), why=choice.why, **more
+                network, resolved, device=place, precision=precision, tiling=tiling or Tiling(), why=choice.why
             )
             for place in _places(device)
         ]
@@ -220,6 +217,8 @@ def load(
         if not engine.why:  # named by the user, or torch itself
             raise
         loaded = made(Choice("torch", first_line(error)))
+    if compiled:
+        loaded = [prepare("torch").compiled(each) for each in loaded]
     if len(loaded) == 1:
         return loaded[0]
     if len({each.precision for each in loaded}) > 1:  # with `auto`, if only some of the GPUs have bf16

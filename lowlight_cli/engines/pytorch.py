@@ -15,8 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from lowlight_cli import heap
-from lowlight_cli.engines import FEEDERS, Tiling, check_names, hardware, memory, tf32, threads, tiling
-from lowlight_cli.engines.compiling import compiled, lacking
+from lowlight_cli.engines import FEEDERS, Tiling, check_names, compiling, hardware, memory, tf32, threads, tiling
 from lowlight_cli.engines.cuda_graph import Graphed, give_back
 from lowlight_cli.engines.halved import halve
 from lowlight_cli.engines.tiling import Prepare, Settle
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from lowlight_cli.networks.layers import Network
     from lowlight_cli.weights.fetch import Resolved
 
-__all__ = ["TorchEngine", "choose_device", "choose_precision", "cpu_bf16", "devices", "load"]
+__all__ = ["TorchEngine", "choose_device", "choose_precision", "compiled", "cpu_bf16", "devices", "load"]
 
 UNKEPT: Final = ("jcrnet",)
 """Networks that fragment kept memory so much that 24 megapixels took 4.7 GiB of a budget of 4 GB."""
@@ -244,25 +243,11 @@ def _settled(settle: Settle) -> statistics.Settle:
     return lambda at, value: torch.from_numpy(settle(at, value.float().cpu().numpy())).to(value)
 
 
-def load(
-    network: str, resolved: Resolved, *, device: str, precision: str, tiling: Tiling, why: str, compile_it: bool = False
-) -> TorchEngine:
+def load(network: str, resolved: Resolved, *, device: str, precision: str, tiling: Tiling, why: str) -> TorchEngine:
     """See `engines.load`; `auto` uses the first of `devices` that works, and `why` says why those before it did not."""
     reasons = [why] if why else []
     if device != "auto":
-        made = _loaded(network, resolved, choose_device(device), precision, tiling, reasons)
-    else:
-        made = _first_usable(network, resolved, precision, tiling, reasons)
-    if not compile_it:
-        return made
-    if not made.device.startswith("cuda"):
-        raise DeviceError(f"--compile is for NVIDIA GPUs, and this runs on {made.device}: leave it out")
-    if missing := lacking(made.device):
-        raise DeviceError(f"--compile needs {missing}: install it, or leave --compile out")
-    return replace(made, fused=compiled(made.module, device=made.device, name=network))
-
-
-def _first_usable(network: str, resolved: Resolved, precision: str, tiling: Tiling, reasons: list[str]) -> TorchEngine:
+        return _loaded(network, resolved, choose_device(device), precision, tiling, reasons)
     *better, last = devices()
     for place in better:
         try:
@@ -270,6 +255,19 @@ def _first_usable(network: str, resolved: Resolved, precision: str, tiling: Tili
         except (DeviceError, ResourceError) as error:
             reasons.append(str(error).removesuffix(": use another --device"))  # the loop does that
     return _loaded(network, resolved, last, precision, tiling, reasons if better else [*reasons, "no GPU found"])
+
+
+def compiled(engine: TorchEngine) -> TorchEngine:
+    """The engine, but sizes that come again are compiled before they are recorded.
+
+    Raises:
+        DeviceError: it is not on an NVIDIA GPU, or the compiler lacks something.
+    """
+    if not engine.device.startswith("cuda"):
+        raise DeviceError(f"--compile is for NVIDIA GPUs, and this runs on {engine.device}: leave it out")
+    if missing := compiling.lacking(engine.device):
+        raise DeviceError(f"--compile needs {missing}: install it, or leave --compile out")
+    return replace(engine, fused=compiling.compiled(engine.module, device=engine.device, name=engine.network))
 
 
 def _loaded(
