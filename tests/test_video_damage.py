@@ -384,16 +384,7 @@ def test_a_disk_that_is_full_when_a_part_is_made_safe(
 
     monkeypatch.setattr(runs, "LENGTH", 8)
     clip = matroska(30)
-    safe, left = os.fsync, [1 + 3 * parts]  # the job, and of each part data, state and index
-
-    def full(descriptor: int) -> None:
-        if not left[0]:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        left[0] -= 1
-        safe(descriptor)
-
-    with monkeypatch.context() as disk:
-        disk.setattr(os, "fsync", full)
+    with kit.disk_full_after(1 + 3 * parts):  # the job, and of each part data, state and index
         ran = lowlight("video", clip, *SAME)
     assert (ran.code, len(ran.lines)) == (7, 1), ran.err
     assert f"the disk is full; make room, then {'--resume goes on' if parts else 'begin again'}" in ran.err

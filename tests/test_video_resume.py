@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import io
 import json
@@ -213,16 +212,7 @@ def test_a_full_disk_ends_a_recording_and_loses_none(
     """--resume is refused there, so it is not advised; the part that was whole becomes a clip."""
     monkeypatch.setattr(runs, "LENGTH", 8)
     url, thread = played(camera(), 10.0)
-    safe, left = os.fsync, [1 + 3]  # the job, and of the first part data, state and index
-
-    def full(descriptor: int) -> None:
-        if not left[0]:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        left[0] -= 1
-        safe(descriptor)
-
-    with monkeypatch.context() as disk:
-        disk.setattr(os, "fsync", full)
+    with kit.disk_full_after(1 + 3):  # the job, and of the first part data, state and index
         ran = lowlight("video", url, "-o", "out.mkv", *SAME)
     thread.join(timeout=10)
     assert ran.code == 7, ran.err

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,6 +14,7 @@ from typing import Any
 
 import av
 import numpy as np
+import pytest
 from av.stream import Disposition
 from numpy.typing import NDArray
 
@@ -19,6 +23,22 @@ Pictures = Iterable[NDArray[np.uint8]]
 BASE = Fraction(1, 12800)
 STEP = 512
 """Ticks of a frame at 25 frames a second."""
+
+
+@contextlib.contextmanager
+def disk_full_after(files: int) -> Iterator[None]:
+    """Inside the block, the disk is full once so many files have been written to it."""
+    safe, left = os.fsync, [files]
+
+    def full(descriptor: int) -> None:
+        if not left[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        left[0] -= 1
+        safe(descriptor)
+
+    with pytest.MonkeyPatch.context() as disk:
+        disk.setattr(os, "fsync", full)
+        yield
 
 
 def pictures(count: int, height: int = 36, width: int = 64) -> Iterator[NDArray[np.uint8]]:

@@ -24,7 +24,7 @@ from lowlight_cli.bench.methods import Choice
 from lowlight_cli.bench.report import Table, environment
 from lowlight_cli.bench.speed_peak import CHANNELS, Eager, bandwidth, convolution, roofline
 from lowlight_cli.engines import Engine, Tiling, hardware
-from lowlight_cli.errors import DeviceError, LowlightError, UsageError
+from lowlight_cli.errors import DeviceError, LowlightError
 from lowlight_cli.exposure import apply_gain, auto_gain
 from lowlight_cli.look import Look, exposing_gain, finish
 from lowlight_cli.networks import build, descriptor
@@ -144,15 +144,13 @@ def wishes(engine: str, precision: str, *, compiled: bool = False) -> list[tuple
     names = [name for name in engines.ENGINES if name == "torch" or hardware.installed(*engines.NEEDED[name])]
     named = names if engine == "auto" else list(dict.fromkeys(("torch", engine)))
     kinds = ("fp32", "bf16") if precision == "auto" else tuple(dict.fromkeys(("fp32", precision)))
-    asked = (
-        {kind for kind in kinds if compiled and precision in ("auto", kind)} if engine in ("auto", "torch") else set()
-    )
-    return [
-        (name, kind, fused)
-        for name in named
-        for kind in kinds
-        for fused in ((False, True) if name == "torch" and kind in asked else (False,))
-    ]
+    found = list[tuple[str, str, bool]]()
+    for name in named:
+        for kind in kinds:
+            found.append((name, kind, False))
+            if compiled and name == "torch" and precision in ("auto", kind):
+                found.append((name, kind, True))
+    return found
 
 
 def measure(
@@ -188,8 +186,8 @@ def measure(
         WeightsError: weights that are missing, wrong or unreachable.
         ResourceError: the memory does not suffice.
     """
-    if compiled and engine not in ("auto", "torch"):
-        raise UsageError(f"--compile is for --engine torch, not {engine}: leave one of them out")
+    if compiled and engine != "auto":
+        engines.check_compiles(engine)
     picture, place = _picture(size), _place(device)
     copied = bandwidth(place) if place and place.startswith("cuda") else None
     rows, told = list[Row](), set[str]()

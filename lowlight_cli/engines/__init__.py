@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lowlight_cli.weights.fetch import Resolved
 
 __all__ = [
-    "ENGINES", "NEEDED", "PRECISIONS", "SMALLEST_SIDE", "Choice", "Engine", "Tiling", "check_names",
+    "ENGINES", "NEEDED", "PRECISIONS", "SMALLEST_SIDE", "Choice", "Engine", "Tiling", "check_compiles", "check_names",
     "choose", "has_graph", "load", "prepare",
 ]  # fmt: skip
 
@@ -198,9 +198,9 @@ def load(
     if isinstance(engine, str):
         check_names(engine, device, precision)
         engine = choose(engine, network, resolved.sha256, device, precision)
-    if compiled and engine.engine != "torch":
+    if compiled:
         if not engine.why:  # named by the user
-            raise UsageError(f"--compile is for --engine torch, not {engine.engine}: leave one of them out")
+            check_compiles(engine.engine)
         engine = Choice("torch")
 
     def made(choice: Choice) -> list[Engine]:
@@ -300,6 +300,16 @@ def check_names(engine: str, device: str, precision: str) -> None:
         raise UsageError(f"unknown device {device!r}: there are auto, cpu, cuda, cuda:N, cuda:N,M, mps, tensorrt")
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision {precision!r}: there are {', '.join(PRECISIONS)}")
+
+
+def check_compiles(engine: str) -> None:
+    """Check that an engine can compile networks.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if engine != "torch":
+        raise UsageError(f"--compile is for --engine torch, not {engine}: leave one of them out")
 
 
 def prepare(engine: str) -> ModuleType:
