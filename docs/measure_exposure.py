@@ -36,7 +36,7 @@ def measured(enhancer: Enhancer, pairs: Iterable[tuple[Path, Path | None]]) -> l
         except LowlightError:
             continue
         off = enhancer.enhance_picture(before)
-        gain = exposing_gain(before, off, "auto")
+        gain = exposing_gain(before, off, AUTO)
         auto = off if gain == 1 else finish(before, off.copy(), AUTO, gain)
         row = [mean_luma(off), mean_luma(auto)]
         if high is not None:

@@ -37,7 +37,6 @@ from lowlight_cli.look import (
     finish,
     is_coloured,
     is_grey,
-    keep_white,
     left_alone,
     make_grey,
 )
@@ -100,7 +99,7 @@ class Enhancer:
         engine: str = "auto",
         strength: float = 1.0,
         exposure: Exposure | None = None,
-        protect_highlights: bool | None = None,
+        protect_highlights: bool = True,
         gate: float | None = None,
         self_ensemble: bool = False,
         compiled: bool = False,
@@ -123,8 +122,7 @@ class Enhancer:
             strength: how much of the change to keep, 0 to 1.
             exposure: target mean luma of results, 0.2 to 0.8; `auto` corrects only results that are too bright or too
                 dark for what the picture shows; None leaves it to the model.
-            protect_highlights: keep details that would turn white: skies, windows, signs; None does so if at least a
-                twentieth of the picture would, or a tenth would lose colour.
+            protect_highlights: keep details that would turn white or pale: skies, windows, signs.
             gate: leave pictures alone whose mean luma is at least this, 0 to 1; None enhances all.
             self_ensemble: average over eight flips and rotations of the picture: slightly better, eight times the work.
             compiled: compile the network for sizes that come again, by torch on an NVIDIA GPU: half a minute for each
@@ -210,10 +208,10 @@ class Enhancer:
     def enhance_frame(self, picture: Picture, steady: Steady | None) -> Picture:
         """Brighten a frame of a clip: like `enhance_picture`, with whole-frame measurements smoothed over time.
 
-        These are the exposure gains, the network's own statistics, and whether the frame is grey: it is made as grey
-        as the frames before it were. The frames of a clip must come in order, from one thread. Nothing is done that
-        could switch on and off within a shot: the gate is ignored, borders are not detected, and highlights are
-        protected only if that was asked for explicitly.
+        These are the exposure gains, the network's own statistics, how far highlights are compressed, and whether the
+        frame is grey: it is made as grey as the frames before it were. The frames of a clip must come in order, from
+        one thread. Nothing is done that could switch on and off within a shot: the gate is ignored, and borders are not
+        detected.
 
         Args:
             picture: (H, W, 3) float32 RGB, sRGB-encoded, in [0, 1].
@@ -222,7 +220,7 @@ class Enhancer:
         look = self.settings.look
         if look.strength == 0:
             return picture
-        return self._brightened(picture, None, steady, replace(look, protect_highlights=bool(look.protect_highlights)))
+        return self._brightened(picture, None, steady, look)
 
     def _brightened(
         self,
@@ -243,9 +241,8 @@ class Enhancer:
             grey = float(steady.settle("grey", np.float32(grey)))
         if grey > 1 / 512:  # less cannot be seen
             make_grey(bright, grey)
-        after = _settled(steady, "exposure", exposing_gain(picture, bright, look.exposure))
-        keep_white(picture, bright, after)
-        return finish(picture, bright, look, after)
+        after = _settled(steady, "exposure", exposing_gain(picture, bright, look))
+        return finish(picture, bright, look, after, functools.partial(_settled, steady, "highlights"))
 
     def with_look(self, look: Look) -> Enhancer:
         """An enhancer with another look that shares this one's network: it is loaded once for both."""

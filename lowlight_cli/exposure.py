@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "BAND", "BT_709", "LARGEST_GAIN", "LUMA", "TARGET", "apply_gain", "auto_gain", "bands", "extremes", "largest",
-    "smallest", "smoothstep", "solved", "thumbnail", "to_linear", "to_srgb",
+    "smallest", "smoothstep", "solved", "thumbnail", "to_light", "to_linear", "to_srgb",
 ]  # fmt: skip
 
 Picture = NDArray[np.float32]
@@ -35,6 +35,9 @@ TARGET: Final = 0.44
 
 LARGEST_GAIN: Final = 400.0
 """Beyond this gain, eight bits hold nothing more to bring out."""
+
+WHITEST: Final = 0.996
+"""Linear value that counts as white where light is wanted: film gets there, but not to 1."""
 
 THUMBNAIL: Final = 64
 
@@ -54,6 +57,11 @@ def to_linear(srgb: NDArray[np.floating]) -> Picture:
 def to_srgb(linear: NDArray[np.floating]) -> Picture:
     """SRGB encoding of linear light (IEC 61966-2-1); any shape, clipped to [0, 1]."""
     return _looked_up(linear, _srgb_table())
+
+
+def to_light(srgb: NDArray[np.floating]) -> Picture:
+    """The light that film was exposed to, -log(1 - x) of linear light x: any shape, 0 to 5.5, which counts as white."""
+    return _looked_up(srgb, _light_table())
 
 
 def bands(height: int, width: int) -> Iterator[slice]:
@@ -183,6 +191,11 @@ def _linear_table() -> _Table:
 def _srgb_table() -> _Table:
     linear = np.linspace(0, 1, STEPS + 1)
     return _tabled(np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055))
+
+
+@functools.cache
+def _light_table() -> _Table:
+    return _tabled(-np.log1p(-np.minimum(to_linear(np.linspace(0, 1, STEPS + 1)), WHITEST)))
 
 
 @functools.lru_cache(maxsize=4)

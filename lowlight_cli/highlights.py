@@ -1,11 +1,18 @@
-"""Keep highlights that a network turns white although the input shows them: skies, windows, signs, lit faces.
+"""Keep highlights that brightening would wash out: skies, windows, signs, lit faces, wet streets.
 
-One exposure cannot hold both a dark room and the sky in its window. Where brightening clips, the input itself is used,
-brightened as far as its surroundings allow: two exposures of one picture, mixed region by region, as phones mix frames
-(Hasinoff et al., "Burst photography for high dynamic range and low-light imaging on mobile cameras", 2016, section 6).
-A guided filter (He et al., PAMI 2013) makes the regions follow the edges of the input, so that there is no halo around
-a roof. Its linear coefficients are computed on a reduced copy and upsampled (He and Sun, "Fast Guided Filter", 2015),
-so that a picture of any size is processed in bands.
+One exposure cannot hold both a dark street and the shop window beside it. Three steps hold both:
+
+1. Light. What the network shows is taken as film that was exposed (see `exposure`), and turned back into light. Where
+   it is nearly white, the input still tells the light, so it is used there, times the gain that the network gave the
+   surroundings.
+2. Regions. Light is split into a base and details by a guided filter (He et al., PAMI 2013), so that regions follow the
+   edges of the picture and there is no halo around a roof. Its linear coefficients are computed on a reduced copy and
+   upsampled (He and Sun, "Fast Guided Filter", 2015), so that a picture of any size is processed in bands.
+3. Range. Above `KNEE`, the logarithm of the base is compressed until the brightest regions fit; details keep their
+   contrast (Durand and Dorsey, "Fast Bilateral Filtering for the Display of High-Dynamic-Range Images", SIGGRAPH 2002).
+   Then the light is exposed again.
+
+Nothing switches: a picture whose lights fit, and every dark part, come out as the network made them.
 """
 
 from __future__ import annotations
@@ -17,166 +24,217 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lowlight_cli.exposure import apply_gain, largest, smallest, smoothstep, to_linear, to_srgb
+from lowlight_cli.exposure import largest, smoothstep, to_light, to_linear, to_srgb
 
-__all__ = ["Highlights", "find", "guided", "keep", "turned_white"]
+__all__ = ["Highlights", "find", "guided", "keep"]
 
 Picture = NDArray[np.float32]
 Plane = NDArray[np.float32]
 
-SIDE: Final = 320
-"""The longer side of the reduced copy, in pixels."""
+SIDES: Final = (80, 320)
+"""The longer side of the reduced copy, in pixels: a quarter of the picture's, but at least and at most this, if it has
+as many."""
 
 REACH: Final = 0.04
 """Radius of the filter, as a fraction of the longer side."""
 
-EDGE: Final = 0.25
-"""Contrast in stops from which an edge is kept in the mask of where the input is used."""
+REGION: Final = 0.7
+"""Contrast, as a logarithm, from which an edge separates two regions: roofs do, clouds do not."""
 
-REGION: Final = 1.0
-"""Contrast in stops from which an edge is kept in the map of how bright the input is made: roofs are edges, clouds are
-not."""
+FULL: Final = (0.9, 0.98)
+"""Largest channel of the output, sRGB-encoded: below the range it tells the light, above it the input does."""
 
-CLIPS: Final = (0.7, 2.0)
-"""Linear light after the gain of the dark parts, 1 being white: below the range the output is used, above the input."""
+KNEE: Final = 0.45
+"""Light, in exposures of film, up to which nothing is compressed: 1 - exp(-0.45), that is, 0.64 sRGB-encoded."""
 
-SHOWN: Final = (0.25, 0.8)
-"""Largest channel of the input, sRGB-encoded: below the range it shows less than the output, above it is reliable."""
+SHOWN: Final = 1.8
+"""Light that the brightest regions are brought to: 0.92 sRGB-encoded."""
 
-TURNED: Final = (0.85, 0.97)
-"""Largest channel of the output, sRGB-encoded: below the range nothing turned white, whatever the gain."""
+BRIGHTEST: Final = 99.5
+"""The percentile of the base that counts as brightest: lamps may turn white."""
 
-WHITE: Final = 0.95
-"""Linear light that the brightest part of a region is brought to."""
+MEASURED: Final = ((0.3, 0.9, 2.0, 2.6), (0.05, 0.3, 2.0, 2.6))
+"""Light of the output at which the network's gain is measured: counted more from the first value to the second, less
+from the third to the fourth. The second row is for pictures that have next to nothing in the range of the first."""
 
-LITTLE: Final = 0.05
-"""Largest share that counts as none: what the filter leaks across an edge."""
+AROUND: Final = 2
+"""The gain's surroundings, in radii of the filter."""
 
-LOST: Final = 0.9
-"""Smallest channel from which a pixel looks white: a sky that clips in blue alone does not."""
+LEAST: Final = 0.0005
+"""Light of the input from which it tells a gain: the second 8-bit level."""
 
-BLACK: Final = 1 / 255
+ENOUGH: Final = 20
+"""Pixels of the reduced copy that a measurement needs."""
+
+STRAY: Final = 2.0
+"""How many times as large or small the gain around a pixel may be as that of the picture."""
+
+TOLD: Final = (0.3, 0.8)
+"""Largest channel of the input, sRGB-encoded: below the range its colour is noise or a cast, above it is reliable."""
+
+CONTRAST: Final = 0.75
+"""Power of details around a compressed base. Film would nearly level those of the brightest: clouds, lettering."""
+
+PRIOR: Final = 0.02
+"""Share of the surroundings that the picture's own gain counts as."""
+
+DIM: Final = 0.02
 """Light added before taking logarithms, so that noise in the dark is no edge."""
 
 
 @dataclass(frozen=True)
 class Highlights:
-    """How much of the input to use at each place of a picture, and how far to brighten it.
+    """Where a picture is how bright, and how its range is compressed.
 
     Attributes:
-        lines: (h, w, 4) guided filter coefficients on the reduced copy: slope and offset that map the logarithm of the
-            input's largest channel to the input's share, then to the logarithm of the local peak.
+        lines: (3, h, w) on the reduced copy: the guided filter's slope and offset, which map the logarithm of a pixel's
+            light to that of its base; and how many times more light the output shows than the input.
         height: of the full picture, in pixels.
-        gain: how much the dark parts were brightened, in linear light.
-        share: mean share of the input, 0 to 1.
+        gain: the exposure gain that the output gets.
+        power: what a stop of the base above the knee becomes, in stops, 0 to 1.
     """
 
     lines: NDArray[np.float32]
     height: int
     gain: float
-    share: float
+    power: float
 
 
 def find(before: Picture, after: Picture, gain: float = 1.0) -> Highlights | None:
-    """Find the highlights of `before` that `after`, exposed by `gain`, lost; None if it lost none.
+    """Find what `after`, exposed by `gain`, washes out of `before`; None if there is nothing.
 
     Args:
         before: (H, W, 3) RGB, sRGB-encoded, [0, 1].
-        after: of the same shape.
+        after: the network's output, of the same shape, before it is exposed.
         gain: as for `exposure.apply_gain`.
     """
     height, width, _ = before.shape
-    scale = min(1.0, SIDE / max(height, width))
+    longer = max(height, width)
+    scale = min(longer, max(SIDES[0], min(longer / 4, SIDES[1]))) / longer
     size = max(1, round(width * scale)), max(1, round(height * scale))
     small = [np.asarray(cv2.resize(each, size, interpolation=cv2.INTER_AREA), np.float32) for each in (before, after)]
-    dark, bright = (to_linear(largest(each)) for each in (small[0], apply_gain(small[1], gain)))
-    times = _times(dark, bright)
-    share = smoothstep(np.log(np.maximum(dark * times, 1e-6)), *np.log(CLIPS)) * smoothstep(to_srgb(dark), *SHOWN)
-    share *= smoothstep(to_srgb(bright), *TURNED)
-    if share.max() <= LITTLE:
-        return None
+    most = largest(small[1])
+    came, made, full = to_light(largest(small[0])), to_light(most), smoothstep(most, *FULL)
     radius = max(1, round(REACH * max(size)))
-    # A wider square would measure the slope of a reflection by its top, and make it darker than its foot.
-    peak = np.asarray(cv2.dilate(cv2.blur(dark, (3, 3)), np.ones((3, 3), np.uint8)), np.float32)
-    guide = _stops(dark)
-    lines = np.dstack([*guided(guide, share, radius, EDGE), *guided(guide, _stops(peak), radius, REGION)])
-    return Highlights(lines, height, times, float(share.mean()))
+    times = _gain(came, made, AROUND * radius)
+    if times is None:
+        return None
+    levels = _log((made + full * (came * times - made)) * np.float32(gain))
+    slope, offset = guided(levels, levels, radius, REGION)
+    brightest = float(np.percentile(slope * levels + offset, BRIGHTEST))
+    power = min(1.0, float(_log(SHOWN) - _log(KNEE)) / max(brightest - float(_log(KNEE)), 1e-6))
+    if power == 1 and not full.any():
+        return None
+    return Highlights(np.stack([slope, offset, times]), height, gain, power)
 
 
-def keep(highlights: Highlights, before: Picture, after: Picture, top: int = 0) -> Picture:
-    """Restore the highlights in a band of rows; returns `after` itself if it has none.
+def keep(highlights: Highlights, before: Picture, after: Picture, lit: Picture, top: int = 0) -> None:
+    """Restore the highlights in a band of rows, in place.
 
     Args:
         highlights: from `find`, for the whole picture.
         before: (h, W, 3), a band of the input.
-        after: the same band of the output, exposed already.
+        after: the same band of the output.
+        lit: the same band of the output, exposed by `exposure.apply_gain`; contiguous, and changed. It may be `after`.
         top: index of its first row in the picture.
     """
-    lines = _drawn(highlights, before.shape[0], before.shape[1], top)
-    guide = _stops(to_linear(largest(before)))
-    share = np.clip((lines[..., 0] * guide + lines[..., 1] - LITTLE) / (1 - 2 * LITTLE), 0, 1)
-    where = np.flatnonzero(share > 0)  # indices: a mask takes ten times as long
-    if not where.size:
-        return after
-    dark, bright = (each.reshape(-1, 3).take(where, 0) for each in (before, after))
-    share, guide, lines = share.take(where)[:, None], guide.take(where)[:, None], lines.reshape(-1, 4).take(where, 0)
-    peak = np.exp2(np.minimum(lines[:, 2:3] * guide + lines[:, 3:], 0))
-    light = np.minimum(to_linear(dark) * np.clip(WHITE / peak, 1, highlights.gain), 1)
-    kept = np.array(after, np.float32, order="C")
-    kept.reshape(-1, 3)[where] = to_srgb(light * share + to_linear(bright) * (1 - share))
-    return kept
+    slope, offset, gained = _drawn(highlights, before.shape[0], before.shape[1], top)
+    before, after, kept = before.reshape(-1, 3), after.reshape(-1, 3), lit.reshape(-1, 3)
+    most = largest(after)
+    light = to_light(most)
+    white = np.flatnonzero(most > FULL[0])  # indices: a mask takes ten times as long
+    restored = _restored(before.take(white, 0), after.take(white, 0), gained.take(white))
+    light[white] = largest(restored)
+    base = slope * _log(light * np.float32(highlights.gain)) + offset
+    lowered = np.maximum(base - _log(KNEE), 0) * np.float32(highlights.power - 1)
+    rest = np.flatnonzero((lowered < 0) & (most <= FULL[0]))
+    for where, shown in (white, restored), (rest, to_light(after.take(rest, 0))):
+        # No darker than the input: what was bright before was not washed out.
+        times = np.maximum(np.exp(lowered.take(where)), np.minimum(1 / (gained.take(where) * highlights.gain), 1))
+        colour = smoothstep(most.take(where), *FULL) * smoothstep(largest(before.take(where, 0)), *TOLD)
+        lower = shown * (times * np.float32(highlights.gain))[:, None]
+        kept[where] = to_srgb(_developed(lower, np.exp(base.take(where)) * times, 1 - times, colour))
 
 
-def turned_white(before: Picture, after: Picture) -> float:
-    """Share of pixels that are white in `after` and were not in `before`, (H, W, 3) each; 0 to 1.
+def _restored(before: Picture, after: Picture, gained: Plane) -> Picture:
+    """The light of pixels that are nearly white in `after`, (N, 3): the whiter, the more is that of `before` used.
 
-    Unlike `Highlights.share`, this counts only what is visible: pixels white before, or merely bright, do not count.
-
-    Example:
-        >>> lamp = np.zeros((2, 2, 3), np.float32); lamp[0, 0] = 1
-        >>> turned_white(lamp, np.ones((2, 2, 3), np.float32))
-        0.75
+    Where the input is dark, it tells how much light there was, but not of which colour: that is noise, or a cast that
+    the network took away.
     """
-    white = _white(after)
-    before_too = np.count_nonzero(_white(before) & white) if white.any() else 0
-    return float((np.count_nonzero(white) - before_too) / white.size)
+    most, made = largest(before), to_light(after)
+    came, pale = _ratio(to_linear(before)), _ratio(to_linear(after))
+    shown = pale + smoothstep(most, *TOLD)[:, None] * (came - pale)
+    full = smoothstep(largest(after), *FULL)[:, None]
+    return np.asarray(made + full * (shown * (to_light(most) * gained)[:, None] - made), np.float32)
 
 
-def _white(picture: Picture) -> NDArray[np.bool_]:
-    """Mask (H, W) of the pixels whose channels are all at least `LOST`."""
-    return np.asarray(smallest(picture) >= LOST, np.bool_)
+def _ratio(light: Picture) -> Picture:
+    """Each channel by the largest, (N, 3)."""
+    return np.asarray(light / np.maximum(largest(light), LEAST)[:, None], np.float32)
 
 
-def _stops(light: Plane) -> Plane:
-    """Base-2 logarithm of light, about 0 for white."""
-    return np.asarray(np.log2(light + np.float32(BLACK)), np.float32)
+def _developed(light: Picture, base: Plane, share: Plane, colour: Plane) -> Picture:
+    """Linear values, (N, 3), of compressed light: film's, but of its base alone as far as `share` says.
+
+    Film shows details of bright regions flat, and bright colours pale.
+
+    Args:
+        light: (N, 3).
+        base: (N,), that of the region around.
+        share: (N,), 0 to 1: how far the details keep their contrast, as if it were film that shows the base.
+        colour: (N,), 0 to 1: how much of that share the channels keep the ratio that they have in `light`.
+    """
+    most = largest(light)
+    film = np.asarray(1 - np.exp(-light), np.float32)
+    shown = largest(film)
+    level = np.minimum((1 - np.exp(-base)) * (most / np.maximum(base, LEAST)) ** np.float32(CONTRAST), 1)
+    level = shown + share * (level - shown)
+    film *= (level / np.maximum(shown, LEAST))[:, None]
+    return np.asarray(film + (share * colour)[:, None] * (_ratio(light) * level[:, None] - film), np.float32)
 
 
-def _times(dark: Plane, bright: Plane) -> float:
-    """The median gain of linear light where nothing clips; if everything clips, a lower bound of it. At least 1."""
-    shown = dark > 0.001
-    whole = shown & (bright > 0.02) & (bright < 0.6)
-    told = whole if whole.any() else shown
-    return max(1.0, float(np.median(bright[told] / dark[told]))) if told.any() else 1.0
+def _gain(came: Plane, made: Plane, radius: int) -> Plane | None:
+    """How many times more light the output shows around each pixel, (h, w); None if it can be measured nowhere."""
+    for darkest, dark, bright, brightest in MEASURED:
+        counted = smoothstep(made, darkest, dark) * (1 - smoothstep(made, bright, brightest)) * (came > LEAST)
+        if counted.sum() >= ENOUGH:
+            break
+    else:
+        return None
+    came, made = came * counted, made * counted
+    whole = made.sum() / came.sum()
+    prior = PRIOR * came.sum() / counted.sum()
+    around = (_mean(made, radius) + prior * whole) / (_mean(came, radius) + prior)
+    return np.asarray(np.clip(around, whole / STRAY, whole * STRAY), np.float32)
+
+
+def _log(light: Plane | float) -> Plane:
+    """Logarithm of light; 1 is about 1.4 stops."""
+    return np.asarray(np.log(np.asarray(light, np.float32) + np.float32(DIM)), np.float32)
 
 
 def guided(guide: Plane, plane: Plane, radius: int, edge: float) -> tuple[Plane, Plane]:
     """The guided filter's (slope, offset) at each pixel: around it, `plane` is about slope * guide + offset."""
-
-    def mean(values: Plane) -> Plane:
-        side = 2 * radius + 1
-        return np.asarray(cv2.blur(values, (side, side), borderType=cv2.BORDER_REFLECT), np.float32)
-
-    average, level = mean(guide), mean(plane)
-    slope = (mean(guide * plane) - average * level) / (mean(guide * guide) - average**2 + np.float32(edge**2))
-    return mean(slope), mean(level - slope * average)
+    average, level = _mean(guide, radius), _mean(plane, radius)
+    slope = (_mean(guide * plane, radius) - average * level) / (
+        _mean(guide * guide, radius) - average**2 + np.float32(edge**2)
+    )
+    return _mean(slope, radius), _mean(level - slope * average, radius)
 
 
-def _drawn(highlights: Highlights, rows: int, width: int, top: int) -> NDArray[np.float32]:
-    """The coefficients upsampled bilinearly to `rows` rows of the full picture from `top` on, (rows, width, 4)."""
+def _mean(values: Plane, radius: int) -> Plane:
+    """The mean over a square around each pixel, of (h, w) or (h, w, 3)."""
+    side = 2 * radius + 1
+    return np.asarray(cv2.blur(values, (side, side), borderType=cv2.BORDER_REFLECT), np.float32)
+
+
+def _drawn(highlights: Highlights, rows: int, width: int, top: int) -> list[Plane]:
+    """The coefficients upsampled bilinearly to `rows` rows of the full picture from `top` on, each (rows * width)."""
     lines = highlights.lines
-    at = np.clip((np.arange(top, top + rows) + 0.5) * lines.shape[0] / highlights.height - 0.5, 0, lines.shape[0] - 1)
+    at = np.clip((np.arange(top, top + rows) + 0.5) * lines.shape[1] / highlights.height - 0.5, 0, lines.shape[1] - 1)
     above = at.astype(int)
-    part = (at - above).astype(np.float32)[:, None, None]
-    tall = lines[above] * (1 - part) + lines[np.minimum(above + 1, lines.shape[0] - 1)] * part
-    return np.asarray(cv2.resize(tall, (width, rows), interpolation=cv2.INTER_LINEAR), np.float32)
+    part = (at - above).astype(np.float32)[:, None]
+    tall = lines[:, above] * (1 - part) + lines[:, np.minimum(above + 1, lines.shape[1] - 1)] * part
+    drawn = [cv2.resize(each, (width, rows), interpolation=cv2.INTER_LINEAR) for each in tall]
+    return [np.asarray(each, np.float32).ravel() for each in drawn]

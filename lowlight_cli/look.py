@@ -6,7 +6,8 @@ is (H, W, 3) float32 RGB, sRGB-encoded, in [0, 1]; luma is the Rec. 709 weightin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, Final, Literal
 
@@ -38,7 +39,7 @@ __all__ = [
 Picture = NDArray[np.float32]
 Exposure = float | Literal["auto"]
 
-EDITION: Final = 6
+EDITION: Final = 7
 """Number of the look's arithmetic: work that is resumed does again what an earlier edition made."""
 
 EXPOSURES: Final = (0.2, 0.8)
@@ -60,10 +61,10 @@ _SAMPLE: Final = 2**18
 """Evenly spread pixels that an exposure is computed from: more of them change the mean by less than a thousandth."""
 
 _FEW: Final = 2**16
-"""Pixels, evenly spread, on which it is checked what hues make of an exposure."""
+"""Pixels, evenly spread, on which it is checked what highlights and hues make of an exposure."""
 
-_SPARSE: Final = 2**13
-"""Pixels, evenly spread, that tell whether it is worth looking for highlights: a tenth of the time of looking."""
+_TRIES: Final = 6
+"""How often an exposure is corrected for what follows it; mostly one or two are enough."""
 
 _LEVELS: Final = 16 * 255
 """Histogram bins for finding an exposure, aligned with 8-bit levels: twenty times as fast as using the pixels."""
@@ -71,17 +72,11 @@ _LEVELS: Final = 16 * 255
 _WHITE: Final = 0.98
 """Smallest channel of an input pixel, sRGB-encoded, above which it is nearly white; networks stop at 250 to 254."""
 
-_MUCH: Final = 0.05
-"""Share of pixels turned white from which highlights are protected by default: a sky, a window."""
-
-_COLOURED: Final = 0.1
-"""The same for `Highlights.share`, which counts what clips in one channel too: a blue sky turns pale, never white."""
-
-_BRIGHTENED: Final = 2.0
-"""Gain of the dark parts below which pixels that turned white were nearly white before."""
-
 _DARKER: Final = 1 / 512
 """How far a result's mean luma may fall below its input's: half an 8-bit level."""
+
+_FAR: Final = 2.0
+"""How much brighter an output must be than its input that nothing which follows can make it darker than that."""
 
 _TINT: Final = 4 / 255
 _TINTED: Final = 0.001
@@ -99,9 +94,7 @@ class Look:
         strength: 0 gives the input, 1 the output, values between a blend in linear light.
         exposure: target mean luma of the output, 0.2 to 0.8; `auto` corrects only outputs that are too bright or too
             dark for what the input shows; None leaves it to the network.
-        protect_highlights: take from the input what turned white in the output, see `highlights`; None does so if the
-            dark parts gained at least a stop, and at least a twentieth of the picture turned white or a tenth of it
-            would be taken.
+        protect_highlights: whether to keep what brightening would wash out, see `highlights`.
         gate: an input whose mean luma is at least this is bright enough and left alone; None is off.
 
     Raises:
@@ -110,7 +103,7 @@ class Look:
 
     strength: float = 1.0
     exposure: Exposure | None = None
-    protect_highlights: bool | None = None
+    protect_highlights: bool = True
     gate: float | None = None
 
     def __post_init__(self) -> None:
@@ -129,7 +122,9 @@ def _check(name: str, value: Any, low: float, high: float, words: str = "") -> N
         raise UsageError(f"{name} {value if number else repr(value)} is {slip}; choose {low:g} to {high:g}{words}")
 
 
-def finish(before: Picture, after: Picture, look: Look, gain: float) -> Picture:
+def finish(
+    before: Picture, after: Picture, look: Look, gain: float, held: Callable[[float], float] | None = None
+) -> Picture:
     """Turn `after` into the final picture, in [0, 1]; in place, since a second copy may be too large.
 
     Sets the exposure, restores the hue of saturated lights and the detail of highlights, then blends with `before`
@@ -140,39 +135,30 @@ def finish(before: Picture, after: Picture, look: Look, gain: float) -> Picture:
         after: its output, of the same shape.
         look: what to do.
         gain: the exposure gain from `exposing_gain`.
+        held: makes of the power at which this picture's highlights are compressed the one to use, as in a clip.
 
     Raises:
         ValueError: the shapes differ.
     """
     if before.shape != after.shape:
         raise ValueError(f"pictures of shape {before.shape} and {after.shape}")
-    lost = _lost(before, after, look, gain)
+    lost = highlights.find(before, after, gain) if look.protect_highlights else None
+    if lost is not None and held is not None:
+        lost = replace(lost, power=held(lost.power))
     for band in bands(*before.shape[:2]):
-        lit = apply_gain(after[band], gain)
-        hues.keep_hues(before[band], lit)
-        if lost is not None:
-            lit = highlights.keep(lost, before[band], lit, band.start)
+        lit = _exposed(before[band], after[band], gain, lost, band.start)
         after[band] = _blend(before[band], lit, look.strength)
     return after
 
 
-def _lost(before: Picture, after: Picture, look: Look, gain: float) -> highlights.Highlights | None:
-    """The highlights to protect; None if there are none, or if `look` does not want it."""
-    if look.protect_highlights:
-        return highlights.find(before, after, gain)
-    if look.protect_highlights is not None:
-        return None
-    step = _step(before)
-    white = highlights.turned_white(_every(before, step), apply_gain(_every(after, step), gain)) >= _MUCH
-    if not white:
-        step = _step(before, _SPARSE)
-        rough = highlights.find(_every(before, step), _every(after, step), gain)
-        if rough is None or rough.share < _COLOURED / 2:  # the sample is off by a few hundredths of that
-            return None
-    lost = highlights.find(before, after, gain)
-    if lost is None or lost.gain < _BRIGHTENED:
-        return None
-    return lost if white or lost.share >= _COLOURED else None
+def _exposed(before: Picture, after: Picture, gain: float, lost: highlights.Highlights | None, top: int = 0) -> Picture:
+    """A band of the output, exposed, with its highlights, hues and white."""
+    lit = apply_gain(after, gain)
+    if lost is not None:
+        highlights.keep(lost, before, after, lit, top)
+    hues.keep_hues(before, lit)
+    keep_white(before, lit, gain)
+    return lit
 
 
 def left_alone(before: Picture, gate: float | None) -> bool:
@@ -214,29 +200,27 @@ def make_grey(picture: Picture, share: float = 1.0) -> None:
 
 
 def keep_white(before: Picture, after: Picture, gain: float = 1.0) -> None:
-    """Raise the network's output to the input where that is white; in place, since a second copy may be too large.
+    """Raise an exposed output to the input where that is white, in place.
 
     Values only rise, more so the nearer the input is to white, so that the order of brightness is kept.
 
     Args:
-        before: the network's input.
-        after: its output, whole in memory; it is changed.
-        gain: the exposure gain that follows. Its curve keeps white, so a gain that darkens would reduce a white page
-            to black and white; the effect therefore fades as the gain falls below 1, and is off at 0.5.
+        before: the network's input, or a band of it.
+        after: the same of its output, exposed; contiguous, and changed.
+        gain: the exposure gain that it got. Its curve keeps white, so one that darkens would reduce a white page to
+            black and white; the effect therefore fades as the gain falls below 1, and is off at 0.5.
     """
-    much = np.float32(np.clip(2 * gain - 1, 0, 1))
-    for band in bands(*before.shape[:2]):
-        if before[band].max() <= _WHITE:
-            continue
-        least = smallest(before[band])
-        where = np.flatnonzero(least > _WHITE)  # indices: faster than a mask, as in `highlights`
-        share = (much * smoothstep(least.ravel().take(where), _WHITE, 1))[:, None]
-        lit = after[band].reshape(-1, 3)
-        shown = lit.take(where, 0)
-        lit[where] = shown + share * np.maximum(before[band].reshape(-1, 3).take(where, 0) - shown, 0)
+    if gain <= 0.5 or before.max() <= _WHITE:
+        return
+    least = smallest(before)
+    where = np.flatnonzero(least > _WHITE)  # indices: faster than a mask, as in `highlights`
+    share = (np.float32(min(2 * gain - 1, 1)) * smoothstep(least.ravel().take(where), _WHITE, 1))[:, None]
+    lit = after.reshape(-1, 3)
+    shown = lit.take(where, 0)
+    lit[where] = shown + share * np.maximum(before.reshape(-1, 3).take(where, 0) - shown, 0)
 
 
-def exposing_gain(before: Picture, after: Picture, exposure: Exposure | None) -> float:
+def exposing_gain(before: Picture, after: Picture, look: Look) -> float:
     """The gain for `exposure.apply_gain` that brings a network's output to an exposure; 1 changes nothing.
 
     Unless a brightness is asked for, no picture becomes darker than its input.
@@ -244,34 +228,35 @@ def exposing_gain(before: Picture, after: Picture, exposure: Exposure | None) ->
     Args:
         before: the network's input.
         after: its output.
-        exposure: as in `Look`.
+        look: what `finish` is going to do.
     """
     step = _step(before, _FEW)
     few = _every(before, step), _every(after, step)
-    if exposure is None or exposure == "auto":
-        came, level = mean_luma(few[0]), _with_hues(*few, 1.0)
-        wanted = level if exposure is None else _auto_level(before, level)
+
+    def level(gain: float) -> float:
+        lost = highlights.find(*few, gain) if look.protect_highlights else None
+        return mean_luma(_exposed(few[0], np.array(few[1]), gain, lost))
+
+    if look.exposure is None or look.exposure == "auto":
+        came = mean_luma(few[0])
+        if look.exposure is None and mean_luma(few[1]) > _FAR * came:
+            return 1.0
+        made = level(1.0)
+        wanted = made if look.exposure is None else _auto_level(before, made)
         if came - wanted > _DARKER:
             wanted = came
-        if wanted == level:
+        if wanted == made:
             return 1.0
     else:
-        wanted = exposure
+        wanted = look.exposure
     gain, aim = gain_for(after, wanted), wanted
-    for _ in range(3):  # hues darken what is saturated, mostly by nothing
-        short = wanted - _with_hues(*few, gain)
+    for _ in range(_TRIES):  # highlights and hues darken
+        short = wanted - level(gain)
         if abs(short) < _DARKER:
             break
         aim = min(max(aim + short, 0.0), 1.0)
         gain = gain_for(after, aim)
     return gain
-
-
-def _with_hues(before: Picture, after: Picture, gain: float) -> float:
-    """The mean luma of an output that is exposed and has its hues kept."""
-    lit = np.array(apply_gain(after, gain))
-    hues.keep_hues(before, lit)
-    return mean_luma(lit)
 
 
 def _auto_level(before: Picture, level: float) -> float:

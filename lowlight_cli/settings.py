@@ -57,6 +57,5 @@ class Settings:
             "offline": self.offline,
         }
         for name, value in switches.items():
-            unsaid = value is None and name == "protect_highlights"
-            if not unsaid and not isinstance(value, (bool, np.bool_)):  # the string `off` of the command line is truthy
+            if not isinstance(value, (bool, np.bool_)):  # the string `off` of the command line is truthy
                 raise UsageError(f"{name} {value!r} is neither True nor False")

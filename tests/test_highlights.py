@@ -1,26 +1,24 @@
-"""What a network turns white comes back from the input, and nothing else changes."""
+"""What brightening washes out is kept, and nothing else changes."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lowlight_cli import highlights
 from lowlight_cli.exposure import apply_gain, to_linear, to_srgb
-from lowlight_cli.look import Look, exposing_gain, finish
+from lowlight_cli.look import Look, exposing_gain, finish, mean_luma
 
 Picture = NDArray[np.float32]
-PROTECT = Look(protect_highlights=True)
+ON, OFF = Look(), Look(protect_highlights=False)
 GAIN = 15.0
 
 
-def finished(before: Picture, after: Picture, look: Look = PROTECT) -> Picture:
+def finished(before: Picture, after: Picture, look: Look = ON) -> Picture:
     """The picture to write; `after` stays as it was."""
-    return finish(before, after.copy(), look, exposing_gain(before, after, look.exposure))
+    return finish(before, after.copy(), look, exposing_gain(before, after, look))
 
 
 def room(scale: int = 1) -> tuple[Picture, NDArray[np.bool_]]:
@@ -48,46 +46,54 @@ def test_the_sky_in_a_window_stays_blue_and_keeps_its_clouds(scale: int) -> None
     after = blown(before)
     assert after[sky].min() > 0.9999
     got = finished(before, after)
-    assert np.median(got[sky][:, 2] - got[sky][:, 0]) > 0.15
+    assert np.median(got[sky][:, 2] - got[sky][:, 0]) > 0.2
     assert got[sky][:, 1].std() > 0.8 * before[sky][:, 1].std()
     assert got[sky].mean() > before[sky].mean()  # as bright as it can be without clipping, not as it was
 
 
-HUES = {"blue": (0.1, 0.25, 0.7), "orange": (0.7, 0.25, 0.02), "cyan": (0.02, 0.65, 0.7)}
+HUES = {"blue": (0.35, 0.5, 0.8), "orange": (0.8, 0.55, 0.3), "cyan": (0.4, 0.75, 0.8)}
 
 
 @pytest.mark.parametrize("hue", HUES)
-@pytest.mark.parametrize(("rows", "kept"), [(55, True), (20, False)])
-def test_a_coloured_window_is_kept_by_default_if_it_is_large(hue: str, rows: int, kept: bool) -> None:
-    """From a tenth of the picture on; what clips in one channel or two turns pale, not white."""
+@pytest.mark.parametrize("rows", [8, 55])
+def test_a_coloured_window_keeps_its_colour_however_small(hue: str, rows: int) -> None:
+    """What clips in one channel or two turns pale, not white."""
     before = np.full((120, 160, 3), 0.1, np.float32)
-    before[20 : 20 + rows, 50:110] = np.float32(HUES[hue]) * (1 + 0.1 * np.sin(np.arange(60) / 9))[:, None]
-    after = blown(before)
-    assert highlights.turned_white(before, after) < 0.05
-    wanted = PROTECT if kept else Look(protect_highlights=False)
-    assert np.array_equal(finished(before, after, Look()), finished(before, after, wanted))
-    assert not np.array_equal(finished(before, after), finished(before, after, Look(protect_highlights=False)))
+    window = slice(20, 20 + rows), slice(50, 110)
+    before[window] = np.float32(HUES[hue]) * (1 + 0.1 * np.sin(np.arange(60) / 9))[:, None]
+    got, off = (np.ptp(finished(before, blown(before), look)[window].mean((0, 1))) for look in (ON, OFF))
+    assert got > off + 0.15
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    st.tuples(st.integers(1, 160), st.integers(1, 120)),
-    st.tuples(*[st.floats(0.02, 1)] * 3),
-    st.floats(1, 40),
-    st.floats(0.3, 3),
-)
-def test_what_is_kept_by_default(
-    size: tuple[int, int], colour: tuple[float, ...], times: float, exposed: float
-) -> None:
-    """Exactly what is much of a picture whose dark parts gained a stop, though most pictures are told apart sooner."""
-    before = room(3)[0] * np.float32(0.5)
-    before[: 3 * size[1], : 3 * size[0]] = colour
-    after = to_srgb(np.minimum(to_linear(before) * np.float32(times), 1))
-    lost = highlights.find(before, after, exposed)
-    much = lost and (lost.share >= 0.1 or highlights.turned_white(before, apply_gain(after, exposed)) >= 0.05)
-    wanted = Look(protect_highlights=bool(lost and much and lost.gain >= 2))
-    found = finish(before, after.copy(), Look(), exposed)
-    assert np.array_equal(found, finish(before, after.copy(), wanted, exposed))
+def test_a_lit_street_is_not_washed_out() -> None:
+    """Half of the picture is a black sky, which makes networks expose the rest too long."""
+    rows, columns = np.mgrid[:240, :320].astype(np.float32)
+    street = 0.3 + 0.05 * np.sin(rows / 2) * np.sin(columns / 3)
+    before = np.where((rows < 120)[..., None], np.float32(0.01), street[..., None] * np.ones(3, np.float32))
+    before[:, :4] = np.linspace(0.01, 1, 240, dtype=np.float32)[:, None, None]
+    after = apply_gain(before, 40)
+    assert after[130:, 10:].min() > 0.94
+    got = finished(before, after)
+    assert 0.6 < np.median(got[130:, 10:]) < 0.9
+    assert got[130:, 10:].std() > 2 * after[130:, 10:].std()
+    assert np.array_equal(got[:110, 20:], after[:110, 20:])  # the dark is the network's
+
+
+@pytest.mark.parametrize("level", [0.2, 0.3, 0.5])
+def test_no_lamp_turns_grey_in_a_picture_that_is_made_darker(level: float) -> None:
+    """The output's white is next to never quite white, which a darkening curve would enlarge."""
+    rows, columns = np.mgrid[:200, :300].astype(np.float32)
+    glow = np.exp(-(((rows - 100) ** 2 + (columns - 150) ** 2) / 2000))
+    before = np.repeat((0.12 + 0.9 * glow).clip(0, 1)[..., None], 3, 2).astype(np.float32)
+    after = apply_gain(before, 20)
+    after[glow > 0.99] = 250 / 255
+    look = Look(exposure=level)
+    got = finished(before, after, look)
+    assert mean_luma(got) == pytest.approx(level, abs=0.01)
+    ray = got[100, 150:].mean(1)
+    assert ray[:5].min() > 0.95
+    assert np.diff(ray).max() < 1 / 255  # from the lamp outwards, it only grows darker
+    assert finished(before, after, Look(exposure=level, protect_highlights=False))[100, 150].min() < 0.95
 
 
 @pytest.mark.parametrize("scale", [1, 9])
@@ -103,7 +109,7 @@ def test_the_room_around_is_the_networks_without_a_halo(scale: int) -> None:
 def test_a_window_that_is_white_before_is_no_darker_after() -> None:
     before, sky = room()
     before[sky] = 1
-    assert finished(before, blown(before))[sky].min() > 0.999
+    assert np.rint(finished(before, blown(before))[sky].min() * 255) >= 254
 
 
 def test_it_knows_no_up_and_down() -> None:
@@ -128,42 +134,50 @@ def test_a_network_that_clips_nothing_is_left_alone() -> None:
     assert np.array_equal(finished(before, after), after)
 
 
-def test_order_stays_where_protection_begins() -> None:
+@pytest.mark.parametrize("gain", [1, 3, 15, 100])
+def test_order_stays(gain: float) -> None:
     before = np.zeros((40, 400, 3), np.float32) + np.linspace(0, 1, 400, dtype=np.float32)[None, :, None]
-    after = blown(before)
-    got = finished(before, after)[20, :, 0]
+    got = finished(before, apply_gain(before, gain))[20, :, 0]
     steps = np.diff(got)
-    assert steps.min() > -0.003  # a ramp may sink by a fraction of a grey level a step, never fall
+    assert steps.min() >= -1e-6
     assert np.abs(steps[8:]).max() < 0.03
-    assert got[-1] > 0.999
+    assert np.rint(got[-1] * 255) == 255
+
+
+def test_order_nearly_stays_for_a_network_that_clips() -> None:
+    """It is unlike film: just before it clips, it seems to have got more light than there was."""
+    before = np.zeros((40, 400, 3), np.float32) + np.linspace(0, 1, 400, dtype=np.float32)[None, :, None]
+    got = finished(before, blown(before))[20, :, 0]
+    assert (np.maximum.accumulate(got) - got).max() < 0.04
 
 
 def test_a_reflection_on_a_floor_stays_the_brightest_of_it() -> None:
     rows, columns = np.mgrid[:240, :320].astype(np.float32)
     near = np.exp(-(((rows - 120) / 90) ** 2) - ((columns - 160) / 30) ** 2)
     before = np.dstack([0.25 + 0.6 * near, 0.25 + 0.6 * near, 0.27 + 0.63 * near]).astype(np.float32)
-    got = finished(before, to_srgb(np.minimum(to_linear(before) * np.float32(30), 1)))
-    line = got[120].max(1)
-    assert line.min() > 0.9  # a patch of it would be darker than the floor around
-    assert line[150:170].min() > line.max() - 0.06
+    before[:40] = 0.02
+    got = finished(before, apply_gain(before, 30))
+    line = got[120, 40:-40].max(1)
+    assert line[:20].max() < line[110:130].min() - 0.05
+    assert np.diff(line[:120]).min() > -0.002
 
 
-def test_a_lamp_survives_a_network_that_blows_it_out() -> None:
+def test_what_is_white_everywhere_tells_no_gain_and_stays() -> None:
     before = np.full((64, 64, 3), 0.1, np.float32)
-    before[20:32, 20:32] = (0.97, 0.8, 0.5)
-    after = np.ones_like(before)
-    got = finished(before, after)
-    times = to_linear(got[22:30, 22:30]) / to_linear(before[22:30, 22:30])
-    assert np.ptp(times, axis=2).max() < 0.05  # its colour
-    assert 0.99 < times.min() < times.max() < 1.1
-    assert got[0, 0, 0] == 1
+    assert highlights.find(before, np.ones_like(before)) is None
 
 
-def test_what_the_input_shows_too_dark_is_left_to_the_network() -> None:
-    before = np.full((60, 80, 3), 0.02, np.float32)
-    before[20:40, 20:60] = 0.2  # a face, far above the gain's white, but dark and full of noise
-    after = to_srgb(np.minimum(to_linear(before) * np.float32(100), 1))
-    assert np.array_equal(finished(before, after), after)
+def test_where_the_input_is_dark_the_colour_is_the_networks() -> None:
+    """A face far above what film can show, but dark in the input: its colour there is a cast and noise."""
+    before = np.full((120, 160, 3), 0.02, np.float32)
+    before[:, :8] = np.linspace(0.02, 0.9, 120, dtype=np.float32)[:, None, None]
+    face = slice(30, 90), slice(50, 110)
+    before[face] = (0.25, 0.18, 0.15)
+    after = apply_gain(before, 120)
+    after[face] = (0.995, 0.99, 0.985)
+    got = finished(before, after)[face].mean((0, 1))
+    assert got.max() < 0.97
+    assert np.ptp(got) < 0.1 < np.ptp(before[face].mean((0, 1)) * got.max() / 0.25)
 
 
 @pytest.mark.parametrize("rows", [1, 7, 64])
@@ -172,19 +186,22 @@ def test_in_bands_as_in_one(rows: int) -> None:
     after = blown(before)
     found = highlights.find(before, after)
     assert found is not None
-    whole = highlights.keep(found, before, after)
-    tops = range(0, before.shape[0], rows)
-    parts = [highlights.keep(found, before[top : top + rows], after[top : top + rows], top) for top in tops]
-    assert np.abs(np.concatenate(parts) - whole).max() < 1e-5
+    whole, parts = after.copy(), after.copy()
+    highlights.keep(found, before, after, whole)
+    assert not np.array_equal(whole, after)
+    for top in range(0, before.shape[0], rows):
+        band = slice(top, top + rows)
+        highlights.keep(found, before[band], after[band], parts[band], top)
+    assert np.abs(parts - whole).max() < 1e-5
 
 
 def test_with_strength_and_exposure() -> None:
     before, sky = room()
     after = blown(before)
-    half = finished(before, after, Look(strength=0.5, protect_highlights=True))
+    half = finished(before, after, Look(strength=0.5))
     whole = finished(before, after)
     assert np.abs(to_linear(half) - (to_linear(before) + to_linear(whole)) / 2).max() < 1e-3
-    darker = finished(before, after, Look(exposure=0.3, protect_highlights=True))
+    darker = finished(before, after, Look(exposure=0.3))
     assert darker[~sky].mean() < whole[~sky].mean() - 0.05
     assert np.median(darker[sky][:, 2] - darker[sky][:, 0]) > 0.15
 

@@ -343,7 +343,7 @@ def _surroundings(picture: Picture, runs: int) -> tuple[float, float, float]:
 
     def finished() -> Picture:
         bright = apply_gain(picture, auto_gain(picture))
-        return finish(picture, bright, Look(), exposing_gain(picture, bright, None))
+        return finish(picture, bright, Look(), exposing_gain(picture, bright, Look()))
 
     steps: tuple[Callable[[], object], ...] = (
         lambda: read(data, name="the picture"), finished, lambda: encode(Photo(picture), format="jpg"),

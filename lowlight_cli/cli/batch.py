@@ -82,7 +82,7 @@ def batch(
     offline: options.Offline = False,
     strength: options.Strength = 1.0,
     exposure: options.Exposure = None,
-    protect_highlights: options.ProtectHighlights = None,
+    protect_highlights: options.ProtectHighlights = True,
     gate: options.Gate = None,
     self_ensemble: options.SelfEnsemble = False,
     compare: options.Compare = False,

@@ -45,7 +45,7 @@ def enhance(
     offline: options.Offline = False,
     strength: options.Strength = 1.0,
     exposure: options.Exposure = None,
-    protect_highlights: options.ProtectHighlights = None,
+    protect_highlights: options.ProtectHighlights = True,
     gate: options.Gate = None,
     self_ensemble: options.SelfEnsemble = False,
     compare: options.Compare = False,

@@ -114,11 +114,10 @@ Gate = Annotated[
     ),
 ]  # fmt: skip
 ProtectHighlights = Annotated[
-    bool | None,
+    bool,
     _option(
         "--protect-highlights/--no-protect-highlights", envvar="LOWLIGHT_PROTECT_HIGHLIGHTS", rich_help_panel=LOOK,
-        show_default="where much would turn white; not in clips",
-        help="Keep detail that would turn white, such as skies, windows and signs.",
+        help="Keep detail that would turn white or pale, such as skies, windows and signs.",
     ),
 ]  # fmt: skip
 SelfEnsemble = Annotated[

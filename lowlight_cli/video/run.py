@@ -208,12 +208,11 @@ def compared(frame: Picture, lit: Picture, rotation: int, size: tuple[int, int] 
 def identity(enhancer: Enhancer, source: Source, wish: Making) -> dict[str, Any]:
     """Everything that a result depends on, except the machine."""
     settings = enhancer.settings
-    look = replace(settings.look, protect_highlights=bool(settings.look.protect_highlights))  # as frames are made
     _, resolved = enhancer.load()
     return {
         "source": _stamped(source),
         "weights": resolved.sha256,
-        "look": repr([settings.model, EDITION, look, settings.self_ensemble]),
+        "look": repr([settings.model, EDITION, settings.look, settings.self_ensemble]),
         "making": repr([wish.span, wish.temporal, wish.deblock, wish.compare, wish.rate]),
     }
 
