@@ -69,7 +69,7 @@ ENOUGH: Final = 20
 STRAY: Final = 2.0
 """How many times as large or small the gain around a pixel may be as that of the picture."""
 
-TOLD: Final = (0.3, 0.8)
+TOLD: Final = (0.2, 0.65)
 """Largest channel of the input, sRGB-encoded: below the range its colour is noise or a cast, above it is reliable."""
 
 CONTRAST: Final = 0.75
@@ -151,9 +151,10 @@ def keep(highlights: Highlights, before: Picture, after: Picture, lit: Picture, 
     for where, shown in (white, restored), (rest, to_light(after.take(rest, 0))):
         # No darker than the input: what was bright before was not washed out.
         times = np.maximum(np.exp(lowered.take(where)), np.minimum(1 / (gained.take(where) * highlights.gain), 1))
-        colour = smoothstep(most.take(where), *FULL) * smoothstep(largest(before.take(where, 0)), *TOLD)
+        came = before.take(where, 0)
+        colour = smoothstep(most.take(where), *FULL) * smoothstep(largest(came), *TOLD)
         lower = shown * (times * np.float32(highlights.gain))[:, None]
-        kept[where] = to_srgb(_developed(lower, np.exp(base.take(where)) * times, 1 - times, colour))
+        kept[where] = to_srgb(_developed(lower, np.exp(base.take(where)) * times, 1 - times, to_linear(came), colour))
 
 
 def _restored(before: Picture, after: Picture, gained: Plane) -> Picture:
@@ -162,11 +163,10 @@ def _restored(before: Picture, after: Picture, gained: Plane) -> Picture:
     Where the input is dark, it tells how much light there was, but not of which colour: that is noise, or a cast that
     the network took away.
     """
-    most, made = largest(before), to_light(after)
-    came, pale = _ratio(to_linear(before)), _ratio(to_linear(after))
-    shown = pale + smoothstep(most, *TOLD)[:, None] * (came - pale)
+    came, made = to_light(before), to_light(after)
+    shown = _ratio(made) + smoothstep(largest(before), *TOLD)[:, None] * (_ratio(came) - _ratio(made))
     full = smoothstep(largest(after), *FULL)[:, None]
-    return np.asarray(made + full * (shown * (to_light(most) * gained)[:, None] - made), np.float32)
+    return np.asarray(made + full * (shown * (largest(came) * gained)[:, None] - made), np.float32)
 
 
 def _ratio(light: Picture) -> Picture:
@@ -174,7 +174,7 @@ def _ratio(light: Picture) -> Picture:
     return np.asarray(light / np.maximum(largest(light), LEAST)[:, None], np.float32)
 
 
-def _developed(light: Picture, base: Plane, share: Plane, colour: Plane) -> Picture:
+def _developed(light: Picture, base: Plane, share: Plane, came: Picture, colour: Plane) -> Picture:
     """Linear values, (N, 3), of compressed light: film's, but of its base alone as far as `share` says.
 
     Film shows details of bright regions flat, and bright colours pale.
@@ -183,7 +183,8 @@ def _developed(light: Picture, base: Plane, share: Plane, colour: Plane) -> Pict
         light: (N, 3).
         base: (N,), that of the region around.
         share: (N,), 0 to 1: how far the details keep their contrast, as if it were film that shows the base.
-        colour: (N,), 0 to 1: how much of that share the channels keep the ratio that they have in `light`.
+        came: (N, 3), linear values of the input.
+        colour: (N,), 0 to 1: how much of that share the channels get the ratio that they have in the input.
     """
     most = largest(light)
     film = np.asarray(1 - np.exp(-light), np.float32)
@@ -191,7 +192,7 @@ def _developed(light: Picture, base: Plane, share: Plane, colour: Plane) -> Pict
     level = np.minimum((1 - np.exp(-base)) * (most / np.maximum(base, LEAST)) ** np.float32(CONTRAST), 1)
     level = shown + share * (level - shown)
     film *= (level / np.maximum(shown, LEAST))[:, None]
-    return np.asarray(film + (share * colour)[:, None] * (_ratio(light) * level[:, None] - film), np.float32)
+    return np.asarray(film + (share * colour)[:, None] * (_ratio(came) * level[:, None] - film), np.float32)
 
 
 def _gain(came: Plane, made: Plane, radius: int) -> Plane | None:
