@@ -7,6 +7,7 @@ is (H, W, 3) float32 RGB, sRGB-encoded, in [0, 1]; luma is the Rec. 709 weightin
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, Final, Literal
@@ -145,9 +146,14 @@ def finish(
     lost = highlights.find(before, after, gain) if look.protect_highlights else None
     if lost is not None and held is not None:
         lost = replace(lost, power=held(lost.power))
-    for band in bands(*before.shape[:2]):
+
+    def develop(band: slice) -> None:
         lit = _exposed(before[band], after[band], gain, lost, band.start)
         after[band] = _blend(before[band], lit, look.strength)
+
+    cut = list(bands(*before.shape[:2]))
+    with ThreadPoolExecutor(max(1, min(len(cut), cv2.getNumThreads()))) as pool:
+        list(pool.map(develop, cut))  # raises what a call raises
     return after
 
 
