@@ -75,7 +75,13 @@ TOLD: Final = (0.2, 0.65)
 CONTRAST: Final = 0.75
 """Power of details around a compressed base. Film would nearly level those of the brightest: clouds, lettering."""
 
-PRIOR: Final = 0.02
+SATURATED: Final = 0.5
+"""Largest share of the input's ratio of channels, beside film's, which is paler: more shows where it begins."""
+
+LIGHTER: Final = (0.3, 0.8)
+"""How many times the input's light is exposed: up to the first its white is not used, from the second on it is."""
+
+PRIOR: Final = 0.2
 """Share of the surroundings that the picture's own gain counts as."""
 
 DIM: Final = 0.02
@@ -143,7 +149,7 @@ def keep(highlights: Highlights, before: Picture, after: Picture, lit: Picture, 
     most = largest(after)
     light = to_light(most)
     white = np.flatnonzero(most > FULL[0])  # indices: a mask takes ten times as long
-    restored = _restored(before.take(white, 0), after.take(white, 0), gained.take(white))
+    restored = _restored(before.take(white, 0), after.take(white, 0), gained.take(white), highlights.gain)
     light[white] = largest(restored)
     base = slope * _log(light * np.float32(highlights.gain)) + offset
     lowered = np.maximum(base - _log(KNEE), 0) * np.float32(highlights.power - 1)
@@ -157,16 +163,16 @@ def keep(highlights: Highlights, before: Picture, after: Picture, lit: Picture, 
         kept[where] = to_srgb(_developed(lower, np.exp(base.take(where)) * times, 1 - times, to_linear(came), colour))
 
 
-def _restored(before: Picture, after: Picture, gained: Plane) -> Picture:
+def _restored(before: Picture, after: Picture, gained: Plane, gain: float) -> Picture:
     """The light of pixels that are nearly white in `after`, (N, 3): the whiter, the more is that of `before` used.
 
     Where the input is dark, it tells how much light there was, but not of which colour: that is noise, or a cast that
-    the network took away.
+    the network took away. Where the result is to be darker than the input, the input's own white tells nothing.
     """
     came, made = to_light(before), to_light(after)
     shown = _ratio(made) + smoothstep(largest(before), *TOLD)[:, None] * (_ratio(came) - _ratio(made))
-    full = smoothstep(largest(after), *FULL)[:, None]
-    return np.asarray(made + full * (shown * (largest(came) * gained)[:, None] - made), np.float32)
+    full = smoothstep(largest(after), *FULL) * smoothstep(gained * np.float32(gain), *LIGHTER)
+    return np.asarray(made + full[:, None] * (shown * (largest(came) * gained)[:, None] - made), np.float32)
 
 
 def _ratio(light: Picture) -> Picture:
@@ -191,8 +197,9 @@ def _developed(light: Picture, base: Plane, share: Plane, came: Picture, colour:
     shown = largest(film)
     level = np.minimum((1 - np.exp(-base)) * (most / np.maximum(base, LEAST)) ** np.float32(CONTRAST), 1)
     level = shown + share * (level - shown)
+    level = np.maximum(level, np.minimum(shown, largest(came)))
     film *= (level / np.maximum(shown, LEAST))[:, None]
-    return np.asarray(film + (share * colour)[:, None] * (_ratio(came) * level[:, None] - film), np.float32)
+    return np.asarray(film + (SATURATED * share * colour)[:, None] * (_ratio(came) * level[:, None] - film), np.float32)
 
 
 def _gain(came: Plane, made: Plane, radius: int) -> Plane | None:
@@ -206,7 +213,7 @@ def _gain(came: Plane, made: Plane, radius: int) -> Plane | None:
     came, made = came * counted, made * counted
     whole = made.sum() / came.sum()
     prior = PRIOR * came.sum() / counted.sum()
-    around = (_mean(made, radius) + prior * whole) / (_mean(came, radius) + prior)
+    around = (_soft(made, radius) + prior * whole) / (_soft(came, radius) + prior)
     return np.asarray(np.clip(around, whole / STRAY, whole * STRAY), np.float32)
 
 
@@ -228,6 +235,13 @@ def _mean(values: Plane, radius: int) -> Plane:
     """The mean over a square around each pixel, of (h, w) or (h, w, 3)."""
     side = 2 * radius + 1
     return np.asarray(cv2.blur(values, (side, side), borderType=cv2.BORDER_REFLECT), np.float32)
+
+
+def _soft(values: Plane, radius: int) -> Plane:
+    """A nearly Gaussian mean, whose standard deviation is 0.6 of the radius: that of a square has edges of its own."""
+    for _ in range(3):
+        values = _mean(values, max(1, round(0.6 * radius)))
+    return values
 
 
 def _drawn(highlights: Highlights, rows: int, width: int, top: int) -> list[Plane]:

@@ -76,6 +76,9 @@ _WHITE: Final = 0.98
 _DARKER: Final = 1 / 512
 """How far a result's mean luma may fall below its input's: half an 8-bit level."""
 
+_LIFTED: Final = 2.0
+"""How many times as long an exposure may be to make up for the highlights that are kept: more turns blacks to fog."""
+
 _FAR: Final = 2.0
 """How much brighter an output must be than its input that nothing which follows can make it darker than that."""
 
@@ -256,12 +259,13 @@ def exposing_gain(before: Picture, after: Picture, look: Look) -> float:
     else:
         wanted = look.exposure
     gain, aim = gain_for(after, wanted), wanted
+    most = _LIFTED * gain
     for _ in range(_TRIES):  # highlights and hues darken
         short = wanted - level(gain)
         if abs(short) < _DARKER:
             break
         aim = min(max(aim + short, 0.0), 1.0)
-        gain = gain_for(after, aim)
+        gain = min(gain_for(after, aim), most)
     return gain
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lowlight_cli import highlights
@@ -215,3 +217,41 @@ def test_pictures_of_any_shape(shape: tuple[int, int], level: float) -> None:
     assert np.isfinite(got).all()
     assert got.min() >= 0
     assert got.max() <= 1
+
+
+def test_the_gain_of_a_place_has_no_edges() -> None:
+    """A white sky measures nothing; a sign in it, which the network lifted more, must not draw a square there."""
+    columns = np.mgrid[:240, :320][1]
+    before = np.repeat((0.5 + 0.2 * columns / 320)[..., None], 3, 2).astype(np.float32)
+    before[200:] = 0.2
+    after = apply_gain(before, 15)
+    before[60:76, 150:166] = 0.08
+    after[60:76, 150:166] = apply_gain(before[60:76, 150:166], 150)
+    got = finished(before, after)[10:140, 10:310]
+    got[48:69, 138:159] = 0  # the sign itself
+    across = np.abs(np.diff(got[..., 1], axis=0))
+    across[46:70, 137:160] = 0
+    assert across.max() < 1 / 255
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(0, 1), st.floats(0.3, 1), st.sampled_from([1.0, 1.5, 4, 20, 100]), st.integers(0, 2**16))
+def test_nothing_that_the_network_lit_becomes_darker_than_it_was(
+    low: float, high: float, gain: float, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    coarse = random.random((24, 32, 3), np.float32) * np.float32([1, 0.9, 0.7])
+    before = np.clip(low * 0.2 + high * cv2.resize(coarse, (160, 120), interpolation=cv2.INTER_CUBIC), 0, 1)
+    after = apply_gain(before, gain)
+    got = finished(before, after)
+    assert (got.max(2) >= before.max(2) - 1 / 255).all()
+
+
+def test_a_bright_exposure_does_not_turn_black_to_fog() -> None:
+    """What highlights do not gain would have to come from the dark."""
+    before = np.full((120, 160, 3), 0.004, np.float32)
+    before[60:] = 0.3
+    before[60:, :20] = np.linspace(0.3, 1, 20, dtype=np.float32)[None, :, None]
+    after = apply_gain(before, 20)
+    gains = [exposing_gain(before, after, Look(exposure=0.65, protect_highlights=each)) for each in (True, False)]
+    assert 1.5 * gains[1] < gains[0] <= 2 * gains[1]
