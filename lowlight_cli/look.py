@@ -64,6 +64,9 @@ _SAMPLE: Final = 2**18
 _FEW: Final = 2**16
 """Pixels, evenly spread, on which it is checked what highlights and hues make of an exposure."""
 
+_THREADS: Final = 4
+"""Bands that are finished at a time, at most: each takes up to 20 MiB."""
+
 _TRIES: Final = 6
 """How often an exposure is corrected for what follows it; mostly one or two are enough."""
 
@@ -155,7 +158,7 @@ def finish(
         after[band] = _blend(before[band], lit, look.strength)
 
     cut = list(bands(*before.shape[:2]))
-    with ThreadPoolExecutor(max(1, min(len(cut), cv2.getNumThreads()))) as pool:
+    with ThreadPoolExecutor(max(1, min(len(cut), cv2.getNumThreads(), _THREADS))) as pool:
         list(pool.map(develop, cut))  # raises what a call raises
     return after
 
