@@ -34,7 +34,7 @@ from lowlight_cli.look import (
     Exposure,
     Look,
     exposing_gain,
-    finish,
+    finishing,
     is_coloured,
     is_grey,
     left_alone,
@@ -203,7 +203,7 @@ class Enhancer:
         inside = borders.inner(picture, where)
         if left_alone(inside, look.gate):
             return picture
-        return borders.framed(picture, where, self._brightened(inside, on_tiles, None, look, coarse))
+        return borders.framed(picture, where, self._brightening(inside, on_tiles, None, look, coarse)())
 
     def enhance_frame(self, picture: Picture, steady: Steady | None) -> Picture:
         """Brighten a frame of a clip: like `enhance_picture`, with whole-frame measurements smoothed over time.
@@ -217,19 +217,27 @@ class Enhancer:
             picture: (H, W, 3) float32 RGB, sRGB-encoded, in [0, 1].
             steady: the measurements of earlier frames, after `begin` for this frame; None smooths nothing.
         """
-        look = self.settings.look
-        if look.strength == 0:
-            return picture
-        return self._brightened(picture, None, steady, look)
+        finish = self.begin_frame(picture, steady)
+        return picture if finish is None else finish()
 
-    def _brightened(
+    def begin_frame(self, picture: Picture, steady: Steady | None) -> Callable[[], Picture] | None:
+        """Do what the next frame waits for: the network, and all that is smoothed over time. See `enhance_frame`.
+
+        Returns:
+            What makes the result of it, in any thread, also while the next frame begins; None if there is nothing to
+            do.
+        """
+        look = self.settings.look
+        return None if look.strength == 0 else self._brightening(picture, None, steady, look)
+
+    def _brightening(
         self,
         picture: Picture,
         on_tiles: Callable[[int], None] | None,
         steady: Steady | None,
         look: Look,
         coarse: bool = False,
-    ) -> Picture:
+    ) -> Callable[[], Picture]:
         engine, _ = self.load()
         wanted = engine.metadata.get("input") == "exposed"
         gain = _settled(steady, "input", auto_gain(picture)) if wanted else 1.0
@@ -242,7 +250,7 @@ class Enhancer:
         if grey > 1 / 512:  # less cannot be seen
             make_grey(bright, grey)
         after = _settled(steady, "exposure", exposing_gain(picture, bright, look))
-        return finish(picture, bright, look, after, functools.partial(_settled, steady, "highlights"))
+        return finishing(picture, bright, look, after, functools.partial(_settled, steady, "highlights"))
 
     def with_look(self, look: Look) -> Enhancer:
         """An enhancer with another look that shares this one's network: it is loaded once for both."""

@@ -17,6 +17,7 @@ Nothing switches: a picture whose lights fit, and every dark part, come out as t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,6 +41,9 @@ REACH: Final = 0.04
 
 REGION: Final = 0.7
 """Contrast, as a logarithm, from which an edge separates two regions: roofs do, clouds do not."""
+
+ALL: Final = 0.998
+"""Power from which nothing is compressed that could be seen."""
 
 FULL: Final = (0.9, 0.98)
 """Largest channel of the output, sRGB-encoded: below the range it tells the light, above it the input does."""
@@ -106,14 +110,19 @@ class Highlights:
     power: float
 
 
-def find(before: Picture, after: Picture, gain: float = 1.0) -> Highlights | None:
+def find(
+    before: Picture, after: Picture, gain: float = 1.0, held: Callable[[float], float] | None = None
+) -> Highlights | None:
     """Find what `after`, exposed by `gain`, washes out of `before`; None if there is nothing.
 
     Args:
         before: (H, W, 3) RGB, sRGB-encoded, [0, 1].
         after: the network's output, of the same shape, before it is exposed.
         gain: as for `exposure.apply_gain`.
+        held: makes of the power that this picture needs the one to use, as in a clip. It is always called, since light
+            that needs none must not end at once what is held for it.
     """
+    held = held or (lambda power: power)
     height, width, _ = before.shape
     longer = max(height, width)
     scale = min(longer, max(SIDES[0], min(longer / 4, SIDES[1]))) / longer
@@ -124,12 +133,14 @@ def find(before: Picture, after: Picture, gain: float = 1.0) -> Highlights | Non
     radius = max(1, round(REACH * max(size)))
     times = _gain(came, made, AROUND * radius)
     if times is None:
+        held(1.0)
         return None
     levels = _log((made + full * (came * times - made)) * np.float32(gain))
     slope, offset = guided(levels, levels, radius, REGION)
     brightest = float(np.percentile(slope * levels + offset, BRIGHTEST))
-    power = min(1.0, float(_log(SHOWN) - _log(KNEE)) / max(brightest - float(_log(KNEE)), 1e-6))
-    if power == 1 and not full.any():
+    needed = min(1.0, float(_log(SHOWN) - _log(KNEE)) / max(brightest - float(_log(KNEE)), 1e-6))
+    power = held(needed)
+    if power > ALL and not full.any():
         return None
     return Highlights(np.stack([slope, offset, times]), height, gain, power)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Final, Literal
 
@@ -33,8 +33,8 @@ from lowlight_cli.exposure import (
 )
 
 __all__ = [
-    "EDITION", "EXPOSURES", "Exposure", "Look", "exposing_gain", "finish", "gain_for", "is_coloured", "is_grey",
-    "keep_white", "left_alone", "make_grey", "mean_luma",
+    "EDITION", "EXPOSURES", "Exposure", "Look", "exposing_gain", "finish", "finishing", "gain_for", "is_coloured",
+    "is_grey", "keep_white", "left_alone", "make_grey", "mean_luma",
 ]  # fmt: skip
 
 Picture = NDArray[np.float32]
@@ -129,9 +129,7 @@ def _check(name: str, value: Any, low: float, high: float, words: str = "") -> N
         raise UsageError(f"{name} {value if number else repr(value)} is {slip}; choose {low:g} to {high:g}{words}")
 
 
-def finish(
-    before: Picture, after: Picture, look: Look, gain: float, held: Callable[[float], float] | None = None
-) -> Picture:
+def finish(before: Picture, after: Picture, look: Look, gain: float) -> Picture:
     """Turn `after` into the final picture, in [0, 1]; in place, since a second copy may be too large.
 
     Sets the exposure, restores the hue of saturated lights and the detail of highlights, then blends with `before`
@@ -142,6 +140,23 @@ def finish(
         after: its output, of the same shape.
         look: what to do.
         gain: the exposure gain from `exposing_gain`.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    return finishing(before, after, look, gain)()
+
+
+def finishing(
+    before: Picture, after: Picture, look: Look, gain: float, held: Callable[[float], float] | None = None
+) -> Callable[[], Picture]:
+    """Measure the highlights, and return what is left of `finish`: the work on each pixel, for any thread.
+
+    Args:
+        before: as for `finish`.
+        after: as for `finish`.
+        look: as for `finish`.
+        gain: as for `finish`.
         held: makes of the power at which this picture's highlights are compressed the one to use, as in a clip.
 
     Raises:
@@ -149,18 +164,19 @@ def finish(
     """
     if before.shape != after.shape:
         raise ValueError(f"pictures of shape {before.shape} and {after.shape}")
-    lost = highlights.find(before, after, gain) if look.protect_highlights else None
-    if lost is not None and held is not None:
-        lost = replace(lost, power=held(lost.power))
+    lost = highlights.find(before, after, gain, held) if look.protect_highlights else None
 
     def develop(band: slice) -> None:
         lit = _exposed(before[band], after[band], gain, lost, band.start)
         after[band] = _blend(before[band], lit, look.strength)
 
-    cut = list(bands(*before.shape[:2]))
-    with ThreadPoolExecutor(max(1, min(len(cut), cv2.getNumThreads(), _THREADS))) as pool:
-        list(pool.map(develop, cut))  # raises what a call raises
-    return after
+    def developed() -> Picture:
+        cut = list(bands(*before.shape[:2]))
+        with ThreadPoolExecutor(max(1, min(len(cut), cv2.getNumThreads(), _THREADS))) as pool:
+            list(pool.map(develop, cut))  # raises what a call raises
+        return after
+
+    return developed
 
 
 def _exposed(before: Picture, after: Picture, gain: float, lost: highlights.Highlights | None, top: int = 0) -> Picture:

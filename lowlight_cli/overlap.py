@@ -53,11 +53,11 @@ def overlapped(
         pool.shutdown(cancel_futures=True)
 
 
-def ahead(items: Iterable[Out]) -> Generator[Out, None, None]:
-    """Yield the same items, prefetched by a thread: one in progress and one waiting."""
+def ahead(items: Iterable[Out], spare: int = 1) -> Generator[Out, None, None]:
+    """Yield the same items, prefetched by a thread: one in progress, and `spare` waiting."""
     source = iter(items)
     try:
-        for item in overlapped(lambda _: next(source, _END), itertools.repeat(None), 1, spare=1):
+        for item in overlapped(lambda _: next(source, _END), itertools.repeat(None), 1, spare=spare):
             if item is _END:
                 return
             yield item

@@ -399,7 +399,7 @@ def test_threads_are_shared_once(dgaf_weights: Path) -> None:
 # --------------------------------------------------------------------------------------------- memory, and giving up
 
 
-@pytest.mark.parametrize("where", ["lowlight_cli.enhancer.finish", "lowlight_cli.borders.content"])
+@pytest.mark.parametrize("where", ["lowlight_cli.enhancer.finishing", "lowlight_cli.borders.content"])
 @pytest.mark.parametrize("way", ["enhance", "enhance_photo", "enhance_picture"])
 def test_memory_that_runs_out_anywhere_is_one_error(
     enhancer: Enhancer, monkeypatch: pytest.MonkeyPatch, way: str, where: str

@@ -29,7 +29,7 @@ def test_memory_is_refused_before_it_is_used(photo: Path, lowlight: Lowlight, mo
     assert not Path("photo_lit.jpg").exists()
 
 
-@pytest.mark.parametrize("where", ["lowlight_cli.enhancer.finish", "lowlight_cli.files.read"])
+@pytest.mark.parametrize("where", ["lowlight_cli.enhancer.finishing", "lowlight_cli.files.read"])
 def test_out_of_memory(photo: Path, lowlight: Lowlight, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     def hungry(*_: object, **__: object) -> None:
         raise MemoryError

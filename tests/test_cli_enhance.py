@@ -315,7 +315,7 @@ def test_a_fault_of_ours_is_one_line(photo: Path, lowlight: Lowlight, monkeypatc
     def broken(*_: object) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr("lowlight_cli.enhancer.finish", broken)
+    monkeypatch.setattr("lowlight_cli.enhancer.finishing", broken)
     ran = lowlight("enhance", photo)
     assert (ran.code, ran.err) == (
         1,

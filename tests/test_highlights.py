@@ -255,3 +255,16 @@ def test_a_bright_exposure_does_not_turn_black_to_fog() -> None:
     after = apply_gain(before, 20)
     gains = [exposing_gain(before, after, Look(exposure=0.65, protect_highlights=each)) for each in (True, False)]
     assert 1.5 * gains[1] < gains[0] <= 2 * gains[1]
+
+
+def test_what_a_clip_holds_ends_with_its_power_and_not_with_the_need() -> None:
+    """Light that fades would brighten at once where compression ends at the first frame that needs none."""
+    needless, dark = room()[0] * np.float32(0.3), np.zeros((90, 120, 3), np.float32)
+    after = apply_gain(needless, 8)
+    assert highlights.find(needless, after) is None
+    found = highlights.find(needless, after, held=lambda _: 0.8)
+    assert found is not None and found.power == 0.8
+    asked = list[float]()
+    assert highlights.find(dark, dark, held=lambda power: asked.append(power) or power) is None
+    assert highlights.find(needless, after, held=lambda power: asked.append(power) or power) is None
+    assert asked == [1, 1]

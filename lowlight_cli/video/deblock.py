@@ -81,7 +81,8 @@ class Deblock:
         self._sum, self._frames = 0.0, 0
         self._steps = Steady()
         self._seen, self._share = 0, 0.0
-        self._last = 0.0
+        self._unused = 0.0
+        self.last = 0.0
         self._before: Picture | None = None
 
     def frame(self, picture: Picture) -> Picture:
@@ -91,7 +92,7 @@ class Deblock:
             picture: (H, W, 3) float32 RGB in [0, 1]; it is not changed.
         """
         share = self._shown(picture) if self.wanted is None else float(self.wanted)
-        self._sum, self._frames, self._last = self._sum + share, self._frames + 1, share
+        self._sum, self._frames, self.last = self._sum + share, self._frames + 1, share
         before, self._before = self._before, None
         if not share:
             return picture
@@ -113,14 +114,18 @@ class Deblock:
         np.copyto(made, picture, where=_thrice(dark) == 0)
         return made
 
-    def discount(self) -> None:
-        """Count the last frame as 0 in `share`, because its result was not used."""
-        self._sum, self._last = self._sum - self._last, 0.0
+    def discount(self, share: float) -> None:
+        """Count a frame as 0 in `share` whose result was not used; another thread may be at a later frame.
+
+        Args:
+            share: `last`, as it was after that frame.
+        """
+        self._unused += share
 
     @property
     def share(self) -> float:
         """Mean strength of the effect over the frames so far, 0 to 1."""
-        return self._sum / max(1, self._frames)
+        return (self._sum - self._unused) / max(1, self._frames)
 
     def state(self) -> dict[str, Any]:
         """What a run that resumes after this frame needs to judge whether the clip has blocks.

@@ -1,4 +1,8 @@
-"""Enhance one clip from end to end: decoding, enhancing and encoding overlap, with bounded queues between them."""
+"""Enhance one clip from end to end: decoding, enhancing and encoding overlap, with bounded queues between them.
+
+Enhancing itself has three stages, see `lighting`: while the network has a frame, the one before it is finished, and
+blocks of the next are evened out.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,7 @@ from lowlight_cli.video.addresses import Address
 from lowlight_cli.video.colour import upright
 from lowlight_cli.video.encode import Encoder, Plan, planned
 from lowlight_cli.video.formats import CONTAINERS
-from lowlight_cli.video.lighting import Lighting
+from lowlight_cli.video.lighting import Even, Lighting
 from lowlight_cli.video.making import Course, Lit, Made, Making, Tally, made
 from lowlight_cli.video.mux import assemble, rehearse
 from lowlight_cli.video.numbered import Pattern
@@ -33,11 +37,13 @@ from lowlight_cli.video.series import Film, Series, Source, film
 from lowlight_cli.video.streams import Frame, Span
 
 __all__ = [
-    "Lit", "compared", "enhance_clip", "enhanced", "identity", "partial", "prepared", "results",
+    "Lit", "compared", "enhance_clip", "identity", "partial", "prepared", "results",
     "why_not_resumable",
 ]  # fmt: skip
 
 Picture = NDArray[np.float32]
+_Evened = tuple[Frame, Even]
+_Begun = tuple[Frame, Callable[[], tuple[Picture, dict[str, Any]]]]
 
 BUDGET: Final = 384 * 384
 """Pixels of a picture, as `Enhancer.expect` counts pictures."""
@@ -161,14 +167,6 @@ def prepared(enhancer: Enhancer, clip: Film) -> None:
     enhancer.load()
 
 
-def enhanced(lighting: Lighting, clip: Film, frames: Iterator[Frame], tally: Tally) -> Iterator[Lit]:
-    """Yield the frames with their results, in order."""
-    for frame in frames:
-        with tally.timed("run"):
-            lit = lighting.frame(frame.picture, float(frame.pts * clip.base))
-        yield Lit(frame, lit, lighting.state())
-
-
 def results(
     lighting: Lighting,
     clip: Film,
@@ -188,7 +186,9 @@ def results(
         resumed: number of frames that are done already.
     """
     frames = ahead(_read(clip, after, tally))
-    lit = ahead(enhanced(lighting, clip, frames, tally))
+    evened = ahead(_evened(lighting, frames, tally), spare=0)
+    begun = ahead(_begun(lighting, clip, evened, tally), spare=0)
+    lit = ahead(_finished(begun, tally))
     with contextlib.closing(lit):
         for done, each in enumerate(lit, resumed + 1):
             yield each
@@ -266,6 +266,33 @@ def _read(clip: Film, after: int | None, tally: Tally) -> Iterator[Frame]:
         if frame is None:
             return
         yield frame
+
+
+def _evened(lighting: Lighting, frames: Generator[Frame, None, None], tally: Tally) -> Iterator[_Evened]:
+    """Yield the frames without blocks, in order; the stage `deblock`."""
+    with contextlib.closing(frames):
+        for frame in frames:
+            with tally.timed("deblock"):
+                even = lighting.even(frame.picture)
+            yield frame, even
+
+
+def _begun(lighting: Lighting, clip: Film, evened: Generator[_Evened, None, None], tally: Tally) -> Iterator[_Begun]:
+    """Yield the frames with what finishes them, in order; the stage `run`."""
+    with contextlib.closing(evened):
+        for frame, even in evened:
+            with tally.timed("run"):
+                finish = lighting.begin(even, float(frame.pts * clip.base))
+            yield frame, finish
+
+
+def _finished(begun: Generator[_Begun, None, None], tally: Tally) -> Iterator[Lit]:
+    """Yield the frames with their results, in order; the stage `finish`."""
+    with contextlib.closing(begun):
+        for frame, finish in begun:
+            with tally.timed("finish"):
+                lit, state = finish()
+            yield Lit(frame, lit, state)
 
 
 def _encode(

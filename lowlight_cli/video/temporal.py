@@ -36,6 +36,7 @@ from lowlight_cli.steady import Steady
 __all__ = ["MODES", "SLOW", "Smoothing"]
 
 Picture = NDArray[np.float32]
+Begin = Callable[[Picture, Steady], Callable[[], Picture] | None]
 
 SLOW: Final = {"on": 1.0, "strong": 3.0}
 """Time constant of the low pass in seconds, while the light stays the same."""
@@ -111,14 +112,33 @@ class Smoothing:
             seconds: when it is shown; later than the frame before.
             enhance: makes the result of a frame, given the settled measurements so far.
         """
+
+        def begin(picture: Picture, steady: Steady) -> Callable[[], Picture] | None:
+            lit = enhance(picture, steady)
+            return None if lit is picture else lambda: lit
+
+        finish = self.begin(picture, seconds, begin)
+        return picture if finish is None else finish()
+
+    def begin(self, picture: Picture, seconds: float, begin: Begin) -> Callable[[], Picture] | None:
+        """Do what the next frame waits for, and return the rest, which may run in another thread: the frame's level.
+
+        Args:
+            picture: as for `frame`.
+            seconds: as for `frame`.
+            begin: given the settled measurements so far, does the same for the enhancement; None if there is none.
+
+        Returns:
+            What makes the result, to be called in the order of the frames; None if the frame stays as it is.
+        """
         if self.mode == "off":
             self.steady.begin(1.0)
-            return enhance(picture, self.steady)
+            return begin(picture, self.steady)
         share, cut = self._share(picture, seconds)
         self.cuts += cut
         self.steady.begin(share)
-        lit = enhance(picture, self.steady)
-        return lit if lit is picture else self._level(lit, share, cut)
+        finish = begin(picture, self.steady)
+        return None if finish is None else lambda: self._level(finish(), share, cut)
 
     def is_cut(self, picture: Picture) -> bool:
         """Whether `picture`, the next frame, begins a new shot."""
@@ -130,10 +150,12 @@ class Smoothing:
         return {
             "steady": self.steady.state(),
             "seen": seen and [seen.cells, seen.light, seen.seconds, seen.frames],
-            "small": self._small,
-            "excess": self._excess,
             "cuts": self.cuts,
-        }
+        } | self.level_state()
+
+    def level_state(self) -> dict[str, Any]:
+        """The part of the state that finishing a frame changes; beginning one changes the rest."""
+        return {"small": self._small, "excess": self._excess}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from `state`, whose arrays may have become lists."""
