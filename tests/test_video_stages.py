@@ -1,4 +1,4 @@
-"""The two stages of a frame in a clip: they overlap, each frame has its own state, an error of either ends the run."""
+"""The stages of a frame in a clip: they overlap, each frame has its own state, an error of any ends the run."""
 
 from __future__ import annotations
 
