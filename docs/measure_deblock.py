@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=0.0, help="levels of 255")
     parser.add_argument("--darker", type=float, default=1.0, help="what the photographs are multiplied by")
     args = parser.parse_args()
-    enhancer = Enhancer(args.model)
+    enhancer = Enhancer(args.model, protect_highlights=False)  # blocks are in the dark
     spent: dict[str, list[float]] = {what: [] for what in ("network", *WAYS)}
     enhancer.load()
 
