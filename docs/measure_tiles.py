@@ -14,6 +14,7 @@ What statistics of the whole are taken on has no more pixels than a tile, as whe
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 import time
 from pathlib import Path
@@ -51,10 +52,11 @@ def worst_seam(difference: Picture, seams: list[int], axis: int) -> float:
 
 def measured(picture: Picture, model: str, weights: str | None, side: int) -> str:
     """One row of the table."""
-    whole = Enhancer(model, weights, device="cpu", precision="fp32", tile=0).enhance_picture(picture)
+    plain = functools.partial(Enhancer, model, weights, device="cpu", precision="fp32", protect_highlights=False)
+    whole = plain(tile=0).enhance_picture(picture)
     cut: list[int] = []
     start = time.perf_counter()
-    tiled = Enhancer(model, weights, device="cpu", precision="fp32", tile=side).enhance_picture(picture, cut.append)
+    tiled = plain(tile=side).enhance_picture(picture, cut.append)
     taken = time.perf_counter() - start
     plan = tiles.plan(*picture.shape[:2], side, tiling.overlap(model), NETWORKS[model].stride)
     difference = tiled - whole
