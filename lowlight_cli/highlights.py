@@ -45,8 +45,9 @@ REGION: Final = 0.7
 ALL: Final = 0.998
 """Power from which nothing is compressed that could be seen."""
 
-FULL: Final = (0.9, 0.98)
-"""Largest channel of the output, sRGB-encoded: below the range it tells the light, above it the input does."""
+FULL: Final = (0.84, 0.94)
+"""Largest channel of the output, sRGB-encoded: below the range it tells the light, above it the input does. Networks
+differ in how white they get: `frlie` to 0.92."""
 
 KNEE: Final = 0.45
 """Light, in exposures of film, up to which nothing is compressed: 1 - exp(-0.45), that is, 0.64 sRGB-encoded."""
@@ -135,7 +136,7 @@ def find(
     if times is None:
         held(1.0)
         return None
-    levels = _log((made + full * (came * times - made)) * np.float32(gain))
+    levels = _log((made + full * (_at_least(came * times) - made)) * np.float32(gain))
     slope, offset = guided(levels, levels, radius, REGION)
     brightest = float(np.percentile(slope * levels + offset, BRIGHTEST))
     needed = min(1.0, float(_log(SHOWN) - _log(KNEE)) / max(brightest - float(_log(KNEE)), 1e-6))
@@ -181,9 +182,16 @@ def _restored(before: Picture, after: Picture, gained: Plane, gain: float) -> Pi
     the network took away. Where the result is to be darker than the input, the input's own white tells nothing.
     """
     came, made = to_light(before), to_light(after)
-    shown = _ratio(made) + smoothstep(largest(before), *TOLD)[:, None] * (_ratio(came) - _ratio(made))
+    pale = (_ratio(made) + _ratio(to_linear(after))) / 2  # the light of full channels is not known: others fall behind
+    shown = pale + smoothstep(largest(before), *TOLD)[:, None] * (_ratio(came) - pale)
     full = smoothstep(largest(after), *FULL) * smoothstep(gained * np.float32(gain), *LIGHTER)
-    return np.asarray(made + full[:, None] * (shown * (largest(came) * gained)[:, None] - made), np.float32)
+    return np.asarray(made + full[:, None] * (shown * _at_least(largest(came) * gained)[:, None] - made), np.float32)
+
+
+def _at_least(light: Plane) -> Plane:
+    """A soft maximum of light and of what `FULL` begins with, which a nearly white output has, whatever its gain."""
+    least = to_light(np.array([FULL[0]]))[0]
+    return np.asarray(np.cbrt(light**3 + least**3), np.float32)
 
 
 def _ratio(light: Picture) -> Picture:

@@ -79,7 +79,7 @@ _WHITE: Final = 0.98
 _DARKER: Final = 1 / 512
 """How far a result's mean luma may fall below its input's: half an 8-bit level."""
 
-_LIFTED: Final = 2.0
+_LIFTED: Final = 1.5
 """How many times as long an exposure may be to make up for the highlights that are kept: more turns blacks to fog."""
 
 _FAR: Final = 2.0
@@ -278,7 +278,7 @@ def exposing_gain(before: Picture, after: Picture, look: Look) -> float:
     else:
         wanted = look.exposure
     gain, aim = gain_for(after, wanted), wanted
-    most = _LIFTED * gain
+    most = _LIFTED * gain if look.protect_highlights else LARGEST_GAIN
     for _ in range(_TRIES):  # highlights and hues darken
         short = wanted - level(gain)
         if abs(short) < _DARKER:

@@ -254,7 +254,7 @@ def test_a_bright_exposure_does_not_turn_black_to_fog() -> None:
     before[60:, :20] = np.linspace(0.3, 1, 20, dtype=np.float32)[None, :, None]
     after = apply_gain(before, 20)
     gains = [exposing_gain(before, after, Look(exposure=0.65, protect_highlights=each)) for each in (True, False)]
-    assert 1.5 * gains[1] < gains[0] <= 2 * gains[1]
+    assert 1.3 * gains[1] < gains[0] <= 1.6 * gains[1]
 
 
 def test_what_a_clip_holds_ends_with_its_power_and_not_with_the_need() -> None:
@@ -268,3 +268,16 @@ def test_what_a_clip_holds_ends_with_its_power_and_not_with_the_need() -> None:
     assert highlights.find(dark, dark, held=lambda power: asked.append(power) or power) is None
     assert highlights.find(needless, after, held=lambda power: asked.append(power) or power) is None
     assert asked == [1, 1]
+
+
+def test_a_face_that_is_nearly_white_gets_no_dark_patches() -> None:
+    """The network lifted it more than its surroundings, whose gain would lower it again."""
+    before = np.full((120, 160, 3), 0.25, np.float32)
+    before[:, :8] = np.linspace(0.25, 1, 120, dtype=np.float32)[:, None, None]
+    face = slice(45, 65), slice(70, 90)
+    before[face] = 0.06 + 0.01 * np.arange(20, dtype=np.float32)[:, None, None] / 20
+    after = apply_gain(before, 8)
+    after[face] = 0.9 + 0.08 * np.arange(20, dtype=np.float32)[:, None, None] / 20
+    got = finished(before, after)[50:60, 75:85].mean((1, 2))
+    assert got.min() > 0.72
+    assert (np.maximum.accumulate(got) - got).max() < 0.03
