@@ -78,8 +78,8 @@ class ResourceError(LowlightError):
     exit_code = 7
 
 
-_NO_ROOM: Final = ("failed to map segment", "Cannot allocate memory")
-"""How the dynamic loader, and the system as quoted by torch, say that memory has run out."""
+_NO_ROOM: Final = ("failed to map segment", "Cannot allocate memory", "can't start new thread")
+"""How the dynamic loader, the system as quoted by torch, and Python's threads say that memory has run out."""
 
 
 def exhausted(error: Exception) -> ResourceError | None:

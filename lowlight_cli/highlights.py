@@ -3,7 +3,7 @@
 One exposure cannot hold both a dark street and the shop window beside it. Three steps hold both:
 
 1. Light. What the network shows is taken as film that was exposed (see `exposure`), and turned back into light. Where
-   it is nearly white, the input still tells the light, so it is used there, times the gain that the network gave the
+   it is nearly white, the input still tells the light, so it is used there, times the lift that the network gave the
    surroundings.
 2. Regions. Light is split into a base and details by a guided filter (He et al., PAMI 2013), so that regions follow the
    edges of the picture and there is no halo around a roof. Its linear coefficients are computed on a reduced copy and
@@ -12,11 +12,12 @@ One exposure cannot hold both a dark street and the shop window beside it. Three
    contrast (Durand and Dorsey, "Fast Bilateral Filtering for the Display of High-Dynamic-Range Images", SIGGRAPH 2002).
    Then the light is exposed again.
 
-Nothing switches: a picture whose lights fit, and every dark part, come out as the network made them.
+A picture whose lights fit, and every dark part, come out as the network made them; between, nothing switches.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 
 from lowlight_cli.exposure import largest, smoothstep, to_light, to_linear, to_srgb
 
-__all__ = ["Highlights", "find", "guided", "keep"]
+__all__ = ["Highlights", "Measured", "find", "guided", "keep", "measured"]
 
 Picture = NDArray[np.float32]
 Plane = NDArray[np.float32]
@@ -58,21 +59,21 @@ SHOWN: Final = 1.8
 BRIGHTEST: Final = 99.5
 """The percentile of the base that counts as brightest: lamps may turn white."""
 
-MEASURED: Final = ((0.3, 0.9, 2.0, 2.6), (0.05, 0.3, 2.0, 2.6))
-"""Light of the output at which the network's gain is measured: counted more from the first value to the second, less
-from the third to the fourth. The second row is for pictures that have next to nothing in the range of the first."""
+MEASURED: Final = ((0.3, 0.9, 2.0, 2.6), (0.05, 0.3, 2.0, 2.6), (0.003, 0.02, 2.0, 2.6))
+"""Light of the output at which the network's lift is measured: counted more from the first value to the second, less
+from the third to the fourth. The next row is for pictures that have next to nothing in the range of the one before."""
 
 AROUND: Final = 2
-"""The gain's surroundings, in radii of the filter."""
+"""The surroundings of a pixel in which the lift is measured, in radii of the filter."""
 
 LEAST: Final = 0.0005
-"""Light of the input from which it tells a gain: the second 8-bit level."""
+"""Light of the input from which it tells a lift: the second 8-bit level."""
 
 ENOUGH: Final = 20
 """Pixels of the reduced copy that a measurement needs."""
 
 STRAY: Final = 2.0
-"""How many times as large or small the gain around a pixel may be as that of the picture."""
+"""How many times as large or small the lift around a pixel may be as that of the picture."""
 
 TOLD: Final = (0.2, 0.65)
 """Largest channel of the input, sRGB-encoded: below the range its colour is noise or a cast, above it is reliable."""
@@ -87,10 +88,32 @@ LIGHTER: Final = (0.3, 0.8)
 """How many times the input's light is exposed: up to the first its white is not used, from the second on it is."""
 
 PRIOR: Final = 0.2
-"""Share of the surroundings that the picture's own gain counts as."""
+"""Share of the surroundings that the lift of the whole picture counts as."""
 
 DIM: Final = 0.02
 """Light added before taking logarithms, so that noise in the dark is no edge."""
+
+_LOG_KNEE: Final = math.log(KNEE + DIM)
+_LOG_SHOWN: Final = math.log(SHOWN + DIM)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The light of a picture, on a reduced copy.
+
+    Attributes:
+        light: (h, w), of the largest channel, as far as output and input tell it.
+        lift: (h, w), how many times more light the output shows than the input.
+        full: whether the output is nearly white anywhere.
+        radius: of the filter.
+        height: of the full picture, in pixels.
+    """
+
+    light: Plane
+    lift: Plane
+    full: bool
+    radius: int
+    height: int
 
 
 @dataclass(frozen=True)
@@ -98,32 +121,28 @@ class Highlights:
     """Where a picture is how bright, and how its range is compressed.
 
     Attributes:
-        lines: (3, h, w) on the reduced copy: the guided filter's slope and offset, which map the logarithm of a pixel's
-            light to that of its base; and how many times more light the output shows than the input.
+        lines: (2, h, w) on the reduced copy: the guided filter's slope and offset, which map the logarithm of a pixel's
+            light to that of its base.
+        lift: (h, w), how many times more light the output shows than the input.
         height: of the full picture, in pixels.
         gain: the exposure gain that the output gets.
         power: what a stop of the base above the knee becomes, in stops, 0 to 1.
     """
 
     lines: NDArray[np.float32]
+    lift: Plane
     height: int
     gain: float
     power: float
 
 
-def find(
-    before: Picture, after: Picture, gain: float = 1.0, held: Callable[[float], float] | None = None
-) -> Highlights | None:
-    """Find what `after`, exposed by `gain`, washes out of `before`; None if there is nothing.
+def measured(before: Picture, after: Picture) -> Measured | None:
+    """Measure the light of a picture; None if nothing in it tells how much the network lifted it.
 
     Args:
         before: (H, W, 3) RGB, sRGB-encoded, [0, 1].
         after: the network's output, of the same shape, before it is exposed.
-        gain: as for `exposure.apply_gain`.
-        held: makes of the power that this picture needs the one to use, as in a clip. It is always called, since light
-            that needs none must not end at once what is held for it.
     """
-    held = held or (lambda power: power)
     height, width, _ = before.shape
     longer = max(height, width)
     scale = min(longer, max(SIDES[0], min(longer / 4, SIDES[1]))) / longer
@@ -132,18 +151,33 @@ def find(
     most = largest(small[1])
     came, made, full = to_light(largest(small[0])), to_light(most), smoothstep(most, *FULL)
     radius = max(1, round(REACH * max(size)))
-    times = _gain(came, made, AROUND * radius)
-    if times is None:
+    lift = _lift(came, made, AROUND * radius)
+    if lift is None:
+        return None
+    light = np.asarray(made + full * (_at_least(came * lift) - made), np.float32)
+    return Measured(light, lift, bool(full.any()), radius, height)
+
+
+def find(told: Measured | None, gain: float = 1.0, held: Callable[[float], float] | None = None) -> Highlights | None:
+    """Find what an exposure washes out of a picture; None if that is nothing.
+
+    Args:
+        told: from `measured`.
+        gain: of the exposure, as for `exposure.apply_gain`.
+        held: makes of the power that this picture needs the one to use, as in a clip. It is always called, since light
+            that needs none must not end at once what is held for it.
+    """
+    held = held or (lambda power: power)
+    if told is None:
         held(1.0)
         return None
-    levels = _log((made + full * (_at_least(came * times) - made)) * np.float32(gain))
-    slope, offset = guided(levels, levels, radius, REGION)
+    levels = _log(told.light * np.float32(gain))
+    slope, offset = guided(levels, levels, told.radius, REGION)
     brightest = float(np.percentile(slope * levels + offset, BRIGHTEST))
-    needed = min(1.0, float(_log(SHOWN) - _log(KNEE)) / max(brightest - float(_log(KNEE)), 1e-6))
-    power = held(needed)
-    if power > ALL and not full.any():
+    power = held(min(1.0, (_LOG_SHOWN - _LOG_KNEE) / max(brightest - _LOG_KNEE, 1e-6)))
+    if power > ALL and not told.full:
         return None
-    return Highlights(np.stack([slope, offset, times]), height, gain, power)
+    return Highlights(np.stack([slope, offset]), told.lift, told.height, gain, power)
 
 
 def keep(highlights: Highlights, before: Picture, after: Picture, lit: Picture, top: int = 0) -> None:
@@ -156,26 +190,27 @@ def keep(highlights: Highlights, before: Picture, after: Picture, lit: Picture, 
         lit: the same band of the output, exposed by `exposure.apply_gain`; contiguous, and changed. It may be `after`.
         top: index of its first row in the picture.
     """
-    slope, offset, gained = _drawn(highlights, before.shape[0], before.shape[1], top)
+    slope, offset, lift = _drawn(highlights, before.shape[0], before.shape[1], top)
     before, after, kept = before.reshape(-1, 3), after.reshape(-1, 3), lit.reshape(-1, 3)
+    gain = np.float32(highlights.gain)
     most = largest(after)
     light = to_light(most)
     white = np.flatnonzero(most > FULL[0])  # indices: a mask takes ten times as long
-    restored = _restored(before.take(white, 0), after.take(white, 0), gained.take(white), highlights.gain)
+    restored = _restored(before.take(white, 0), after.take(white, 0), lift.take(white), gain)
     light[white] = largest(restored)
-    base = slope * _log(light * np.float32(highlights.gain)) + offset
-    lowered = np.maximum(base - _log(KNEE), 0) * np.float32(highlights.power - 1)
+    base = slope * _log(light * gain) + offset
+    lowered = np.maximum(base - np.float32(_LOG_KNEE), 0) * np.float32(highlights.power - 1)
     rest = np.flatnonzero((lowered < 0) & (most <= FULL[0]))
     for where, shown in (white, restored), (rest, to_light(after.take(rest, 0))):
-        # No darker than the input: what was bright before was not washed out.
-        times = np.maximum(np.exp(lowered.take(where)), np.minimum(1 / (gained.take(where) * highlights.gain), 1))
         came = before.take(where, 0)
+        least = np.minimum(1 / (lift.take(where) * gain), 1)  # no darker than the input: what was bright is not lost
+        times = np.maximum(np.exp(lowered.take(where)), least)
         colour = smoothstep(most.take(where), *FULL) * smoothstep(largest(came), *TOLD)
-        lower = shown * (times * np.float32(highlights.gain))[:, None]
-        kept[where] = to_srgb(_developed(lower, np.exp(base.take(where)) * times, 1 - times, to_linear(came), colour))
+        light_now, base_now = shown * (times * gain)[:, None], np.exp(base.take(where)) * times
+        kept[where] = to_srgb(_developed(light_now, base_now, 1 - times, to_linear(came), colour))
 
 
-def _restored(before: Picture, after: Picture, gained: Plane, gain: float) -> Picture:
+def _restored(before: Picture, after: Picture, lift: Plane, gain: np.float32) -> Picture:
     """The light of pixels that are nearly white in `after`, (N, 3): the whiter, the more is that of `before` used.
 
     Where the input is dark, it tells how much light there was, but not of which colour: that is noise, or a cast that
@@ -184,12 +219,12 @@ def _restored(before: Picture, after: Picture, gained: Plane, gain: float) -> Pi
     came, made = to_light(before), to_light(after)
     pale = (_ratio(made) + _ratio(to_linear(after))) / 2  # the light of full channels is not known: others fall behind
     shown = pale + smoothstep(largest(before), *TOLD)[:, None] * (_ratio(came) - pale)
-    full = smoothstep(largest(after), *FULL) * smoothstep(gained * np.float32(gain), *LIGHTER)
-    return np.asarray(made + full[:, None] * (shown * _at_least(largest(came) * gained)[:, None] - made), np.float32)
+    full = smoothstep(largest(after), *FULL) * smoothstep(lift * gain, *LIGHTER)
+    return np.asarray(made + full[:, None] * (shown * _at_least(largest(came) * lift)[:, None] - made), np.float32)
 
 
 def _at_least(light: Plane) -> Plane:
-    """A soft maximum of light and of what `FULL` begins with, which a nearly white output has, whatever its gain."""
+    """A soft maximum of light and of what `FULL` begins with, which a nearly white output has, whatever its lift."""
     least = to_light(np.array([FULL[0]]))[0]
     return np.asarray(np.cbrt(light**3 + least**3), np.float32)
 
@@ -221,7 +256,7 @@ def _developed(light: Picture, base: Plane, share: Plane, came: Picture, colour:
     return np.asarray(film + (SATURATED * share * colour)[:, None] * (_ratio(came) * level[:, None] - film), np.float32)
 
 
-def _gain(came: Plane, made: Plane, radius: int) -> Plane | None:
+def _lift(came: Plane, made: Plane, radius: int) -> Plane | None:
     """How many times more light the output shows around each pixel, (h, w); None if it can be measured nowhere."""
     for darkest, dark, bright, brightest in MEASURED:
         counted = smoothstep(made, darkest, dark) * (1 - smoothstep(made, bright, brightest)) * (came > LEAST)
@@ -236,9 +271,9 @@ def _gain(came: Plane, made: Plane, radius: int) -> Plane | None:
     return np.asarray(np.clip(around, whole / STRAY, whole * STRAY), np.float32)
 
 
-def _log(light: Plane | float) -> Plane:
+def _log(light: Plane) -> Plane:
     """Logarithm of light; 1 is about 1.4 stops."""
-    return np.asarray(np.log(np.asarray(light, np.float32) + np.float32(DIM)), np.float32)
+    return np.asarray(np.log(light + np.float32(DIM)), np.float32)
 
 
 def guided(guide: Plane, plane: Plane, radius: int, edge: float) -> tuple[Plane, Plane]:
@@ -264,11 +299,11 @@ def _soft(values: Plane, radius: int) -> Plane:
 
 
 def _drawn(highlights: Highlights, rows: int, width: int, top: int) -> list[Plane]:
-    """The coefficients upsampled bilinearly to `rows` rows of the full picture from `top` on, each (rows * width)."""
-    lines = highlights.lines
-    at = np.clip((np.arange(top, top + rows) + 0.5) * lines.shape[1] / highlights.height - 0.5, 0, lines.shape[1] - 1)
+    """Lines and lift upsampled bilinearly to `rows` rows of the full picture from `top` on, each (rows * width)."""
+    small = np.stack([*highlights.lines, highlights.lift])
+    at = np.clip((np.arange(top, top + rows) + 0.5) * small.shape[1] / highlights.height - 0.5, 0, small.shape[1] - 1)
     above = at.astype(int)
     part = (at - above).astype(np.float32)[:, None]
-    tall = lines[:, above] * (1 - part) + lines[:, np.minimum(above + 1, lines.shape[1] - 1)] * part
+    tall = small[:, above] * (1 - part) + small[:, np.minimum(above + 1, small.shape[1] - 1)] * part
     drawn = [cv2.resize(each, (width, rows), interpolation=cv2.INTER_LINEAR) for each in tall]
     return [np.asarray(each, np.float32).ravel() for each in drawn]

@@ -6,9 +6,10 @@ is (H, W, 3) float32 RGB, sRGB-encoded, in [0, 1]; luma is the Rec. 709 weightin
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, Final, Literal
 
@@ -137,7 +138,7 @@ def finish(before: Picture, after: Picture, look: Look, gain: float) -> Picture:
 
     Args:
         before: the network's input.
-        after: its output, of the same shape.
+        after: its output, of the same shape; contiguous, and changed.
         look: what to do.
         gain: the exposure gain from `exposing_gain`.
 
@@ -164,7 +165,7 @@ def finishing(
     """
     if before.shape != after.shape:
         raise ValueError(f"pictures of shape {before.shape} and {after.shape}")
-    lost = highlights.find(before, after, gain, held) if look.protect_highlights else None
+    lost = highlights.find(highlights.measured(before, after), gain, held) if look.protect_highlights else None
 
     def develop(band: slice) -> None:
         lit = _exposed(before[band], after[band], gain, lost, band.start)
@@ -172,8 +173,13 @@ def finishing(
 
     def developed() -> Picture:
         cut = list(bands(*before.shape[:2]))
-        with ThreadPoolExecutor(max(1, min(len(cut), cv2.getNumThreads(), _THREADS))) as pool:
-            list(pool.map(develop, cut))  # raises what a call raises
+        threads = min(len(cut), cv2.getNumThreads(), _THREADS)
+        if threads > 1:
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(develop, cut))  # raises what a call raises
+        else:
+            for band in cut:
+                develop(band)
         return after
 
     return developed
@@ -261,8 +267,13 @@ def exposing_gain(before: Picture, after: Picture, look: Look) -> float:
     step = _step(before, _FEW)
     few = _every(before, step), _every(after, step)
 
+    @functools.cache
+    def told() -> highlights.Measured | None:
+        found = highlights.measured(before, after) if look.protect_highlights else None
+        return found and replace(found, height=few[0].shape[0])
+
     def level(gain: float) -> float:
-        lost = highlights.find(*few, gain) if look.protect_highlights else None
+        lost = highlights.find(told(), gain)
         return mean_luma(_exposed(few[0], np.array(few[1]), gain, lost))
 
     if look.exposure is None or look.exposure == "auto":

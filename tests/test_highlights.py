@@ -125,7 +125,7 @@ def test_it_knows_no_up_and_down() -> None:
 def test_a_picture_that_lost_nothing_is_left_as_it_is() -> None:
     dark = room()[0] * np.float32(0.1)
     after = apply_gain(dark, 10)
-    assert highlights.find(dark, after) is None
+    assert highlights.find(highlights.measured(dark, after)) is None
     assert np.array_equal(finished(dark, after), after)
 
 
@@ -166,7 +166,7 @@ def test_a_reflection_on_a_floor_stays_the_brightest_of_it() -> None:
 
 def test_what_is_white_everywhere_tells_no_gain_and_stays() -> None:
     before = np.full((64, 64, 3), 0.1, np.float32)
-    assert highlights.find(before, np.ones_like(before)) is None
+    assert highlights.find(highlights.measured(before, np.ones_like(before))) is None
 
 
 def test_where_the_input_is_dark_the_colour_is_the_networks() -> None:
@@ -186,7 +186,7 @@ def test_where_the_input_is_dark_the_colour_is_the_networks() -> None:
 def test_in_bands_as_in_one(rows: int) -> None:
     before, _ = room()
     after = blown(before)
-    found = highlights.find(before, after)
+    found = highlights.find(highlights.measured(before, after))
     assert found is not None
     whole, parts = after.copy(), after.copy()
     highlights.keep(found, before, after, whole)
@@ -261,12 +261,14 @@ def test_what_a_clip_holds_ends_with_its_power_and_not_with_the_need() -> None:
     """Light that fades would brighten at once where compression ends at the first frame that needs none."""
     needless, dark = room()[0] * np.float32(0.3), np.zeros((90, 120, 3), np.float32)
     after = apply_gain(needless, 8)
-    assert highlights.find(needless, after) is None
-    found = highlights.find(needless, after, held=lambda _: 0.8)
+    assert highlights.find(highlights.measured(needless, after)) is None
+    found = highlights.find(highlights.measured(needless, after), held=lambda _: 0.8)
     assert found is not None and found.power == 0.8
     asked = list[float]()
-    assert highlights.find(dark, dark, held=lambda power: asked.append(power) or power) is None
-    assert highlights.find(needless, after, held=lambda power: asked.append(power) or power) is None
+    assert highlights.find(highlights.measured(dark, dark), held=lambda power: asked.append(power) or power) is None
+    assert (
+        highlights.find(highlights.measured(needless, after), held=lambda power: asked.append(power) or power) is None
+    )
     assert asked == [1, 1]
 
 
@@ -281,3 +283,25 @@ def test_a_face_that_is_nearly_white_gets_no_dark_patches() -> None:
     got = finished(before, after)[50:60, 75:85].mean((1, 2))
     assert got.min() > 0.72
     assert (np.maximum.accumulate(got) - got).max() < 0.03
+
+
+def test_a_window_in_a_room_that_stays_dark_is_kept() -> None:
+    """What little light the room has tells the lift."""
+    before, sky = room()
+    before[~sky] *= np.float32(0.15)
+    after = apply_gain(before, 20)
+    assert after[~sky].max() < 0.2 < 0.95 < after[sky].min()
+    got = finished(before, after)
+    assert np.median(got[sky][:, 2] - got[sky][:, 0]) > 0.1
+    assert np.array_equal(got[~sky], after[~sky])
+
+
+@pytest.mark.parametrize("level", [0.3, 0.45])
+def test_an_exposure_is_reached_in_a_large_picture_with_small_lights(level: float) -> None:
+    """Few of its pixels show other lights than the picture reduced by area."""
+    before, _ = room(9)
+    random = np.random.default_rng(3)
+    for y, x in random.integers(0, (1070, 1430), (300, 2)):
+        before[y : y + 4, x : x + 4] = 0.8
+    after = apply_gain(before, 12)
+    assert mean_luma(finished(before, after, Look(exposure=level))) == pytest.approx(level, abs=0.004)
