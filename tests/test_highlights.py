@@ -48,7 +48,7 @@ def test_the_sky_in_a_window_stays_blue_and_keeps_its_clouds(scale: int) -> None
     after = blown(before)
     assert after[sky].min() > 0.9999
     got = finished(before, after)
-    assert np.median(got[sky][:, 2] - got[sky][:, 0]) > 0.2
+    assert np.median(got[sky][:, 2] - got[sky][:, 0]) > 0.24
     assert got[sky][:, 1].std() > 0.8 * before[sky][:, 1].std()
     assert got[sky].mean() > before[sky].mean()  # as bright as it can be without clipping, not as it was
 
