@@ -64,6 +64,17 @@ def lit(seeded: Callable[[str], Path]) -> Callable[..., list[Picture]]:
     return make
 
 
+def test_bars_keep_what_would_be_evened_out_inside(seeded: Callable[[str], Path]) -> None:
+    enhancer = Enhancer("dgaf", seeded("dgaf"), device="cpu", precision="fp32")
+    enhancer.load()
+    shown = boxed(frames(1)[0])
+    shown[2:6, 8:40] = 1 / 255  # a flat step, as codecs leave
+    lighting = Lighting(enhancer, Making(deblock=True))
+    assert not np.array_equal(lighting.even(shown).even[:8], shown[:8])
+    lit = lighting.frame(shown, 0.0)
+    assert np.array_equal(lit[:8], shown[:8]) and mean_luma(lit) > mean_luma(shown)
+
+
 @pytest.mark.parametrize("more", [{}, {"temporal": "off"}, {"exposure": 0.5}, {"strength": 0.6}], ids=str)
 def test_a_clip_in_bars_comes_out_as_if_alone(lit: Callable[..., list[Picture]], more: dict[str, object]) -> None:
     shown = frames(6)
