@@ -88,7 +88,7 @@ def main() -> None:
         """The results of the latter half, in eight bits."""
         smoothing, made = Smoothing("on"), []
         for number, picture in enumerate(pictures):
-            lit = timed("network", lambda p=picture, n=number: smoothing.frame(p, n / 25, enhancer.enhance_frame))
+            lit = timed("network", lambda p=picture, n=number: smoothing.begin(p, n / 25, enhancer.begin_frame)())
             made.append((np.rint(lit * 255) / 255).astype(np.float32))
         return made[len(made) // 2 :]
 

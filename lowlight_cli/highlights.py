@@ -12,7 +12,7 @@ One exposure cannot hold both a dark street and the shop window beside it. Three
    contrast (Durand and Dorsey, "Fast Bilateral Filtering for the Display of High-Dynamic-Range Images", SIGGRAPH 2002).
    Then the light is exposed again.
 
-A picture whose lights fit, and every dark part, come out as the network made them; between, nothing switches.
+A picture whose lights fit, and every dark part, come out as the network made them.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ SHOWN: Final = 1.8
 BRIGHTEST: Final = 99.5
 """The percentile of the base that counts as brightest: lamps may turn white."""
 
-MEASURED: Final = ((0.3, 0.9, 2.0, 2.6), (0.05, 0.3, 2.0, 2.6), (0.003, 0.02, 2.0, 2.6))
+COUNTED: Final = ((0.3, 0.9, 2.0, 2.6), (0.05, 0.3, 2.0, 2.6), (0.003, 0.02, 2.0, 2.6))
 """Light of the output at which the network's lift is measured: counted more from the first value to the second, less
 from the third to the fourth. The next row is for pictures that have next to nothing in the range of the one before."""
 
@@ -258,7 +258,7 @@ def _developed(light: Picture, base: Plane, share: Plane, came: Picture, colour:
 
 def _lift(came: Plane, made: Plane, radius: int) -> Plane | None:
     """How many times more light the output shows around each pixel, (h, w); None if it can be measured nowhere."""
-    for darkest, dark, bright, brightest in MEASURED:
+    for darkest, dark, bright, brightest in COUNTED:
         counted = smoothstep(made, darkest, dark) * (1 - smoothstep(made, bright, brightest)) * (came > LEAST)
         if counted.sum() >= ENOUGH:
             break
@@ -286,7 +286,7 @@ def guided(guide: Plane, plane: Plane, radius: int, edge: float) -> tuple[Plane,
 
 
 def _mean(values: Plane, radius: int) -> Plane:
-    """The mean over a square around each pixel, of (h, w) or (h, w, 3)."""
+    """The mean over a square around each pixel, of (h, w)."""
     side = 2 * radius + 1
     return np.asarray(cv2.blur(values, (side, side), borderType=cv2.BORDER_REFLECT), np.float32)
 

@@ -6,7 +6,6 @@ is (H, W, 3) float32 RGB, sRGB-encoded, in [0, 1]; luma is the Rec. 709 weightin
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -267,19 +266,16 @@ def exposing_gain(before: Picture, after: Picture, look: Look) -> float:
     step = _step(before, _FEW)
     few = _every(before, step), _every(after, step)
 
-    @functools.cache
-    def told() -> highlights.Measured | None:
-        found = highlights.measured(before, after) if look.protect_highlights else None
-        return found and replace(found, height=few[0].shape[0])
+    came = mean_luma(few[0])
+    if look.exposure is None and mean_luma(few[1]) > _FAR * came:
+        return 1.0
+    told = highlights.measured(before, after) if look.protect_highlights else None
+    told = told and replace(told, height=few[0].shape[0])
 
     def level(gain: float) -> float:
-        lost = highlights.find(told(), gain)
-        return mean_luma(_exposed(few[0], np.array(few[1]), gain, lost))
+        return mean_luma(_exposed(few[0], np.array(few[1]), gain, highlights.find(told, gain)))
 
     if look.exposure is None or look.exposure == "auto":
-        came = mean_luma(few[0])
-        if look.exposure is None and mean_luma(few[1]) > _FAR * came:
-            return 1.0
         made = level(1.0)
         wanted = made if look.exposure is None else _auto_level(before, made)
         if came - wanted > _DARKER:

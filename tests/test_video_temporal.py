@@ -20,7 +20,7 @@ from lowlight_cli.exposure import to_srgb
 from lowlight_cli.look import mean_luma
 from lowlight_cli.metrics.steadiness import flow, jitter, warped_error
 from lowlight_cli.steady import Steady
-from lowlight_cli.video.temporal import Smoothing
+from lowlight_cli.video.temporal import Begin, Smoothing
 
 Picture = NDArray[np.float32]
 RATE = 25
@@ -53,10 +53,16 @@ def sensed(light: Iterable[Picture], seed: int = 1) -> Iterator[Picture]:
 def results(enhancer: Enhancer, frames: Iterable[Picture], mode: str) -> list[Picture]:
     smoothing = Smoothing(mode)
 
-    def enhance(picture: Picture, steady: Steady) -> Picture:
-        return enhancer.enhance_picture(picture) if mode == "off" else enhancer.enhance_frame(picture, steady)
+    def begin(picture: Picture, steady: Steady) -> Callable[[], Picture] | None:
+        return (lambda: enhancer.enhance_picture(picture)) if mode == "off" else enhancer.begin_frame(picture, steady)
 
-    return [smoothing.frame(frame, number / RATE, enhance) for number, frame in enumerate(frames)]
+    return [smoothed(smoothing, frame, number, begin) for number, frame in enumerate(frames)]
+
+
+def smoothed(smoothing: Smoothing, picture: Picture, number: int, begin: Begin) -> Picture:
+    """The result of a frame."""
+    finish = smoothing.begin(picture, number / RATE, begin)
+    return picture if finish is None else finish()
 
 
 def lumas(pictures: Iterable[Picture]) -> NDArray[np.float64]:
@@ -210,12 +216,11 @@ def settled(mode: str, values: list[float]) -> list[float]:
     """What is measured of each frame of a still picture, 25 a second, as it is settled."""
     still, smoothing, found = np.full((64, 64, 3), 0.2, np.float32), Smoothing(mode), list[float]()
 
-    def enhance(picture: Picture, steady: Steady) -> Picture:
+    def begin(_: Picture, steady: Steady) -> None:
         found.append(float(steady.settle("value", np.float32(values[len(found)]))))
-        return picture
 
     for number in range(len(values)):
-        smoothing.frame(still, number / RATE, enhance)
+        smoothing.begin(still, number / RATE, begin)
     return found
 
 
@@ -248,7 +253,7 @@ def test_darkness_is_no_cut_but_another_picture_is() -> None:
     one, other = (np.kron(random.uniform(0.1, 0.9, (8, 8, 1)), np.ones((8, 8, 3))).astype(np.float32) for _ in "ab")
     cuts = []
     for number, picture in enumerate((one, one * np.float32(0.4), other * np.float32(0.4), other)):
-        smoothing.frame(picture, number / RATE, lambda picture, _: picture)
+        smoothing.begin(picture, number / RATE, lambda *_: None)
         cuts.append(smoothing.cuts)
     assert cuts == [0, 0, 1, 1]
 
@@ -259,10 +264,10 @@ def test_it_goes_on_where_it_was(enhancer: Callable[..., Enhancer]) -> None:
     whole = results(ready, frames, "on")
     first, second = Smoothing("on"), Smoothing("on")
     for number in range(7):
-        first.frame(frames[number], number / RATE, ready.enhance_frame)
+        smoothed(first, frames[number], number, ready.begin_frame)
     second.restore(json.loads(json.dumps(first.state(), default=np.ndarray.tolist)))
     for number in range(7, 12):
-        assert np.allclose(second.frame(frames[number], number / RATE, ready.enhance_frame), whole[number], atol=1e-5)
+        assert np.allclose(smoothed(second, frames[number], number, ready.begin_frame), whole[number], atol=1e-5)
 
 
 def test_tiles_use_what_was_settled(enhancer: Callable[..., Enhancer]) -> None:

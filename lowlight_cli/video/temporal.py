@@ -33,10 +33,11 @@ from lowlight_cli.metrics.steadiness import warped
 from lowlight_cli.sheets import reduced
 from lowlight_cli.steady import Steady
 
-__all__ = ["MODES", "SLOW", "Smoothing"]
+__all__ = ["MODES", "SLOW", "Begin", "Smoothing"]
 
 Picture = NDArray[np.float32]
 Begin = Callable[[Picture, Steady], Callable[[], Picture] | None]
+"""Begins the enhancement of a frame; gives what finishes it, or None if it stays as it is."""
 
 SLOW: Final = {"on": 1.0, "strong": 3.0}
 """Time constant of the low pass in seconds, while the light stays the same."""
@@ -104,28 +105,12 @@ class Smoothing:
         self._small: NDArray[np.float32] | None = None
         self._excess = np.zeros(3, np.float32)
 
-    def frame(self, picture: Picture, seconds: float, enhance: Callable[[Picture, Steady], Picture]) -> Picture:
-        """Enhance one frame without flicker.
+    def begin(self, picture: Picture, seconds: float, begin: Begin) -> Callable[[], Picture] | None:
+        """Enhance one frame without flicker: do what the next frame waits for, and leave the rest to any thread.
 
         Args:
             picture: (H, W, 3) float32 RGB in [0, 1].
             seconds: when it is shown; later than the frame before.
-            enhance: makes the result of a frame, given the settled measurements so far.
-        """
-
-        def begin(picture: Picture, steady: Steady) -> Callable[[], Picture] | None:
-            lit = enhance(picture, steady)
-            return None if lit is picture else lambda: lit
-
-        finish = self.begin(picture, seconds, begin)
-        return picture if finish is None else finish()
-
-    def begin(self, picture: Picture, seconds: float, begin: Begin) -> Callable[[], Picture] | None:
-        """Do what the next frame waits for, and return the rest, which may run in another thread: the frame's level.
-
-        Args:
-            picture: as for `frame`.
-            seconds: as for `frame`.
             begin: given the settled measurements so far, does the same for the enhancement; None if there is none.
 
         Returns:
